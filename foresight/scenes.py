@@ -1,0 +1,288 @@
+"""Synthetic scenes with exact masks, boxes and labels.
+
+Shapes: B scenes, N object slots in z-order (the last is in front), H × W pixels. Positions are fractions
+of width and height, radii fractions of the shorter side, so that one scene renders at any size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foresight.errors import InputError
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (220, 30, 30),
+    "orange": (255, 140, 0),
+    "yellow": (250, 220, 20),
+    "green": (30, 150, 50),
+    "cyan": (30, 200, 220),
+    "blue": (30, 60, 220),
+    "purple": (120, 40, 160),
+    "pink": (255, 110, 180),
+    "brown": (130, 75, 30),
+    "black": (20, 20, 20),
+}
+BACKGROUNDS = ("white", "plain", "gradient", "texture")
+SPLITS = ("train", "val", "test")  # 80, 10 and 10 % of all scenes
+MARGIN = 3 / 224  # least distance of an object to the border, and between objects that may not overlap
+MAX_OBJECTS = 5
+_CANDIDATES = 128  # places tried for an object
+_R2_STEP = (0.7548776662466927, 0.5698402909980532)  # 1 / p and 1 / p², p the real root of p³ = p + 1
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "bar", "ring")
+COLOR_NAMES = tuple(COLORS)
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """What scenes may hold; every factor is drawn independently of the others.
+
+    objects: least and most objects (1 to 5). radius: pixels at a shorter side of 224 (12 to 64).
+    region: where centres may lie, as fractions (left, top, right, bottom). overlap: objects may cover each
+    other, though never another's centre; without it they keep apart, and shrink where there is no room.
+    size: (H, W) in pixels.
+    """
+
+    objects: tuple[int, int] = (1, 5)
+    shapes: tuple[str, ...] = SHAPES
+    colors: tuple[str, ...] = COLOR_NAMES
+    radius: tuple[float, float] = (12.0, 64.0)
+    region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    overlap: bool = True
+    size: tuple[int, int] = (224, 224)
+
+    def __post_init__(self) -> None:
+        low, high = self.objects
+        if not 1 <= low <= high <= MAX_OBJECTS:
+            raise InputError(f"objects must be a range within 1 to {MAX_OBJECTS}, not {low} to {high}.")
+        if not 12 <= self.radius[0] <= self.radius[1] <= 64:
+            raise InputError(f"radius must be a range within 12 to 64 px, not {self.radius[0]} to {self.radius[1]}.")
+        x0, y0, x1, y1 = self.region
+        if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
+            raise InputError(f"region must be fractions left ≤ right and top ≤ bottom in 0 to 1, not {self.region}.")
+        if min(self.size) < 56:
+            raise InputError(f"scenes need at least 56 px a side, not {self.size[0]} × {self.size[1]}.")
+        for noun, given, known in (
+            ("shape", self.shapes, SHAPES),
+            ("colour", self.colors, COLOR_NAMES),
+            ("background", self.backgrounds, BACKGROUNDS),
+        ):
+            if not given or not set(given) <= set(known):
+                raise InputError(f"unknown {noun} in {list(given)}: choose from {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A batch of scene descriptions, as tensors on one device. Indexing gives a smaller batch."""
+
+    size: tuple[int, int]
+    count: Tensor  # (B,) objects in the scene; slots from there on are empty
+    shape: Tensor  # (B, N) index into SHAPES
+    color: Tensor  # (B, N) index into COLOR_NAMES
+    place: Tensor  # (B, N, 4) x, y, radius (fractions), rotation (radians)
+    background: Tensor  # (B,) index into BACKGROUNDS
+    tones: Tensor  # (B, 2, 3) the background's two colours, sRGB in [0, 1]
+    pattern: Tensor  # (B, 6) angle, two frequencies (cycles a short side), two phases, sharpness
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def __getitem__(self, rows: Any) -> Scenes:
+        rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
+        return self._with({k: v[rows] for k, v in self._tensors().items()})
+
+    def chunks(self, length: int) -> list[Scenes]:
+        return [self[i : i + length] for i in range(0, len(self), length)]
+
+    def to(self, device: torch.device | str) -> Scenes:
+        return self._with({k: v.to(device) for k, v in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+
+    def _with(self, tensors: dict[str, Any]) -> Scenes:
+        return replace(self, **tensors)
+
+    def resized(self, size: tuple[int, int]) -> Scenes:
+        """The same scenes for pictures of another (H, W)."""
+        return replace(self, size=size)
+
+    @staticmethod
+    def cat(parts: list[Scenes]) -> Scenes:
+        return parts[0]._with({k: torch.cat([p._tensors()[k] for p in parts]) for k in parts[0]._tensors()})
+
+    def label(self, i: int, j: int) -> str:
+        """``"red circle"``"""
+        return f"{COLOR_NAMES[int(self.color[i, j])]} {SHAPES[int(self.shape[i, j])]}"
+
+    def describe(self, i: int) -> dict[str, Any]:
+        """Scene i as plain JSON values, from which `from_description` makes the very same scene again."""
+        objects = [
+            dict(zip(("x", "y", "radius", "rotation"), self.place[i, j].tolist(), strict=True))
+            | {"shape": SHAPES[int(self.shape[i, j])], "color": COLOR_NAMES[int(self.color[i, j])]}
+            for j in range(int(self.count[i]))
+        ]
+        background = {
+            "kind": BACKGROUNDS[int(self.background[i])],
+            "tones": self.tones[i].tolist(),
+            "pattern": self.pattern[i].tolist(),
+        }
+        return {"size": list(self.size), "background": background, "objects": objects}
+
+    @staticmethod
+    def from_description(scene: dict[str, Any]) -> Scenes:
+        """A batch of one scene from `describe`'s JSON values. Raises InputError where they are not of that form."""
+        try:
+            objects, background = scene["objects"], scene["background"]
+            return Scenes(
+                size=(int(scene["size"][0]), int(scene["size"][1])),
+                count=torch.tensor([len(objects)]),
+                shape=torch.tensor([[SHAPES.index(o["shape"]) for o in objects]]),
+                color=torch.tensor([[COLOR_NAMES.index(o["color"]) for o in objects]]),
+                place=torch.tensor([[[o["x"], o["y"], o["radius"], o["rotation"]] for o in objects]]),
+                background=torch.tensor([BACKGROUNDS.index(background["kind"])]),
+                tones=torch.tensor([background["tones"]]).view(1, 2, 3),
+                pattern=torch.tensor([background["pattern"]]).view(1, 6),
+            )
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"this is not a scene's description: {error}.") from error
+
+    def hashes(self) -> Tensor:
+        """(B,) int64, a hash of what each scene shows: its factors, rounded to a 4096th, whatever its size."""
+
+        def fold(columns: Tensor) -> Tensor:
+            state = torch.zeros_like(columns[..., 0])
+            for column in columns.unbind(-1):
+                state = _mix(state + column + 1)
+            return state
+
+        objects = torch.cat([(self.place * 4096).round().long(), self.shape[..., None], self.color[..., None]], -1)
+        slots = torch.arange(objects.shape[1], device=objects.device).expand(objects.shape[:2])
+        each = fold(torch.cat([slots[..., None], objects], -1)) * (slots < self.count[:, None])
+        ground = torch.cat([self.tones.flatten(1), self.pattern], 1)
+        return fold(torch.cat([(ground * 4096).round().long(), self.background[:, None], each.sum(1)[:, None]], 1))
+
+    def digest(self, i: int) -> str:
+        """Scene i's hash as 16 hexadecimal digits."""
+        return f"{int(self[i].hashes()) & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
+    def split(self) -> list[str]:
+        """The split each scene belongs to: a function of its hash alone, so splits can never share a scene."""
+        return [SPLITS[max(0, tenth - 7)] for tenth in (self.hashes() % 10).tolist()]
+
+
+def _mix(x: Tensor) -> Tensor:
+    """splitmix64's finaliser (Steele et al. 2014) on int64, whose products wrap; >> is made logical by masks."""
+    x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
+    x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
+    return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
+
+
+def sample(index: Tensor | range, seed: int, spec: SceneSpec, device: torch.device | str = "cpu") -> Scenes:
+    """Scenes number `index` of `seed`. Each depends on (seed, its own number, spec) and nothing else.
+
+    index: (B,) int64 or a range. Returns Scenes of B, with as many slots as `spec` allows objects.
+    """
+    numbers = torch.as_tensor(list(index) if isinstance(index, range) else index, device=device)
+    slots = spec.objects[1]
+    draws = 16 + slots * 6
+    key = _mix(_mix(torch.tensor(seed, device=device)) + numbers)[:, None]  # (B, 1)
+    bits = _mix(key + torch.arange(1, draws + 1, device=device) * -0x61C8864680B583EB)
+    u = ((bits >> 40) & 0xFF_FFFF).float() / 2**24  # (B, draws) uniform in [0, 1), a counter-based generator
+
+    def pick(values: Tensor, known: tuple[str, ...], allowed: tuple[str, ...]) -> Tensor:
+        table = torch.tensor([known.index(a) for a in allowed], device=device)
+        return table[(values * len(allowed)).long()]
+
+    head, body = u[:, :16], u[:, 16:].view(len(numbers), slots, -1)
+    low, high = spec.objects
+    count = low + (head[:, 0] * (high - low + 1)).long()
+    background = pick(head[:, 1], BACKGROUNDS, spec.backgrounds)
+    tones, pattern = _background(head[:, 2:], background)
+    return Scenes(
+        size=spec.size,
+        count=count,
+        shape=pick(body[..., 0], SHAPES, spec.shapes),
+        color=pick(body[..., 1], COLOR_NAMES, spec.colors),
+        place=_place(body[..., 2:], spec, count),
+        background=background,
+        tones=tones,
+        pattern=pattern,
+    )
+
+
+def take(
+    count: int, seed: int, spec: SceneSpec, split: str | None = None, device: torch.device | str = "cpu"
+) -> Scenes:
+    """The first `count` scenes of `seed` that belong to `split` (None: any)."""
+    if split is None:
+        return sample(range(count), seed, spec, device)
+    start = 0
+    found: list[Scenes] = []
+    while (missing := count - sum(map(len, found))) > 0:
+        batch = sample(range(start, start + 2 * missing + 16), seed, spec, device)
+        start += len(batch)
+        rows = [i for i, name in enumerate(batch.split()) if name == split]
+        found.append(batch[torch.tensor(rows[:missing], dtype=torch.long)])
+    return Scenes.cat(found)
+
+
+def _background(u: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
+    """Two light tones of low saturation and a pattern's numbers from uniform draws (B, ≥ 12)."""
+    hue, saturation, value = u[:, 0:2], u[:, 2:4] * 0.2, 0.75 + 0.25 * u[:, 4:6]
+    wheel = torch.tensor([0.0, 2 / 3, 1 / 3], device=u.device)
+    ramp = ((hue[..., None] + wheel) % 1 * 6 - 3).abs().sub(1).clamp(0, 1)  # (B, 2, 3) pure hues
+    tones = value[..., None] * (1 - saturation[..., None] * (1 - ramp))
+    first = torch.where((kind == BACKGROUNDS.index("white"))[:, None], 1.0, tones[:, 0])
+    darker = first * (0.88 + 0.07 * u[:, 6:7])  # a texture's second tone: 5 to 12 % darker than its first
+    second = torch.where((kind == BACKGROUNDS.index("texture"))[:, None], darker, first)
+    second = torch.where((kind == BACKGROUNDS.index("gradient"))[:, None], tones[:, 1], second)
+    angle, phases = u[:, 7:8] * 2 * math.pi, u[:, 8:10] * 2 * math.pi
+    waves = 3 + 5 * u[:, 10:12]  # cycles a short side: 28 to 75 px at 224
+    return torch.stack([first, second], 1), torch.cat([angle, waves, phases, 0.5 + 2.5 * u[:, 12:13]], 1)
+
+
+def _place(u: Tensor, spec: SceneSpec, count: Tensor) -> Tensor:
+    """Positions, radii and rotations (B, N, 4) from uniform draws (B, N, 4).
+
+    An object takes the first place with room for it among a few; where there is none, the roomiest place
+    among many, at the radius for which there is room.
+    """
+    height, width = spec.size
+    aspect = torch.tensor([width, height], device=u.device) / min(width, height)  # fractions → short sides
+    low, high = (r / 224 for r in spec.radius)
+    # Four or five objects that keep apart are drawn smaller, so that the last one always finds room.
+    crowded = 64 / 224 * (3 / count[:, None, None]).clamp(max=1).sqrt() if not spec.overlap else math.inf
+    wanted = low + (torch.full_like(u[..., 0:1], high).clamp(max=crowded) - low) * u[..., 0:1]  # (B, N, 1)
+    first_tries = torch.arange(_CANDIDATES, device=u.device) < _CANDIDATES // 4
+    edge = (torch.where(first_tries, wanted, low)[..., None] + MARGIN) / aspect  # (B, N, C, 2)
+    region = torch.tensor(spec.region, device=u.device)
+    start = torch.maximum(edge, region[:2]).minimum(1 - edge)
+    stop = torch.minimum(1 - edge, region[2:]).maximum(start)
+    # From a random start, each try is a step of the R2 sequence (Roberts 2018), which covers the plane evenly.
+    steps = torch.arange(_CANDIDATES, device=u.device)[:, None] * torch.tensor(_R2_STEP, device=u.device)
+    spots = start + (stop - start) * ((u[..., None, 2:4] + steps) % 1)
+    chosen: list[Tensor] = []  # (B, 3) x, y, radius
+    for j in range(u.shape[1]):
+        spot, radius = spots[:, j], wanted[:, j]  # (B, C, 2), (B, 1)
+        room = (torch.minimum(spot, 1 - spot) * aspect).amin(-1) - MARGIN  # (B, C) the largest radius that fits
+        for other in chosen:
+            distance = ((spot - other[:, None, :2]) * aspect).norm(dim=-1) - MARGIN
+            if spec.overlap:
+                room = torch.where(distance >= other[:, 2:], room.minimum(distance), -1.0)
+            else:
+                room = room.minimum(distance - other[:, 2:])
+        fits = room >= radius - 1e-6
+        best = torch.where(fits.any(1), fits.int().argmax(1), room.argmax(1))[:, None]
+        spot = spot.gather(1, best[..., None].expand(-1, -1, 2))[:, 0]
+        chosen.append(torch.cat([spot, torch.minimum(radius, room.gather(1, best))], 1))
+    placed = torch.stack(chosen, 1)
+    used = torch.arange(u.shape[1], device=u.device) < count[:, None]
+    if ((placed[..., 2] < low - 1e-6) & used).any():
+        raise InputError(f"there is no room for {u.shape[1]} objects of radius {spec.radius[0]:g} px or more there.")
+    return torch.cat([placed, u[..., 1:2] * 2 * math.pi], -1)
