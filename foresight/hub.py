@@ -1,0 +1,31 @@
+"""A folder on this machine, or an id on the Hugging Face hub: both become a folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, HTTPError
+
+from foresight.errors import InputError
+
+
+def folder_of(name: str | Path, files: Sequence[str], what: str) -> Path:
+    """The folder `name`, or the hub repository of that id, of which only `files` are downloaded.
+
+    A folder wins over a hub id of the same name. `files` are names or patterns; whether they are there is for
+    the caller to see. `what` names the thing ("VAE", "adapter") in the sentence of an InputError, raised at
+    once where there is no such folder and the hub knows no such id or cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=list(files)))
+    except HFValidationError as error:
+        raise InputError(f"{what} {str(name)!r} is neither a folder nor a hub id (owner/name).") from error
+    # OSError: offline, unknown, private or gated, full disk. HTTPError: a proxy that does not answer.
+    except (OSError, HTTPError) as error:
+        raise InputError(
+            f"{what} {str(name)!r} is no folder here and could not be fetched from the Hugging Face hub "
+            f"({type(error).__name__}): check the spelling and the network."
+        ) from error

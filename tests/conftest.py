@@ -1,0 +1,79 @@
+"""What several test files share: one thread, and a tiny random Qwen2.5-VL on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.bundle.vlm import SPECIAL, VISION, build_processor
+
+torch.set_num_threads(1)  # these sizes gain nothing from more, and lose much where cores are shared
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A checkpoint of transformers' real classes in float32, and the very model and processor it was saved from.
+
+    3 vision blocks of width 32, of which the second attends fully; 3 decoder layers of width 48; untied.
+    """
+
+    folder: Path
+    model: Any
+    processor: Any
+
+
+def tiny_config(processor: Any) -> Any:
+    from transformers import Qwen2_5_VLConfig
+
+    ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in (*SPECIAL, *VISION)}
+    vision = {
+        "depth": 3,
+        "hidden_size": 32,
+        "intermediate_size": 40,
+        "num_heads": 2,
+        "out_hidden_size": 48,
+        "fullatt_block_indexes": [1],
+        "window_size": 112,
+        "tokens_per_second": 2,
+    }
+    text = {
+        "vocab_size": len(processor.tokenizer),
+        "hidden_size": 48,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 2, 3]},
+        "bos_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    return Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Tiny:
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    processor = build_processor(["There is one large red circle on a white background: at the top left."] * 20)
+    model = Qwen2_5_VLForConditionalGeneration(tiny_config(processor)).eval().requires_grad_(False)
+    draw = torch.Generator().manual_seed(0)
+    for p in model.parameters():  # large and all different, so that no order or norm can be mistaken unseen
+        norm = p.ndim == 1 and p.mean() == 1
+        spread = 1 / p[0].numel() ** 0.5 if p.ndim > 1 else 0.3
+        p.copy_(torch.randn(p.shape, generator=draw) * spread + float(norm))
+    folder = tmp_path_factory.mktemp("tiny") / "vlm"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return Tiny(folder, model, processor)
