@@ -1,0 +1,116 @@
+"""Builds what assets/ holds, from nothing: the VLM, the VAE, then the adapters between them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from foresight.vae import load_vae
+from foresight.vlm import load_vlm
+from training.bundle import vae as vae_bundle
+from training.bundle import vlm as vlm_bundle
+from training.bundle.check import check_vae, check_vlm
+from training.fit import FitConfig, fit, prepare
+from training.loop import Recipe, Step, Task, train
+
+ADAPTERS = Recipe(steps=5000, batch=48, lr=1.5e-3, warmup=200, ema=0.998)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long to train: so many steps, or as many as fit into so many seconds, or what the recipe says."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+
+def _fitted(task: Task, recipe: Recipe, device: torch.device, length: Length) -> Recipe:
+    """The recipe for another length; seconds become steps at the rate measured here."""
+    steps = length.steps or recipe.steps
+    if length.seconds:
+        trial = replace(recipe, steps=80, lr=0.0, weight_decay=0.0)  # changes no weight
+        rate = list(train(task, trial, device))[-1].rate
+        steps = int(rate * length.seconds / recipe.batch)
+        steps = int(broadcast_object_list([steps])[0])  # all processes agree
+    return replace(recipe, steps=steps, warmup=min(recipe.warmup, steps // 10))
+
+
+def report(steps: Iterator[Step], every: float = 10.0) -> None:
+    """Runs a training to its end, with a line about it now and then."""
+    last = 0.0
+    for step in steps:
+        if time.monotonic() - last > every:
+            losses = " ".join(f"{name} {float(value):.4f}" for name, value in step.losses.items())
+            print(f"step {step.number}  {losses}  {step.rate:.0f} rows/s  {step.remaining:.0f} s left", file=sys.stderr)
+            last = time.monotonic()
+
+
+def build_vlm(out: Path, device: torch.device, pool: int, length: Length, workers: int, start: Path | None) -> None:
+    """Trains the VLM on a pool of that many scenes; from the weights in `start`, if given."""
+    model, processor = vlm_bundle.new_model()
+    if start:
+        from transformers import Qwen2_5_VLForConditionalGeneration
+
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    task = vlm_bundle.Talk(model.to(device), processor, pool, 1 if start else 0, device, workers)
+    recipe = _fitted(task, vlm_bundle.RECIPE, device, length)
+    print(f"{task.rows} pictures, {recipe.steps} steps", file=sys.stderr)
+    report(train(task, recipe, device, out))
+    if PartialState().is_main_process:
+        vlm_bundle.save_model(model, processor, out / "vlm")
+
+
+def build_vae(out: Path, photos: Path, device: torch.device, pool: int, length: Length, start: Path | None) -> None:
+    """Trains the VAE on photos and a pool of that many scenes; from the weights in `start`, if given."""
+    model = vae_bundle.new_vae()
+    if start:
+        model = load_vae(start, "cpu").model.requires_grad_(True)
+    task = vae_bundle.RoundTrip(model.to(device), photos, pool, 0, device)
+    recipe = replace(vae_bundle.RECIPE, lr=vae_bundle.RECIPE.lr / 2) if start else vae_bundle.RECIPE
+    recipe = _fitted(task, recipe, device, length)
+    print(f"{task.rows} tiles, {recipe.steps} steps", file=sys.stderr)
+    report(train(task, recipe, device, out))
+    if PartialState().is_main_process:
+        vae_bundle.save_vae(model, out / "vae")
+
+
+def build_adapters(
+    out: Path,
+    device: torch.device,
+    points: Sequence[str],
+    kinds: Sequence[str],
+    scenes: int,
+    hidden: int | None,
+    length: Length,
+    held_out: int,
+) -> None:
+    """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side."""
+    vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
+    task = prepare(FitConfig(tuple(points), tuple(kinds), scenes, hidden, recipe=ADAPTERS), vlm, vae, 256)
+    recipe = _fitted(task, ADAPTERS, device, length)
+    task.config = replace(task.config, recipe=recipe)
+    print(f"{task.rows} pictures, {recipe.steps} steps", file=sys.stderr)
+    report(fit(task, vlm, vae, out, held_out))
+    for name, adapter in task.adapters.items():
+        for title, scores in adapter.card["scores"].items():
+            print(f"{name:20} {title:32} {scores}")
+
+
+def check(
+    only: str | None, vlm: Path | None, vae: Path | None, photos: Path | None, count: int, device: torch.device
+) -> None:
+    """Prints what the VLM and the VAE (None: the bundled ones) can do on held-out scenes and photos."""
+    if only != "vae":
+        batch = 512 if device.type == "cuda" else 32
+        for name, value in check_vlm(load_vlm(vlm, device), count, batch).items():
+            print(f"{name:32} {value:.4f}")
+    if only != "vlm":
+        for name, (mean, low, high) in check_vae(load_vae(vae, device), count, photos).items():
+            print(f"{name:32} {mean:.4f} [{low:.4f}, {high:.4f}]")

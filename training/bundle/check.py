@@ -1,0 +1,89 @@
+"""What the bundled VLM and VAE can do, measured on held-out scenes and photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foresight.images import load_image, resize, to_pil, to_tensor, vae_size, vlm_size
+from foresight.metrics import bootstrap, score_batch
+from foresight.render import render
+from foresight.scenes import SceneSpec, take
+from foresight.vae import VAE
+from foresight.vlm import VLM
+from training.bundle import conversation as talk
+
+SEED = 1000  # far from the seeds that anything was trained on; the scenes are of the test split besides
+SCENES = {
+    "one object": SceneSpec(objects=(1, 1)),
+    "1-4, no overlap": SceneSpec(objects=(1, 4), overlap=False),
+    "1-5, overlap": SceneSpec(),
+}
+
+
+def box_iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    """Intersection over union of two boxes: left, top, right, bottom."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0, wide) * max(0, high)
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (a, b)]
+    return shared / (sum(areas) - shared) if shared else 0.0
+
+
+def check_vlm(vlm: VLM, count: int, batch: int = 64) -> dict[str, float]:
+    """Free greedy answers on `count` test scenes of each kind, parsed: shares right, and mean box IoU."""
+    figures: dict[str, float] = {}
+    for name, spec in SCENES.items():
+        scenes = take(count, SEED, spec, "test")
+        rendered = render(scenes)
+        truth = talk.items(scenes, rendered.boxes)
+        pictures = [to_pil(x / 255) for x in rendered.images]
+        groups = [pictures[i : i + batch] for i in range(0, count, batch)]
+        counts = [talk.read_count(a) for g in groups for a in vlm.describe(g, talk.COUNT[0], 32)]
+        figures[f"{name}: count"] = sum(len(t) == c for t, c in zip(truth, counts, strict=True)) / count
+        located = [talk.read_boxes(a) for g in groups for a in vlm.describe(g, talk.LOCATE[0], 256)]
+        figures[f"{name}: number of boxes"] = sum(map(len_equal, truth, located)) / count
+        if spec.objects == (1, 1):
+            first = [
+                (t[0], found[0] if found else ("no object", (0, 0, 0, 0)))
+                for t, found in zip(truth, located, strict=True)
+            ]
+            figures[f"{name}: colour"] = sum(t.color == label.split()[0] for t, (label, _) in first) / count
+            figures[f"{name}: shape"] = sum(t.shape == label.split()[-1] for t, (label, _) in first) / count
+            figures[f"{name}: box IoU"] = sum(box_iou(t.box, box) for t, (_, box) in first) / count
+    return figures
+
+
+def len_equal(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b)
+
+
+@torch.inference_mode()
+def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dict[str, tuple[float, float, float]]:
+    """Round trips at the VLM's size, through 8/7 of it and back: mean and 95 % interval of each score."""
+
+    def there_and_back(x: torch.Tensor) -> torch.Tensor:
+        size = (x.shape[2], x.shape[3])
+        return resize(vae.decode(vae.encode(resize(x, vae_size(size)))), size)
+
+    def table(name: str, parts: list[dict[str, torch.Tensor]]) -> dict[str, tuple[float, float, float]]:
+        scores = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+        return {f"{name}: {k}": bootstrap(v[~v.isnan()].tolist()) for k, v in scores.items()}
+
+    figures: dict[str, tuple[float, float, float]] = {}
+    for name, spec in SCENES.items():
+        parts = []
+        for part in take(count, SEED, spec, "test").chunks(batch):
+            rendered = render(part)
+            x = (rendered.images.float() / 255).to(vae.device)
+            parts.append({k: v.cpu() for k, v in score_batch(x, there_and_back(x), rendered.mask.to(x.device)).items()})
+        figures |= table(name, parts)
+    if photos:
+        parts = []
+        for path in sorted(photos.glob("*.jpg")):
+            x = to_tensor(load_image(path))[None].to(vae.device)
+            x = resize(x, vlm_size(x.shape[2], x.shape[3]))
+            parts.append({k: v.cpu() for k, v in score_batch(x, there_and_back(x)).items() if k != "mask_iou"})
+        figures |= table("photos", parts)
+    return figures

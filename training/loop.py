@@ -1,0 +1,231 @@
+"""The one training loop, a generator: adapters, the bundled VLM and the bundled VAE all learn here.
+
+A task says what a loss is on some rows of its data; the loop owns everything else: order, precision,
+optimizer, schedule, averaged weights, checkpoints, and what happens when a step goes wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from foresight.errors import InputError
+
+STATE = "training.pt"
+_PATIENCE = 5  # steps whose loss is not finite before training stops
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults fit an adapter."""
+
+    steps: int = 2000
+    """Optimizer steps in all."""
+    batch: int = 64
+    """Rows a step."""
+    lr: float = 1e-3
+    """Peak learning rate: linear warm-up, then a cosine down to nothing."""
+    warmup: int = 100
+    """Steps of warm-up."""
+    weight_decay: float = 0.01
+    """AdamW's, on matrices only."""
+    beta2: float = 0.99
+    """AdamW's memory of squared gradients; its first beta is 0.9."""
+    clip: float = 1.0
+    """Largest norm of the gradient of one trained module."""
+    ema: float = 0.99
+    """Decay of the averaged weights, which are the result; 0 keeps the last ones."""
+    seed: int = 0
+    """Order of the data, initial weights, and every other draw."""
+    save_every: float = 60.0
+    """Seconds between checkpoints."""
+
+
+class Task(Protocol):
+    """What is learned. `modules` are trained side by side, each clipped on its own."""
+
+    modules: nn.ModuleDict
+    rows: int
+
+    def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
+        """Losses by module name on these rows (int64, on the CPU); their sum is minimised.
+
+        generator: the step's own random numbers, on the device. done: the share of all steps behind us.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step done. Losses are tensors on the device: reading one waits for it."""
+
+    number: int
+    losses: dict[str, Tensor]
+    rate: float
+    """Rows a second, over the last second or so; nan before the first."""
+    remaining: float
+    """Seconds left at that rate."""
+    pieces: int
+    """Parts that a batch is cut into because it did not fit into memory whole; 1 as a rule."""
+
+
+def _seed(seed: int, number: int) -> int:
+    """32 bits, all that a generator on the CPU takes of its seed."""
+    return (seed * 0x9E3779B1 + number) % 2**32
+
+
+@lru_cache(maxsize=2)
+def _permutation(rows: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
+
+
+def rows_of_step(step: int, batch: int, rows: int, seed: int) -> Tensor:
+    """The rows (batch,) of a step. An epoch's order derives from (seed, epoch) alone, so any step can resume."""
+    numbers = torch.arange(step * batch, (step + 1) * batch)
+    epochs = numbers // rows
+    return torch.cat([_permutation(rows, seed, int(e))[numbers[epochs == e] % rows] for e in epochs.unique()])
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    warm = min(1.0, (step + 1) / max(1, recipe.warmup))
+    return recipe.lr * warm * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
+
+
+def train(task: Task, recipe: Recipe, device: torch.device, folder: Path | None = None) -> Iterator[Step]:
+    """Trains `task.modules` in place; when the generator ends or is closed they hold the averaged weights.
+
+    Under `accelerate launch` each process takes its share of every batch and all end with the same weights.
+    With a `folder`, the state is saved there now and then, and a later call with the same recipe goes on from
+    it to the very same weights. Raises InputError if the folder holds a run of another recipe, and
+    FloatingPointError once five steps had gradients that were not finite; such a step changes nothing.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    trained: list[Tensor] = [p for p in task.modules.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
+    average = [p.detach().clone() for p in trained]
+    start = _resume(folder / STATE, recipe, trained, average, optimizer, device) if folder else 0
+    generator, spoiled, pieces = torch.Generator(device), torch.zeros((), device=device), 1
+    saved = clock = time.monotonic()
+    step, counted, rate = start, start, math.nan
+    task.modules.train()
+    try:
+        while step < recipe.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, recipe)
+            rows = rows_of_step(step, recipe.batch, task.rows, recipe.seed)[rank::world]
+            generator.manual_seed(_seed(recipe.seed, step * world + rank))
+            losses, pieces = _backward(task, rows, generator, step / recipe.steps, pieces)
+            if world > 1:
+                _average_gradients(trained)
+            bad = [
+                _clip([p.grad for p in module.parameters() if p.grad is not None], recipe.clip)
+                for module in task.modules.values()
+            ]
+            skip = torch.stack(bad).amax()
+            optimizer.found_inf = skip  # type: ignore[attr-defined]  # 1: the kernel leaves weights and moments alone
+            spoiled += skip
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            with torch.no_grad():
+                torch._foreach_lerp_(average, trained, 1 - min(recipe.ema, step / (step + 9)))
+            now = time.monotonic()
+            if now - clock > 1 or step == recipe.steps:
+                if spoiled.item() >= _PATIENCE:
+                    raise FloatingPointError(f"gradients were not finite {int(spoiled)} times by step {step}.")
+                now = time.monotonic()
+                rate, clock, counted = (step - counted) * recipe.batch / (now - clock), now, step
+            if folder and rank == 0 and (now - saved > recipe.save_every or step == recipe.steps):
+                _save(folder / STATE, recipe, step, trained, average, optimizer)
+                saved = now
+            yield Step(step, losses, rate, (recipe.steps - step) * recipe.batch / rate, pieces)
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(trained, average)
+        task.modules.eval()
+
+
+def _backward(
+    task: Task, rows: Tensor, generator: torch.Generator, done: float, pieces: int
+) -> tuple[dict[str, Tensor], int]:
+    """Gradients of a batch, in as few pieces as fit into memory: (mean losses, pieces)."""
+    device = generator.device.type
+    while True:
+        total: dict[str, Tensor] = {}
+        try:
+            for part in rows.chunk(pieces):
+                with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                    losses = task.loss(part, generator, done)
+                share = len(part) / len(rows)
+                (torch.stack(list(losses.values())).sum() * share).backward()
+                total = {name: total.get(name, 0) + loss.detach() * share for name, loss in losses.items()}
+            return total, pieces
+        except torch.OutOfMemoryError:
+            if pieces >= len(rows):
+                raise
+            task.modules.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            pieces *= 2
+
+
+def _average_gradients(trained: list[Tensor]) -> None:
+    """The mean over processes, which hold equal shares of a batch, in one message."""
+    gradients = [p.grad for p in trained if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _clip(gradients: list[Tensor], most: float) -> Tensor:
+    """Scales gradients to a norm of `most` at the most; returns 1 where one is not finite."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (most / norm).clamp(max=1))
+    return (~norm.isfinite()).float()
+
+
+def _save(path: Path, recipe: Recipe, step: int, trained: Any, average: Any, optimizer: Any) -> None:
+    state = {
+        "recipe": asdict(recipe),
+        "step": step,
+        "trained": [p.detach() for p in trained],
+        "average": average,
+        "optimizer": optimizer.state_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _resume(path: Path, recipe: Recipe, trained: Any, average: Any, optimizer: Any, device: torch.device) -> int:
+    """Puts a saved state back and returns the steps done; 0 where none was saved."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    if differing := [k for k, v in asdict(recipe).items() if state["recipe"].get(k) != v and k != "save_every"]:
+        raise InputError(f"{path} is of another recipe (other {', '.join(differing)}): choose another folder.")
+    with torch.no_grad():
+        torch._foreach_copy_(trained, state["trained"])
+        torch._foreach_copy_(average, state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
