@@ -30,7 +30,7 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 def partition(x: Tensor, side: int) -> Tensor:
     """(B, H, W, …) → (B · windows, side², …), padded with zeros at the right and bottom to whole windows."""
-    b, height, width = x.shape[:3]
+    height, width = x.shape[1:3]
     x = F.pad(x, [0, 0] * (x.ndim - 3) + [0, -width % side, 0, -height % side])
     x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)  # (B, rows, columns, side, side, …)
     return x.flatten(3, 4).flatten(0, 2)

@@ -1,0 +1,41 @@
+"""Starts the app: settings → models → page → server. `python app.py --help` tells the flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from foresight.errors import InputError
+from foresight.settings import Settings
+
+
+def main() -> int:
+    """Serves until interrupted; 2, after one sentence, where the settings or models cannot be used."""
+    try:
+        settings = Settings.read(sys.argv[1:], os.environ)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # this and the next are read at import
+        for library in ("DIFFUSERS", "TRANSFORMERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
+        # Imported here, so that --help and a wrong flag answer at once.
+        from foresight.inspector import Inspector
+        from foresight.shelf import BUNDLED, RUNS
+        from foresight.ui.calls import Calls
+        from foresight.ui.shell import build_app, launch
+        from foresight.vae import load_vae
+        from foresight.vlm import load_vlm
+
+        inspector = Inspector(load_vlm(settings.model), load_vae(settings.vae), (BUNDLED, RUNS), fast=True)
+        app = build_app(Calls.of(inspector))
+    except InputError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
+    try:
+        launch(app, settings)
+    except OSError as error:  # no such address, or a port that is taken
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

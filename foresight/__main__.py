@@ -1,0 +1,8 @@
+"""python -m foresight"""
+
+import sys
+
+from foresight.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

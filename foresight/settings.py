@@ -1,0 +1,92 @@
+"""How the app is started: flags, and FORESIGHT_* environment variables where a flag is absent."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from foresight.errors import InputError
+
+EXAMPLES = """examples:
+  python app.py
+  python app.py --host 0.0.0.0 --port 8080 --public
+  python app.py --model Qwen/Qwen2.5-VL-7B-Instruct --vae stabilityai/sd-vae-ft-mse
+  FORESIGHT_PORT=8080 python app.py
+"""
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every dial of the app.
+
+    host: address to listen on; None is this machine only. port: None is the first free one from 7860.
+    public: strangers may use it: no training, no details of errors. no_train: leave training out.
+    model, vae: a folder or hub id; None is the bundled one. share: open a link through Gradio's servers.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    public: bool = False
+    no_train: bool = False
+    model: str | None = None
+    vae: str | None = None
+    share: bool = False
+
+    @classmethod
+    def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+        """Settings from the command line, else from the environment: --port wins over FORESIGHT_PORT.
+
+        On a Hugging Face Space, which sets SPACE_ID, public is the default. Raises InputError on values that
+        cannot be meant; argparse itself ends the process, with 2, on unknown flags.
+        """
+        given = vars(_parser().parse_args(arguments))
+        defaults = {"public": "1"} if environment.get("SPACE_ID") else {}
+        text = {
+            name: value or environment.get(f"FORESIGHT_{name.upper()}") or defaults.get(name)
+            for name, value in given.items()
+        }
+        return cls(
+            host=text["host"],
+            port=_port(text["port"]),
+            public=_switch("public", text["public"]),
+            no_train=_switch("no_train", text["no_train"]),
+            model=text["model"],
+            vae=text["vae"],
+            share=_switch("share", text["share"]),
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description="Foresight: what does a vision-language model still know of a picture at each depth?",
+        epilog=EXAMPLES + "\nEach flag has a variable: --no-train is FORESIGHT_NO_TRAIN=1.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", help="port (default: the first free one from 7860)")
+    parser.add_argument("--model", help="Qwen2.5-VL, a folder or hub id (default: the bundled one)")
+    parser.add_argument("--vae", help="VAE, a folder or hub id (default: the bundled one)")
+    for flag, told in (
+        ("--public", "strangers may use it: no training, no details of errors"),
+        ("--no-train", "leave training out"),
+        ("--share", "open a temporary public link through Gradio's servers"),
+    ):
+        parser.add_argument(flag, action="store_const", const="1", help=told)
+    return parser
+
+
+def _port(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise InputError(f"the port must be a whole number from 1 to 65535, not {text!r}.")
+    return int(text)
+
+
+def _switch(name: str, text: str | None) -> bool:
+    if text is not None and text.lower() not in _TRUE + _FALSE:
+        raise InputError(f"FORESIGHT_{name.upper()} must be 1 or 0, not {text!r}.")
+    return text is not None and text.lower() in _TRUE

@@ -1,0 +1,82 @@
+"""The named endpoints: /generate, /reconstruct and /info, for gradio_client and plain HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from foresight.images import load_mask, to_pil
+from foresight.points import ExtractionPoint
+from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.ui import generate as scenes
+from foresight.ui.calls import MODEL_QUEUE, Calls, keep_raw, open_picture, telling
+
+ANY = scenes.ANY
+
+
+def build(calls: Calls) -> None:
+    """Adds the endpoints to the current Blocks; nothing of them is seen on the page."""
+
+    @telling
+    def generate(
+        shape: str = ANY,
+        color: str = ANY,
+        objects: int = 1,
+        size: str = ANY,
+        position: str = ANY,
+        background: str = "white",
+        overlap: bool = True,
+        seed: int = 0,
+    ) -> tuple[Image.Image, Image.Image, dict[str, Any]]:
+        """Draws a scene. Returns its picture, the mask of its objects, and a description that makes it again."""
+        scene = scenes.make_scene(shape, color, objects, size, position, background, overlap, seed)
+        picture, mask = scenes.draw(scene)
+        return picture, to_pil(mask[None].expand(3, -1, -1).float()), scene
+
+    @telling
+    def reconstruct(
+        image: str, point: str = str(calls.default), adapter: str = "tokens", mask: str | None = None
+    ) -> tuple[Image.Image, dict[str, Any]]:
+        """Reads a picture back from its latents at an extraction point, and scores it.
+
+        mask: white where the picture shows an object; without it, the objects found there. Returns the
+        reconstruction and the scores, with the oracle's and a blank page's beside them.
+        """
+        at = ExtractionPoint.parse(point)
+        given = None if mask is None else load_mask(mask)
+        report = calls.inspect(open_picture(image), at, calls.entry(at, adapter).folder, given)
+        return to_pil(report.reconstructions[0].picture), report.as_json()
+
+    def info() -> dict[str, Any]:
+        """Tells the models, their extraction points and widths, the adapters that fit, the device, the versions."""
+        return calls.facts()
+
+    with gr.Row(visible=False):
+        trigger = gr.Button()
+        factors: list[Any] = [
+            gr.Dropdown([ANY, *SHAPES], value=ANY, label="shape"),
+            gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="color"),
+            gr.Number(1, precision=0, label=f"objects, 1 to {MAX_OBJECTS}"),
+            gr.Dropdown(list(scenes.SIZES), value=ANY, label="size"),
+            gr.Dropdown(list(scenes.POSITIONS), value=ANY, label="position"),
+            gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
+            gr.Checkbox(True, label="overlap: objects may cover each other"),
+            gr.Number(0, precision=0, label="seed"),
+        ]
+        picture = keep_raw(_file("image"))
+        mask = keep_raw(_file("mask: white where there is an object (optional)"))
+        point = gr.Textbox(str(calls.default), label="point, such as post-merge/6")
+        adapter = gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name")
+        drawn, drawn_mask = _file("picture"), _file("mask")
+        made = _file("reconstruction")
+        scene, scores, facts = gr.JSON(label="scene"), gr.JSON(label="scores"), gr.JSON(label="info")
+
+    trigger.click(generate, factors, [drawn, drawn_mask, scene], api_name="generate")
+    trigger.click(reconstruct, [picture, point, adapter, mask], [made, scores], api_name="reconstruct", **MODEL_QUEUE)
+    trigger.click(info, None, facts, api_name="info")
+
+
+def _file(label: str) -> gr.Image:
+    return gr.Image(label=label, type="filepath", image_mode=None, format="png")

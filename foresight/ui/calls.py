@@ -1,0 +1,123 @@
+"""What the tabs and the API may ask of the library, and how its refusals reach the user."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from gradio.data_classes import ImageData
+from PIL import Image
+from torch import Tensor
+
+from foresight.errors import InputError
+from foresight.images import load_image
+from foresight.inspector import Inspector, Report
+from foresight.points import ExtractionPoint
+from foresight.shelf import Entry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one model event at a time
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The library as callables, so that a tab holds no model code and runs alone.
+
+    points: every extraction point, in order of depth. default: the one to begin with. adapters: those that fit,
+    at a point or (None) all. inspect: picture, point, adapter's folder, mask → report. describe: picture,
+    question → answer. facts: what `/info` tells, as JSON values.
+    """
+
+    points: list[ExtractionPoint]
+    default: ExtractionPoint
+    adapters: Callable[[ExtractionPoint | None], list[Entry]]
+    inspect: Callable[[Image.Image, ExtractionPoint, Path, Tensor | None], Report]
+    describe: Callable[[Image.Image, str], str]
+    facts: Callable[[], dict[str, Any]]
+
+    @classmethod
+    def of(cls, inspector: Inspector) -> Calls:
+        """The calls of one inspector and its models."""
+        return cls(
+            points=inspector.vlm.points,
+            default=inspector.default_point,
+            adapters=inspector.adapters,
+            inspect=inspector.inspect,
+            describe=lambda picture, question: str(inspector.vlm.describe(picture, question)),
+            facts=lambda: facts(inspector),
+        )
+
+    def served(self) -> list[ExtractionPoint]:
+        """The points that have adapters, in order of depth."""
+        return sorted({entry.point for entry in self.adapters(None)}, key=lambda p: p.depth)
+
+    def entry(self, point: ExtractionPoint, name: str | None) -> Entry:
+        """The adapter of that name at a point. Folders and hub ids are not taken from strangers."""
+        at_hand = self.adapters(point)
+        for entry in at_hand:
+            if entry.name == name:
+                return entry
+        if at_hand:
+            raise InputError(f"{point} has no adapter {name!r}: choose from {', '.join(e.name for e in at_hand)}.")
+        served = f"some read {', '.join(map(str, self.served()))}" if self.served() else "train one first"
+        raise InputError(f"no adapter reads {point}: {served}.")
+
+
+def facts(inspector: Inspector) -> dict[str, Any]:
+    """`Inspector.facts` without folders, which are nobody else's business."""
+    found = inspector.facts()
+    adapters = [{k: v for k, v in a.items() if k != "folder"} for a in found["adapters"]]
+    return {k: v for k, v in found.items() if k != "refused"} | {"adapters": adapters}
+
+
+def telling(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose InputErrors Gradio shows as they are; it takes messages for HTML, so they are escaped."""
+
+    @functools.wraps(function)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except InputError as error:
+            sentence = str(error)[:1].upper() + str(error)[1:]
+            raise gr.Error(escape(sentence, quote=False), print_exception=False) from error
+
+    return told
+
+
+def open_picture(path: str | None) -> Image.Image:
+    """An uploaded file, decoded by our own rules."""
+    if path is None:
+        raise InputError("choose a picture first: upload or paste one, take an example, or generate a scene.")
+    return load_image(path)
+
+
+def keep_raw(image: gr.Image) -> gr.Image:
+    """Makes an input give its handler the path of the file as it was uploaded.
+
+    Gradio opens uploads with Pillow and saves some again, which clips 16 bits and fails without a sentence on
+    what is no picture. It would also fetch any address that a client names, however large the file there.
+    Set on the instance: Gradio writes a stub file beside the source of every subclass of a component.
+    """
+    move = image.async_move_resource_to_block_cache
+
+    @telling
+    def path_of(payload: ImageData | None) -> str | None:
+        if payload is not None and payload.path is None:
+            raise InputError("send the picture as a file.")
+        return None if payload is None else payload.path
+
+    async def move_local(source: str | Path | None) -> str | None:
+        if str(source).lower().startswith(("http:", "https:")):
+            raise gr.Error("Send the picture as a file: addresses are not fetched.", print_exception=False)
+        return await move(source)
+
+    image.preprocess = path_of  # type: ignore[method-assign]
+    image.async_move_resource_to_block_cache = move_local  # type: ignore[assignment, method-assign]
+    return image

@@ -1,0 +1,144 @@
+"""Results in words and marks, as HTML. Whatever comes from a file or a user is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from foresight.inspector import Report
+from foresight.metrics import SEED_TARGETS, meets_target
+from foresight.points import ExtractionPoint
+from foresight.shelf import Entry
+
+NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "Mask IoU", "psnr": "PSNR"}
+HINTS = {
+    "lpips": "How different two pictures look; 0 is the same.",
+    "ssim": "How alike their structure is; 1 is the same.",
+    "mask_iou": "How well the objects found in both overlap; 1 is exact.",
+    "psnr": "How close the pixels are, in decibels; 30 is good.",
+}
+NO_RESULT = "No picture yet: choose a point that has an adapter."
+
+
+def headline(report: Report, cold: bool = False) -> str:
+    """What is shown, how long it took by stage, and a banner where the picture is far from the training data.
+
+    cold: made while the app was starting, so that its time would tell nothing.
+    """
+    name, seconds = escape(report.reconstructions[0].name), report.seconds
+    stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
+    time = "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
+    if far := report.distance > report.far:
+        told = (
+            f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {report.distance:.1f}, "
+            f"limit {report.far:.1f}): these scores speak of the adapter more than of the latents."
+        )
+    else:
+        told = f"Like what this adapter was trained on: distance {report.distance:.2f}, limit {report.far:.2f}."
+    return (
+        f'<div class="fs-head"><h3>{report.point} <span>read by</span> {name}</h3>'
+        f'<p class="time">{time}</p>'
+        f'<p class="{"far" if far else "near"}" role="status">{told}</p></div>'
+    )
+
+
+def metric_cards(report: Report) -> str:
+    """A card for each score of the chosen adapter, with blank page and oracle on the same scale."""
+    return f'<div class="fs-cards">{"".join(_card(report, name) for name in NAMES)}</div>'
+
+
+def _card(report: Report, name: str) -> str:
+    value = report.reconstructions[0].scores[name]
+    blank, oracle = report.blank.scores[name], report.oracle.scores[name]
+    better = "lower" if name == "lpips" else "higher"
+    head = f'<h4 title="{HINTS[name]}">{NAMES[name]} <span>{better} is better</span></h4>'
+    if value is None or blank is None or oracle is None:
+        reason = escape(report.mask_reason or "it cannot be told here")
+        return f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">Not scored: {reason}.</p></div>'
+    skill = report.reconstructions[0].skill[name]
+    told = "" if skill is None else f"<span>skill {skill:.2f}</span>"
+    return (
+        f'<div class="fs-card">{head}<p class="value">{_number(name, value)}</p>'
+        f"{_verdict(name, value, blank)}{_scale(name, value, blank, oracle)}"
+        f'<p class="marks"><span>○ blank {_number(name, blank)}</span>'
+        f"<span>◇ oracle {_number(name, oracle)}</span>{told}</p></div>"
+    )
+
+
+def _verdict(name: str, value: float, blank: float) -> str:
+    if name not in SEED_TARGETS:
+        return '<p class="verdict">The seed study set no target.</p>'
+    target = f"{'&lt;' if name == 'lpips' else '&gt;'}&nbsp;{SEED_TARGETS[name]:.2f}"
+    if not meets_target(name, value):
+        return f'<p class="verdict fail">✗ Fail: the target is {target}</p>'
+    also = "; so does a blank page" if meets_target(name, blank) else ""
+    return f'<p class="verdict pass">✓ Pass: meets {target}{also}</p>'
+
+
+def _scale(name: str, value: float, blank: float, oracle: float) -> str:
+    """A line on which better is to the right: ▼ this picture, ○ blank, ◇ oracle, a tick for the target."""
+    target = SEED_TARGETS.get(name)
+    shown = [v for v in (value, blank, oracle, target) if v is not None]
+    if name == "lpips":
+        worst, best = max(shown), 0.0
+    else:
+        worst, best = min(0.0 if name == "mask_iou" else 1.0, *shown), max(1.0, *shown)
+        worst = min(shown) if name == "psnr" else worst
+
+    def at(v: float) -> float:
+        return 8 + 184 * (v - worst) / (best - worst) if best != worst else 100
+
+    tick = "" if target is None else f'<path class="target" d="M{at(target):.1f} 9v12"/>'
+    return (
+        '<svg class="fs-scale" viewBox="0 0 200 24" aria-hidden="true"><path class="axis" d="M6 15h188"/>'
+        f'{tick}<circle class="blank" cx="{at(blank):.1f}" cy="15" r="4"/>'
+        f'<path class="oracle" d="M{at(oracle):.1f} 10l5 5l-5 5l-5 -5z"/>'
+        f'<path class="this" d="M{at(value):.1f} 12l-5 -9h10z"/></svg>'
+    )
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.1f} dB" if name == "psnr" else f"{value:.3f}"
+
+
+def adapter_note(entry: Entry) -> str:
+    """An adapter's size, training data and held-out scores, from its card."""
+    card = entry.card
+    facts = [f"{_size(entry.parameters)} parameters"]
+    facts += [f"trained on {escape(str(card['data']))}"] if "data" in card else []
+    heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in SEED_TARGETS)
+    rows = "".join(
+        f"<tr><th scope=row>{escape(data)}</th>{''.join(_mean(scores, name) for name in SEED_TARGETS)}</tr>"
+        for data, scores in _tables(card)
+    )
+    table = f"<table><thead><tr><th scope=col>Held-out scores</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    told = table if rows else "<p>Its card has no held-out scores.</p>"
+    return f'<div class="fs-note"><p>{" · ".join(facts)}</p>{told}</div>'
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
+
+
+def _tables(card: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    scores = card.get("scores")
+    items = scores.items() if isinstance(scores, dict) else ()
+    return [(str(data), row) for data, row in items if isinstance(row, dict)]
+
+
+def _mean(scores: dict[str, Any], name: str) -> str:
+    """A card's [mean, low, high] as a table cell; its values may be anything, since cards come from anybody."""
+    found = scores.get(name)
+    if not (isinstance(found, list) and len(found) == 3 and all(isinstance(v, int | float) for v in found)):
+        return "<td>–</td>"
+    mean, low, high = found
+    return f'<td title="95 % interval {low:.4f} to {high:.4f}">{mean:.3f}</td>'
+
+
+def missing_note(point: ExtractionPoint, served: Iterable[ExtractionPoint]) -> str:
+    """A layer without adapters, and buttons for the nearest ones of its stage (else of the other) that have some."""
+    known = sorted(set(served), key=lambda p: (p.stage != point.stage, abs(p.layer - point.layer)))
+    buttons = " ".join(f'<button type="button" data-point="{p}">{p}</button>' for p in known[:2])
+    where = f"Nearest with adapters: {buttons}" if known else "This model has none yet."
+    return f'<div class="fs-note" role="status"><p><strong>No adapter reads {point}.</strong></p><p>{where}</p></div>'

@@ -1,0 +1,112 @@
+"""The scene controls: what a person chooses → a scene, its picture and its mask."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+from torch import Tensor
+
+from foresight.errors import InputError
+from foresight.images import to_pil
+from foresight.render import render
+from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
+
+ANY = "any"
+SIZES = {ANY: (12.0, 64.0), "small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}
+POSITIONS = {
+    ANY: (0.0, 0.0, 1.0, 1.0),
+    "top left": (0.0, 0.0, 0.5, 0.5),
+    "top right": (0.5, 0.0, 1.0, 0.5),
+    "centre": (0.3, 0.3, 0.7, 0.7),
+    "bottom left": (0.0, 0.5, 0.5, 1.0),
+    "bottom right": (0.5, 0.5, 1.0, 1.0),
+}
+MAX_SEED = 999_999
+
+# Examples on the first page: name, seed, what they hold.
+EXAMPLES: tuple[tuple[str, int, SceneSpec], ...] = (
+    ("one on white", 7, SceneSpec(objects=(1, 1), radius=(36, 64), backgrounds=("white",))),
+    ("three, overlapping", 3, SceneSpec(objects=(3, 3), radius=(28, 64), backgrounds=("gradient",))),
+    ("five on texture", 5, SceneSpec(objects=(5, 5), backgrounds=("texture",))),
+    ("four apart", 2, SceneSpec(objects=(4, 4), backgrounds=("plain",), overlap=False)),
+    ("wide", 4, SceneSpec(objects=(3, 3), backgrounds=("texture",), size=(168, 308))),
+)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components, in the order of `make_scene`'s arguments."""
+
+    inputs: Sequence[gr.components.Component]
+    seed: gr.Number
+    make: gr.Button
+    dice: gr.Button
+
+
+def make_scene(
+    shape: str, color: str, objects: float, size: str, position: str, background: str, overlap: bool, seed: float
+) -> dict[str, Any]:
+    """A scene's description, from which `draw` makes its picture. Raises InputError on unknown choices."""
+    for noun, given, known in (("size", size, SIZES), ("position", position, POSITIONS)):
+        if given not in known:
+            raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
+    for noun, number, top in (("objects", objects, MAX_OBJECTS), ("seed", seed, MAX_SEED)):
+        if number is None or number != int(number) or not 0 <= number <= top:
+            raise InputError(f"{noun} must be a whole number up to {top:,}, not {number}.")
+    spec = SceneSpec(
+        objects=(int(objects), int(objects)),
+        shapes=SHAPES if shape == ANY else (shape,),
+        colors=COLOR_NAMES if color == ANY else (color,),
+        radius=SIZES[size],
+        region=POSITIONS[position],
+        backgrounds=BACKGROUNDS if background == ANY else (background,),
+        overlap=overlap,
+    )
+    return sample(range(1), int(seed), spec).describe(0)
+
+
+def draw(scene: dict[str, Any]) -> tuple[Image.Image, Tensor]:
+    """A described scene's picture, and the mask (H, W) of its objects; neither is to be changed."""
+    return _draw(json.dumps(scene))
+
+
+@functools.lru_cache(maxsize=64)
+def _draw(scene: str) -> tuple[Image.Image, Tensor]:
+    drawn = render(Scenes.from_description(json.loads(scene)))
+    return to_pil(drawn.images[0].float() / 255), drawn.mask[0]
+
+
+def examples() -> list[tuple[str, dict[str, Any]]]:
+    """The examples' names and scenes."""
+    return [(name, sample(range(1), seed, spec).describe(0)) for name, seed, spec in EXAMPLES]
+
+
+def roll() -> int:
+    """A seed that nobody chose."""
+    return random.randint(0, MAX_SEED)
+
+
+def build() -> Controls:
+    """The scene controls, inside the current layout."""
+    with gr.Row():
+        shape = gr.Dropdown([ANY, *SHAPES], value=ANY, label="Shape", min_width=90)
+        color = gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="Colour", min_width=90)
+        size = gr.Dropdown(list(SIZES), value=ANY, label="Size", min_width=90)
+    with gr.Row():
+        position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
+        background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)
+        seed = gr.Number(value=7, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=90)
+    objects = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
+    overlap = gr.Checkbox(value=True, label="Objects may overlap")
+    with gr.Row():
+        make = gr.Button("Generate", min_width=100, elem_id="generate")
+        dice = gr.Button("🎲 Another seed", min_width=100, elem_id="dice")
+    inputs = [shape, color, objects, size, position, background, overlap, seed]
+    return Controls(inputs, seed, make, dice)

@@ -1,0 +1,20 @@
+"""The app on a tiny house, served on a free port of this machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from foresight.inspector import Inspector
+from foresight.settings import Settings
+from foresight.ui.calls import Calls
+from foresight.ui.shell import build_app, launch
+
+
+@contextmanager
+def serve(inspector: Inspector, **settings: bool) -> Iterator[str]:
+    """The address of the app, as long as the block lasts."""
+    app = build_app(Calls.of(inspector))
+    _, url, _ = launch(app, Settings(**settings), prevent_thread_lock=True, quiet=True)
+    try:
+        yield url.rstrip("/")
+    finally:
+        app.close()

@@ -1,0 +1,177 @@
+"""What a person does in the Inspect tab, in headless Chromium."""
+
+import shutil
+
+import pytest
+from house import build_house
+from PIL import Image
+from serving import serve
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 30_000  # ms
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def url(tiny, tmp_path_factory):
+    with serve(build_house(tiny.folder, tmp_path_factory.mktemp("house"))) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, url):
+    """Opens the page, and at the end checks that it asked no other host and logged no error."""
+    contexts, outside, errors = [], [], []
+
+    def opened(width=1280, height=900, dark=False):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
+        expect(page.locator("#tiles img").first).to_be_visible(timeout=PATIENCE)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not outside
+    assert not errors
+
+
+def headline(page):
+    return page.locator("#headline h3")
+
+
+def original(page):
+    return page.locator("#tiles img").first.get_attribute("src")
+
+
+def changed(page, before):
+    """Waits until the results are of another picture."""
+    page.wait_for_function("a => document.querySelector('#tiles img').src !== a", arg=before)
+
+
+def test_the_first_page_has_an_example_reconstructed(visit):
+    page = visit()
+    expect(headline(page)).to_have_text("post-merge/1 read by tokens")
+    expect(page.locator("#metrics .fs-card")).to_have_count(4)
+    expect(page.locator("#metrics")).to_contain_text("the target is")
+    expect(page.locator("#tiles figure")).to_have_count(8)
+    expect(page.locator("#slider img")).to_have_count(2)
+    expect(page.locator("#answer textarea")).not_to_have_value("", timeout=PATIENCE)
+
+
+def test_another_example_another_picture_and_nothing_moves(visit):
+    page = visit()
+    before, place = original(page), page.locator("#tiles").bounding_box()
+    page.get_by_role("button", name="Thumbnail 3").click()
+    changed(page, before)
+    expect(page.locator("#headline .time")).to_contain_text("latents")
+    assert page.locator("#tiles").bounding_box()["y"] == place["y"]
+
+
+def test_a_layer_without_adapters_says_so_and_stays(visit):
+    page = visit()
+    layer, note = page.locator("#layer input[type=number]"), page.locator("#adapter-note")
+    layer.fill("2")
+    layer.press("Enter")
+    expect(note).to_contain_text("No adapter reads post-merge/2")
+    expect(layer).to_have_value("2")
+    expect(headline(page)).to_have_text("post-merge/1 read by tokens")
+    page.locator("#reconstruct").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("No adapter reads post-merge/2")
+    note.get_by_role("button", name="post-merge/1").click()
+    expect(note).to_contain_text("parameters")
+    expect(layer).to_have_value("1")
+
+
+def test_the_sliders_range_and_the_adapters_follow_the_stage(visit):
+    page = visit()
+    page.locator("#stage").get_by_text("Vision tower").click()
+    expect(page.locator("#adapter-note")).to_contain_text("No adapter reads pre-merge/1")
+    page.locator("#diagram [data-point='pre-merge/2']").click()
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#adapter label")).to_have_count(1)
+    expect(page.locator("#layer input[type=range]")).to_have_attribute("max", "3")
+    expect(page.locator("#tiles figure", has_text="pooled")).to_contain_text("none at this layer")
+
+
+def test_another_adapter(visit):
+    page = visit()
+    page.locator("#adapter").get_by_text("pooled").click()
+    expect(headline(page)).to_have_text("post-merge/1 read by pooled")
+
+
+def test_generate_then_ask(visit):
+    page = visit()
+    page.get_by_role("tab", name="Generate").click()
+    before = original(page)
+    page.locator("#dice").click()
+    changed(page, before)
+    before = original(page)
+    page.get_by_label("Objects may overlap").uncheck()
+    page.get_by_label("Seed").fill("11")
+    page.locator("#generate").click()
+    changed(page, before)
+    page.locator("#question textarea").fill("How many objects are there?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("#answer textarea")).not_to_have_value("")
+
+
+def test_an_upload_and_a_broken_one(visit, tmp_path):
+    page = visit()
+    good, bad = tmp_path / "good.tiff", tmp_path / "<b>bad.png"
+    Image.new("RGB", (300, 200), "teal").save(good)
+    bad.write_bytes(b"no picture")
+    before = original(page)
+    page.locator("#source input[type=file]").set_input_files(good)
+    changed(page, before)
+    expect(page.locator("#metrics")).to_contain_text("no object stands out")
+    expect(page.locator("#source img")).to_have_js_property("naturalWidth", 300)  # TIFF, shown all the same
+    before = original(page)
+    page.locator("#source input[type=file]").set_input_files(bad)
+    expect(page.get_by_test_id("toast-body")).to_contain_text("is not a JPEG, PNG")
+    expect(page.locator("#source img")).to_have_js_property("naturalWidth", 300)  # the last good one is back
+    assert original(page) == before
+
+
+@pytest.mark.parametrize("name", ["png", "json"])
+def test_downloads(visit, name):
+    page = visit()
+    with page.expect_download() as download:
+        page.locator(f"#download-{name}").click()
+    assert download.value.suggested_filename == f"foresight.{name}"
+    with open(download.value.path(), "rb") as file:
+        assert file.read(4) == (b"\x89PNG" if name == "png" else b"{\n  ")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_scrolls_down_only(visit, dark):
+    page = visit(390, 844, dark)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color.match(/\\d+/g).map(Number)")
+    assert (sum(ink[:3]) > 384) is dark
+    expect(page.locator("#slider")).to_be_visible()

@@ -1,0 +1,35 @@
+"""Flags, variables, and which wins."""
+
+from __future__ import annotations
+
+import pytest
+
+from foresight.errors import InputError
+from foresight.settings import Settings
+
+
+def test_nothing_said_is_a_private_app_on_bundled_models() -> None:
+    assert Settings.read([], {}) == Settings(None, None, False, False, None, None, False)
+
+
+def test_a_flag_wins_over_its_variable() -> None:
+    variables = {"FORESIGHT_PORT": "8080", "FORESIGHT_NO_TRAIN": "yes", "FORESIGHT_MODEL": "a/b"}
+    settings = Settings.read(["--port", "9090", "--public"], variables)
+    assert settings == Settings(port=9090, public=True, no_train=True, model="a/b")
+
+
+@pytest.mark.parametrize(("variables", "public"), [({"SPACE_ID": "me/it"}, True), ({"FORESIGHT_PUBLIC": "0"}, False)])
+def test_a_space_is_public_unless_told_otherwise(variables: dict[str, str], public: bool) -> None:
+    assert Settings.read([], variables).public is public
+    assert Settings.read([], {"SPACE_ID": "me/it"} | variables).public is public
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "²"])
+def test_a_port_is_a_port(port: str) -> None:
+    with pytest.raises(InputError, match="port"):
+        Settings.read([f"--port={port}"], {})
+
+
+def test_a_switch_is_one_or_zero() -> None:
+    with pytest.raises(InputError, match="FORESIGHT_SHARE"):
+        Settings.read([], {"FORESIGHT_SHARE": "perhaps"})

@@ -1,0 +1,84 @@
+"""Which adapters fit, in which order, and what is said of the others."""
+
+import os
+import re
+
+import pytest
+import torch
+from house import build_house, save_tiny_adapter
+
+from foresight.errors import InputError
+
+
+@pytest.fixture
+def house(tiny, tmp_path):
+    return tmp_path, build_house(tiny.folder, tmp_path).shelf
+
+
+def names(entries):
+    return [(entry.name, str(entry.point)) for entry in entries]
+
+
+def test_lists_what_fits_by_depth_and_kind(house):
+    folder, shelf = house
+    save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder)
+    first, last = ("linear", "pre-merge/2"), ("mine", "post-merge/1")
+    kinds = [(kind, "post-merge/1") for kind in ("tokens", "linear", "pooled")]
+    assert names(shelf.adapters()) == [first, *kinds, last]
+    assert names(shelf.adapters("post-merge/1")) == [*kinds, last]
+    assert shelf.adapters("pre-merge/2")[0].parameters == 4 * 32 * 64 + 64
+    with pytest.raises(InputError, match="no post-merge/9"):
+        shelf.adapters("post-merge/9")
+
+
+@pytest.mark.parametrize(
+    ("card", "reason"),
+    [
+        ({"model": "another"}, "it is for the model another, not"),
+        ({"vae": "another"}, "it is for the VAE another, not"),
+        ({"point": "post-merge/7"}, "no post-merge/7: its post-merge layers are 0 to 3"),
+        ({"point": "the middle"}, "'the middle' is not an extraction point"),
+    ],
+)
+def test_tells_why_another_does_not_fit(house, card, reason):
+    folder, shelf = house
+    where = save_tiny_adapter(folder / "runs/other", "linear", "post-merge/1", folder, **card)
+    assert list(shelf.refused()) == [where] and reason in shelf.refused()[where]
+    assert len(shelf.adapters()) == 4
+    with pytest.raises(InputError, match=re.escape(reason)):
+        shelf.entry(where)
+
+
+def test_a_broken_folder_hides_no_other(house):
+    folder, shelf = house
+    where = save_tiny_adapter(folder / "runs/broken", "linear", "post-merge/1", folder)
+    (where / "config.json").write_text("{")
+    assert shelf.refused() == {where: f"adapter {str(where)!r}: config.json is not JSON."}
+    assert len(shelf.adapters()) == 4
+
+
+def test_a_kind_or_a_folder_means_one_adapter(house):
+    folder, shelf = house
+    mine = save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder)
+    away = save_tiny_adapter(folder / "elsewhere", "linear", "pre-merge/2", folder)
+    assert names([shelf.entry()]) == [("tokens", "post-merge/1")]  # the default point: half of 3 layers
+    assert names([shelf.entry("pooled")]) == [("pooled", "post-merge/1")]
+    assert names([shelf.entry(point="pre-merge/2")]) == [("linear", "pre-merge/2")]
+    assert names([shelf.entry("linear", "post-merge/1")]) == [("linear", "post-merge/1")]  # the bundled one
+    assert names([shelf.entry(mine)]) == [("mine", "post-merge/1")]
+    assert names([shelf.entry(away)]) == [("elsewhere", "pre-merge/2")]
+    assert shelf.entry(folder / "bundled/post-merge-1-pooled").bundled
+    with pytest.raises(InputError, match="no tokens adapter for pre-merge/2 .* for post-merge/1"):
+        shelf.entry("tokens", "pre-merge/2")
+    with pytest.raises(InputError, match="is for post-merge/1, not for pre-merge/2"):
+        shelf.entry(mine, "pre-merge/2")
+
+
+def test_loads_once_until_the_file_changes(house):
+    folder, shelf = house
+    entry = shelf.entry("linear")
+    first = shelf.load(entry)
+    assert shelf.load(entry) is first and not first.training
+    save_tiny_adapter(entry.folder, "linear", "post-merge/1", folder, seed=1)
+    os.utime(entry.folder / "model.safetensors", ns=(1, 1))  # clocks of some file systems are coarse
+    assert not torch.equal(shelf.load(entry).linear.weight, first.linear.weight)

@@ -1,0 +1,147 @@
+"""The parts of the page that are made of a report or a card: escaped, true to their numbers, in equal tiles."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foresight.errors import InputError
+from foresight.inspector import Reconstruction, Report
+from foresight.points import ExtractionPoint
+from foresight.shelf import Entry
+from foresight.ui import cards, generate
+from foresight.ui.diagram import diagram
+from foresight.ui.pictures import heat, masks_over, strip, tile_grid, tiles
+
+EVIL = '<img src=x onerror="alert(1)">'
+POINTS = [ExtractionPoint("pre-merge", k) for k in range(4)] + [ExtractionPoint("post-merge", k) for k in range(9)]
+HERE = ExtractionPoint("post-merge", 4)
+
+
+def made(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruction:
+    scores: dict[str, float | None] = {"lpips": lpips, "ssim": ssim, "psnr": 20.0, "mask_iou": iou}
+    mask = torch.zeros(56, 56, dtype=torch.bool)
+    mask[:, :28] = True
+    flat = torch.full((56, 56), 0.25)
+    return Reconstruction(name, torch.rand(3, 56, 56), scores, dict(scores), flat, flat, mask)
+
+
+def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9) -> Report:
+    mask = torch.zeros(56, 56, dtype=torch.bool)
+    mask[:28] = True
+    return Report(
+        original=torch.rand(3, 56, 56),
+        point=HERE,
+        reconstructions=[made(name, 0.4, 0.8, iou)],
+        oracle=made("oracle", 0.001, 0.999, 0.99),
+        blank=made("blank", 0.3, 0.9, 0.0),
+        mask=mask,
+        mask_reason=None if iou is not None else EVIL,
+        distance=distance,
+        far=1.2,
+        seconds={"latents": 0.1, "decode": 0.2, "total": 0.3},
+    )
+
+
+def test_verdicts_say_in_words_whether_the_target_is_met_and_whether_that_means_anything() -> None:
+    lpips, ssim, iou, psnr = cards.metric_cards(report()).split('<div class="fs-card">')[1:]
+    assert "✗ Fail: the target is &lt;&nbsp;0.35" in lpips and "0.400" in lpips and "blank 0.300" in lpips
+    assert "✓ Pass: meets &gt;&nbsp;0.75; so does a blank page" in ssim
+    assert "✗ Fail: the target is &gt;&nbsp;0.60" in iou and "oracle 0.990" in iou
+    assert "Pass" not in psnr and "Fail" not in psnr and "20.0 dB" in psnr
+
+
+def test_better_is_to_the_right_on_every_scale() -> None:
+    for card, name in zip(cards.metric_cards(report()).split("<svg")[1:], "LSMP", strict=True):
+        blank = float(card.split('class="blank" cx="')[1].split('"')[0])
+        oracle = float(card.split('class="oracle" d="M')[1].split(" ")[0])
+        this = float(card.split('class="this" d="M')[1].split(" ")[0])
+        assert 0 <= blank <= 200 and 0 <= this <= 200 and (blank < oracle <= 200 or name == "P"), name
+
+
+def test_no_objects_is_a_reason_not_a_number() -> None:
+    html = cards.metric_cards(report(iou=None))
+    assert "Not scored: &lt;img" in html and "<img" not in html
+
+
+def test_the_banner_comes_beyond_the_limit_only() -> None:
+    assert "⚠" in cards.headline(report(distance=1.3)) and "⚠" not in cards.headline(report(distance=1.1))
+
+
+def test_names_and_cards_from_anybody_are_escaped() -> None:
+    card = {"data": EVIL, "scores": {EVIL: {"lpips": [EVIL, 1, 2], "ssim": [0.9, 0.8, 1.0]}, "n": 512}}
+    entry = Entry(Path("x"), False, {"kind": "tokens", "card": {"point": "post-merge/4", **card}}, 123_456)
+    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(entry)):
+        assert "<img src=x" not in html and "&lt;img src=x" in html
+    assert "0.900" in cards.adapter_note(entry) and "123,456" in cards.adapter_note(entry)
+
+
+@pytest.mark.parametrize("card", [{}, {"scores": None}, {"scores": [1]}, {"scores": {"a": {"lpips": "b"}}}])
+def test_a_card_may_hold_nothing_of_use(card: dict[str, Any]) -> None:
+    assert "parameters" in cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+
+
+def test_a_layer_without_adapters_offers_the_nearest_of_its_stage() -> None:
+    html = cards.missing_note(HERE, [POINTS[2], POINTS[7], POINTS[12]])
+    assert html.index('data-point="post-merge/3"') < html.index('data-point="post-merge/8"')
+    assert "pre-merge" not in html
+
+
+@pytest.mark.parametrize("points", [POINTS, [ExtractionPoint(p.stage, p.layer * 7) for p in POINTS]])
+def test_the_diagram_marks_one_layer_and_all_that_have_adapters(points: list[ExtractionPoint]) -> None:
+    svg = ET.fromstring(diagram(points, points[::3], points[5]))
+    cells = {g.get("data-point"): g for g in svg.iter("g")}
+    assert list(cells) == [str(p) for p in points]
+    assert [p for p, g in cells.items() if "here" in str(g[1].get("class"))] == [str(points[5])]
+    assert sum(e.get("class") == "dot" for e in svg.iter("circle")) == len(points[::3])
+
+
+def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
+    shown = tiles(report())
+    assert [t.title for t in shown] == [
+        "original", "oracle", "linear", "pooled", "tokens", "difference", "LPIPS map", "masks",
+    ]  # fmt: skip
+    assert [t.title for t in shown if t.picture is None] == ["linear", "pooled"]
+    assert shown[2].note == "none at this layer" and [t.title for t in shown if t.marked] == ["tokens"]
+    assert strip(shown, "heading").width > 8 * 150
+    assert [t.title for t in tiles(report("mine"))][5] == "mine"
+
+
+def test_heat_is_dark_at_nothing_and_bright_at_the_top() -> None:
+    pixels = heat(torch.tensor([[0.0, 0.5, 1.0, 7.0]]), 1.0).load()
+    assert pixels is not None
+    assert [pixels[i, 0] for i in (0, 2, 3)] == [(0, 34, 78), (254, 232, 56), (254, 232, 56)]
+    assert pixels[1, 0] == (125, 124, 116)  # halfway between the two middle colours
+
+
+def test_masks_tell_both_lost_and_added_apart() -> None:
+    original, other = torch.zeros(24, 24, dtype=torch.bool), torch.zeros(24, 24, dtype=torch.bool)
+    original[:12], other[:, :12] = True, True
+    found = masks_over(original, other)
+    corners = [set(found.crop(box).getdata()) for box in ((0, 0, 12, 12), (12, 0, 24, 12), (0, 12, 12, 24))]
+    assert corners == [{(120, 130, 140)}, {(0, 114, 178), (255, 255, 255)}, {(213, 94, 0), (255, 255, 255)}]
+    assert set(found.crop((12, 12, 24, 24)).getdata()) == {(255, 255, 255)}
+
+
+def test_a_scene_is_the_same_each_time_and_holds_what_was_chosen() -> None:
+    chosen = ("star", "red", 2, "large", "top left", "texture", True, 5)
+    scene = generate.make_scene(*chosen)
+    assert scene == generate.make_scene(*chosen) != generate.make_scene(*chosen[:-1], 6)
+    assert [(o["shape"], o["color"]) for o in scene["objects"]] == [("star", "red")] * 2
+    picture, mask = generate.draw(scene)
+    assert picture.size == (224, 224) and mask.shape == (224, 224) and 0 < mask.float().mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, "heart"), (1, "mauve"), (2, 0), (2, 6), (2, 1.5), (3, "huge"), (4, "above"), (5, "photo"), (7, -1), (7, None)],
+)
+def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
+    values: list[Any] = ["any", "any", 1, "any", "any", "white", True, 0]
+    values[place] = value
+    with pytest.raises(InputError, match=r"\.$"):
+        generate.make_scene(*values)
