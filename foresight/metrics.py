@@ -6,13 +6,12 @@ reconstructions: wherever two batches meet, the first may have B = 1.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import lpips
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,6 +30,8 @@ MAX_PSNR = 100.0  # dB; what identical pictures score, since JSON has no infinit
 LEAST_SIDE = 11  # pixels: SSIM's window
 RESAMPLES = 10_000
 
+_CONVOLUTIONS = {0: (4, 2), 3: (1, 2), 6: (1, 1), 8: (1, 1), 10: (1, 1)}  # AlexNet's: stride and padding
+
 Features = list[Tensor]  # five layers of AlexNet, each (B, C, h, w), of unit length over C
 Picture = Image.Image | Tensor
 
@@ -43,9 +44,25 @@ class LPIPS(nn.Module):
     Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        self.net = _lpips_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trunk = load_file(TRUNK)
+        self.trunk = nn.ModuleList()
+        for layer, (stride, padding) in _CONVOLUTIONS.items():
+            weight, bias = (trunk[f"features.{layer}.{kind}"].float() for kind in ("weight", "bias"))
+            made = nn.Conv2d(weight.shape[1], len(weight), weight.shape[-1], stride, padding)
+            made.load_state_dict({"weight": weight, "bias": bias})
+            self.trunk.append(made)
+        # The package's own heads, read where it lies: importing it would import all of torchvision, 2 s.
+        (package,) = find_spec("lpips").submodule_search_locations  # type: ignore[union-attr, misc]
+        heads = torch.load(Path(package) / "weights/v0.1/alex.pth", map_location="cpu", weights_only=True)
+        self.heads = nn.ParameterList(heads[f"lin{k}.model.1.weight"] for k in range(5))  # (1, C, 1, 1) each
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        self.to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Distances (B,) of pictures; differentiable."""
@@ -57,7 +74,10 @@ class LPIPS(nn.Module):
         right, below = (max(0, least - side) for side in (x.shape[-1], x.shape[-2]))
         x = F.pad(x, (0, right, 0, below), mode="replicate")
         x = x.contiguous(memory_format=torch.channels_last)
-        layers = self.net.net(self.net.scaling_layer(2 * x - 1))
+        x, layers = (2 * x - 1 - self.shift) / self.scale, []
+        for k, convolution in enumerate(self.trunk):
+            x = F.relu(convolution(F.max_pool2d(x, 3, 2) if k in (1, 2) else x))
+            layers.append(x)
         # 1e-10 keeps places where no channel is active, and their gradients, at 0 rather than NaN.
         return [f * (f.square().sum(1, keepdim=True) + 1e-10).rsqrt() for f in layers]
 
@@ -71,25 +91,8 @@ class LPIPS(nn.Module):
         return torch.stack(maps).sum(0)[:, 0]
 
     def _layers(self, a: Features, b: Features) -> list[Tensor]:
-        heads = [head.model[-1] for head in self.net.lins]  # 1 × 1 convolutions, without their dropout
-        return [head((p - q).square())[:, 0] for p, q, head in zip(a, b, heads, strict=True)]  # (B, h, w)
-
-
-def _lpips_network() -> lpips.LPIPS:
-    # On "meta", because the package would first draw 58 million random weights of AlexNet's classifier.
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.filterwarnings("ignore", message=".*weights.*")  # torchvision's, about how lpips calls it
-        net = lpips.LPIPS(net="alex", version="0.1", pretrained=False, pnet_rand=True, verbose=False)
-    heads = torch.load(Path(lpips.__file__).parent / "weights/v0.1/alex.pth", map_location="cpu")
-    slices = {"0": 1, "3": 2, "6": 3, "8": 4, "10": 5}
-    trunk = {
-        f"net.slice{slices[layer]}.{layer}.{kind}": value.float()
-        for (_, layer, kind), value in ((key.split("."), value) for key, value in load_file(TRUNK).items())
-    }
-    scaling = lpips.ScalingLayer().state_dict(prefix="scaling_layer.")
-    again = {key.replace("lin", "lins.", 1): value for key, value in heads.items()}  # lpips names them twice
-    net.load_state_dict(trunk | heads | again | scaling, assign=True)
-    return net.eval().requires_grad_(False)
+        pairs = zip(a, b, self.heads, strict=True)
+        return [F.conv2d((p - q).square(), head)[:, 0] for p, q, head in pairs]  # (B, h, w) each
 
 
 @cache

@@ -130,16 +130,21 @@ class VLM:
         return json.loads(nested.read_text())["image_processor"]
 
     @cached_property
-    def processor(self) -> Any:
-        """The checkpoint's own processor: chat template, tokenizer, image processor."""
-        from transformers import AutoProcessor
+    def tokenizer(self) -> Any:
+        """The checkpoint's own tokenizer, with its chat template."""
+        from transformers import AutoTokenizer
 
-        return AutoProcessor.from_pretrained(self._folder)
+        tokenizer = AutoTokenizer.from_pretrained(self._folder)
+        older = self._folder / "chat_template.json"  # where processors of before transformers 5 keep theirs
+        if not (self._folder / "chat_template.jinja").is_file() and older.is_file():
+            tokenizer.chat_template = json.loads(older.read_text())["chat_template"]
+        return tokenizer
 
     def prompt(self, question: str) -> str:
         """The checkpoint's chat template around one picture and a question, ready for its answer."""
         content = [{"type": "image"}, {"type": "text", "text": question}]
-        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        messages = [{"role": "user", "content": content}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     @cached_property
     def opening(self) -> str:
@@ -148,7 +153,7 @@ class VLM:
 
     @cached_property
     def opening_ids(self) -> list[int]:
-        return self.processor.tokenizer(self.opening)["input_ids"]
+        return self.tokenizer(self.opening)["input_ids"]
 
     @torch.inference_mode()
     def describe(
@@ -162,8 +167,7 @@ class VLM:
         b, height, width, columns = rows.shape
         cells = rows.view(b, height // 2, 2, width // 2, 2, columns).transpose(2, 3)  # merge-block order
         text = self.prompt(prompt).replace("<|image_pad|>", "<|image_pad|>" * (height * width // 4))
-        ids = torch.tensor([self.processor.tokenizer(text)["input_ids"]] * b, device=self.device)
-        tokenizer = self.processor.tokenizer
+        ids = torch.tensor([self.tokenizer(text)["input_ids"]] * b, device=self.device)
         answer = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -172,10 +176,10 @@ class VLM:
             image_grid_thw=torch.tensor([[1, height, width]] * b, device=self.device),
             max_new_tokens=max_tokens,
             do_sample=False,
-            eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.convert_tokens_to_ids("<|im_end|>"),
+            pad_token_id=self.tokenizer.pad_token_id,
         )
-        texts = tokenizer.batch_decode(answer[:, ids.shape[1] :], skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(answer[:, ids.shape[1] :], skip_special_tokens=True)
         return texts[0].strip() if isinstance(images, Image.Image) else [t.strip() for t in texts]
 
     def _load(self, point: ExtractionPoint | None) -> None:
