@@ -51,8 +51,9 @@ def metric_cards(report: Report) -> str:
 def _card(report: Report, name: str) -> str:
     value = report.reconstructions[0].scores[name]
     blank, oracle = report.blank.scores[name], report.oracle.scores[name]
-    better = "lower" if name == "lpips" else "higher"
-    head = f'<h4 title="{HINTS[name]}">{NAMES[name]} <span>{better} is better</span></h4>'
+    arrow, better = ("↓", "lower") if name == "lpips" else ("↑", "higher")
+    sense = f'<span role="img" aria-label="{better} is better">{arrow} better</span>'
+    head = f'<h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4>'
     if value is None or blank is None or oracle is None:
         reason = escape(report.mask_reason or "it cannot be told here")
         return f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">Not scored: {reason}.</p></div>'
