@@ -50,7 +50,7 @@ def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9)
 def test_verdicts_say_in_words_whether_the_target_is_met_and_whether_that_means_anything() -> None:
     lpips, ssim, iou, psnr = cards.metric_cards(report()).split('<div class="fs-card">')[1:]
     assert "✗ Fail: the target is &lt;&nbsp;0.35" in lpips and "0.400" in lpips and "blank 0.300" in lpips
-    assert "✓ Pass: meets &gt;&nbsp;0.75; so does a blank page" in ssim
+    assert "✓ Pass: meets &gt;&nbsp;0.75; yet a blank page is better" in ssim
     assert "✗ Fail: the target is &gt;&nbsp;0.60" in iou and "oracle 0.990" in iou
     assert "Pass" not in psnr and "Fail" not in psnr and "20.0 dB" in psnr
 

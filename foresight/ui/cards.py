@@ -31,8 +31,8 @@ def headline(report: Report, cold: bool = False) -> str:
     time = "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
     if far := report.distance > report.far:
         told = (
-            f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {report.distance:.1f}, "
-            f"limit {report.far:.1f}): these scores speak of the adapter more than of the latents."
+            f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {report.distance:.2f}, "
+            f"limit {report.far:.2f}): these scores speak of the adapter more than of the latents."
         )
     else:
         told = f"Like what this adapter was trained on: distance {report.distance:.2f}, limit {report.far:.2f}."
@@ -73,7 +73,9 @@ def _verdict(name: str, value: float, blank: float) -> str:
     target = f"{'&lt;' if name == 'lpips' else '&gt;'}&nbsp;{SEED_TARGETS[name]:.2f}"
     if not meets_target(name, value):
         return f'<p class="verdict fail">✗ Fail: the target is {target}</p>'
+    worse = value > blank if name == "lpips" else value < blank
     also = "; so does a blank page" if meets_target(name, blank) else ""
+    also = "; yet a blank page is better" if worse else also
     return f'<p class="verdict pass">✓ Pass: meets {target}{also}</p>'
 
 
