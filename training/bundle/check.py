@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -43,7 +42,9 @@ def check_vlm(vlm: VLM, count: int, batch: int = 64) -> dict[str, float]:
         counts = [talk.read_count(a) for g in groups for a in vlm.describe(g, talk.COUNT[0], 32)]
         figures[f"{name}: count"] = sum(len(t) == c for t, c in zip(truth, counts, strict=True)) / count
         located = [talk.read_boxes(a) for g in groups for a in vlm.describe(g, talk.LOCATE[0], 256)]
-        figures[f"{name}: number of boxes"] = sum(map(len_equal, truth, located)) / count
+        figures[f"{name}: number of boxes"] = (
+            sum(len(t) == len(found) for t, found in zip(truth, located, strict=True)) / count
+        )
         if spec.objects == (1, 1):
             first = [
                 (t[0], found[0] if found else ("no object", (0, 0, 0, 0)))
@@ -53,10 +54,6 @@ def check_vlm(vlm: VLM, count: int, batch: int = 64) -> dict[str, float]:
             figures[f"{name}: shape"] = sum(t.shape == label.split()[-1] for t, (label, _) in first) / count
             figures[f"{name}: box IoU"] = sum(box_iou(t.box, box) for t, (_, box) in first) / count
     return figures
-
-
-def len_equal(a: list[Any], b: list[Any]) -> bool:
-    return len(a) == len(b)
 
 
 @torch.inference_mode()
