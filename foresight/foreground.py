@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CONTRAST = 0.18  # least distance of an object to the background in the RGB cube; ±0.06 of texture is 0.10
+CONTRAST = 0.18  # least distance of an object to the background in the RGB cube; ±0.04 of texture is 0.07
 UNEVEN = 0.2  # share of the ring that may differ from an even background
 RING = 3 / 224  # width of the ring over the shorter side; scenes keep their objects off it
 REACH = 2  # pixels that an anti-aliased or decoded edge is wide, to each side
+HALO = 14  # pixels over which a decoder's halo reaches around an object
+RINGING = 0.25  # what stays below this share of the strongest contrast within HALO is halo
 SPECK = 2  # pixels: what no square of 2 · SPECK + 1 fits into is no object
 TIP = 8  # pixels that a pointed object may reach out from such a square
 
@@ -27,7 +29,7 @@ def foreground(x: Tensor) -> tuple[Tensor, list[str | None]]:
     x: (B, 3, H, W) sRGB in [0, 1]. Returns masks (B, H, W) bool, and for each picture None or the reason why
     its mask is empty. The background is a plane (a colour linear in x and y) fitted to the picture's border;
     a pixel belongs to an object if it is further than CONTRAST from it, or, near an object's edge, further
-    than half of what its surroundings reach.
+    than half of what its surroundings reach; a faint halo around something strong is no object.
     """
     offset, uneven = _offset_from_background(x.float())
     distance = _length(offset)  # (B, H, W)
@@ -36,6 +38,7 @@ def foreground(x: Tensor) -> tuple[Tensor, list[str | None]]:
     peak = _window_max(distance, REACH)
     edge = (peak > CONTRAST) & (distance >= peak / 2)
     masks = torch.where(_window_max(~apart, REACH), edge, apart)
+    masks = masks & (distance >= RINGING * _window_max(distance, HALO))
     core = ~_window_max(~masks, SPECK)
     masks = masks & _window_max(core, SPECK + TIP) & ~uneven[:, None, None]
     found = masks.flatten(1).any(1)

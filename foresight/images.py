@@ -9,6 +9,7 @@ import io
 import math
 import os
 import struct
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,14 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+@lru_cache(maxsize=8)
+def resize_weights(source: int, target: int, device: torch.device) -> Tensor:
+    """The matrix (target, source) that `resize` applies to a column of pixels, before it clamps.
+
+    Two products with such matrices have a far faster backward pass on a GPU than `resize`, whose kernel adds
+    every gradient atomically.
+    """
+    column = torch.eye(source, device=device)[None, None]  # interpolated downwards; across it stays as it is
+    return F.interpolate(column, (target, source), mode="bicubic", antialias=True)[0, 0]

@@ -9,6 +9,7 @@ Shapes: B pictures, H × W patches, h × w = H/2 × W/2 tokens, D the width, P t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -126,31 +127,46 @@ def merge(visual: Any, x: Tensor) -> Tensor:
     return visual.merger.mlp(cells.flatten(3))
 
 
-def _decoder_layer(layer: Any, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-    """(B, S, D) → the same; causal where no mask is given."""
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+
+def _branching(q: Tensor, k: Tensor, v: Tensor, branches: Sequence[int]) -> Tensor:
+    """Causal attention (B, heads, S, head) of a trunk and of branches that see the trunk, but not each other."""
+    lengths = [q.shape[2] - sum(branches), *branches]
+    parts = list(zip(*(t.split(lengths, 2) for t in (q, k, v)), strict=True))
+    trunk = parts[0]
+    out = [_causal(*trunk)]
+    for branch in parts[1:]:  # the trunk's queries run along: a kernel without a mask is faster all the same
+        joined = (torch.cat(pair, 2) for pair in zip(trunk, branch, strict=True))
+        out.append(_causal(*joined)[:, :, trunk[0].shape[2] :])
+    return torch.cat(out, 2)
+
+
+def _decoder_layer(layer: Any, x: Tensor, angles: tuple[Tensor, Tensor], branches: Sequence[int]) -> Tensor:
+    """(B, S, D) → the same."""
     attention, normed = layer.self_attn, layer.input_layernorm(x)
     q, k, v = (
         project(normed).unflatten(-1, (-1, attention.head_dim))
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )  # (B, S, heads, head), fewer heads for k and v
     q, k, v = (t.transpose(1, 2) for t in (_rotate(q, *angles), _rotate(k, *angles), v))
-    if mask is not None:  # the fused kernels that take a mask want as many heads everywhere
-        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=mask is None)
+    out = _branching(q, k, v, branches) if branches else _causal(q, k, v)
     x = x + attention.o_proj(out.transpose(1, 2).flatten(2))
     return x + layer.mlp(layer.post_attention_layernorm(x))
 
 
 def language_states(
-    language: Any, embeds: Tensor, positions: Tensor, layers: set[int], mask: Tensor | None = None
+    language: Any, embeds: Tensor, positions: Tensor, layers: set[int], branches: Sequence[int] = ()
 ) -> dict[int, Tensor]:
     """The language model's raw states at `layers`: {layer: (B, S, D)}, 0 the embeddings, k after decoder layer k.
 
-    embeds: (B, S, D). positions: (3, S). mask: True where a query (row) may look at a key, (B, 1, S, S);
-    None is causal. The final norm is not applied, and layers beyond the deepest asked for do not run.
+    embeds: (B, S, D). positions: (3, S). branches: lengths of the last stretches of the sequence, which see what
+    stands before them all, but not each other. Attention is causal. The final norm is not applied, and layers
+    beyond the deepest asked for do not run.
     """
     angles = language_angles(positions, language.config)
     states, x = {0: embeds}, embeds
     for number, layer in enumerate(language.layers[: max(layers)], start=1):
-        x = states[number] = _decoder_layer(layer, x, angles, mask)
+        x = states[number] = _decoder_layer(layer, x, angles, branches)
     return {number: states[number] for number in layers}

@@ -32,11 +32,11 @@ _GEOMETRY: dict[str, tuple[float, ...]] = {
     "circle": (*_outline(180, math.cos(math.pi / 180)), -1.0),
     "square": (*_outline(4, math.cos(math.pi / 4)), -1.0),
     "triangle": (*_outline(3, math.cos(math.pi / 3)), -1.0),
-    "star": (*_outline(5, 0.42), -1.0),
-    "diamond": (*_outline(2, 0.55), -1.0),
-    "cross": (*_bar(4, 0.3), -1.0),
-    "bar": (*_bar(2, 0.33), -1.0),
-    "ring": (*_outline(180, math.cos(math.pi / 180)), 0.55),
+    "star": (*_outline(5, 0.5), -1.0),
+    "diamond": (*_outline(2, 0.65), -1.0),
+    "cross": (*_bar(4, 0.36), -1.0),
+    "bar": (*_bar(2, 0.45), -1.0),
+    "ring": (*_outline(180, math.cos(math.pi / 180)), 0.45),
 }
 
 

@@ -239,11 +239,11 @@ def _background(u: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
     ramp = ((hue[..., None] + wheel) % 1 * 6 - 3).abs().sub(1).clamp(0, 1)  # (B, 2, 3) pure hues
     tones = value[..., None] * (1 - saturation[..., None] * (1 - ramp))
     first = torch.where((kind == BACKGROUNDS.index("white"))[:, None], 1.0, tones[:, 0])
-    darker = first * (0.88 + 0.07 * u[:, 6:7])  # a texture's second tone: 5 to 12 % darker than its first
+    darker = first * (0.92 + 0.04 * u[:, 6:7])  # a texture's second tone: 4 to 8 % darker than its first
     second = torch.where((kind == BACKGROUNDS.index("texture"))[:, None], darker, first)
     second = torch.where((kind == BACKGROUNDS.index("gradient"))[:, None], tones[:, 1], second)
     angle, phases = u[:, 7:8] * 2 * math.pi, u[:, 8:10] * 2 * math.pi
-    waves = 3 + 5 * u[:, 10:12]  # cycles a short side: 28 to 75 px at 224
+    waves = 2.25 + 4 * u[:, 10:12]  # cycles a short side: 36 to 100 px at 224
     return torch.stack([first, second], 1), torch.cat([angle, waves, phases, 0.5 + 2.5 * u[:, 12:13]], 1)
 
 

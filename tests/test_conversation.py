@@ -1,6 +1,7 @@
 """What is said about scenes, and what is understood of it, on one scene written by hand."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from foresight.render import render
 from foresight.scenes import Scenes, SceneSpec, sample
 from training.bundle import conversation as talk
-from training.bundle.conversation import Item
+from training.bundle.conversation import Glimpse, Item
 
 PAIR = [  # radii of 28 and 56 px at 224: a blue square right of the centre and a red ring, further left, at the top
     {"shape": "square", "color": "blue", "x": 0.75, "y": 0.5, "radius": 0.125, "rotation": torch.pi / 4},
@@ -114,9 +115,22 @@ def test_short_questions_are_answered_rightly_and_never_in_doubt():
     assert len(kinds) == 6
 
 
+def test_questions_about_pixels():
+    owners = [-1] * 30 + [1] * 20 + [0] * 100 + [-1] * 74
+    glimpse = Glimpse("row", 7, owners, [(3, 7), (40, 7)], [(255, 255, 255), (220, 30, 30)])
+    labels = ["blue square", "red ring"]
+    assert talk.scan(glimpse, labels) == ("What lies on row 7?", "red ring 30-50, blue square 50-150.")
+    assert talk.colors_at(glimpse) == ("What colors are at (3,7), (40,7)?", "(255,255,255), (220,30,30).")
+    assert talk.scan(replace(glimpse, owners=[-1] * 224), labels)[1] == "nothing."
+    many = talk.scan(replace(glimpse, owners=[0, -1] * 7), labels)[1]
+    assert many.count("blue square") == 6 and many.endswith("10-11, more.")
+
+
 def test_a_conversation_asks_for_all_boxes_and_a_description(found):
-    asked = talk.conversation(found, "plain", random.Random(0))
-    assert len(asked) == 4
+    glimpse = Glimpse("column", 9, [-1] * 224, [(0, 0)] * 2, [(255, 255, 255)] * 2)
+    facts = found, "plain", glimpse, ["blue square", "red ring"]
+    asked = talk.conversation(*facts, random.Random(0))
+    assert len(asked) == 5
     assert asked[0][0] in talk.LOCATE and asked[0][1] == talk.locate(found)
     assert asked[1][0] in talk.DESCRIBE and asked[1][1] == talk.describe(found, "plain")
-    assert asked == talk.conversation(found, "plain", random.Random(0))
+    assert asked == talk.conversation(*facts, random.Random(0))

@@ -14,6 +14,7 @@ from foresight.images import (
     load_image,
     load_mask,
     resize,
+    resize_weights,
     to_pil,
     to_tensor,
     vae_size,
@@ -238,3 +239,10 @@ def test_resize_keeps_gradients():
     x = torch.rand(1, 3, 32, 32, requires_grad=True)
     resize(x, (28, 28)).mean().backward()
     assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("source", "target"), [((256, 280), (224, 245)), ((33, 40), (77, 21))])
+def test_resize_weights_are_resize(source, target):
+    x = torch.rand(2, 3, *source, generator=torch.Generator().manual_seed(0))
+    down, across = (resize_weights(a, b, x.device) for a, b in zip(source, target, strict=True))
+    torch.testing.assert_close((down @ x @ across.T).clamp(0, 1), resize(x, target), atol=1e-5, rtol=0)

@@ -28,11 +28,11 @@ AREAS = {  # at circumradius 1
     "circle": math.pi,
     "square": 2,
     "triangle": 3 * math.sqrt(3) / 4,
-    "star": 5 * 0.42 * math.sin(math.pi / 5),
-    "diamond": 2 * 0.55,
-    "cross": 2 * (4 * 0.3 * arm(0.3)) - 4 * 0.3**2,
-    "bar": 4 * 0.33 * arm(0.33),
-    "ring": math.pi * (1 - 0.55**2),
+    "star": 5 * 0.5 * math.sin(math.pi / 5),
+    "diamond": 2 * 0.65,
+    "cross": 2 * (4 * 0.36 * arm(0.36)) - 4 * 0.36**2,
+    "bar": 4 * 0.45 * arm(0.45),
+    "ring": math.pi * (1 - 0.45**2),
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from foresight.checkpoint import load_adapter
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
 from training.bundle import vae as vae_bundle
@@ -20,7 +21,10 @@ from training.bundle.check import check_vae, check_vlm
 from training.fit import FitConfig, fit, prepare
 from training.loop import Recipe, Step, Task, train
 
-ADAPTERS = Recipe(steps=5000, batch=48, lr=1.5e-3, warmup=200, ema=0.998)
+# Adapters learn to hit latents first, in large batches, then to make pictures, which take most of the time.
+LATENTS = Recipe(steps=4000, batch=256, lr=2e-3, warmup=200, ema=0.99)
+PICTURES = Recipe(steps=5000, batch=48, lr=1e-3, warmup=200, ema=0.998)
+LATENTS_SHARE = 0.3  # of the seconds given
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,36 @@ def build_adapters(
     hidden: int | None,
     length: Length,
     held_out: int,
+    start: Path | None,
+    seed: int,
 ) -> None:
-    """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side."""
+    """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side; from those in `start`, if given.
+
+    seed: of the scenes.
+    """
     vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
-    task = prepare(FitConfig(tuple(points), tuple(kinds), scenes, hidden, recipe=ADAPTERS), vlm, vae, 256)
-    recipe = _fitted(task, ADAPTERS, device, length)
-    task.config = replace(task.config, recipe=recipe)
-    print(f"{task.rows} pictures, {recipe.steps} steps", file=sys.stderr)
+    recipe = replace(LATENTS, seed=seed)
+    config = FitConfig(
+        tuple(points), tuple(kinds), scenes, hidden, pixel=6.0, near=2.0, pictures_from=1.0, recipe=recipe
+    )
+    task = prepare(config, vlm, vae, 256)
+    pictures = PICTURES
+    if start:
+        for name, adapter in task.adapters.items():
+            adapter.load_state_dict(load_adapter(start / name.replace("/", "-")).state_dict())
+        pictures = replace(PICTURES, lr=PICTURES.lr * 0.7, batch=32)
+    else:
+        first = replace(length, seconds=length.seconds and length.seconds * LATENTS_SHARE)
+        task.config = replace(config, recipe=_fitted(task, config.recipe, device, first))
+        print(f"{task.rows} pictures, {task.config.recipe.steps} steps on latents", file=sys.stderr)
+        report(train(task, task.config.recipe, device))
+        length = replace(length, seconds=length.seconds and length.seconds * (1 - LATENTS_SHARE))
+    task.config = replace(task.config, pictures_from=0.0)
+    task.config = replace(task.config, recipe=_fitted(task, replace(pictures, seed=seed), device, length))
+    print(f"{task.config.recipe.steps} steps on pictures", file=sys.stderr)
     report(fit(task, vlm, vae, out, held_out))
     for name, adapter in task.adapters.items():
-        for title, scores in adapter.card["scores"].items():
+        for title, scores in adapter.card.get("scores", {}).items():  # the first process's alone
             print(f"{name:20} {title:32} {scores}")
 
 

@@ -1,7 +1,8 @@
 """Questions and answers about scenes, and what a free answer says: the whole language of the bundled model.
 
 Objects are named from left to right (by their boxes' left edges). Boxes are those of the visible parts, in
-pixels of the picture that the model is given, as Qwen2.5-VL writes them.
+pixels of the picture that the model is given, as Qwen2.5-VL writes them. Two questions are about pixels alone,
+so that a model which answers well has kept its eye on edges and backgrounds too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import random
 import re
 from dataclasses import dataclass
+from itertools import groupby
 
 from torch import Tensor
 
@@ -22,6 +24,7 @@ LOCATE = (
     "Detect all objects in the image and return their locations in JSON.",
     "Find all shapes.",
 )
+MOST_SPANS = 6
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 _ON = {"white": "a white", "plain": "a plain", "gradient": "a gradient", "texture": "a textured"}
 
@@ -58,6 +61,21 @@ class Item:
         return json.dumps({"bbox_2d": list(self.box), "label": self.label})
 
 
+@dataclass(frozen=True)
+class Glimpse:
+    """Some pixels of one picture.
+
+    line: "row" or "column". number: which one. owners: at each of its pixels the object's number, -1 for none.
+    points: (x, y). colors: red, green and blue there, 0 to 255.
+    """
+
+    line: str
+    number: int
+    owners: list[int]
+    points: list[tuple[int, int]]
+    colors: list[tuple[int, int, int]]
+
+
 def items(scenes: Scenes, boxes: Tensor) -> list[list[Item]]:
     """What is in each scene, from left to right. boxes: (B, N, 4), of the visible parts."""
     corners, counts = boxes.tolist(), scenes.count.tolist()
@@ -76,6 +94,11 @@ def items(scenes: Scenes, boxes: Tensor) -> list[list[Item]]:
 
 def backgrounds(scenes: Scenes) -> list[str]:
     return [BACKGROUNDS[k] for k in scenes.background.tolist()]
+
+
+def labels(scenes: Scenes) -> list[list[str]]:
+    """What each scene's objects are called, by number."""
+    return [[scenes.label(i, j) for j in range(n)] for i, n in enumerate(scenes.count.tolist())]
 
 
 def _join(parts: list[str]) -> str:
@@ -114,13 +137,35 @@ def short_question(found: list[Item], draw: random.Random) -> tuple[str, str]:
     return draw.choice(COUNT), count(found)
 
 
-def conversation(found: list[Item], background: str, draw: random.Random) -> list[tuple[str, str]]:
-    """Four questions about one picture: every box, a description, and two short ones."""
+def scan(glimpse: Glimpse, labels: list[str]) -> tuple[str, str]:
+    """Where a row or column of pixels enters and leaves which object; the first few. labels: by object number."""
+    spans, start = [], 0
+    for owner, run in groupby(glimpse.owners):
+        stop = start + len(list(run))
+        spans += [f"{labels[owner]} {start}-{stop}"] if owner >= 0 else []
+        start = stop
+    told = spans[:MOST_SPANS] + ["more"] * (len(spans) > MOST_SPANS)
+    return f"What lies on {glimpse.line} {glimpse.number}?", f"{', '.join(told) or 'nothing'}."
+
+
+def colors_at(glimpse: Glimpse) -> tuple[str, str]:
+    """The colours of some pixels."""
+    places, colors = (
+        ", ".join(f"({','.join(map(str, numbers))})" for numbers in group) for group in (glimpse.points, glimpse.colors)
+    )
+    return f"What colors are at {places}?", f"{colors}."
+
+
+def conversation(
+    found: list[Item], background: str, glimpse: Glimpse, labels: list[str], draw: random.Random
+) -> list[tuple[str, str]]:
+    """Five questions about one picture: every box, a description, a short one, and two about pixels."""
     return [
         (draw.choice(LOCATE), locate(found)),
         (draw.choice(DESCRIBE), describe(found, background)),
         short_question(found, draw),
-        short_question(found, draw),
+        scan(glimpse, labels),
+        colors_at(glimpse),
     ]
 
 

@@ -1,8 +1,8 @@
 """The bundled Qwen2.5-VL: a small one of transformers' own classes, taught from scratch to speak of scenes.
 
-Next-token loss alone. Each picture comes with four questions, which all see the picture but not each other:
-one row is [opening, image tokens, slot, slot, slot, slot], and every slot takes up the positions behind the
-picture, as it does when its question is asked alone.
+Next-token loss alone. Each picture comes with five questions, which all see the picture but not each other:
+one row is [opening, image tokens, slot, slot, …], and every slot takes up the positions behind the picture, as
+it does when its question is asked alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from foresight import qwen
-from foresight.render import render
+from foresight.render import Rendered, render
 from foresight.scenes import Scenes, SceneSpec, take
 from training.bundle import conversation as talk
 from training.loop import Recipe
@@ -37,7 +37,7 @@ TEMPLATE = (
 OPENING = "<|im_start|>user\n<|vision_start|>"
 RECIPE = Recipe(steps=9000, batch=512, lr=1.5e-3, warmup=400, weight_decay=0.05, beta2=0.98, ema=0.999)
 MIX = (SceneSpec(), SceneSpec(overlap=False), SceneSpec(objects=(1, 1)), SceneSpec(backgrounds=("white",)))
-SLOTS = (204, 88, 56, 56)  # tokens kept for each of the four questions and answers: boxes, description, short ones
+SLOTS = (192, 84, 56, 96, 64)  # tokens kept for each question and its answer: boxes, description, short, pixels
 IGNORE = -100
 _CHUNK = 2048
 
@@ -53,9 +53,9 @@ def build_config(vocabulary: int, ids: dict[str, int]) -> Any:
     vision = {
         "depth": 6,
         "hidden_size": 192,
-        "intermediate_size": 448,
+        "intermediate_size": 384,
         "num_heads": 6,
-        "out_hidden_size": 192,
+        "out_hidden_size": 256,
         "fullatt_block_indexes": [2, 5],
         "window_size": 112,
         "tokens_per_second": 2,
@@ -63,10 +63,10 @@ def build_config(vocabulary: int, ids: dict[str, int]) -> Any:
     }
     text = {
         "vocab_size": vocabulary,
-        "hidden_size": 192,
-        "intermediate_size": 448,
+        "hidden_size": 256,
+        "intermediate_size": 256,
         "num_hidden_layers": 12,
-        "num_attention_heads": 6,
+        "num_attention_heads": 8,
         "num_key_value_heads": 2,
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-6,
@@ -103,11 +103,34 @@ def build_processor(texts: list[str]) -> Any:
     )
 
 
+def glimpses(drawn: Rendered, generator: torch.Generator) -> list[talk.Glimpse]:
+    """A random row or column and two random points of each picture; the pictures are square."""
+    images, visible = drawn.images, drawn.visible
+    (count, _, side, _), device = images.shape, images.device
+    owner = torch.full((count, side, side), -1, dtype=torch.int8, device=device)
+    for j in range(visible.shape[1]):
+        owner.masked_fill_(visible[:, j], j)
+
+    def pick(*shape: int) -> Tensor:
+        return torch.randint(side, shape, generator=generator, device=device)
+
+    every, across = torch.arange(count, device=device), pick(count) % 2 == 0
+    number, points = pick(count), pick(count, 2, 2)  # points: x, y
+    lines = torch.where(across[:, None], owner[every, number], owner[every, :, number])  # (B, side)
+    colors = images.permute(0, 2, 3, 1)[every[:, None], points[..., 1], points[..., 0]]  # (B, 2, 3)
+    values = (across, number, lines, points, colors)
+    return [
+        talk.Glimpse("row" if a else "column", n, line, p, c)
+        for a, n, line, p, c in zip(*(v.tolist() for v in values), strict=True)
+    ]
+
+
 class Texts(Dataset):
     """Token ids and labels of every scene's conversation, made in worker processes, a chunk of scenes an item."""
 
-    def __init__(self, scenes: Scenes, boxes: Tensor, tokenizer: Any, seed: int):
-        self.found, self.grounds = talk.items(scenes, boxes), talk.backgrounds(scenes)
+    def __init__(self, scenes: Scenes, boxes: Tensor, seen: list[talk.Glimpse], tokenizer: Any, seed: int):
+        self.found, self.grounds, self.seen = talk.items(scenes, boxes), talk.backgrounds(scenes), seen
+        self.labels = talk.labels(scenes)
         self.tokenizer, self.seed = tokenizer, seed
 
     def __len__(self) -> int:
@@ -119,7 +142,8 @@ class Texts(Dataset):
         asked, said = [], []  # (chunk · slots) texts each
         for i in numbers:
             draw = random.Random(self.seed * 2**32 + i)
-            for question, answer in talk.conversation(self.found[i], self.grounds[i], draw):
+            facts = self.found[i], self.grounds[i], self.seen[i], self.labels[i]
+            for question, answer in talk.conversation(*facts, draw):
                 asked.append(question_text(question))
                 said.append(answer + "<|im_end|>")
         backend = self.tokenizer.backend_tokenizer
@@ -143,37 +167,34 @@ class Talk:
         images: list[Tensor] = []
         texts: list[Texts] = []
         for k, spec in enumerate(MIX):
-            scenes = take(count // len(MIX), seed * len(MIX) + k, spec, "train", device)
-            pictures, boxes = zip(*((r.images, r.boxes) for r in map(render, scenes.chunks(4096))), strict=True)
-            images += pictures
-            texts.append(Texts(scenes.to("cpu"), torch.cat(boxes).cpu(), processor.tokenizer, seed + k))
+            number = seed * len(MIX) + k
+            scenes = take(count // len(MIX), number, spec, "train", device)
+            draw, boxes, seen = torch.Generator(device).manual_seed(number), [], []
+            for drawn in map(render, scenes.chunks(4096)):
+                images.append(drawn.images)
+                boxes.append(drawn.boxes)
+                seen += glimpses(drawn, draw)
+            texts.append(Texts(scenes.to("cpu"), torch.cat(boxes).cpu(), seen, processor.tokenizer, seed + k))
         self.images = torch.cat(images)  # (rows, 3, 224, 224) uint8
         loaders = (DataLoader(t, batch_size=None, num_workers=workers) for t in texts)
         self.texts = torch.cat([part for loader in loaders for part in loader]).to(device)  # (rows, T, 2) int16
         self.rows = len(self.images)
         opening = processor.tokenizer(OPENING)["input_ids"]
         self.constants = self._layout(model, opening, processor.image_processor, device)
-        # cuDNN's backward pass of masked attention has given NaN on Hopper where 64 tokens are left over.
+        # cuDNN's backward pass of attention has given NaN on Hopper where 64 tokens are left over.
         torch.backends.cuda.enable_cudnn_sdp(False)
         self._loss = torch.compile(_next_token_loss) if device.type == "cuda" else _next_token_loss
 
     @staticmethod
     def _layout(model: Any, opening: list[int], settings: Any, device: torch.device) -> dict[str, Tensor]:
-        """What is the same for every row: opening, positions (3, S), mask (1, 1, S, S), normalisation."""
+        """What is the same for every row: opening, positions (3, S), normalisation."""
         before, side = len(opening), 224 // 28
         picture = qwen.image_positions(before, side, side, device)
         slots = [torch.arange(n, device=device).expand(3, -1) + before + side for n in SLOTS]
-        positions = torch.cat([picture, *slots], 1)
-        part = torch.repeat_interleave(  # 0 for the opening and the picture, then 1, 2, … by slot
-            torch.arange(1 + len(SLOTS), device=device), torch.tensor([picture.shape[1], *SLOTS], device=device)
-        )
-        causal = torch.ones(len(part), len(part), dtype=torch.bool, device=device).tril()
-        mask = causal & ((part == 0) | (part == part[:, None]))
         mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (settings.image_mean, settings.image_std))
         return {
             "opening": torch.tensor(opening, device=device),
-            "positions": positions,
-            "mask": mask[None, None],
+            "positions": torch.cat([picture, *slots], 1),
             "mean": mean * 255,
             "std": std * 255,
         }
@@ -191,7 +212,6 @@ def _next_token_loss(
     labels: Tensor,
     opening: Tensor,
     positions: Tensor,
-    mask: Tensor,
     mean: Tensor,
     std: Tensor,
 ) -> Tensor:
@@ -203,7 +223,7 @@ def _next_token_loss(
     start = language.embed_tokens(opening).expand(len(images), -1, -1)
     embeds = torch.cat([start.to(tokens.dtype), tokens, language.embed_tokens(ids).to(tokens.dtype)], 1)
     last = len(language.layers)
-    states = qwen.language_states(language, embeds, positions, {last}, mask)[last]
+    states = qwen.language_states(language, embeds, positions, {last}, SLOTS)[last]
     logits = F.linear(language.norm(states[:, -ids.shape[1] :]), language.embed_tokens.weight)
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
 
@@ -215,8 +235,14 @@ def new_model(seed: int = 0) -> tuple[Any, Any]:
     draw, texts = random.Random(seed), []
     for spec in MIX:
         scenes = take(500, seed, spec, "train")
-        for found, ground in zip(talk.items(scenes, render(scenes).boxes), talk.backgrounds(scenes), strict=True):
-            texts += [part for pair in talk.conversation(found, ground, draw) for part in pair]
+        drawn = render(scenes)
+        facts = (
+            talk.items(scenes, drawn.boxes),
+            talk.backgrounds(scenes),
+            glimpses(drawn, torch.Generator().manual_seed(seed)),
+            talk.labels(scenes),
+        )
+        texts += [part for each in zip(*facts, strict=True) for pair in talk.conversation(*each, draw) for part in pair]
     processor = build_processor(texts)
     ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in (*SPECIAL, *VISION)}
     torch.manual_seed(seed)
