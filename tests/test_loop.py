@@ -1,11 +1,15 @@
 """The training loop on small regressions: order, resuming to the bit, bad steps, averaged weights."""
 
 import math
+import multiprocessing
 import shutil
+import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from foresight.errors import InputError
@@ -115,6 +119,19 @@ def test_another_recipe_needs_another_folder(tmp_path):
     next(train(Regression(), RECIPE, CPU, tmp_path))
     with pytest.raises(InputError, match="other lr, seed"):
         next(train(Regression(), replace(RECIPE, lr=0.1, seed=4), CPU, tmp_path))
+    with pytest.raises(InputError, match="other scenes"):
+        next(train(Regression(), RECIPE, CPU, tmp_path, {"scenes": 40}))
+    with pytest.raises(InputError, match="trains other weights"):
+        next(train(Regression(("a",)), RECIPE, CPU, tmp_path))
+
+
+def test_facts_are_of_the_run(tmp_path):
+    facts = {"points": ("post-merge/6",), "hidden": None}
+    next(train(Regression(), RECIPE, CPU, tmp_path, facts))
+    assert next(train(Regression(), RECIPE, CPU, tmp_path, dict(facts))).number == 2
+    for other in ({}, {**facts, "hidden": 8}, {**facts, "more": 1}):
+        with pytest.raises(InputError, match="other (points|hidden|more)"):
+            next(train(Regression(), RECIPE, CPU, tmp_path, other))
 
 
 def test_a_closed_run_holds_averaged_weights():
@@ -173,3 +190,71 @@ def test_five_spoiled_steps_stop():
     with pytest.raises(FloatingPointError, match="not finite 5 times"):
         finished(task)
     assert weights(task).isfinite().all()
+
+
+LONG = replace(RECIPE, steps=400)
+
+
+@pytest.fixture(scope="module")
+def children():
+    """Processes that begin in a moment, with torch imported already."""
+    return multiprocessing.get_context("fork")
+
+
+def test_kill_9_at_any_moment(children, tmp_path):
+    """Killed again and again, the same call comes to the same weights; each time it goes on from a later step."""
+    reached, delay = [0], 0.01
+    while reached[-1] < LONG.steps:
+        child = children.Process(target=partial(finished, Regression(), LONG, tmp_path))
+        child.start()
+        before = (tmp_path / STATE).stat().st_mtime_ns if (tmp_path / STATE).exists() else 0
+        while child.is_alive() and not ((tmp_path / STATE).exists() and (tmp_path / STATE).stat().st_mtime_ns > before):
+            time.sleep(0.002)
+        child.join(delay := delay * 1.6)  # in the middle of a step, of a save, between the two
+        child.kill()
+        child.join()
+        reached.append(torch.load(tmp_path / STATE)["step"])
+    assert len(reached) > 3 and reached == sorted(reached)
+    assert torch.equal(finished(Regression(), LONG, tmp_path), finished(Regression(), LONG))
+
+
+def one_of_several(rank, world, folder, recipe):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    task = Regression(noise=0)
+    if rank:
+        for p in task.modules.parameters():
+            nn.init.ones_(p)  # the first one's weights count
+    try:
+        losses = [[float(loss) for loss in step.losses.values()] for step in train(task, recipe, CPU, folder / "run")]
+        torch.save({"losses": losses, "weights": weights(task)}, folder / f"{rank}.pt")
+    except InputError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+    dist.destroy_process_group()
+
+
+def in_processes(children, world, folder, recipe):
+    (folder / "meeting").unlink(missing_ok=True)
+    started = [children.Process(target=one_of_several, args=(rank, world, folder, recipe)) for rank in range(world)]
+    for child in started:
+        child.start()
+    for child in started:
+        child.join(60)
+        assert child.exitcode == 0
+
+
+def test_processes_share_a_batch(children, tmp_path):
+    """Shares of 7 rows are 3 and 2 and 2; losses and weights are those of one process, and alike in all."""
+    recipe, alone = replace(RECIPE, batch=7), Regression(noise=0)
+    losses = [[float(loss) for loss in step.losses.values()] for step in train(alone, recipe, CPU)]
+    in_processes(children, 3, tmp_path, recipe)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    for each in found:
+        torch.testing.assert_close(torch.tensor(each["losses"]), torch.tensor(losses), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(each["weights"], weights(alone), rtol=1e-4, atol=1e-6)
+        assert torch.equal(each["weights"], found[0]["weights"])
+
+
+def test_more_processes_than_rows_are_refused(children, tmp_path):
+    in_processes(children, 2, tmp_path, replace(RECIPE, batch=1))
+    assert "cannot be shared by 2 processes" in (tmp_path / "1.txt").read_text()

@@ -1,19 +1,32 @@
-"""python -m training: fits adapters, and builds what assets/ holds."""
+"""python -m training: takes latents, fits adapters, runs the study, and builds what assets/ holds."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 FIT_EXAMPLES = """examples:
   python -m training fit --points post-merge/6 --adapter tokens --data scenes:2000 --out runs/adapters
   python -m training fit --points post-merge/6,pre-merge/6 --adapter linear,tokens --steps 500 --out runs/quick
-  python -m training fit --model Qwen/Qwen2.5-VL-7B-Instruct --vae stabilityai/sd-vae-ft-mse \\
-      --points post-merge/14 --data scenes:20000 --batch 32 --out runs/7b"""
+  accelerate launch --num_processes 4 -m training fit --model Qwen/Qwen2.5-VL-7B-Instruct \\
+      --vae stabilityai/sd-vae-ft-mse --points post-merge/14 --data scenes:20000 --latents runs/latents --out runs/7b
+A run that was cut off, even by kill -9, goes on with the same command, to the same weights."""
+EXTRACT_EXAMPLES = """examples:
+  python -m training extract --points post-merge/6,pre-merge/6 --data scenes:2000 --out runs/latents
+  python -m training extract --points post-merge/6 --data PHOTOS --out runs/photos
+  accelerate launch --num_processes 4 -m training extract --model Qwen/Qwen2.5-VL-7B-Instruct \\
+      --points post-merge/7,post-merge/14 --data scenes:100000 --out runs/latents
+What lies in --out already is not computed again: a run that was cut off goes on, and more points or
+pictures are added. `fit --latents` takes the same scenes from there."""
 BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, then what they can do):
   python -m training bundle vlm --seconds 500 --out runs/bundle
   python -m training bundle vae --photos PHOTOS --seconds 500 --out runs/bundle
@@ -21,17 +34,23 @@ BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, the
   python -m training bundle check -n 512 --photos PHOTOS"""
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help).", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser(study: bool) -> argparse.ArgumentParser:
+    """study: with the study's own flags, for which its libraries are imported."""
+    parser = _Parser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     style: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
 
     fit = commands.add_parser("fit", help="fit adapters, several side by side", epilog=FIT_EXAMPLES, **style)
-    fit.add_argument("--model", help="Qwen2.5-VL: a folder or hub id (the bundled one)")
-    fit.add_argument("--vae", help="VAE: a folder or hub id (the bundled one)")
-    fit.add_argument("--points", required=True, help="extraction points, such as post-merge/6,pre-merge/8")
+    _model_options(fit)
     fit.add_argument("--adapter", default="tokens", help="linear, pooled, tokens, or several of them")
-    fit.add_argument("--data", default="scenes:2000", help="scenes:N, N generated training scenes")
+    fit.add_argument("--data", default="scenes:2000", help="scenes:N, generated training scenes, or a FOLDER")
+    fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
     fit.add_argument("--hidden", type=int, help="hidden width (a quarter of the latents', at least 128)")
     fit.add_argument("--steps", type=int, default=2000)
     fit.add_argument("--batch", type=int, default=32, help="pictures a step; halved where memory runs out")
@@ -39,9 +58,24 @@ def arguments() -> argparse.ArgumentParser:
     fit.add_argument("--pictures-from", type=float, default=0.3, help="share of steps before pictures are decoded")
     fit.add_argument("--seed", type=int, default=0)
     fit.add_argument("--held-out", type=int, default=64, help="test scenes of each kind to score on")
+    fit.add_argument("--save-every", type=float, default=60, metavar="SECONDS", help="between states to resume from")
+    fit.add_argument("--log-with", choices=("trackio", "wandb"), help="log losses and scores there too")
     fit.add_argument("--out", type=Path, required=True)
-    fit.add_argument("--resume", action="store_true", help="go on with the run that lies in --out")
-    fit.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
+    fit.add_argument("--resume", action="store_true", help="go on with the run in --out; so does the same command")
+
+    extract = commands.add_parser("extract", help="take latents and keep them", epilog=EXTRACT_EXAMPLES, **style)
+    _model_options(extract)
+    extract.add_argument("--data", default="scenes:2000", help="scenes:N, generated training scenes, or a FOLDER")
+    extract.add_argument("--batch", type=int, default=64, help="pictures at a time, and in a shard")
+    extract.add_argument("--seed", type=int, default=0, help="other seeds give other scenes")
+    extract.add_argument("--out", type=Path, required=True)
+
+    experiments = commands.add_parser("experiments", help="run the study", **style)
+    if study:
+        from training.experiments import command
+
+        experiments.epilog = command.EXAMPLES
+        command.add_arguments(experiments)
 
     bundle = commands.add_parser("bundle", help="build or check what assets/ holds", epilog=BUNDLE_EXAMPLES, **style)
     bundle.add_argument("what", choices=("vlm", "vae", "adapters", "check"))
@@ -57,6 +91,7 @@ def arguments() -> argparse.ArgumentParser:
     bundle.add_argument("--points", default="post-merge/6")
     bundle.add_argument("--kinds", default="tokens")
     bundle.add_argument("--hidden", type=int)
+    bundle.add_argument("--seed", type=int, default=0, help="other seeds give other scenes")
     bundle.add_argument("--vlm", type=Path, help="VLM to check (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")
@@ -65,35 +100,117 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="Qwen2.5-VL: a folder or hub id (the bundled one)")
+    parser.add_argument("--vae", help="VAE: a folder or hub id (the bundled one)")
+    parser.add_argument("--points", required=True, help="extraction points, such as post-merge/6,pre-merge/8")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="the GPU where there is one")
+
+
+def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator:
+    """This process's device, and its place among those of `accelerate launch`."""
+    from datetime import timedelta
+    from importlib.util import find_spec
+
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA GPU here.")
+    if log_with and find_spec(log_with) is None:
+        raise InputError(f"--log-with {log_with} needs the package {log_with}, which is not installed here.")
+    patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # one may wait long for another's share
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    return Accelerator(cpu=on_cpu, log_with=log_with, kwargs_handlers=[patience])
+
+
 def run_fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from foresight.vae import load_vae
     from foresight.vlm import load_vlm
     from training.fit import FitConfig, fit, prepare, scene_count
-    from training.loop import STATE, Recipe
+    from training.latents import open_store
+    from training.loop import Recipe
 
-    if (args.out / STATE).exists() and not args.resume:
-        raise InputError(f"{args.out} holds a run already: add --resume to go on with it, or choose another folder.")
-    recipe = Recipe(args.steps, args.batch, args.lr, min(100, args.steps // 10), seed=args.seed)
+    accelerator, generated = _accelerator(args.device, args.log_with), args.data.startswith("scenes:")
+    recipe = Recipe(
+        args.steps, args.batch, args.lr, min(100, args.steps // 10), seed=args.seed, save_every=args.save_every
+    )
     config = FitConfig(
         points=tuple(args.points.split(",")),
         kinds=tuple(args.adapter.split(",")),
-        scenes=scene_count(args.data),
+        scenes=scene_count(args.data) if generated else 0,
+        pictures=None if generated else args.data,
         hidden=args.hidden,
         pictures_from=args.pictures_from,
         recipe=recipe,
     )
-    vlm = load_vlm(args.model, args.device)
-    task = prepare(config, vlm, load_vae(args.vae, args.device))
-    with tqdm(total=args.steps, unit="step") as bar:
-        for step in fit(task, vlm, task.vae, args.out, args.held_out):
+    vlm = load_vlm(args.model, accelerator.device)
+    vae = load_vae(args.vae, accelerator.device)
+    store = open_store(args.latents, vlm) if args.latents else None
+    accelerator.init_trackers("foresight", {name: str(value) for name, value in vars(args).items()})
+    task = prepare(config, vlm, vae, store=store)
+    with tqdm(total=args.steps, unit="step", disable=not accelerator.is_main_process) as bar:
+        for step in fit(task, vlm, vae, args.out, args.held_out):
             bar.update(step.number - bar.n)
             if step.number % 20 == 0:
-                bar.set_postfix({name: f"{float(loss):.4f}" for name, loss in step.losses.items()})
-    for name, adapter in task.adapters.items():
-        for title, scores in adapter.card["scores"].items():
-            print(f"{name}  {title}: {scores}")
+                losses = {name: float(loss) for name, loss in step.losses.items()}
+                bar.set_postfix({name: f"{loss:.4f}" for name, loss in losses.items()})
+                accelerator.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
+    if accelerator.is_main_process:
+        for name, adapter in task.adapters.items():
+            for title, scores in adapter.card["scores"].items():
+                if isinstance(scores, dict):  # and not the number of pictures
+                    print(f"{name}  {title}: {scores}")
+                    accelerator.log({f"{name}/{title}/{s}": mean for s, (mean, *_) in scores.items()}, args.steps)
+    accelerator.end_training()
+
+
+def run_extract(args: argparse.Namespace) -> None:
+    from itertools import chain
+
+    from accelerate.utils import gather_object
+    from tqdm import tqdm
+
+    from foresight.evaluation import Broken, folder_files
+    from foresight.vae import load_vae
+    from foresight.vlm import load_vlm
+    from training.fit import scene_count
+    from training.latents import Extractor, extract_files, extract_scenes, mixture, open_store
+
+    start, accelerator = time.monotonic(), _accelerator(args.device)
+    scenes = mixture(scene_count(args.data), args.seed, "train") if args.data.startswith("scenes:") else []
+    files = [] if scenes else folder_files(args.data)
+    vlm, vae = load_vlm(args.model, accelerator.device), load_vae(args.vae, accelerator.device)
+    done, broken = 0, list[tuple[str, str]]()
+    total, quiet = sum(map(len, scenes)) + len(files), not accelerator.is_main_process
+    with (
+        tqdm(total=total, unit="picture", disable=quiet) as bar,
+        Extractor(vlm, vae, args.points.split(","), open_store(args.out, vlm)) as extractor,
+    ):
+        for found in chain(extract_scenes(extractor, scenes, args.batch), extract_files(extractor, files, args.batch)):
+            if isinstance(found, Broken):
+                broken.append((found.image, found.reason))
+            else:
+                done += found
+                bar.update(min(total - bar.n, found * accelerator.num_processes))  # the others are about as far
+    everyone, wrong = sum(gather_object([done])), sorted(gather_object(broken))
+    if accelerator.is_main_process:
+        for image, reason in wrong:
+            print(f"left out: {image}: {reason}", file=sys.stderr)
+        if not everyone:
+            raise InputError(f"none of the {len(wrong)} files in {args.data!r} is a picture.")
+        left = f", {len(wrong)} files left out" if wrong else ""
+        print(f"{everyone} pictures at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{left})")
+    accelerator.end_training()
+
+
+def run_experiments(args: argparse.Namespace) -> None:
+    from training.experiments import command
+
+    command.run(args)
 
 
 def run_bundle(args: argparse.Namespace) -> None:
@@ -112,18 +229,26 @@ def run_bundle(args: argparse.Namespace) -> None:
         build.build_vae(args.out, args.photos, device, args.pool, length, args.start)
     elif args.what == "adapters":
         config = (args.points.split(","), args.kinds.split(","), args.pool, args.hidden)
-        build.build_adapters(args.out, device, *config, length, args.n)
+        build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed)
     else:
         build.check(args.only, args.vlm, args.vae, args.photos, args.n, device)
 
 
-def main() -> int:
-    args = arguments().parse_args()
+RUN = {"fit": run_fit, "extract": run_extract, "experiments": run_experiments, "bundle": run_bundle}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, 2 after one sentence on stderr about bad input, 1 where training diverged."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser(study=given[:1] == ["experiments"]).parse_args(given)
     try:
-        {"fit": run_fit, "bundle": run_bundle}[args.command](args)
+        RUN[args.command](args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"error: {error} A lower --lr may help.", file=sys.stderr)
+        return 1
     return 0
 
 

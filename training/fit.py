@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foresight.adapters import KINDS, Adapter
 from foresight.checkpoint import save_adapter
 from foresight.errors import InputError
-from foresight.images import resize
+from foresight.images import resize, resize_weights
 from foresight.metrics import bootstrap, lpips_model, score_batch
 from foresight.points import ExtractionPoint
-from foresight.scenes import SceneSpec, take
+from foresight.scenes import SceneSpec
 from foresight.vae import VAE
 from foresight.vlm import VLM
-from training.latents import WHITE, Latents, extract, mixture
+from training.data import (
+    Tell,
+    collect,
+    held_out_sources,
+    picture_source,
+    scene_source,
+    split_pictures,
+    training_scenes,
+)
+from training.latents import Latents, processes
 from training.loop import Recipe, Step, train
+from training.store import Store
 
+BESIDE = 3  # pixels around an object that still count as near it
 STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken
-HELD_OUT = {
-    "one object on white": SceneSpec(objects=(1, 1), backgrounds=WHITE),
-    "1-5 objects, all backgrounds": SceneSpec(),
-}
-HELD_OUT_SEED = 2000
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,17 @@ class FitConfig:
     """Weight of the squared error of standardised VAE latents once pictures are looked at; 1 before."""
     pixel: float = 4.0
     """Weight of the absolute error of decoded pictures."""
+    near: float = 0.0
+    """Weight of the same on and beside objects alone, so that small ones count as much as large ones."""
     perceptual: float = 1.0
     """Weight of LPIPS between decoded pictures and originals."""
     pictures_from: float = 0.3
     """Share of the steps after which pictures are decoded and looked at; 1: never."""
     recipe: Recipe = field(default_factory=Recipe)
+    factors: SceneSpec | None = None
+    """What the scenes may hold; None: the usual mixture."""
+    pictures: str | None = None
+    """A folder of pictures to learn from instead of scenes; a tenth of them is held out."""
 
 
 def scene_count(data: str) -> int:
@@ -84,6 +98,8 @@ class Fit:
         self._sources = {name: latents.points[name.rsplit("-", 1)[0]] for name in adapters}
         self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
         self.lpips = lpips_model(latents.targets.device)
+        decoded, seen = (n * vae.downscale for n in latents.targets.shape[2:]), latents.pictures.shape[2:]
+        self._axes = [resize_weights(a, b, latents.targets.device) for a, b in zip(decoded, seen, strict=True)]
         on_gpu = latents.targets.device.type == "cuda"
         self._judge = torch.compile(self._judge_pictures) if on_gpu else self._judge_pictures
 
@@ -96,24 +112,40 @@ class Fit:
         }
         if done < self.config.pictures_from:
             return losses
-        judged = self._judge(torch.cat(list(found.values())), self.latents.pictures[where])
+        judged = self._judge(torch.cat(list(found.values())), self.latents.pictures[where], self.latents.masks[where])
         return {name: self.config.latent * loss + judged[k] for k, (name, loss) in enumerate(losses.items())}
 
-    def _judge_pictures(self, z: Tensor, originals: Tensor) -> Tensor:
-        """Losses (adapters,) of decoded latents (adapters · B, C, h, w) against originals (B, 3, H, W) uint8."""
+    def _judge_pictures(self, z: Tensor, originals: Tensor, masks: Tensor) -> Tensor:
+        """Losses (adapters,) of decoded latents (adapters · B, C, h, w) against originals (B, 3, H, W) uint8.
+
+        masks: (B, H, W) bool, what shows an object.
+        """
         x = originals.float() / 255
         several = len(z) // len(x)
-        y = resize(self.vae.decode(z, clamp=False), (x.shape[2], x.shape[3]))
-        seen = [f.repeat(several, 1, 1, 1) for f in self.lpips.features(x)]
-        absolute = (y - x.repeat(several, 1, 1, 1)).abs().mean((1, 2, 3))
-        distance = self.lpips.distance(seen, self.lpips.features(y))
-        return (self.config.pixel * absolute + self.config.perceptual * distance).view(several, -1).mean(1)
+        y = self.vae.decode(z, clamp=False)
+        with torch.autocast(y.device.type, enabled=False):  # `resize`, whose own backward is never twice the same
+            y = (self._axes[0] @ y @ self._axes[1].T).clamp(0, 1)
+        error = (y - x.repeat(several, 1, 1, 1)).abs().mean(1)  # (adapters · B, H, W)
+        loss = self.config.pixel * error.mean((1, 2))
+        if self.config.near:
+            near = F.max_pool2d(masks[:, None].float(), 2 * BESIDE + 1, 1, BESIDE).repeat(several, 1, 1, 1)[:, 0]
+            loss = loss + self.config.near * (error * near).sum((1, 2)) / near.sum((1, 2)).clamp_min(1)
+        if self.config.perceptual:
+            seen = [f.repeat(several, 1, 1, 1) for f in self.lpips.features(x)]
+            loss = loss + self.config.perceptual * self.lpips.distance(seen, self.lpips.features(y))
+        return loss.view(several, -1).mean(1)
 
 
-def prepare(config: FitConfig, vlm: VLM, vae: VAE, batch: int = 64) -> Fit:
-    """Extracts latents once, makes the adapters ("post-merge/6-tokens", …) and the task of all."""
+def prepare(
+    config: FitConfig, vlm: VLM, vae: VAE, batch: int = 64, store: Store | None = None, tell: Tell | None = None
+) -> Fit:
+    """Extracts latents once, makes the adapters ("post-merge/6-tokens", …) and the task of all.
+
+    store: keeps latents on disk, and has those that a run before this one took. tell: called as latents come.
+    Raises InputError for unknown points and kinds, and for a folder with too few pictures.
+    """
     points = [vlm.point(p) for p in config.points]
-    latents = extract(vlm, vae, mixture(config.scenes, config.recipe.seed, "train"), points, batch)
+    latents, data = _learn_from(config, vlm, vae, points, batch, store, tell)
     some = torch.linspace(0, len(latents) - 1, min(len(latents), STATISTICS_ROWS), device=vlm.device).long()
     torch.manual_seed(config.recipe.seed)
     adapters = {}
@@ -126,42 +158,112 @@ def prepare(config: FitConfig, vlm: VLM, vae: VAE, batch: int = 64) -> Fit:
                 "model": vlm.name,
                 "vae": vae.name,
                 "opening": vlm.opening,
-                "data": f"scenes:{config.scenes}",
+                "data": data,
             }
             adapters[f"{point}-{kind}"] = adapter
     return Fit(adapters, latents, vae, config)
 
 
-def fit(task: Fit, vlm: VLM, vae: VAE, out: Path, held_out: int = 128) -> Iterator[Step]:
-    """Trains, scores on `held_out` test scenes of each kind, and saves every adapter; yields each step done.
+def _learn_from(
+    config: FitConfig,
+    vlm: VLM,
+    vae: VAE,
+    points: list[ExtractionPoint],
+    batch: int,
+    store: Store | None,
+    tell: Tell | None,
+) -> tuple[Latents, str]:
+    """The latents of a config's training pictures, and their name for a card."""
+    if config.pictures is not None:
+        source = picture_source(split_pictures(config.pictures)[0], batch)
+        told = f"pictures:{source.count}"
+    else:
+        scenes = training_scenes(config.scenes, config.recipe.seed, config.factors)
+        told = f"scenes:{config.scenes}" + ("" if config.factors is None else " of chosen factors")
+        source = scene_source(scenes, batch, vlm.device)
+    return collect(vlm, vae, source, points, store, tell, together=True), told
 
-    An adapter's folder is `out`/post-merge-6-tokens; the state to resume from lies beside them.
+
+def fit(task: Fit, vlm: VLM, vae: VAE, out: Path, held_out: int = 128) -> Iterator[Step]:
+    """Trains, scores on `held_out` pictures of each kind, and saves every adapter; yields each step done.
+
+    An adapter's folder is `out`/post-merge-6-tokens; the state to resume from lies beside them. Of several
+    processes the first one scores and saves.
     """
-    yield from train(task, task.config.recipe, vlm.device, out)
-    scores = held_out_scores(task.adapters, vlm, vae, held_out) if held_out else {}
+    yield from train(task, task.config.recipe, vlm.device, out, run_facts(task.config, vlm, vae))
+    if processes()[0] > 0:
+        return
+    scores = {}
+    if held_out:
+        points = [str(vlm.point(p)) for p in task.config.points]
+        scores = judge(task.adapters, held_out_latents(task.config, vlm, vae, points, held_out), vae)
+    save(task, scores, out)
+
+
+def run_facts(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
+    """What makes a run what it is, beside its recipe: JSON values, which a state must share to be resumed."""
+    return {k: v for k, v in asdict(config).items() if k != "recipe"} | {"model": vlm.name, "vae": vae.name}
+
+
+def save(task: Fit, scores: dict[str, dict[str, Any]], out: Path) -> list[Path]:
+    """Writes every adapter of a task with its config and scores in the card; returns their folders."""
+    config = asdict(task.config)
+    if task.config.pictures is not None:
+        config["pictures"] = Path(task.config.pictures).name  # a card may be published: no path of this machine
+    folders = []
     for name, adapter in task.adapters.items():
-        adapter.card |= {"config": asdict(task.config), "scores": scores.get(name, {})}
-        save_adapter(adapter, out / name.replace("/", "-"))
+        adapter.card |= {"config": config, "scores": scores.get(name, {})}
+        folders.append(save_adapter(adapter, out / name.replace("/", "-")))
+    return folders
+
+
+def held_out_latents(
+    config: FitConfig, vlm: VLM, vae: VAE, points: list[str], count: int, batch: int = 32, store: Store | None = None
+) -> dict[str, Latents]:
+    """What a run is judged by: {title: latents of at most `count` pictures that it never learned from}."""
+    sources = held_out_sources(config.factors, config.pictures, count, batch, vlm.device)
+    return {title: collect(vlm, vae, source, points, store) for title, source in sources.items()}
 
 
 @torch.inference_mode()
-def held_out_scores(
-    adapters: dict[str, Adapter], vlm: VLM, vae: VAE, count: int, batch: int = 32
+def judge(
+    adapters: dict[str, Adapter], sets: dict[str, Latents], vae: VAE, batch: int = 32
 ) -> dict[str, dict[str, Any]]:
-    """Scores on `count` test scenes of each kind in HELD_OUT: {adapter: {kind: {score: [mean, low, high]}}}."""
-    table: dict[str, dict[str, Any]] = {name: {"n": count} for name in adapters}
-    points = sorted({name.rsplit("-", 1)[0] for name in adapters})
-    for title, spec in HELD_OUT.items():
-        latents = extract(vlm, vae, [take(count, HELD_OUT_SEED, spec, "test")], points, batch)
+    """Scores with 95 % intervals: {adapter: {"n": pictures of a set, title: {score: [mean, low, high]}}}.
+
+    What no picture of a set has is left out: mask IoU, where no object stands out.
+    """
+    table: dict[str, dict[str, Any]] = {name: {} for name in adapters}
+    for title, latents in sets.items():
         for name, adapter in adapters.items():
             parts: dict[str, list[Tensor]] = {}
-            for i in range(0, count, batch):
+            for i in range(0, len(latents), batch):
                 x = latents.pictures[i : i + batch].float() / 255
-                y = vae.decode(adapter(latents.points[name.rsplit("-", 1)[0]][i : i + batch]))
-                scores = score_batch(x, resize(y, (x.shape[2], x.shape[3])), latents.masks[i : i + batch])
-                for score, values in scores.items():
-                    parts.setdefault(score, []).append(values.cpu())
-            table[name][title] = {
-                score: [round(v, 5) for v in bootstrap(torch.cat(values).tolist())] for score, values in parts.items()
-            }
+                y = paint(adapter, latents.points[name.rsplit("-", 1)[0]][i : i + batch], vae, (x.shape[2], x.shape[3]))
+                for score, values in score_batch(x, y, latents.masks[i : i + batch]).items():
+                    parts.setdefault(score, []).append(values[~values.isnan()].cpu())
+            found = {score: torch.cat(values).tolist() for score, values in parts.items()}
+            means = {score: [round(v, 5) for v in bootstrap(values)] for score, values in found.items() if values}
+            table[name] |= {"n": len(latents), title: means}
     return table
+
+
+@torch.inference_mode()
+def paint(adapter: Adapter, latents: Tensor, vae: VAE, size: tuple[int, int]) -> Tensor:
+    """Latents (B, T, h, w, D) → pictures (B · T, 3, *size) in [0, 1]."""
+    # One by one on a CPU, whose cache holds the activations of one picture but not of several.
+    parts = adapter(latents).split(1 if vae.device.type == "cpu" else len(latents))
+    return resize(torch.cat([vae.decode(z) for z in parts]), size)
+
+
+@contextmanager
+def averaged(task: Fit, step: Step) -> Iterator[None]:
+    """Within it the adapters hold the averaged weights of a step, which are what training gives in the end."""
+    trained: list[Tensor] = [p for p in task.modules.parameters() if p.requires_grad]
+    with torch.no_grad():
+        now = [p.detach().clone() for p in trained]
+        torch._foreach_copy_(trained, step.average)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(trained, now)

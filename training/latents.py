@@ -1,21 +1,30 @@
-"""Latents of many pictures, taken once and served from memory."""
+"""Latents of many pictures: taken once, by one process or several, served from memory and kept on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
+from foresight.evaluation import Broken, file_samples
 from foresight.images import resize, vae_size
 from foresight.points import ExtractionPoint
 from foresight.render import render
 from foresight.scenes import Scenes, SceneSpec, take
 from foresight.vae import VAE
 from foresight.vlm import VLM
+from training.store import Store, key_of, picture_hashes, weights_digest
 
+TARGETS = "targets"
+Batch = tuple[Tensor, Tensor]  # pictures (B, 3, H, W) uint8, masks of what they show (B, H, W) bool
 WHITE = ("white",)
 # What adapters are trained on: half of everything, a quarter of one object and of several on white.
 MIXTURE = (SceneSpec(), SceneSpec(), SceneSpec(objects=(1, 1), backgrounds=WHITE), SceneSpec(backgrounds=WHITE))
@@ -45,31 +54,172 @@ def mixture(count: int, seed: int, split: str) -> list[Scenes]:
     return [take(share, seed * len(MIXTURE) + k, spec, split) for k, spec in enumerate(MIXTURE)]
 
 
-@torch.no_grad()
+def processes() -> tuple[int, int]:
+    """This process's rank and how many there are; (0, 1) where it is the only one."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def open_store(folder: str | Path, vlm: VLM) -> Store:
+    """The store of a VLM's latents in `folder`. Raises InputError where another model's lie there."""
+    return Store(folder, key_of(vlm))
+
+
+class Extractor:
+    """Pictures → their latents at `points`, and the VAE's; what lies in the store is not computed again.
+
+    A context manager: shards are written in the background, and all lie on the disk when the context ends.
+    The VAE's latents are kept under a name of that very VAE, so that one store serves several.
+    """
+
+    def __init__(self, vlm: VLM, vae: VAE, points: Sequence[str | ExtractionPoint], store: Store | None = None):
+        self.vlm, self.vae, self.store = vlm, vae, store
+        self._points = [str(vlm.point(p)) for p in points]
+        self._targets = f"{TARGETS}/{weights_digest(vae.model)}" if store else TARGETS
+        self._writer, self._written = ThreadPoolExecutor(1), Future[None]()
+        self._written.set_result(None)
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._writer.shutdown()
+        if kind is None:
+            self._written.result()
+
+    def __call__(self, pictures: Tensor, images: Sequence[str] = ()) -> dict[str, Tensor]:
+        """pictures: (B, 3, H, W) uint8, sides multiples of 28. images: their names, for readers of the store.
+
+        Returns {"post-merge/6": (B, 1, h, w, D), …, "targets": (B, C, h, w)} on the models' device.
+        """
+        names = [*self._points, self._targets]
+        if self.store is None:
+            return self._compute(pictures, names)
+        hashes = picture_hashes(pictures)
+        self._written.result()  # one shard is under way at most
+        fresh = self._compute(pictures, self.store.lacks(hashes, names))
+        known = {n: self.store.get(hashes, n, self.vlm.device) for n in names if n not in fresh}
+        if fresh:
+            self._written = self._writer.submit(self.store.put, hashes, list(images), fresh)
+        return {TARGETS if n == self._targets else n: value for n, value in (fresh | known).items()}
+
+    @torch.no_grad()
+    def _compute(self, pictures: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        x = pictures.to(self.vlm.device).float() / 255
+        points = [name for name in names if name != self._targets]
+        found = self.vlm.latents(x, points) if points else {}
+        if self._targets in names:
+            found[self._targets] = self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))
+        return found
+
+
 def extract(
-    vlm: VLM, vae: VAE, scenes: Sequence[Scenes], points: Sequence[str | ExtractionPoint], batch: int = 64
+    vlm: VLM,
+    vae: VAE,
+    scenes: Sequence[Scenes],
+    points: Sequence[str | ExtractionPoint],
+    batch: int = 64,
+    store: Store | None = None,
+    together: bool = False,
 ) -> Latents:
-    """Renders scenes and takes their latents at all points in one pass, `batch` pictures at a time."""
+    """Renders scenes and takes their latents at all points in one pass, `batch` pictures at a time.
+
+    store: where latents are kept, and taken from where they lie there already. together: every process calls
+    this, does its share, and ends with all latents; without it a process does all by itself.
+    """
+
+    def draw(part: Scenes) -> Batch:
+        drawn = render(part.to(vlm.device), batch)
+        return drawn.images, drawn.mask
+
     parts = [part for group in scenes for part in group.chunks(batch)]
-    total = sum(map(len, parts))
-    store: dict[str, Tensor] = {}
+    with Extractor(vlm, vae, points, store) as extractor:
+        return gather(extractor, [partial(draw, part) for part in parts], sum(map(len, parts)), together=together)
 
-    def keep(name: str, start: int, values: Tensor) -> None:
-        # Filled in place: gathering parts first would take twice the memory.
-        if name not in store:
-            store[name] = torch.empty(total, *values.shape[1:], dtype=values.dtype, device=values.device)
-        store[name][start : start + len(values)] = values
 
-    start = 0
-    for part in tqdm(parts, desc="latents", unit="batch", leave=False):
-        rendered = render(part.to(vlm.device), batch)
-        x = rendered.images.float() / 255
-        for name, values in vlm.latents(x, points).items():
-            keep(name, start, values)
-        size = (x.shape[2], x.shape[3])
-        keep("targets", start, vae.encode(resize(x, vae_size(size))))
-        keep("pictures", start, rendered.images)
-        keep("masks", start, rendered.mask)
-        start += len(part)
-    rest = {name: store.pop(name) for name in ("targets", "pictures", "masks")}
-    return Latents(store, **rest)
+def gather(
+    extractor: Extractor,
+    batches: Sequence[Callable[[], Batch]],
+    total: int,
+    tell: Callable[[int, int], None] | None = None,
+    together: bool = False,
+) -> Latents:
+    """Latents of `total` pictures of one size, drawn or read batch by batch.
+
+    tell: called after each batch with the pictures done, and all. together: as for `extract`.
+    """
+    device, start = extractor.vlm.device, 0
+    kept: dict[str, Tensor] = {}
+
+    def make(batch: Callable[[], Batch]) -> dict[str, Tensor]:
+        pictures, masks = batch()
+        return {**extractor(pictures), "pictures": pictures.to(device), "masks": masks.to(device)}
+
+    jobs = [partial(make, batch) for batch in batches]
+    made = in_turn(jobs, device) if together else (job() for job in jobs)
+    for values in tqdm(made, "latents", len(jobs), unit="batch", leave=False, disable=processes()[0] > 0):
+        for name, value in values.items():
+            if name not in kept:  # filled in place: gathering parts first would take twice the memory
+                kept[name] = torch.empty(total, *value.shape[1:], dtype=value.dtype, device=device)
+            kept[name][start : start + len(value)] = value
+        start += len(values["pictures"])
+        if tell:
+            tell(start, total)
+    rest = {name: kept.pop(name) for name in (TARGETS, "pictures", "masks")}
+    return Latents(kept, **rest)
+
+
+def in_turn(jobs: Sequence[Callable[[], dict[str, Tensor]]], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """What each job makes, in order. Every process does its share of the jobs and hands it round to all others."""
+    (rank, world), mine = processes(), dict[str, Tensor]()
+    for k in range(len(jobs)):
+        if k % world == 0:  # all compute at once, then each in its turn tells the others
+            mine = jobs[k + rank]() if k + rank < len(jobs) else {}
+        yield mine if world == 1 else _tell(mine if k % world == rank else {}, k % world, device)
+
+
+def _tell(values: dict[str, Tensor], teller: int, device: torch.device) -> dict[str, Tensor]:
+    """The values of process `teller`, in every process."""
+    forms = [{name: (value.shape, value.dtype) for name, value in values.items()}]
+    dist.broadcast_object_list(forms, teller, device=device)
+    told = {}
+    for name, (shape, dtype) in forms[0].items():
+        told[name] = values[name].contiguous() if values else torch.empty(shape, dtype=dtype, device=device)
+        dist.broadcast(told[name].view(torch.uint8), teller)
+    return told
+
+
+def _names(scenes: Scenes) -> list[str]:
+    return [f"scene {number & 0xFFFF_FFFF_FFFF_FFFF:016x}" for number in scenes.hashes().tolist()]
+
+
+def extract_scenes(extractor: Extractor, scenes: Sequence[Scenes], batch: int) -> Iterator[int]:
+    """This process's share of the scenes into the extractor's store; yields the pictures done, by the batch."""
+    rank, world = processes()
+    for part in [part for group in scenes for part in group.chunks(batch)][rank::world]:
+        extractor(render(part.to(extractor.vlm.device), batch).images, _names(part))
+        yield len(part)
+
+
+def extract_files(extractor: Extractor, files: Sequence[Path], batch: int) -> Iterator[int | Broken]:
+    """This process's share of some files into the extractor's store, at the size at which the VLM sees each.
+
+    Yields the pictures done, by the batch, and each file that is none. Pictures wait for others of their size.
+    """
+    rank, world = processes()
+    waiting: dict[torch.Size, list[tuple[str, Tensor]]] = {}
+
+    def fill(group: list[tuple[str, Tensor]]) -> int:
+        images, pictures = zip(*group, strict=True)
+        extractor(torch.stack(pictures), images)
+        return len(group)
+
+    for sample in file_samples(files[rank::world]):
+        if isinstance(sample, Broken):
+            yield sample
+            continue
+        group = waiting.setdefault(sample.picture.shape, [])
+        group.append((sample.image, (sample.picture * 255).round().byte()))
+        if len(group) == batch:
+            yield fill(waiting.pop(sample.picture.shape))
+    for group in waiting.values():
+        yield fill(group)

@@ -6,11 +6,12 @@ optimizer, schedule, averaged weights, checkpoints, and what happens when a step
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from foresight.errors import InputError
+from training.store import sync_folder
 
 STATE = "training.pt"
 _PATIENCE = 5  # steps whose loss is not finite before training stops
@@ -77,6 +79,8 @@ class Step:
     """Seconds left at that rate."""
     pieces: int
     """Parts that a batch is cut into because it did not fit into memory whole; 1 as a rule."""
+    average: list[Tensor] = field(repr=False)
+    """The averaged weights so far, of the trained parameters in their order; not to be changed."""
 
 
 def _seed(seed: int, number: int) -> int:
@@ -102,15 +106,27 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.lr * warm * (0.5 + 0.5 * math.cos(math.pi * step / recipe.steps))
 
 
-def train(task: Task, recipe: Recipe, device: torch.device, folder: Path | None = None) -> Iterator[Step]:
+def train(
+    task: Task,
+    recipe: Recipe,
+    device: torch.device,
+    folder: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Generator[Step, None, None]:
     """Trains `task.modules` in place; when the generator ends or is closed they hold the averaged weights.
 
-    Under `accelerate launch` each process takes its share of every batch and all end with the same weights.
-    With a `folder`, the state is saved there now and then, and a later call with the same recipe goes on from
-    it to the very same weights. Raises InputError if the folder holds a run of another recipe, and
-    FloatingPointError once five steps had gradients that were not finite; such a step changes nothing.
+    Under `accelerate launch` each process takes its share of every batch, and all hold the same weights after
+    each step: those of one process that takes the whole batch, but for rounding. With a `folder`, the state is
+    saved there now and then, and a later call with the same recipe and the same `facts` (JSON values, for
+    whatever else makes the run what it is) goes on from it to the very same weights. Raises InputError if the
+    folder holds another run or processes outnumber the rows of a batch, and FloatingPointError once five steps
+    had gradients that were not finite; such a step changes nothing.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    if recipe.batch < world:
+        raise InputError(f"a batch of {recipe.batch} cannot be shared by {world} processes: make it larger.")
+    if world > 1:
+        _begin_alike(task.modules)
     trained: list[Tensor] = [p for p in task.modules.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
@@ -118,8 +134,13 @@ def train(task: Task, recipe: Recipe, device: torch.device, folder: Path | None 
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
     average = [p.detach().clone() for p in trained]
-    start = _resume(folder / STATE, recipe, trained, average, optimizer, device) if folder else 0
+    about = json.loads(json.dumps(asdict(recipe) | dict(facts or {})))
+    start = _resume(folder / STATE, about, trained, average, optimizer, device) if folder else 0
     generator, spoiled, pieces = torch.Generator(device), torch.zeros((), device=device), 1
+    loose, torch.backends.cudnn.deterministic = (
+        torch.backends.cudnn.deterministic,
+        True,
+    )  # else no run repeats to the bit
     saved = clock = time.monotonic()
     step, counted, rate = start, start, math.nan
     task.modules.train()
@@ -131,7 +152,7 @@ def train(task: Task, recipe: Recipe, device: torch.device, folder: Path | None 
             generator.manual_seed(_seed(recipe.seed, step * world + rank))
             losses, pieces = _backward(task, rows, generator, step / recipe.steps, pieces)
             if world > 1:
-                _average_gradients(trained)
+                losses = _add_up(trained, losses, len(rows) / recipe.batch)
             bad = [
                 _clip([p.grad for p in module.parameters() if p.grad is not None], recipe.clip)
                 for module in task.modules.values()
@@ -151,12 +172,13 @@ def train(task: Task, recipe: Recipe, device: torch.device, folder: Path | None 
                 now = time.monotonic()
                 rate, clock, counted = (step - counted) * recipe.batch / (now - clock), now, step
             if folder and rank == 0 and (now - saved > recipe.save_every or step == recipe.steps):
-                _save(folder / STATE, recipe, step, trained, average, optimizer)
+                _save(folder / STATE, about, step, trained, average, optimizer)
                 saved = now
-            yield Step(step, losses, rate, (recipe.steps - step) * recipe.batch / rate, pieces)
+            yield Step(step, losses, rate, (recipe.steps - step) * recipe.batch / rate, pieces, average)
     finally:
         with torch.no_grad():
             torch._foreach_copy_(trained, average)
+        torch.backends.cudnn.deterministic = loose
         task.modules.eval()
 
 
@@ -183,14 +205,23 @@ def _backward(
             pieces *= 2
 
 
-def _average_gradients(trained: list[Tensor]) -> None:
-    """The mean over processes, which hold equal shares of a batch, in one message."""
+def _begin_alike(modules: nn.Module) -> None:
+    """Gives every process the first one's weights and statistics."""
+    for value in modules.state_dict().values():
+        dense = value.contiguous()
+        dist.broadcast(dense, src=0)
+        value.copy_(dense)
+
+
+def _add_up(trained: list[Tensor], losses: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Makes gradients and losses of this process's `share` of a batch those of the whole batch, in one message."""
     gradients = [p.grad for p in trained if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    told = torch.stack(list(losses.values())).to(gradients[0].dtype)
+    flat = torch.cat([*(g.flatten() for g in gradients), told]) * share
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    *sums, told = flat.split([*(g.numel() for g in gradients), len(losses)])
+    torch._foreach_copy_(gradients, [part.view_as(g) for g, part in zip(gradients, sums, strict=True)])
+    return dict(zip(losses, told.unbind(), strict=True))
 
 
 def _clip(gradients: list[Tensor], most: float) -> Tensor:
@@ -200,9 +231,9 @@ def _clip(gradients: list[Tensor], most: float) -> Tensor:
     return (~norm.isfinite()).float()
 
 
-def _save(path: Path, recipe: Recipe, step: int, trained: Any, average: Any, optimizer: Any) -> None:
+def _save(path: Path, about: dict[str, Any], step: int, trained: Any, average: Any, optimizer: Any) -> None:
     state = {
-        "recipe": asdict(recipe),
+        "recipe": about,
         "step": step,
         "trained": [p.detach() for p in trained],
         "average": average,
@@ -215,15 +246,30 @@ def _save(path: Path, recipe: Recipe, step: int, trained: Any, average: Any, opt
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+    sync_folder(path.parent)
 
 
-def _resume(path: Path, recipe: Recipe, trained: Any, average: Any, optimizer: Any, device: torch.device) -> int:
-    """Puts a saved state back and returns the steps done; 0 where none was saved."""
-    if not path.is_file():
+def _resume(path: Path, about: dict[str, Any], trained: Any, average: Any, optimizer: Any, device: Any) -> int:
+    """Puts a saved state back and returns the steps done; 0 where none was saved.
+
+    Raises InputError where it is of a run that differs in `about` or in the shapes of its weights, and where
+    processes on several machines do not see the same file.
+    """
+    state = torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+    steps = torch.tensor(state["step"] if state else 0, device=device)
+    if dist.is_initialized():
+        least = steps.clone()
+        dist.all_reduce(steps, dist.ReduceOp.MAX)
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        if least != steps:
+            raise InputError(f"processes find other states in {path}: its folder must be one that all of them share.")
+    if state is None:
         return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    if differing := [k for k, v in asdict(recipe).items() if state["recipe"].get(k) != v and k != "save_every"]:
-        raise InputError(f"{path} is of another recipe (other {', '.join(differing)}): choose another folder.")
+    saved = state["recipe"]
+    if differing := [k for k in about | saved if about.get(k) != saved.get(k) and k != "save_every"]:
+        raise InputError(f"{path} is of another run (other {', '.join(differing)}): choose another folder.")
+    if [p.shape for p in trained] != [p.shape for p in state["trained"]]:
+        raise InputError(f"{path} is of a run that trains other weights: choose another folder.")
     with torch.no_grad():
         torch._foreach_copy_(trained, state["trained"])
         torch._foreach_copy_(average, state["average"])

@@ -1,0 +1,190 @@
+"""Runs in line, in real processes at a tiny size: turns, stop, kill -9, resume, and what they leave behind."""
+
+import fcntl
+import json
+import os
+import signal
+import time
+import zipfile
+
+import pytest
+from house import build_house
+from PIL import Image
+
+from foresight.checkpoint import WEIGHTS, describe_adapter
+from foresight.errors import InputError
+from foresight.inspector import Inspector
+from training.desk import Desk
+from training.jobs import CUT, DONE, STOPPED, WAITING, Line, Run, read_lines, write_json
+from training.trained import card_text
+from training.work import work
+
+PATIENCE = 120  # seconds; only a crowded machine needs so many
+SETTINGS = {
+    "points": ["pre-merge/0"],
+    "kinds": ["linear"],
+    "data": "factors",
+    "objects": [1, 1],
+    "scenes": 16,
+    "steps": 400,
+    "batch": 4,
+    "loss": "latents",
+    "held_out": 2,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def desk(tiny, tmp_path_factory):
+    house = tmp_path_factory.mktemp("house")
+    bundled = build_house(tiny.folder, house)
+    made = Desk(Inspector(bundled.vlm, bundled.vae, [house / "bundled", house / "made/adapters"]), house / "made")
+    yield made
+    for run in made.line.runs():
+        if run.alive():
+            os.kill(int((run.folder / "pid").read_text()), signal.SIGKILL)
+
+
+def until(what, run=None):
+    end = time.monotonic() + PATIENCE
+    while not (found := what()):
+        assert time.monotonic() < end, "it took too long"
+        assert run is None or run.alive(), (run.folder / "output.txt").read_text()
+        time.sleep(0.05)
+    return found
+
+
+def ended(run):
+    until(lambda: not run.alive())
+    return run.state()
+
+
+def make_run(folder, state=WAITING, **job):
+    folder.mkdir(parents=True)
+    write_json(folder / "job.json", {"ticket": 1, "device": "cpu"} | job)
+    run = Run(folder)
+    run.tell(state)
+    (folder / "output.txt").touch()
+    return run
+
+
+def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bits(desk):
+    line = desk.line
+    models = {"model": str(desk.inspector.vlm.name), "vae": str(desk.inspector.vae.name), "device": "cpu"}
+    job = {"settings": SETTINGS, "save_every": -1, **models}  # a state after each step
+    first = line.start("first", job)
+    last = line.start("last", job | {"settings": SETTINGS | {"steps": 100_000}})
+    whole = make_run(line.folder / "whole", **job)
+    work(whole, line)  # at the same time, in this process
+    assert [line.place(run) for run in (first, last)] == [0, 1]
+    assert desk.look("last")["state"] == WAITING and next(r for r in desk.runs() if r["name"] == "last")["place"] == 1
+    log = until(lambda: [e for e in read_lines(first.folder / "log.jsonl") if e["step"] > 20], first)
+    os.kill(int((first.folder / "pid").read_text()), signal.SIGKILL)
+    assert ended(first)["state"] == CUT and log[-1]["losses"]["pre-merge/0-linear"] > 0
+    until(lambda: read_lines(last.folder / "log.jsonl"), last)  # its turn has come
+    with pytest.raises(InputError, match="still running: stop it first"):
+        desk.remove("last")
+    desk.resume("first")
+    with pytest.raises(InputError, match="is waiting: only one"):
+        desk.resume("first")
+    assert line.place(first) == 1
+    desk.stop("last")
+    assert ended(last)["state"] == STOPPED and (last.folder / "training.pt").exists()
+    assert ended(first)["state"] == DONE
+    assert desk.look("whole")["state"] == DONE
+    steps = [entry["step"] for entry in read_lines(first.folder / "log.jsonl")]
+    assert steps == sorted(set(steps)) and steps[-1] == 400
+    # The run that died on the way made the very same adapter as the one that did not.
+    made = [(line.adapters / name / WEIGHTS).read_bytes() for name in ("whole", "first")]
+    assert made[0] == made[1]
+    assert [a["name"] for a in desk.adapters()] == ["first", "whole"]
+    assert desk.look("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
+    found = desk.look("first")["held_out"][-1]
+    assert found["step"] == 400 and found["scores"]["pre-merge/0-linear"]["scenes like its own"]["ssim"]
+    with Image.open(desk.look("first")["samples"]) as sheet:
+        assert sheet.size == (2 * 224, 2 * 224)  # two held-out pictures; originals and reconstructions
+    desk.remove("last")
+    assert {run.name for run in line.runs()} == {"first", "whole"}
+
+
+def test_adapters_are_renamed_packed_taken_in_published_and_deleted(desk, tmp_path, monkeypatch):
+    """After the test above, whose adapters these are."""
+    desk.rename("whole", "best")
+    with pytest.raises(InputError, match="taken"):
+        desk.rename("best", "first")
+    with pytest.raises(InputError, match="must be 1 to 60"):
+        desk.rename("best", "../out")
+    (tmp_path / "best.zip").write_bytes(desk.pack("best"))
+    with zipfile.ZipFile(tmp_path / "best.zip") as archive:
+        assert {"best/model.safetensors", "best/config.json", "best/README.md"} == set(archive.namelist())
+        archive.extractall(tmp_path)
+    assert desk.take_in(str(tmp_path / "best")) == "best-2"
+    assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first"}
+    with pytest.raises(InputError, match="could not be fetched|neither a folder"):
+        desk.take_in("no/such/folder/here")
+    (tmp_path / "best/model.safetensors").write_bytes(b"broken")
+    with pytest.raises(InputError, match="safetensors"):
+        desk.take_in(str(tmp_path / "best"))
+    desk.delete("best-2")
+    with pytest.raises(InputError, match="no trained adapter 'best-2'"):
+        desk.delete("best-2")
+    text = card_text("best", describe_adapter(desk.line.adapters / "best"))
+    assert text.startswith("---\nlibrary_name: foresight") and "pre-merge/0" in text and "steps 400" in text
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match="hf auth login"):
+        desk.publish("best", "me/best", True)
+
+
+def test_a_zip_with_broken_files_starts_all_the_same(desk, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for k in range(12):
+            Image.new("RGB", (64, 64), (k, 2 * k, 255 - k)).save(tmp_path / "x.png")
+            file.write(tmp_path / "x.png", f"photos/{k}.png")
+        file.writestr("photos/bad.png", b"no picture")
+        file.writestr("notes.txt", b"hello")
+    found = desk.start("photos", SETTINGS | {"data": "pictures"}, str(archive))
+    assert sorted(name for name, _ in found["broken"]) == ["notes.txt", "photos/bad.png"]
+    run = desk.line.run("photos")
+    assert len(list((run.folder / "pictures").iterdir())) == 12
+    desk.stop("photos")
+    assert ended(run)["state"] == STOPPED
+    with pytest.raises(InputError, match="no zip archive"):
+        desk.start("photos", SETTINGS | {"data": "pictures"}, __file__)
+    with pytest.raises(InputError, match="choose a zip"):
+        desk.start("photos", SETTINGS | {"data": "pictures"})
+    with pytest.raises(InputError, match="steps must be"):
+        desk.start("photos", SETTINGS | {"steps": -1})
+    assert [r.name for r in desk.line.runs() if r.name.startswith("photos")] == ["photos"]  # nothing is left behind
+    assert not list(desk.line.root.glob(".upload-*"))
+
+
+def test_a_line_for_each_device(tmp_path):
+    line = Line(tmp_path)
+    runs = [make_run(line.folder / f"r{k}", ticket=k, device=d) for k, d in enumerate(("cuda:0", "cuda:1", "cuda:0"))]
+    locks = [(run.folder / "lock").open("a") for run in runs]
+    for lock in locks:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert [line.place(run) for run in runs] == [0, 0, 1]
+    locks[0].close()  # as when its process dies
+    assert [line.place(run) for run in runs] == [0, 0, 0]
+    assert runs[0].state()["state"] == CUT and runs[1].state()["state"] == WAITING
+
+
+def test_a_crash_leaves_its_last_words(tmp_path):
+    run = make_run(tmp_path / "train/r", "training")
+    (run.folder / "output.txt").write_text("Traceback\nRuntimeError: cuda went away\n")
+    assert run.state()["message"].startswith("RuntimeError: cuda went away; what it learned")
+
+
+def test_a_log_of_a_resumed_run_is_read_once_and_half_a_line_not_at_all(tmp_path):
+    lines = [{"step": s, "n": n} for n, s in enumerate((1, 5, 9, 6, 12))]
+    (tmp_path / "log").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 13')
+    assert [line["step"] for line in read_lines(tmp_path / "log")] == [1, 5, 6, 12]
+    assert read_lines(tmp_path / "none") == []

@@ -1,0 +1,126 @@
+"""What adapters learn from and are judged by: generated scenes of chosen factors, or a folder of pictures.
+
+Shapes: B pictures of H × W pixels; uploads become squares of SIDE pixels, so that one tensor holds them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from foresight.errors import InputError
+from foresight.evaluation import folder_files
+from foresight.foreground import foreground
+from foresight.images import load_image, resize, to_tensor
+from foresight.points import ExtractionPoint
+from foresight.render import render
+from foresight.scenes import Scenes, SceneSpec, take
+from foresight.vae import VAE
+from foresight.vlm import VLM
+from training.latents import WHITE, Batch, Extractor, Latents, gather, mixture
+from training.store import Store
+
+SIDE = 224  # pixels a side of an uploaded picture, cut to its middle square
+LEAST_PICTURES = 10  # of which one is held out
+ONE_ON_WHITE = SceneSpec(objects=(1, 1), backgrounds=WHITE)
+HELD_OUT = {"one object on white": ONE_ON_WHITE, "1-5 objects, all backgrounds": SceneSpec()}
+HELD_OUT_SEED = 2000
+
+Tell = Callable[[int, int], None]  # how many pictures of how many are done
+
+
+@dataclass(frozen=True)
+class Source:
+    """`count` pictures that are drawn or read as they are asked for, one part after the other."""
+
+    count: int
+    parts: list[Callable[[], Batch]]
+
+
+def scene_source(groups: list[Scenes], batch: int, device: torch.device) -> Source:
+    """Scenes, rendered on `device`, at most `batch` at a time."""
+
+    def draw(part: Scenes) -> Batch:
+        drawn = render(part.to(device), batch)
+        return drawn.images, drawn.mask
+
+    chunks = [part for group in groups for part in group.chunks(batch)]
+    return Source(sum(map(len, chunks)), [partial(draw, part) for part in chunks])
+
+
+def training_scenes(count: int, seed: int, factors: SceneSpec | None) -> list[Scenes]:
+    """`count` scenes of the train split: of the chosen factors, or (None) of the usual mixture."""
+    return mixture(count, seed, "train") if factors is None else [take(count, seed, factors, "train")]
+
+
+def picture_source(files: list[Path], batch: int) -> Source:
+    """Files of pictures, each cut to its middle square; a mask is what stands out from an even background."""
+
+    def read(part: list[Path]) -> Batch:
+        x = torch.stack([_square(file) for file in part])
+        return (x * 255).round().byte(), foreground(x)[0]
+
+    parts = [files[i : i + batch] for i in range(0, len(files), batch)]
+    return Source(len(files), [partial(read, part) for part in parts])
+
+
+def _square(file: Path) -> Tensor:
+    image = load_image(file)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return resize(to_tensor(image.crop((left, top, left + side, top + side)))[None], (SIDE, SIDE))[0]
+
+
+def split_pictures(folder: str | Path) -> tuple[list[Path], list[Path]]:
+    """A folder's pictures for training, and the tenth that is held out, chosen by a hash of what the files hold.
+
+    Copies of one picture fall on one side. Raises InputError where there are too few to hold any out.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for file in folder_files(folder):
+        kinds.setdefault(hashlib.sha256(file.read_bytes()).hexdigest(), []).append(file)
+    if len(kinds) < LEAST_PICTURES:
+        raise InputError(f"{len(kinds)} different pictures are too few to train on: at least {LEAST_PICTURES}, please.")
+    order = [kinds[digest] for digest in sorted(kinds)]
+    tenth = len(order) // 10
+    return [f for same in order[tenth:] for f in same], [f for same in order[:tenth] for f in same]
+
+
+def collect(
+    vlm: VLM,
+    vae: VAE,
+    source: Source,
+    points: Sequence[str | ExtractionPoint],
+    store: Store | None = None,
+    tell: Tell | None = None,
+    together: bool = False,
+) -> Latents:
+    """Latents of a source's pictures, all points in one pass.
+
+    store: keeps them on disk, and has those that an earlier run took. tell: called after each batch.
+    together: every process calls this, does its share, and ends with all latents.
+    """
+    with Extractor(vlm, vae, points, store) as extractor:
+        return gather(extractor, source.parts, source.count, tell, together)
+
+
+def held_out_sources(
+    factors: SceneSpec | None, pictures: str | None, count: int, batch: int, device: torch.device
+) -> dict[str, Source]:
+    """What a run is judged by: {title: at most `count` pictures that it never learned from}.
+
+    The held-out pictures of a folder; or scenes of the test split, of the run's own factors or of HELD_OUT.
+    """
+    if pictures is not None:
+        return {"held-out pictures": picture_source(split_pictures(pictures)[1][:count], batch)}
+    titles = {spec: title for title, spec in HELD_OUT.items()}
+    specs = HELD_OUT if factors is None else {titles.get(factors, "scenes like its own"): factors}
+    return {
+        title: scene_source([take(count, HELD_OUT_SEED, spec, "test")], batch, device) for title, spec in specs.items()
+    }

@@ -1,0 +1,122 @@
+"""The study's bench: one VLM, one VAE, and latents that all experiments share, taken once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from foresight.points import STAGES, ExtractionPoint
+from foresight.scenes import Scenes, SceneSpec, take
+from foresight.vae import VAE
+from foresight.vlm import VLM, load_vlm
+from training.experiments.scale import Scale
+from training.latents import MIXTURE, Latents, extract
+
+TRAIN_SEED, TEST_SEED = 40, 4000  # of scenes; the splits share none whatever the seeds
+
+
+@dataclass
+class Bench:
+    """What every experiment works with.
+
+    artifacts: folder for pictures and tables. photos: folder of photos that no adapter has learned from.
+    """
+
+    vlm: VLM
+    vae: VAE
+    scale: Scale
+    artifacts: Path
+    seed: int = 0
+    model: str | None = None
+    photos: Path | None = None
+    cap: float | None = None
+    """Seconds that one training may take; its steps are cut to fit. None: as many steps as the scale says."""
+    _kept: dict[str, Latents] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.vlm.device
+
+    @property
+    def batch(self) -> int:
+        """Pictures extracted or scored at a time."""
+        return 128 if self.device.type == "cuda" else 8
+
+    @cached_property
+    def points(self) -> list[ExtractionPoint]:
+        """The study's extraction points: both ends and the middle of both stages, and others evenly between."""
+        last = {stage: max(p.layer for p in self.vlm.points if p.stage == stage) for stage in STAGES}
+        share = self.scale.points / (sum(last.values()) + 2)
+        chosen = set()
+        for stage, deepest in last.items():
+            count = min(deepest + 1, max(3, round(share * (deepest + 1))))
+            layers = {round(k * deepest / (count - 1)) for k in range(count)} | {deepest // 2}
+            chosen |= {ExtractionPoint(stage, layer) for layer in layers}
+        return sorted(chosen, key=lambda p: p.depth)
+
+    @property
+    def recommended(self) -> ExtractionPoint:
+        """The seed study's recommendation: post-merge, half of the language model's depth."""
+        return ExtractionPoint("post-merge", self.vlm.points[-1].layer // 2)
+
+    @property
+    def merger(self) -> tuple[ExtractionPoint, ExtractionPoint]:
+        """The points just before and just after the 2×2 merger."""
+        return ExtractionPoint("pre-merge", len(self.vlm.model.model.visual.blocks)), ExtractionPoint("post-merge", 0)
+
+    @cached_property
+    def random_vlm(self) -> VLM:
+        """A VLM of the same config with random weights: what the architecture alone lets through."""
+        from transformers import Qwen2_5_VLForConditionalGeneration
+
+        vlm = load_vlm(self.model, self.device, self.vlm.dtype)
+        torch.manual_seed(self.seed)
+        with torch.device(self.device):
+            vlm.model = Qwen2_5_VLForConditionalGeneration(vlm.config)
+        vlm.model.eval().requires_grad_(False).to(self.vlm.dtype)
+        return vlm
+
+    def mixture(self, count: int, split: str) -> list[Scenes]:
+        """`count` scenes in all of the parts of the training mixture, of one split."""
+        start = (TRAIN_SEED if split == "train" else TEST_SEED) + self.seed
+        share = -(-count // len(MIXTURE))
+        return [self._taken(share, start * len(MIXTURE) + k, spec, split) for k, spec in enumerate(MIXTURE)]
+
+    def train(self) -> Latents:
+        """The training mixture at all of the study's points."""
+        return self._once("train", self.mixture(self.scale.train, "train"))
+
+    def test(self) -> Latents:
+        """The test mixture at all of the study's points."""
+        return self._once("test", self.mixture(self.scale.test, "test"))
+
+    def _once(self, name: str, scenes: Sequence[Scenes]) -> Latents:
+        if name not in self._kept:
+            self._kept[name] = self.latents(scenes, self.points)
+        return self._kept[name]
+
+    def latents(self, scenes: Sequence[Scenes], points: Sequence[ExtractionPoint], vlm: VLM | None = None) -> Latents:
+        """Latents of scenes at points of the study's VLM, or of another."""
+        return extract(vlm or self.vlm, self.vae, scenes, points, self.batch)
+
+    def scenes(self, count: int, seed: int, spec: SceneSpec, split: str) -> Scenes:
+        """`count` scenes of a split; `seed` tells apart the sets of one study."""
+        return self._taken(count, seed * 1000 + self.seed, spec, split)
+
+    def _taken(self, count: int, seed: int, spec: SceneSpec, split: str) -> Scenes:
+        return take(count, seed, spec, split, self.device).resized((self.scale.side, self.scale.side))
+
+    @cached_property
+    def floors(self) -> dict[str, Tensor]:
+        """What needs no latents, for each test picture (N, 3, H, W): "blank", "mean", "nearest"."""
+        train, test = self.train().pictures, self.test().pictures
+        known = train.flatten(1).float() / 255
+        wanted = test.flatten(1).float() / 255
+        nearest = torch.cdist(wanted, known).argmin(1)
+        mean = known.mean(0).view(1, *test.shape[1:]).expand(test.shape)
+        return {"blank": torch.ones_like(mean), "mean": mean, "nearest": train[nearest].float() / 255}

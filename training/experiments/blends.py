@@ -1,0 +1,70 @@
+"""Beyond: a learned softmax blend of layers against the best single one, with the same parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.experiments.bank import Blend, Entry, run_grid
+from training.experiments.bench import Bench
+from training.experiments.result import Result, chart, said, score_table, series, shown, table, write_scores
+from training.experiments.statistics import paired
+
+
+def run(bench: Bench) -> Result:
+    last = bench.vlm.points[-1].layer
+    low, high = round(7 * last / 28), max(1, round(14 * last / 28))  # the seed's layers 7 to 14 of 28
+    every = [p for p in bench.points if p.stage == "post-merge"]
+    window = [p for p in every if low <= p.layer <= high]
+    learn, test = bench.train(), bench.test()
+    blends = {f"blend of post-merge/{low} to {high}": tuple(window), "blend of all after the merger": tuple(every)}
+    entries = [Entry(str(p), "tokens", (p,), learn, test) for p in every]
+    entries += [Entry(name, "tokens", points, learn, test) for name, points in blends.items() if len(points) > 1]
+    grid = run_grid(bench, entries, "Blends")
+    write_scores(bench.artifacts / "blends.csv", grid.samples)
+    names = [name for name in blends if name in grid.samples]
+    best = min((str(p) for p in every), key=lambda n: grid.samples[n]["lpips"].mean())
+    best_inside = min((str(p) for p in window), key=lambda n: grid.samples[n]["lpips"].mean())
+    gaps = {
+        name: paired(grid.samples[name]["lpips"], grid.samples[against]["lpips"])
+        for name, against in zip(names, (best_inside, best), strict=True)
+    }
+    shares = []
+    for name in names:
+        each = [m.shares.detach().cpu().numpy() for m in grid.modules[name] if isinstance(m, Blend)]
+        shares += [[name, str(p), float(np.mean([e[k] for e in each]))] for k, p in enumerate(blends[name])]
+    gain = gaps[names[0]]
+    return {
+        "title": "Beyond: blends of layers",
+        "question": "Does a blend of layers 7 to 14 (scaled to this depth) hold more than the best single layer?",
+        "verdict": "holds" if gain[2] < 0 else "does not hold" if gain[1] > 0 else "open",
+        "verdict_reason": f"Claim: the blend helps. Its paired LPIPS minus that of {best_inside}, the best layer "
+        f"inside it, is {shown(gain, 4)}.",
+        "paragraph": "Each blend is a softmax over standardised latents, one learned number a layer, before the "
+        "same token adapter. "
+        + " ".join(f"{n}: {said(grid.samples[n]['lpips'])}." for n in names)
+        + f" The best single layer after the merger is {best}: {said(grid.samples[best]['lpips'])}.",
+        "seed": {"layers": 8},
+        "tables": [
+            score_table(
+                "Blends and single layers",
+                grid.samples,
+                more={"parameters": {n: grid.parameters(n) for n in grid.samples}},
+            ),
+            table(
+                "Paired LPIPS, blend minus the best single layer inside it",
+                ["blend", "difference"],
+                [[n, g] for n, g in gaps.items()],
+            ),
+            table("What the blends learned to take", ["blend", "layer", "share"], shares),
+        ],
+        "charts": [
+            chart(
+                "LPIPS of blends and single layers",
+                "bar",
+                ("layers", "LPIPS"),
+                [series("LPIPS", list(grid.samples), [s["lpips"] for s in grid.samples.values()])],
+            )
+        ],
+        "pictures": [],
+        "facts": {},
+    }

@@ -1,0 +1,92 @@
+"""E1.2: a linear probe at every point: what can be read off the latents without any processing."""
+
+from __future__ import annotations
+
+import torch
+
+from training.experiments.bank import Entry, oracle, reconstruct, run_grid, score, stack
+from training.experiments.bench import Bench
+from training.experiments.result import (
+    NAMES,
+    TARGETS,
+    Result,
+    chart,
+    finite,
+    said,
+    score_table,
+    series,
+    shown,
+    skills,
+    write_grid,
+    write_scores,
+)
+
+
+def run(bench: Bench) -> Result:
+    learn, test = bench.train(), bench.test()
+    names = [str(p) for p in bench.points]
+    entries = [Entry(str(p), "linear", (p,), learn, test) for p in bench.points]
+    grid = run_grid(bench, entries, "E1.2")
+    floors = {name: stack([score(bench, x, test)]) for name, x in bench.floors.items()}
+    ceiling = stack([score(bench, oracle(bench, test), test)])
+    write_scores(bench.artifacts / "e1_2.csv", grid.samples | floors | {"oracle": ceiling})
+    skill = {
+        n: round(skills(s, floors["blank"], ceiling).get("lpips", float("nan")), 3) for n, s in grid.samples.items()
+    }
+    at = str(bench.recommended)
+    best = min(names, key=lambda n: grid.samples[n]["lpips"].mean())
+    found = finite(grid.samples[at]["lpips"]) or []
+    blank = finite(floors["blank"]["lpips"]) or []
+    kept = bench.scale.kept
+    which = torch.linspace(0, len(test) - 1, kept).long().to(bench.device)
+    rows = [test.pictures[which].float() / 255]
+    shown_at = list(dict.fromkeys([names[0], best, str(bench.merger[0]), str(bench.merger[1]), at, names[-1]]))
+    for name in shown_at:
+        entry = next(e for e in entries if e.name == name)
+        rows.append(reconstruct(bench, grid.modules[name][0], [x[which] for x in entry.test_inputs()]))
+    write_grid(bench.artifacts / "e1_2.png", rows)
+    verdict = "holds" if found[2] < blank[1] and found[2] < TARGETS["lpips"] else "open"
+    if found[1] > blank[2] or found[1] > TARGETS["lpips"]:
+        verdict = "does not hold"
+    lines = {
+        s: [series("linear probe", names, [grid.samples[n][s] for n in names], names)]
+        for s in ("lpips", "ssim", "mask_iou")
+    }
+    return {
+        "title": "E1.2 Linear probe",
+        "question": "Can a picture be read off the latents by one linear map a token?",
+        "verdict": verdict,
+        "verdict_reason": f"At {at} the probe's LPIPS is {shown(found)} beside {shown(blank)} of a blank page, on test "
+        "scenes of the whole mixture. It holds where both intervals keep apart and the seed's target is met.",
+        "paragraph": f"One linear map for each token, {grid.steps} steps at every point, {bench.scale.seeds} seeds. "
+        "Best at "
+        f"{best} ({said(grid.samples[best]['lpips'])}), {shown(found)} at {at}, "
+        f"{said(grid.samples[names[-1]]['lpips'])} at {names[-1]}; the oracle has "
+        f"{said(ceiling['lpips'])}. The seed's probe (0.331) averaged all tokens first.",
+        "seed": {"lpips": 0.331},
+        "tables": [
+            score_table("Linear probe at every point", grid.samples, more={"skill (LPIPS)": skill}),
+            score_table("Floors and ceiling", floors | {"oracle": ceiling}),
+        ],
+        "charts": [
+            chart(
+                f"Linear probe: {NAMES[s]} by depth",
+                "line",
+                ("extraction point", NAMES[s]),
+                lines[s],
+                float(floors["blank"][s].mean()),
+                float(ceiling[s].mean()),
+                TARGETS[s],
+            )
+            for s in lines
+        ],
+        "pictures": [
+            {
+                "title": "Rows: original, then " + ", ".join(shown_at),
+                "file": "e1_2.png",
+                "point": at,
+                "adapter": "linear",
+            }
+        ],
+        "facts": {"best": best},
+    }

@@ -1,0 +1,163 @@
+"""E1.6: what matters. Depth, the adapter's size, the amount of training data, the picture's size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from training.experiments.bank import Entry, Grid, Samples, oracle, run_grid, score, stack
+from training.experiments.bench import Bench
+from training.experiments.result import (
+    NAMES,
+    TARGETS,
+    Result,
+    chart,
+    said,
+    score_table,
+    series,
+    shown,
+    table,
+    write_scores,
+)
+from training.experiments.statistics import paired, saturation
+
+MARGIN = 0.01  # LPIPS: what is worse by less than that is as good
+RULE = (
+    f"Saturated: the first setting whose paired difference in LPIPS to the best one has a 95 % interval under {MARGIN}."
+)
+
+
+def depth(bench: Bench) -> Grid:
+    entries = [Entry(str(p), "tokens", (p,), bench.train(), bench.test()) for p in bench.points]
+    return run_grid(bench, entries, "E1.6, depth")
+
+
+def width(bench: Bench) -> Grid:
+    learn, test, at = bench.train(), bench.test(), bench.recommended
+    usual = bench.scale.hidden or max(128, bench.vlm.width(at) // 4)  # as new_adapter has it
+    entries = [
+        Entry(f"tokens {h}", "tokens", (at,), learn, test, h)
+        for h in dict.fromkeys(max(8, round(share * usual)) for share in bench.scale.widths)
+    ]
+    entries += [Entry(f"pooled {h}", "pooled", (at,), learn, test, h) for h in bench.scale.pooled]
+    return run_grid(bench, entries, "E1.6, adapter size")
+
+
+def amount(bench: Bench) -> Grid:
+    at, most = bench.recommended, max(bench.scale.amounts)
+    learn = bench.latents(bench.mixture(most, "train"), [at])
+    entries = [Entry(str(n), "tokens", (at,), learn, bench.test(), rows=n) for n in bench.scale.amounts]
+    return run_grid(bench, entries, "E1.6, data", bench.scale.amount_steps)
+
+
+def side(bench: Bench) -> Grid:
+    at, entries = bench.recommended, []
+    for pixels in bench.scale.sides:
+        sets = [
+            bench.latents([s.resized((pixels, pixels)) for s in bench.mixture(count, split)], [at])
+            for count, split in ((bench.scale.side_train, "train"), (bench.scale.test, "test"))
+        ]
+        seen = sets[1].points[str(at)]
+        entries.append(Entry(str(pixels), "tokens", (at,), sets[0], bench.test(), test_x=seen))
+    return run_grid(bench, entries, "E1.6, picture size")
+
+
+def run(bench: Bench) -> Result:
+    grids = {
+        "depth": depth(bench),
+        "adapter size": width(bench),
+        "training data": amount(bench),
+        "picture size": side(bench),
+    }
+    for name, grid in grids.items():
+        write_scores(bench.artifacts / f"e1_6-{name.replace(' ', '-')}.csv", grid.samples)
+    test = bench.test()
+    blank, ceiling = (stack([score(bench, x, test)]) for x in (bench.floors["blank"], oracle(bench, test)))
+    by_depth = grids["depth"].samples
+    after = [str(p) for p in bench.points if p.stage == "post-merge"]
+    at, best_of_all = str(bench.recommended), min(by_depth, key=lambda n: by_depth[n]["lpips"].mean())
+    best_after = min(after, key=lambda n: by_depth[n]["lpips"].mean())
+    ends = {n: paired(by_depth[at]["lpips"], by_depth[n]["lpips"]) for n in (after[0], after[-1])}
+    verdict = "open"
+    if all(gap[2] < 0 for gap in ends.values()):
+        verdict = "holds"
+    elif any(gap[1] > 0 for gap in ends.values()):
+        verdict = "does not hold"
+    widths, amounts, sides = (grids[n].samples for n in ("adapter size", "training data", "picture size"))
+    ends_at = {
+        "token adapter's hidden width": _saturated(
+            {n.split()[1]: s for n, s in widths.items() if n.startswith("tokens")}
+        ),
+        "pooled adapter's hidden width": _saturated(
+            {n.split()[1]: s for n, s in widths.items() if n.startswith("pooled")}
+        ),
+        "training scenes": _saturated(amounts),
+        "picture's side, px": _saturated(sides),
+    }
+    counts = {n: grids["adapter size"].parameters(n) for n in widths}
+    return {
+        "title": "E1.6 Depth, size, data",
+        "question": "Which layer is best, how large must an adapter be, and how many scenes does it need?",
+        "verdict": verdict,
+        "verdict_reason": "Claim: middle layers beat early and late ones. Paired LPIPS of "
+        f"{at} minus "
+        + ", ".join(f"{n}: {shown(gap, 4)}" for n, gap in ends.items())
+        + " (under 0 favours the middle).",
+        "paragraph": f"Token adapters at every point, {bench.scale.seeds} seeds, {grids['depth'].steps} steps on "
+        f"{len(bench.train())} scenes, from VAE latents alone. Best of all is {best_of_all} "
+        f"({said(by_depth[best_of_all]['lpips'])}), best after the merger {best_after} "
+        f"({said(by_depth[best_after]['lpips'])}); {at} has {said(by_depth[at]['lpips'])}. "
+        + " ".join(f"By the {what}, {said}." for what, said in ends_at.items()),
+        "seed": {"layer": 14, "of_layers": 28, "hidden": 2048, "parameters": 20_000_000, "samples": 100},
+        "tables": [
+            score_table("Depth, token adapters", by_depth),
+            score_table(f"Adapter size at {at}", widths, more={"parameters": counts}),
+            score_table(f"Training scenes at {at}, {grids['training data'].steps} steps each", amounts),
+            score_table(f"Picture size at {at}, scored at {bench.scale.side} px", sides),
+            table(RULE, ["by", "saturation"], [[what, said] for what, said in ends_at.items()]),
+        ],
+        "charts": [_depth_chart(by_depth, s, blank, ceiling) for s in ("lpips", "ssim", "mask_iou")]
+        + [_curve(n, x, found, blank, ceiling) for n, x, found in _curves(widths, counts, amounts, sides)],
+        "pictures": [],
+        "facts": {"best": best_of_all, "best_after": best_after},
+    }
+
+
+def _saturated(found: dict[str, Samples]) -> str:
+    names = list(found)
+    k = saturation([found[n]["lpips"] for n in names], MARGIN)
+    return f"not saturated up to {names[-1]}" if k is None else f"saturated from {names[k]}"
+
+
+def _depth_chart(found: dict[str, Samples], score_name: str, blank: Samples, ceiling: Samples) -> dict[str, Any]:
+    names = list(found)
+    line = series("token adapter", names, [found[n][score_name] for n in names], names)
+    ends = float(blank[score_name].mean()), float(ceiling[score_name].mean())
+    return chart(
+        f"{NAMES[score_name]} by depth",
+        "line",
+        ("extraction point", NAMES[score_name]),
+        [line],
+        *ends,
+        TARGETS[score_name],
+    )
+
+
+def _curves(widths: dict[str, Samples], counts: dict[str, int], amounts: dict[str, Samples], sides: dict[str, Samples]):
+    """(what, {line: [x]}, {line: samples}) of the three curves."""
+    kinds = ("tokens", "pooled")
+    of_kind = {k: [n for n in widths if n.startswith(k)] for k in kinds}
+    yield (
+        "parameters",
+        {k: [counts[n] for n in v] for k, v in of_kind.items()},
+        {k: [widths[n] for n in v] for k, v in of_kind.items()},
+    )
+    for what, found in (("training scenes", amounts), ("picture's side, px", sides)):
+        yield what, {"tokens": [int(n) for n in found]}, {"tokens": list(found.values())}
+
+
+def _curve(
+    what: str, x: dict[str, list[int]], found: dict[str, list[Samples]], blank: Samples, ceiling: Samples
+) -> dict[str, Any]:
+    lines = [series(name, x[name], [s["lpips"] for s in found[name]]) for name in x]
+    ends = float(blank["lpips"].mean()), float(ceiling["lpips"].mean())
+    return chart(f"LPIPS by {what}", "line", (what, "LPIPS"), lines, *ends, TARGETS["lpips"])

@@ -1,0 +1,185 @@
+"""Writes what the study found: results.yaml for machines and the app, FINDINGS.md for readers, figures for both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.experiments import figures
+from training.experiments.result import shown
+
+STUDY = "c1"
+ORDER = (  # in which they are told
+    "e1_1",
+    "e1_1_map",
+    "e1_2",
+    "e1_3",
+    "e1_4",
+    "e1_5",
+    "e1_6",
+    "seed_protocol",
+    "blends",
+    "held_out",
+    "controls",
+)
+SIGN = {"holds": "✅ holds", "does not hold": "❌ does not hold", "open": "⚠️ open"}
+QUESTION = (
+    "Can Qwen2.5-VL's internal representation be decoded back into a picture, at which point of its depth, and how "
+    "much "
+    "of what the seed study reported stays when floors, controls and unseen pictures are added?"
+)
+
+
+def write(out: Path, finished: Mapping[str, dict[str, Any]]) -> None:
+    """Writes results.yaml, FINDINGS.md and the figures of finished experiments to `out`."""
+    import yaml
+
+    results = gathered(finished)
+    for name, experiment in results["experiments"].items():
+        experiment["figures"] = figures.write(out / "artifacts", name, experiment["charts"])
+    text = yaml.safe_dump(results, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+    (out / "results.yaml").write_text(text, encoding="utf-8")
+    (out / "FINDINGS.md").write_text(markdown(results), encoding="utf-8")
+
+
+def gathered(finished: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """results.yaml's content."""
+    entries = list(finished.values())
+    first = entries[0]["settings"] if entries else {}
+    experiments = {
+        name: {key: value for key, value in entry["result"].items() if key != "facts"} | {"seconds": entry["seconds"]}
+        for name, entry in finished.items()
+    }
+    facts = {name: entry["result"]["facts"] for name, entry in finished.items()}
+    return {
+        "study": STUDY,
+        "model": first.get("model"),
+        "vae": first.get("vae"),
+        "created": max((e["created"] for e in entries), default=None),
+        "device": ", ".join(dict.fromkeys(e["device"] for e in entries)),
+        "seconds": sum(e["seconds"] for e in entries),
+        "commands": list(dict.fromkeys(e["command"] for e in entries)),
+        "settings": first,
+        "experiments": experiments,
+        "surprises": surprises(experiments),
+        "caveats": caveats(first),
+        "recommendations": recommendations(facts, experiments),
+    }
+
+
+def surprises(experiments: Mapping[str, Any]) -> list[str]:
+    """Claims of the seed that did not hold, each with the reason."""
+    return [f"{e['title']}: {e['verdict_reason']}" for e in experiments.values() if e["verdict"] == "does not hold"]
+
+
+def caveats(settings: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before believing a number."""
+    said = [
+        "Scenes are drawn: flat shapes on even, graded or softly textured grounds. Photos are tested only where a "
+        "folder was given.",
+        "Adapters of the grid learn from VAE latents alone for a few hundred steps; only E1.5's also look at "
+        "decoded pictures. "
+        "Scores are those of a fixed budget, not of the best adapter there could be.",
+        "An adapter's score is a lower bound on what latents hold: what it misses may still be there.",
+        "Intervals are 95 % bootstrap intervals over test pictures and seeds, not over VLMs: one model is one sample.",
+    ]
+    if settings.get("model") == "bundled":
+        said.append(
+            "The bundled VLM is small and was trained on such scenes alone: its depths are not those of the 7B model."
+        )
+    if settings.get("seeds") == 1 or (settings.get("test") or 99) < 16:
+        said.insert(
+            0,
+            f"A rehearsal: {settings.get('seeds')} seed, {settings.get('test')} test scenes, "
+            f"{settings.get('steps')} steps. "
+            "Its verdicts are no findings.",
+        )
+    return said
+
+
+def recommendations(facts: Mapping[str, Any], experiments: Mapping[str, Any]) -> list[str]:
+    """What follows for a next phase, from the numbers alone."""
+    said = []
+    if "e1_6" in facts:
+        best, after = facts["e1_6"]["best"], facts["e1_6"]["best_after"]
+        said.append(f"Which layer: {best} holds most of the picture; behind the merger it is {after}.")
+        rule = experiments["e1_6"]["tables"][-1]["rows"]
+        said += [f"By the {what}: {found}." for what, found in rule]
+    if "e1_4" in facts:
+        pooled, tokens = (shown(facts["e1_4"][k], 2) for k in ("pooled", "tokens"))
+        said.append(f"Keep the grid of tokens: box IoU {tokens} from tokens, {pooled} from their mean.")
+    if "e1_3" in facts:
+        said.append(f"Merger: reading after it costs {shown(facts['e1_3']['gap'])} LPIPS against before it.")
+    return said
+
+
+def cell(value: Any) -> str:
+    """A table's entry as text."""
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return shown(value)
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _table(columns: list[str], rows: list[list[Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(cell(v).replace("|", "/") for v in row) + " |" for row in rows])
+
+
+def _key_results(experiments: Mapping[str, Any]) -> list[list[Any]]:
+    rows = [[e["title"], _seed(e["seed"]), SIGN[e["verdict"]], e["verdict_reason"]] for e in experiments.values()]
+    return rows or [["nothing finished yet", None, None, None]]
+
+
+def _seed(numbers: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in numbers.items()) or "–"
+
+
+def _answer(experiments: Mapping[str, Any]) -> str:
+    if "e1_5" not in experiments:
+        return "E1.5 is not finished yet."
+    return experiments["e1_5"]["verdict_reason"] + " " + experiments["e1_5"]["paragraph"]
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """FINDINGS.md, under the seed's headings."""
+    experiments = results["experiments"]
+    parts = [
+        "# C1: VLM Latent Sufficiency - Findings",
+        f"**Status:** {len(experiments)} experiments  \n**Date:** {results['created']}  \n**Model:** "
+        f"{results['model']}, "
+        f"**VAE:** {results['vae']}  \n**Device:** {results['device']}, {results['seconds']:.0f} s in all",
+        "## The Question",
+        QUESTION,
+        "## The Answer",
+        _answer(experiments),
+        "## Key Results",
+        "Each verdict is on the seed's claim (or on the question asked), by the rule stated beside it.",
+        _table(["Experiment", "Seed's numbers", "Verdict", "Why"], _key_results(experiments)),
+        "## Sub-experiment Summaries",
+    ]
+    for name, e in experiments.items():
+        parts += [f"### {e['title']}", f"*{e['question']}*", f"**{SIGN[e['verdict']]}.** {e['paragraph']}"]
+        parts += [f"![{figure['title']}](artifacts/{figure['png']})" for figure in e.get("figures", [])[:2]]
+        parts += [
+            f"![{picture['title']}](artifacts/{picture['file']})\n\n{picture['title']}" for picture in e["pictures"]
+        ]
+        for found in e["tables"]:
+            parts += [f"**{found['title']}**", _table(found["columns"], found["rows"])]
+        parts.append(f"{name}: {e['seconds']:.0f} s.")
+    for heading, key in (
+        ("Surprising Findings", "surprises"),
+        ("Caveats & Limitations", "caveats"),
+        ("Recommendations for Phase 2", "recommendations"),
+    ):
+        parts += [f"## {heading}", "\n".join(f"{k}. {line}" for k, line in enumerate(results[key], 1)) or "None."]
+    parts += [
+        "## Artifacts",
+        "- `results.yaml`: every number here\n- `artifacts/`: figures (PNG, and HTML to explore), "
+        "reconstruction grids, every picture's scores as CSV\n- Commands:\n\n```\n"
+        + "\n".join(results["commands"])
+        + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,91 @@
+"""How large the study is: everything that changes its numbers, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The sizes of all experiments; kept with each result, so that a result of other sizes is never reused."""
+
+    points: int = 24
+    """At most so many extraction points, evenly spread over the depth, the ends and the middle among them."""
+    side: int = 224
+    """Pixels of a picture's side, a multiple of 28."""
+    seeds: int = 3
+    """Adapters of each kind, with other first weights and another order of the data."""
+    train: int = 6144
+    """Training scenes, of the training mixture."""
+    test: int = 128
+    """Test scenes, of the same mixture."""
+    steps: int = 300
+    """Optimizer steps of an adapter that learns from VAE latents."""
+    batch: int = 128
+    """Pictures a step."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    hidden: int | None = None
+    """Hidden width of token adapters; None: a quarter of the latents' width, at least 128."""
+    picture_steps: int = 120
+    """Further steps of E1.5's adapters, which also learn from decoded pictures."""
+    picture_batch: int = 16
+    """Pictures a step once they are decoded."""
+    clusters: int = 960
+    """Scenes of E1.1."""
+    boxes: int = 4096
+    """Training scenes of E1.4's box heads."""
+    crowds: int = 96
+    """Test scenes of several objects in E1.4."""
+    widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """E1.6's hidden widths of token adapters, as shares of the usual one."""
+    pooled: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    """E1.6's hidden widths of pooled adapters, as in the seed study."""
+    amounts: tuple[int, ...] = (10, 100, 1000, 10_000, 100_000)
+    """E1.6's numbers of training scenes."""
+    amount_steps: int = 800
+    """Steps at each of these."""
+    sides: tuple[int, ...] = (224, 336, 448)
+    """E1.6's picture sizes in pixels."""
+    side_train: int = 2048
+    """Training scenes at each of these."""
+    seed_train: int = 200
+    """The seed's own number of training pictures."""
+    seed_test: int = 50
+    """The seed's own number of test pictures."""
+    seed_epochs: int = 100
+    """The seed's own number of passes over them."""
+    kept: int = 6
+    """Pictures of each reconstruction grid."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+FULL = Scale()
+QUICK = Scale(
+    points=6,
+    side=168,
+    seeds=1,
+    train=48,
+    test=4,
+    steps=24,
+    batch=8,
+    hidden=32,
+    picture_steps=0,
+    clusters=72,
+    boxes=48,
+    crowds=4,
+    widths=(0.5, 1.0),
+    pooled=(64, 128),
+    amounts=(10, 48),
+    amount_steps=24,
+    sides=(168, 224),
+    side_train=12,
+    seed_train=24,
+    seed_test=4,
+    seed_epochs=10,
+    kept=4,
+)

@@ -1,0 +1,165 @@
+"""The adapters that were trained here: list, rename, delete, pack, take in, publish."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foresight.adapters import KINDS
+from foresight.checkpoint import CONFIG, WEIGHTS, describe_adapter, list_adapters, load_adapter
+from foresight.errors import InputError
+from foresight.shelf import Entry, Shelf
+from training.recipes import checked_name, new_name
+
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
+CARD = "README.md"  # what the hub shows of a repository
+
+
+class Cabinet:
+    """The adapters under `folder`, which is one of the shelf's roots."""
+
+    def __init__(self, shelf: Shelf, folder: str | Path) -> None:
+        self.shelf, self.folder = shelf, Path(folder).absolute()
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """Each adapter's name, point, kind, parameters and card; or, where it does not serve, the reason."""
+        fit = {entry.folder.absolute(): entry for entry in self.shelf.adapters()}
+        bad = {folder.absolute(): reason for folder, reason in self.shelf.refused().items()}
+        folders = list_adapters(self.folder) if self.folder.is_dir() else []
+        return [_told(f, fit[f]) if f in fit else {"name": f.name, "problem": bad.get(f, "")} for f in folders]
+
+    def rename(self, name: str, to: str) -> None:
+        """Raises InputError where the new name is taken or cannot be one."""
+        source = self._find(name)
+        source.rename(self.folder / checked_name(to.strip(), self._names()))
+
+    def delete(self, name: str) -> None:
+        grave = self.folder / f".{name}"  # a folder that is half deleted is no adapter
+        self._find(name).rename(grave)
+        shutil.rmtree(grave)
+
+    def pack(self, name: str) -> bytes:
+        """A zip with the adapter's folder, to be unpacked and used elsewhere. Stored: weights do not compress."""
+        folder, packed = self._find(name), io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in (WEIGHTS, CONFIG):
+                archive.write(folder / file, f"{name}/{file}")
+            archive.writestr(f"{name}/{CARD}", card_text(name, describe_adapter(folder)))
+        return packed.getvalue()
+
+    def take_in(self, source: str) -> str:
+        """Copies an adapter from a folder or hub id, after all checks; returns the name it goes by here."""
+        if not source.strip():
+            raise InputError("name a folder on this machine, or an adapter on the hub (owner/name).")
+        entry = self.shelf.entry(Path(source.strip()).expanduser())
+        load_adapter(entry.folder)  # its weights too must be what its config builds
+        name = new_name(Path(source.strip()).name, self._names())
+        stage = self.folder / f".{name}"
+        stage.mkdir(parents=True)
+        for file in (WEIGHTS, CONFIG):
+            shutil.copyfile(entry.folder / file, stage / file)
+        stage.rename(self.folder / name)
+        return name
+
+    def publish(self, name: str, repository: str, private: bool) -> str:
+        """Uploads an adapter with a model card to the user's own place on the hub; returns its address.
+
+        Raises InputError where nobody is logged in, or the hub refuses or cannot be reached.
+        """
+        from huggingface_hub import HfApi, get_token
+        from huggingface_hub.errors import HFValidationError, HTTPError
+
+        folder = self._find(name)
+        if get_token() is None:
+            raise InputError("nobody is logged in to the Hugging Face hub here: run `hf auth login` first.")
+        api = HfApi()
+        try:
+            made = api.create_repo(repository.strip(), private=private, exist_ok=True)
+            files: dict[str, Any] = {
+                WEIGHTS: folder / WEIGHTS,
+                CONFIG: folder / CONFIG,
+                CARD: card_text(name, describe_adapter(folder)).encode(),
+            }
+            for path, content in files.items():
+                api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=made.repo_id)
+        except HFValidationError as error:
+            raise InputError(f"{repository!r} is no name for a repository: write owner/name.") from error
+        except (OSError, HTTPError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the hub did not take it ({type(error).__name__}): {reason}") from error
+        return str(made)
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+
+    def _find(self, name: str) -> Path:
+        for folder in list_adapters(self.folder) if self.folder.is_dir() else []:
+            if folder.name == name:
+                return folder
+        raise InputError(f"there is no trained adapter {name!r}.")
+
+
+def _told(folder: Path, entry: Entry) -> dict[str, Any]:
+    return {
+        "name": folder.name,
+        "point": str(entry.point),
+        "kind": entry.kind,
+        "parameters": entry.parameters,
+        "card": entry.card,
+    }
+
+
+def card_text(name: str, config: dict[str, Any]) -> str:
+    """A model card, from `describe_adapter`: what it is, how it was made, what it scores, and how to use it."""
+    from huggingface_hub import ModelCardData
+
+    card, kind, point = config["card"], config["kind"], config["card"].get("point", "unknown")
+    with torch.device("meta"):  # shapes alone
+        count = KINDS[kind](**{key: value for key, value in config.items() if key != "kind"}).parameter_count
+    # A local folder's path is nobody else's business.
+    model, vae = (v if _HUB.fullmatch(v) else Path(v).name for v in (str(card.get("model")), str(card.get("vae"))))
+    facts = ModelCardData(
+        library_name="foresight",
+        tags=["foresight", "interpretability", "vision-language-model"],
+        base_model=model if _HUB.fullmatch(model) else None,
+    )
+    rows = [
+        f"| {title} | " + " | ".join(_interval(found.get(s)) for s in ("lpips", "ssim", "psnr", "mask_iou")) + " |"
+        for title, found in card.get("scores", {}).items()
+        if isinstance(found, dict)
+    ]
+    table = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
+    recipe = card.get("config", {}).get("recipe", {})
+    made = ", ".join(f"{key} {recipe[key]}" for key in ("steps", "batch", "lr", "seed") if key in recipe)
+    return f"""---
+{facts.to_yaml()}
+---
+# {name}
+
+A Foresight adapter: it turns the latents of the VLM `{model}` at the extraction point `{point}` into latents of
+the VAE `{vae}`, so that one can see what the VLM still knows of a picture there.
+
+- kind: {kind}, {count:,} parameters
+- learned from: {card.get("data", "unknown")}; {made or "recipe unknown"}
+
+{chr(10).join(table) if rows else "It has no held-out scores."}
+
+Means with 95 % intervals, on pictures it never learned from.
+
+```python
+import foresight
+
+adapter = foresight.load_adapter("OWNER/{name}")
+z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
+```
+"""
+
+
+def _interval(found: Any) -> str:
+    return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "–"
