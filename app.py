@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import threading
 
 from foresight.errors import InputError
 from foresight.settings import Settings
@@ -16,19 +18,31 @@ def main() -> int:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # this and the next are read at import
         for library in ("DIFFUSERS", "TRANSFORMERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
+        gc.disable()  # thousands of modules are about to come, none of them garbage: a seventh of the start
         # Imported here, so that --help and a wrong flag answer at once.
         from foresight.inspector import Inspector
         from foresight.shelf import BUNDLED, RUNS
-        from foresight.ui.calls import Calls
-        from foresight.ui.shell import build_app, launch
         from foresight.vae import load_vae
         from foresight.vlm import load_vlm
 
         inspector = Inspector(load_vlm(settings.model), load_vae(settings.vae), (BUNDLED, RUNS), fast=True)
-        app = build_app(Calls.of(inspector))
+        warm = threading.Thread(target=inspector.warm_up)  # torch works while Python imports Gradio
+        warm.start()
+        from foresight.ui.shell import build_app, launch
+        from foresight.ui.train import TrainCalls
+
+        trainer = None
+        if not (settings.public or settings.no_train):
+            from training.desk import Desk
+
+            trainer = TrainCalls.of(Desk(inspector))
+        warm.join()
+        app = build_app(inspector, trainer, settings.public)
     except InputError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+    gc.enable()
+    gc.freeze()  # what is here now stays
     try:
         launch(app, settings)
     except OSError as error:  # no such address, or a port that is taken

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from foresight import evaluation
@@ -36,17 +37,16 @@ HEAD: tuple[str, ...] = ("", "LPIPS", "SSIM", "PSNR", "mask IoU")
 
 
 def reconstruct(args: argparse.Namespace) -> Iterator[str]:
-    """A picture for each IMAGE, and its scores."""
+    """A picture for each IMAGE, and its scores; files that are no pictures are named at the end."""
     if args.mask and len(args.images) > 1:
         raise InputError("--mask is for one IMAGE: give them one at a time.")
     # All are read before the models are, and before anything is written.
-    mask = load_mask(args.mask) if args.mask else None
-    pictures = [prepare(load_image(path), mask) for path in args.images]
+    pictures, broken = _read(args.images, load_mask(args.mask) if args.mask else None)
     out = _folder(args.out)
     inspector = _inspector(args)
     entry = inspector.shelf.entry(args.adapter, args.point)
     names = Counter[str]()
-    for path, (picture, shown) in zip(tqdm(args.images, unit="image", disable=None), pictures, strict=True):
+    for path, picture, shown in tqdm(pictures, unit="image", disable=None):
         report = inspector.inspect(picture, entry.point, entry.folder, shown, others=False)
         name = f"{path.stem}-{entry.point.stage}-{entry.point.layer}-{entry.name}"
         names[name] += 1  # two folders may have a picture of one name
@@ -54,6 +54,21 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
         to_pil(report.reconstructions[0].picture).save(target)
         line = report.as_json(str(path), str(target))
         yield json.dumps(line) if args.json else _story(report, line)
+    if broken:
+        raise InputError(f"{len(broken)} of {len(args.images)} left out: {'; '.join(broken)}.")
+
+
+def _read(paths: list[Path], mask: Tensor | None) -> tuple[list[tuple[Path, Tensor, Tensor | None]], list[str]]:
+    """Each file that is a picture, prepared; why the others are none. Raises InputError where all are of those."""
+    pictures, broken = [], []
+    for path in paths:
+        try:
+            pictures.append((path, *prepare(load_image(path), mask)))
+        except InputError as error:
+            broken.append(str(error).rstrip("."))
+    if not pictures:
+        raise InputError(f"{'; '.join(broken)}.")
+    return pictures, broken
 
 
 def _story(report: Report, line: dict[str, Any]) -> str:
@@ -182,7 +197,7 @@ def _facts(found: dict[str, Any]) -> str:
         [
             f"model   {found['model']}",
             f"VAE     {vae['name']}: {vae['kind']}, {vae['channels']} channels, {vae['downscale']} px a cell",
-            f"device  {found['device']}, {found['dtype']}",
+            f"device  {found['device']}, {found['dtype']}; the VAE {vae['dtype']}",
             "with    " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
             *_table(points),
             *(f"  {folder} does not fit: {reason}" for folder, reason in found["refused"].items()),

@@ -1,6 +1,6 @@
 """Many pictures, one extraction point, one adapter → a table of scores beside their floors and ceiling.
 
-Shapes: B pictures of H × W pixels, the size at which the VLM sees them; N training pictures.
+Shapes: B pictures of H × W pixels, the size at which the VLM sees them; N objects, or N training pictures.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,42 +17,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight.archive import SUFFIXES, Broken, File
 from foresight.errors import InputError
 from foresight.images import load_image
-from foresight.inspector import SCORES, Clock, Entry, Inspector, Scores, prepare, score_rows, skills
-from foresight.metrics import bootstrap, compare, skill
+from foresight.inspector import SCORES, Clock, Inspector, Scores, prepare, score_rows, skills
+from foresight.metrics import Comparison, bootstrap, compare, skill
+from foresight.objects import ObjectScore, plane, score_objects
 from foresight.render import render
 from foresight.scenes import SceneSpec, take
+from foresight.shelf import Entry
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 TRAINING = 256  # scenes of the training split that stand for what an adapter was trained on
 _CHUNK = 32  # scenes rendered at a time
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to evaluate: (3, H, W) in [0, 1] and, if known, what it shows: (H, W) bool."""
+    """A picture to evaluate: (3, H, W) in [0, 1] and, if known, what it shows.
+
+    mask: (H, W) bool. case: a scene's description or a file's path, which makes the picture again. objects:
+    (N, H, W) bool, the visible part of each of the scene's objects.
+    """
 
     image: str
     picture: Tensor
     mask: Tensor | None = None
+    case: dict[str, Any] | str | None = None
+    objects: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A file that is no picture, and why."""
-
-    image: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture evaluated; tensors on the CPU.
+class Line:
+    """One line of the table: a picture's scores, without its pixels.
 
     scores: of "adapter", "oracle", "blank" and, where training pictures are known, of "mean" and "nearest".
-    mask_reason: why there is no mask IoU. original, reconstruction: (3, H, W) in [0, 1].
-    seconds: its share of the batch's time.
+    mask_reason: why there is no mask IoU. seconds: its share of the batch's time. distance: of its latents to
+    the adapter's training latents; beyond `far` its scores speak of the adapter. case: as of its Sample.
+    objects: of a scene, each object's scores. plane: (2, CELLS, CELLS), as from `objects.plane`.
     """
 
     image: str
@@ -60,20 +61,52 @@ class Row:
     skill: Scores
     mask_reason: str | None
     seconds: float
-    original: Tensor = field(repr=False)
-    reconstruction: Tensor = field(repr=False)
+    distance: float
+    far: float
+    case: dict[str, Any] | str | None
+    objects: tuple[ObjectScore, ...]
+    plane: Tensor = field(repr=False)
+
+    @property
+    def background(self) -> str | None:
+        """A scene's kind of background."""
+        return self.case["background"]["kind"] if isinstance(self.case, dict) else None
 
     def flat(self) -> dict[str, Any]:
-        """One line of a table: the adapter's own scores under their names, others as "oracle_lpips"."""
+        """One line of a table: the adapter's own scores under their names, others as "oracle_lpips".
+
+        Of a scene also its factors; several objects' stand in one text, with semicolons, the last in front.
+        """
         rest = {"skill": self.skill, **self.scores}
         own = rest.pop("adapter")
+        factors = {
+            f"object_{part.name}": "; ".join(_text(getattr(thing, part.name)) for thing in self.objects) or None
+            for part in fields(ObjectScore)
+        }
         return {
             "image": self.image,
             **own,
             **{f"{of}_{name}": scores[name] for of, scores in rest.items() for name in SCORES},
             "mask_reason": self.mask_reason,
+            "distance": self.distance,
+            "far": self.far,
+            "background": self.background,
+            "objects": len(self.objects) or None,
+            **factors,
             "seconds": self.seconds,
         }
+
+
+@dataclass(frozen=True)
+class Row(Line):
+    """A line with its pixels, on the CPU. original, reconstruction: (3, H, W) in [0, 1]."""
+
+    original: Tensor = field(repr=False)
+    reconstruction: Tensor = field(repr=False)
+
+    def without_pixels(self) -> Line:
+        """The line alone, of which thousands fit into memory."""
+        return Line(**{part.name: getattr(self, part.name) for part in fields(Line)})
 
 
 @dataclass(frozen=True)
@@ -108,8 +141,13 @@ def scene_samples(count: int, seed: int, spec: SceneSpec) -> Iterator[Sample]:
     for start, part in zip(range(0, count, _CHUNK), scenes.chunks(_CHUNK), strict=True):
         drawn = render(part)
         for i in range(len(part)):
-            name = f"scene {start + i} ({part.digest(i)})"
-            yield Sample(name, *prepare(drawn.images[i].float() / 255, drawn.mask[i]))
+            picture, visible = drawn.images[i].float() / 255, drawn.visible[i, : int(part.count[i])]
+            yield Sample(
+                f"scene {start + i} ({part.digest(i)})",
+                *prepare(picture, drawn.mask[i]),
+                case=part.describe(i),
+                objects=torch.stack([m for _, m in (prepare(picture, mask) for mask in visible) if m is not None]),
+            )
 
 
 def scene_floors(seed: int, spec: SceneSpec) -> Floors:
@@ -129,13 +167,18 @@ def folder_files(folder: str | Path) -> list[Path]:
     return files
 
 
-def file_samples(files: Iterable[Path]) -> Iterator[Sample | Broken]:
+def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Broken]:
     """Pictures as they are asked for; a file that cannot be read is told, not raised."""
     for file in files:
-        try:
-            yield Sample(file.name, prepare(load_image(file))[0])
+        if isinstance(file, Broken):
+            yield file
+            continue
+        name, path = file if isinstance(file, File) else (file.name, file)
+        try:  # a numbered file's own name would tell nobody anything
+            picture = load_image(path.read_bytes() if isinstance(file, File) else path)
+            yield Sample(name, prepare(picture)[0], case=str(path))
         except InputError as error:
-            yield Broken(file.name, str(error))
+            yield Broken(name, str(error))
 
 
 def evaluate(
@@ -161,9 +204,11 @@ def evaluate(
 def _rows(inspector: Inspector, entry: Entry, samples: list[Sample], floors: Floors | None) -> Iterator[Row]:
     start, device = time.perf_counter(), inspector.vae.device
     originals = torch.stack([sample.picture for sample in samples]).to(device)
-    _, (oracles, made) = inspector.reconstruct(originals, [entry], Clock(device))
+    latents, (oracles, made) = inspector.reconstruct(originals, [entry], Clock(device))
+    adapter = inspector.shelf.load(entry)
+    distances = adapter.distance(latents).tolist()
     share = (time.perf_counter() - start) / len(samples)
-    for sample, original, oracle, picture in zip(samples, originals, oracles, made, strict=True):
+    for sample, original, oracle, picture, far_off in zip(samples, originals, oracles, made, distances, strict=True):
         start = time.perf_counter()
         pictures = {"adapter": picture, "oracle": oracle, "blank": torch.ones_like(original)}
         if floors is not None:
@@ -171,15 +216,32 @@ def _rows(inspector: Inspector, entry: Entry, samples: list[Sample], floors: Flo
         mask = None if sample.mask is None else sample.mask.to(device)[None]
         found = compare(original[None], torch.stack([*pictures.values()]), mask)
         scores = dict(zip(pictures, score_rows(found), strict=True))
+        objects = _objects(sample, found)
         yield Row(
             image=sample.image,
             scores=scores,
             skill=skills(scores["adapter"], scores["blank"], scores["oracle"]),
             mask_reason=found.reasons[0],
             seconds=share + time.perf_counter() - start,
+            distance=far_off,
+            far=float(adapter.far),
+            case=sample.case,
+            objects=objects,
+            plane=plane(found.original_masks[0], found.masks[0], scored=found.reasons[0] is None).cpu(),
             original=sample.picture,
             reconstruction=picture.cpu(),
         )
+
+
+def _objects(sample: Sample, found: Comparison) -> tuple[ObjectScore, ...]:
+    if sample.objects is None or not isinstance(sample.case, dict):
+        return ()
+    mask = None if found.reasons[0] else found.masks[0].cpu()
+    return score_objects(sample.case, sample.objects, mask, found.lpips_map[0].cpu())
+
+
+def _text(value: str | float | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.4f}"
 
 
 def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -191,7 +253,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     table = list(rows)
     if not table:
         raise InputError("there is no picture to take a mean of.")
-    names = [n for n in table[0] if n.endswith(SCORES) and not n.startswith("skill_")]
+    names = [n for n in table[0] if n.endswith(SCORES) and not n.startswith(("skill_", "object_"))]
     values = {name: [row[name] for row in table if row[name] is not None] for name in names}
     scores = {name: list(bootstrap(found)) if found else None for name, found in values.items()}
     means = {name: None if found is None else found[0] for name, found in scores.items()}

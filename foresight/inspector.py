@@ -135,12 +135,18 @@ class Inspector:
         """The adapters that fit, as `Shelf.adapters` lists them."""
         return self.shelf.adapters(point)
 
+    def warm_up(self) -> None:
+        """Inspects a blank page, so that the next inspection finds weights read and libraries set up."""
+        if self.adapters(self.default_point):
+            self.inspect(torch.ones(3, 224, 224))
+
     def facts(self) -> dict[str, Any]:
         """Models, points, adapters, folders that do not fit and why, device, versions: JSON values."""
         vlm, vae, entries = self.vlm, self.vae, self.adapters()
         return {
             "model": vlm.name,
-            "vae": {"name": vae.name, "kind": vae.kind, "channels": vae.channels, "downscale": vae.downscale},
+            "vae": {"name": vae.name, "kind": vae.kind, "channels": vae.channels, "downscale": vae.downscale}
+            | {"dtype": "bfloat16" if self._half else str(vae.dtype).removeprefix("torch.")},
             "points": [
                 {"point": str(p), "width": vlm.width(p), "adapters": [e.name for e in entries if e.point == p]}
                 for p in vlm.points
@@ -213,17 +219,24 @@ class Inspector:
         with clock.stage("adapter"):
             wanted = torch.cat([self.shelf.load(entry)(latents) for entry in entries])  # (N · B, C, h, w)
         with clock.stage("oracle"):
-            last = self._oracle
-            if last is None or not torch.equal(last[0], originals):
-                with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
-                    codes = self.vae.encode(resize(originals, vae_size(size)))
-                round_trip = self._decode(codes, size)
-                last = self._oracle = originals, round_trip  # another point or adapter needs no new one
+            oracle = self.round_trip(originals)
         with clock.stage("decode"):
-            made = self._decode(wanted, size).chunk(len(entries))
-        return latents, [last[1], *made]
+            made = self.decode(wanted, size).chunk(len(entries))
+        return latents, [oracle, *made]
 
-    def _decode(self, codes: Tensor, size: tuple[int, int]) -> Tensor:
+    @torch.inference_mode()
+    def round_trip(self, originals: Tensor) -> Tensor:
+        """The oracle: pictures (B, 3, H, W) through the VAE alone. The last ones are kept for another point."""
+        last, size = self._oracle, (originals.shape[2], originals.shape[3])
+        if last is None or not torch.equal(last[0], originals):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._half):
+                codes = self.vae.encode(resize(originals, vae_size(size)))
+            last = self._oracle = originals, self.decode(codes, size)
+        return last[1]
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor, size: tuple[int, int]) -> Tensor:
+        """VAE latents (B, C, h, w) → pictures (B, 3, H, W) in [0, 1] of the given (H, W)."""
         # One by one on a CPU, whose cache holds the activations of one picture but not of several.
         parts = codes.split(1 if codes.device.type == "cpu" else len(codes))
         with torch.autocast("cpu", torch.bfloat16, enabled=self._half):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from foresight.errors import InputError
 
@@ -24,6 +25,7 @@ class Settings:
     host: address to listen on; None is this machine only. port: None is the first free one from 7860.
     public: strangers may use it: no training, no details of errors. no_train: leave training out.
     model, vae: a folder or hub id; None is the bundled one. share: open a link through Gradio's servers.
+    mcp: serve the named endpoints to assistants too, as tools of the Model Context Protocol.
     """
 
     host: str | None = None
@@ -33,6 +35,7 @@ class Settings:
     model: str | None = None
     vae: str | None = None
     share: bool = False
+    mcp: bool = False
 
     @classmethod
     def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -47,6 +50,8 @@ class Settings:
             name: value or environment.get(f"FORESIGHT_{name.upper()}") or defaults.get(name)
             for name, value in given.items()
         }
+        if (mcp := _switch("mcp", text["mcp"])) and find_spec("mcp") is None:
+            raise InputError('--mcp needs one more package: pip install "gradio[mcp]".')
         return cls(
             host=text["host"],
             port=_port(text["port"]),
@@ -55,6 +60,7 @@ class Settings:
             model=text["model"],
             vae=text["vae"],
             share=_switch("share", text["share"]),
+            mcp=mcp,
         )
 
 
@@ -73,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--public", "strangers may use it: no training, no details of errors"),
         ("--no-train", "leave training out"),
         ("--share", "open a temporary public link through Gradio's servers"),
+        ("--mcp", 'serve the endpoints as MCP tools at /gradio_api/mcp (needs "gradio[mcp]")'),
     ):
         parser.add_argument(flag, action="store_const", const="1", help=told)
     return parser

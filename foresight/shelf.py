@@ -103,10 +103,21 @@ class Shelf:
         for entry in self.adapters(at):
             if adapter in (None, entry.kind):
                 return entry
-        what = f"{adapter} adapter" if adapter else "adapter"
-        others = dict.fromkeys(str(e.point) for e in self.adapters() if adapter in (None, e.kind))
-        where = f"there are some for {', '.join(others)}" if others else "train one first"
-        raise InputError(f"no {what} for {at} of model {self.vlm.name!r} and VAE {self.vae.name!r}: {where}.")
+        raise InputError(self._lack(adapter, at))
+
+    def _lack(self, adapter: str | Path | None, at: ExtractionPoint) -> str:
+        """Why no such adapter is at a point, and where there is one."""
+
+        def points(kind: str | Path | None) -> str:
+            return ", ".join(dict.fromkeys(str(e.point) for e in self.adapters() if kind in (None, e.kind)))
+
+        of, here = f"of model {self.vlm.name!r} and VAE {self.vae.name!r}", [e.name for e in self.adapters(at)]
+        if not points(None):
+            return f"no adapter fits any point {of}: train one first."
+        if not here:
+            return f"no adapter of any kind reads {at} {of}: there are some for {points(None)}."
+        elsewhere = f" and {adapter} for {points(adapter)}" if points(adapter) else ""
+        return f"no {adapter} adapter reads {at} {of}: there is {', '.join(here)} at it{elsewhere}."
 
     def load(self, entry: Entry) -> Adapter:
         """The adapter on the VAE's device, loaded once as long as its file stays the same."""

@@ -4,6 +4,7 @@ Shapes: B pictures, 3 channels, H x W pixels; C latent channels, h x w cells, h 
 """
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, final
@@ -210,6 +211,8 @@ def _read_model(kind: str, folder: Path, label: str) -> Any:
         raise InputError(f"VAE {label!r} has no {_WEIGHTS[0]}; weights in other formats are not read.")
     import diffusers  # here, because it takes 3 s
 
+    # AutoencoderTiny writes an attribute into its config at which diffusers warns when it reads it back.
+    logging.getLogger("diffusers.configuration_utils").setLevel(logging.ERROR)
     try:
         # In the dtype on disk: asking for another leaves torch's default dtype changed where loading fails.
         model, report = getattr(diffusers, kind).from_pretrained(folder, use_safetensors=True, output_loading_info=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,16 @@ class VLM:
 
     @torch.inference_mode()
     def describe(
-        self, images: Image.Image | Sequence[Image.Image], prompt: str = "Describe the image.", max_tokens: int = 256
+        self,
+        images: Image.Image | Sequence[Image.Image],
+        prompt: str = "Describe the image.",
+        max_tokens: int = 256,
+        stop: Callable[[], bool] | None = None,
     ) -> str | list[str]:
-        """What the model says of a picture, by greedy decoding; a list of answers for a list of pictures."""
+        """What the model says of a picture, by greedy decoding; a list of answers for a list of pictures.
+
+        stop: asked after each token; once it is true, the answer ends with what was said so far.
+        """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         self._load(None)
         pixels = self._pixels(pictures)
@@ -168,6 +175,10 @@ class VLM:
         cells = rows.view(b, height // 2, 2, width // 2, 2, columns).transpose(2, 3)  # merge-block order
         text = self.prompt(prompt).replace("<|image_pad|>", "<|image_pad|>" * (height * width // 4))
         ids = torch.tensor([self.tokenizer(text)["input_ids"]] * b, device=self.device)
+
+        def ends(ids: Tensor, *_: Any, **__: Any) -> Tensor:  # (B,) bool, as transformers asks after each token
+            return torch.full((len(ids),), stop is not None and stop(), device=ids.device)
+
         answer = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -178,6 +189,7 @@ class VLM:
             do_sample=False,
             eos_token_id=self.tokenizer.convert_tokens_to_ids("<|im_end|>"),
             pad_token_id=self.tokenizer.pad_token_id,
+            stopping_criteria=[ends],
         )
         texts = self.tokenizer.batch_decode(answer[:, ids.shape[1] :], skip_special_tokens=True)
         return texts[0].strip() if isinstance(images, Image.Image) else [t.strip() for t in texts]

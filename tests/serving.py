@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from foresight.inspector import Inspector
 from foresight.settings import Settings
-from foresight.ui.calls import Calls
 from foresight.ui.shell import build_app, launch
 
 
 @contextmanager
-def serve(inspector: Inspector, **settings: bool) -> Iterator[str]:
-    """The address of the app, as long as the block lasts."""
-    app = build_app(Calls.of(inspector))
+def serve(inspector: Inspector, trainer: Any = None, **settings: bool) -> Iterator[str]:
+    """The address of the app, as long as the block lasts. trainer: the Train tab's calls; None leaves it out."""
+    app = build_app(inspector, trainer, settings.get("public", False))
     _, url, _ = launch(app, Settings(**settings), prevent_thread_lock=True, quiet=True)
     try:
         yield url.rstrip("/")

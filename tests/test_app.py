@@ -15,6 +15,8 @@ from serving import serve
 import app
 from foresight.images import load_image, load_mask
 
+NAMED = {"/generate", "/reconstruct", "/compare", "/evaluate", "/latent_map", "/findings", "/info"}
+
 
 @pytest.fixture(scope="module")
 def inspector(tiny, tmp_path_factory):
@@ -39,7 +41,7 @@ def scene(client):
 
 def test_only_named_endpoints_are_told(client):
     told = client.view_api(return_format="dict")
-    assert set(told["named_endpoints"]) == {"/generate", "/reconstruct", "/info"} and not told["unnamed_endpoints"]
+    assert set(told["named_endpoints"]) == NAMED and not told["unnamed_endpoints"]
     names = [p["parameter_name"] for p in told["named_endpoints"]["/reconstruct"]["parameters"]]
     assert names == ["image", "point", "adapter", "mask"]
 

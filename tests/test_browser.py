@@ -1,5 +1,6 @@
 """What a person does in the Inspect tab, in headless Chromium."""
 
+import json
 import shutil
 
 import pytest
@@ -43,14 +44,14 @@ def visit(browser, url):
     """Opens the page, and at the end checks that it asked no other host and logged no error."""
     contexts, outside, errors = [], [], []
 
-    def opened(width=1280, height=900, dark=False):
+    def opened(width=1280, height=900, dark=False, asked=""):
         contexts.append(browser.new_context(viewport={"width": width, "height": height}))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
+        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}&{asked.lstrip('&')}")
         expect(page.locator("#tiles img").first).to_be_visible(timeout=PATIENCE)
         return page
 
@@ -102,11 +103,62 @@ def test_a_layer_without_adapters_says_so_and_stays(visit):
     expect(note).to_contain_text("No adapter reads post-merge/2")
     expect(layer).to_have_value("2")
     expect(headline(page)).to_have_text("post-merge/1 read by tokens")
-    page.locator("#reconstruct").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("No adapter reads post-merge/2")
+    expect(page.locator("#stale")).to_contain_text("The last result, of the point named above")
+    expect(page.locator("#tiles")).to_have_css("opacity", "0.4")
+    expect(page.locator("#reconstruct")).to_be_disabled()
     note.get_by_role("button", name="post-merge/1").click()
     expect(note).to_contain_text("parameters")
     expect(layer).to_have_value("1")
+    expect(page.locator("#tiles")).to_have_css("opacity", "1")
+    expect(page.locator("#reconstruct")).to_be_enabled()
+
+
+def test_a_number_that_is_no_layer_becomes_the_nearest_in_words(visit):
+    page = visit()
+    layer = page.locator("#layer input[type=number]")
+    layer.fill("99")
+    layer.press("Enter")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("layers are 0 to 3: this is post-merge/3")
+    expect(layer).to_have_value("3")
+
+
+def test_a_wish_for_an_adapter_comes_back(visit):
+    page = visit()
+    page.locator("#adapter").get_by_text("pooled").click()
+    expect(headline(page)).to_have_text("post-merge/1 read by pooled")
+    page.locator("#diagram [data-point='pre-merge/2']").click()
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#adapter-note")).to_contain_text("No pooled adapter here: linear in its place")
+    page.locator("#diagram [data-point='post-merge/1']").click()
+    expect(headline(page)).to_have_text("post-merge/1 read by pooled")
+
+
+def test_the_drawing_takes_keys(visit):
+    page = visit()
+    page.locator("#diagram [data-point='post-merge/1']").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#diagram [data-point='pre-merge/2']")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+
+
+def test_a_link_opens_the_same_view(visit):
+    page = visit(asked="&seed=11&objects=2&shape=star&point=pre-merge/2")
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#objects li")).to_have_count(2)
+    page.get_by_role("button", name="Thumbnail 3").click()
+    expect(page.locator("#objects li")).to_have_count(5)
+    assert "example=five-on-texture&point=pre-merge%2F2&adapter=linear" in page.url
+    again = visit(asked=page.url.split("?")[1].replace("__theme=light", ""))
+    expect(headline(again)).to_have_text("pre-merge/2 read by linear")
+    expect(again.locator("#objects li")).to_have_count(5)
+
+
+def test_a_link_to_nothing_says_so(visit):
+    page = visit(asked="&example=nothing")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("There is no example 'nothing'")
+    expect(headline(page)).to_have_text("post-merge/1 read by tokens")
 
 
 def test_the_sliders_range_and_the_adapters_follow_the_stage(visit):
@@ -157,6 +209,14 @@ def test_an_upload_and_a_broken_one(visit, tmp_path):
     expect(page.get_by_test_id("toast-body")).to_contain_text("is not a JPEG, PNG")
     expect(page.locator("#source img")).to_have_js_property("naturalWidth", 300)  # the last good one is back
     assert original(page) == before
+    page.locator("#source").get_by_role("button", name="Remove Image").click()
+    expect(page.locator("#stale")).to_contain_text("the picture was removed")
+    expect(page.locator("#reconstruct")).to_be_disabled()
+    page.locator("#source input[type=file]").set_input_files(bad)
+    expect(page.get_by_test_id("toast-body").last).to_contain_text("is not a JPEG, PNG")
+    expect(page.locator("#stale")).to_contain_text("the picture was removed")
+    page.locator("#source input[type=file]").set_input_files(good)
+    expect(page.locator("#stale .fs-stale")).to_have_count(0)
 
 
 @pytest.mark.parametrize("name", ["png", "json"])
@@ -164,9 +224,15 @@ def test_downloads(visit, name):
     page = visit()
     with page.expect_download() as download:
         page.locator(f"#download-{name}").click()
-    assert download.value.suggested_filename == f"foresight.{name}"
+    assert download.value.suggested_filename == f"foresight-example-one-on-white-post-merge-1-tokens.{name}"
     with open(download.value.path(), "rb") as file:
-        assert file.read(4) == (b"\x89PNG" if name == "png" else b"{\n  ")
+        content = file.read()
+    if name == "png":
+        assert content.startswith(b"\x89PNG")
+    else:
+        told = json.loads(content)
+        assert told["scene"]["recipe"] == {"example": "one-on-white"} and told["vae"]["channels"] == 4
+        assert told["adapter_card"]["point"] == told["point"] and told["objects"][0]["oracle_iou"] is not None
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -176,3 +242,5 @@ def test_a_phone_scrolls_down_only(visit, dark):
     ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color.match(/\\d+/g).map(Number)")
     assert (sum(ink[:3]) > 384) is dark
     expect(page.locator("#slider")).to_be_visible()
+    assert page.locator("#headline").bounding_box()["y"] < 700
+    assert page.locator("#diagram .finger").first.bounding_box()["height"] >= 44

@@ -103,6 +103,16 @@ def test_reconstruct_writes_the_picture_that_it_scores(scenes, models, adapter, 
         assert line["lpips"] == pytest.approx(theirs["lpips"], abs=2e-2)
 
 
+def test_the_good_are_written_and_the_bad_listed(scenes, models, adapter, tmp_path, capsys):
+    (tmp_path / "bad.png").write_text("no picture")
+    images = [str(tmp_path / "bad.png"), str(scenes / "images/00000.png"), "nowhere.png"]
+    assert main(["reconstruct", *images, *models, *adapter, "--out", str(tmp_path / "out"), "--json"]) == 2
+    told = capsys.readouterr()
+    assert [line["image"] for line in lines(told.out)] == images[1:2]
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    assert told.err.splitlines()[-1].startswith("error: 2 of 3 left out: “bad.png” is not a JPEG")
+
+
 def test_pictures_of_one_name_keep_apart(scenes, models, adapter, tmp_path, capsys):
     image = str(scenes / "images/00000.png")
     assert main(["reconstruct", image, image, *models, *adapter, "--out", str(tmp_path)]) == 0
@@ -182,7 +192,7 @@ BAD = {
     "no point": (["reconstruct", IMAGE, "--point", "middle"], "'middle' is not an extraction point"),
     "a point too deep": (["reconstruct", IMAGE, "--point", "post-merge/9"], "layers are 0 to 3"),
     "no such adapter": (["reconstruct", IMAGE, "--adapter", "nothing/here/at/all"], "'nothing/here/at/all'"),
-    "no such kind there": (["reconstruct", IMAGE, "--point", "post-merge/3"], "no tokens adapter"),
+    "no such kind there": (["reconstruct", IMAGE, "--point", "post-merge/3"], "no adapter fits any point of model"),
     "another point's": (["reconstruct", IMAGE, "--point=pre-merge/0", ADAPTER], "is for post-merge/1"),
     "no such model": (["info", "--model", "not a model"], "'not a model'"),
     "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "cannot be made"),

@@ -5,9 +5,9 @@ import torch
 from house import build_house
 from skimage.metrics import structural_similarity
 
+from foresight.archive import Broken, File
 from foresight.errors import InputError
 from foresight.evaluation import (
-    Broken,
     Floors,
     Row,
     evaluate,
@@ -21,7 +21,7 @@ from foresight.images import to_pil
 from foresight.inspector import SCORES, prepare
 from foresight.metrics import psnr
 from foresight.render import render
-from foresight.scenes import SceneSpec, sample, take
+from foresight.scenes import Scenes, SceneSpec, sample, take
 
 SPEC = SceneSpec(objects=(1, 2), backgrounds=("white",), size=(84, 112))
 
@@ -56,6 +56,34 @@ def test_rows_are_inspections(inspector):
         assert row.skill == pytest.approx(report.reconstructions[0].skill, abs=1e-2)
         torch.testing.assert_close(row.reconstruction, report.reconstructions[0].picture, atol=1e-3, rtol=0)
         assert row.seconds > 0 and torch.equal(row.original, given.picture)
+        assert (row.distance, row.far) == pytest.approx((report.distance, report.far), rel=1e-3)
+        both, either = row.plane.double()  # 28 × 28 cells of one size each
+        if row.mask_reason is None and float(either.sum()):
+            assert float(both.sum() / either.sum()) == pytest.approx(row.scores["adapter"]["mask_iou"], abs=0.02)
+
+
+def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
+    spec = SceneSpec(objects=(2, 3), backgrounds=("plain",))
+    samples = list(scene_samples(2, 5, spec))
+    for row, given in zip(evaluate(inspector, inspector.shelf.entry("linear"), samples), samples, strict=True):
+        drawn = render(Scenes.from_description(row.case))
+        assert torch.equal(drawn.images[0] / 255, row.original)
+        assert torch.equal(drawn.visible[0], given.objects) and torch.equal(given.objects.any(0), given.mask)
+        assert [(o.shape, o.color) for o in row.objects] == [(o["shape"], o["color"]) for o in row.case["objects"]]
+        assert all(o.lpips is not None for o in row.objects)
+        told = row.flat()
+        assert told["objects"] == len(row.objects) and told["background"] == row.background == "plain"
+        assert told["object_color"] == "; ".join(o.color for o in row.objects)
+        line = row.without_pixels()
+        assert line.flat() == told and not hasattr(line, "original")
+
+
+def test_files_out_of_an_archive_keep_their_names(inspector, folder):
+    given = [File("deep/er.png", folder / "a.png"), Broken("x.png", "it is a link."), File("cut.jpg", folder / "c.jpg")]
+    row, link, cut = evaluate(inspector, inspector.shelf.entry("linear"), file_samples(given))
+    assert (row.image, row.case, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
+    assert row.flat()["background"] is None is row.flat()["object_iou"]
+    assert link == given[1] and cut == Broken("cut.jpg", "the picture is broken or cut short, and cannot be decoded.")
 
 
 def test_broken_files_are_told_and_the_rest_evaluated(inspector, folder):

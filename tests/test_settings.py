@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from foresight.errors import InputError
@@ -28,6 +30,12 @@ def test_a_space_is_public_unless_told_otherwise(variables: dict[str, str], publ
 def test_a_port_is_a_port(port: str) -> None:
     with pytest.raises(InputError, match="port"):
         Settings.read([f"--port={port}"], {})
+
+
+@pytest.mark.skipif(find_spec("mcp") is not None, reason="mcp is installed")
+def test_mcp_without_its_package_is_one_sentence() -> None:
+    with pytest.raises(InputError, match=r'pip install "gradio\[mcp\]"'):
+        Settings.read(["--mcp"], {})
 
 
 def test_a_switch_is_one_or_zero() -> None:

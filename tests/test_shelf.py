@@ -68,7 +68,7 @@ def test_a_kind_or_a_folder_means_one_adapter(house):
     assert names([shelf.entry(mine)]) == [("mine", "post-merge/1")]
     assert names([shelf.entry(away)]) == [("elsewhere", "pre-merge/2")]
     assert shelf.entry(folder / "bundled/post-merge-1-pooled").bundled
-    with pytest.raises(InputError, match="no tokens adapter for pre-merge/2 .* for post-merge/1"):
+    with pytest.raises(InputError, match="no tokens adapter reads pre-merge/2 .* tokens for post-merge/1"):
         shelf.entry("tokens", "pre-merge/2")
     with pytest.raises(InputError, match="is for post-merge/1, not for pre-merge/2"):
         shelf.entry(mine, "pre-merge/2")

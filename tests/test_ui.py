@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,27 @@ def test_a_card_may_hold_nothing_of_use(card: dict[str, Any]) -> None:
     assert "parameters" in cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
 
 
+def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
+    scores = {
+        "n": 400,
+        "one object on white": {"lpips": [0.1, 0.0902, 0.1098]},
+        "1-5 objects": {"lpips": [0.3, 0.2, 0.4]},
+    }
+    made_by = replace(report(), reconstructions=[replace(report().reconstructions[0], card={"scores": scores})])
+    one = generate.make_scene("star", "red", 1, "any", "any", "white", True, 5)
+    many = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
+    assert "held out 0.100 ± 0.100" in cards.metric_cards(made_by, one)  # 0.0196 / 3.92 · √400
+    assert "held out 0.300 ± 1.020" in cards.metric_cards(made_by, many)
+    assert "held out" not in cards.metric_cards(made_by, "photo.png") + cards.metric_cards(report(), one)
+
+
+def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:
+    card = {"point": "post-merge/4", "data": "scenes:32768", "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512}}
+    note = cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")
+    for told in ("32,768 scenes", "n = 512", "0.400–0.600", "No tokens adapter here: linear in its place"):
+        assert told in note
+
+
 def test_a_layer_without_adapters_offers_the_nearest_of_its_stage() -> None:
     html = cards.missing_note(HERE, [POINTS[2], POINTS[7], POINTS[12]])
     assert html.index('data-point="post-merge/3"') < html.index('data-point="post-merge/8"')
@@ -96,7 +118,7 @@ def test_the_diagram_marks_one_layer_and_all_that_have_adapters(points: list[Ext
     svg = ET.fromstring(diagram(points, points[::3], points[5]))
     cells = {g.get("data-point"): g for g in svg.iter("g")}
     assert list(cells) == [str(p) for p in points]
-    assert [p for p, g in cells.items() if "here" in str(g[1].get("class"))] == [str(points[5])]
+    assert [p for p, g in cells.items() if "here" in str(g[2].get("class"))] == [str(points[5])]
     assert sum(e.get("class") == "dot" for e in svg.iter("circle")) == len(points[::3])
 
 

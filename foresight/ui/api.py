@@ -16,7 +16,7 @@ from foresight.ui.calls import MODEL_QUEUE, Calls, keep_raw, open_picture, telli
 ANY = scenes.ANY
 
 
-def build(calls: Calls) -> None:
+def endpoint(calls: Calls) -> None:
     """Adds the endpoints to the current Blocks; nothing of them is seen on the page."""
 
     @telling

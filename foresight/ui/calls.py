@@ -17,7 +17,7 @@ from torch import Tensor
 from foresight.errors import InputError
 from foresight.images import load_image
 from foresight.inspector import Inspector, Report
-from foresight.points import ExtractionPoint
+from foresight.points import ExtractionPoint, Stage
 from foresight.shelf import Entry
 
 P = ParamSpec("P")
@@ -32,14 +32,14 @@ class Calls:
 
     points: every extraction point, in order of depth. default: the one to begin with. adapters: those that fit,
     at a point or (None) all. inspect: picture, point, adapter's folder, mask → report. describe: picture,
-    question → answer. facts: what `/info` tells, as JSON values.
+    question, and what is asked after each word whether to stop → answer. facts: what `/info` tells, as JSON values.
     """
 
     points: list[ExtractionPoint]
     default: ExtractionPoint
     adapters: Callable[[ExtractionPoint | None], list[Entry]]
     inspect: Callable[[Image.Image, ExtractionPoint, Path, Tensor | None], Report]
-    describe: Callable[[Image.Image, str], str]
+    describe: Callable[[Image.Image, str, Callable[[], bool] | None], str]
     facts: Callable[[], dict[str, Any]]
 
     @classmethod
@@ -50,13 +50,24 @@ class Calls:
             default=inspector.default_point,
             adapters=inspector.adapters,
             inspect=inspector.inspect,
-            describe=lambda picture, question: str(inspector.vlm.describe(picture, question)),
+            describe=lambda picture, question, stop: str(inspector.vlm.describe(picture, question, stop=stop)),
             facts=lambda: facts(inspector),
         )
 
     def served(self) -> list[ExtractionPoint]:
         """The points that have adapters, in order of depth."""
         return sorted({entry.point for entry in self.adapters(None)}, key=lambda p: p.depth)
+
+    def last(self, stage: Stage) -> int:
+        """The deepest layer of a stage."""
+        return max(p.layer for p in self.points if p.stage == stage)
+
+    def point(self, text: str) -> ExtractionPoint:
+        """Parses a point that this model has. Raises InputError."""
+        point = ExtractionPoint.parse(text)
+        if point not in self.points:
+            raise InputError(f"there is no {point}: the {point.stage} layers are 0 to {self.last(point.stage)}.")
+        return point
 
     def entry(self, point: ExtractionPoint, name: str | None) -> Entry:
         """The adapter of that name at a point. Folders and hub ids are not taken from strangers."""

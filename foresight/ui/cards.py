@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -10,6 +10,7 @@ from foresight.inspector import Report
 from foresight.metrics import SEED_TARGETS, meets_target
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
+from foresight.ui.doors import Case
 
 NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "Mask IoU", "psnr": "PSNR"}
 HINTS = {
@@ -21,10 +22,10 @@ HINTS = {
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
-def headline(report: Report, cold: bool = False) -> str:
+def headline(report: Report, cold: bool = False, address: str = "") -> str:
     """What is shown, how long it took by stage, and a banner where the picture is far from the training data.
 
-    cold: made while the app was starting, so that its time would tell nothing.
+    cold: made while the app was starting, so that its time would tell nothing. address: a link to this view.
     """
     name, seconds = escape(report.reconstructions[0].name), report.seconds
     stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
@@ -36,19 +37,44 @@ def headline(report: Report, cold: bool = False) -> str:
         )
     else:
         told = f"Like what this adapter was trained on: distance {report.distance:.2f}, limit {report.far:.2f}."
+    link = f' · <a href="{escape(address)}">link to this view</a>' if address else ""
     return (
-        f'<div class="fs-head"><h3>{report.point} <span>read by</span> {name}</h3>'
-        f'<p class="time">{time}</p>'
+        f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
+        f'<p class="time">{time}{link}</p>'
         f'<p class="{"far" if far else "near"}" role="status">{told}</p></div>'
     )
 
 
-def metric_cards(report: Report) -> str:
-    """A card for each score of the chosen adapter, with blank page and oracle on the same scale."""
-    return f'<div class="fs-cards">{"".join(_card(report, name) for name in NAMES)}</div>'
+def stale(point: ExtractionPoint | None) -> str:
+    """Says of the dimmed result below what it is of: there is no adapter at `point`, or (None) no picture."""
+    why = "the picture was removed" if point is None else f"no adapter reads {point}"
+    return f'<p class="fs-stale" role="status">The last result, of the point named above: {why}.</p>'
 
 
-def _card(report: Report, name: str) -> str:
+def metric_cards(report: Report, case: Case = None) -> str:
+    """A card for each score of the chosen adapter, with blank page and oracle on the same scale.
+
+    case: where it is a scene, beside what the adapter scored on held-out scenes of its kind.
+    """
+    usual = _usual(report.reconstructions[0].card, case)
+    return f'<div class="fs-cards">{"".join(_card(report, name, usual) for name in NAMES)}</div>'
+
+
+def _usual(card: dict[str, Any], case: Case) -> dict[str, str]:
+    """By score, mean ± standard deviation over held-out scenes of the scene's kind: one object on white, or any."""
+    if not isinstance(case, dict) or not isinstance(count := _count(card), int):
+        return {}
+    simple = len(case["objects"]) == 1 and case["background"]["kind"] == "white"
+    rows = [row for name, row in _tables(card) if name.startswith("one object") == simple]
+    found = {name: _interval(rows[0], name) for name in NAMES} if rows else {}
+    # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
+    return {
+        name: f"{number(name, mean)} ± {number(name, (high - low) / 3.92 * count**0.5)}"
+        for name, (mean, low, high) in ((n, f) for n, f in found.items() if f)
+    }
+
+
+def _card(report: Report, name: str, usual: dict[str, str]) -> str:
     value = report.reconstructions[0].scores[name]
     blank, oracle = report.blank.scores[name], report.oracle.scores[name]
     arrow, better = ("↓", "lower") if name == "lpips" else ("↑", "higher")
@@ -59,11 +85,13 @@ def _card(report: Report, name: str) -> str:
         return f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">Not scored: {reason}.</p></div>'
     skill = report.reconstructions[0].skill[name]
     told = "" if skill is None else f"<span>skill {skill:.2f}</span>"
+    if name in usual:
+        told += f'<span title="mean ± standard deviation of held-out scenes of this kind">held out {usual[name]}</span>'
     return (
-        f'<div class="fs-card">{head}<p class="value">{_number(name, value)}</p>'
+        f'<div class="fs-card">{head}<p class="value">{number(name, value)}</p>'
         f"{_verdict(name, value, blank)}{_scale(name, value, blank, oracle)}"
-        f'<p class="marks"><span>○ blank {_number(name, blank)}</span>'
-        f"<span>◇ oracle {_number(name, oracle)}</span>{told}</p></div>"
+        f'<p class="marks"><span>○ blank {number(name, blank)}</span>'
+        f"<span>◇ oracle {number(name, oracle)}</span>{told}</p></div>"
     )
 
 
@@ -101,42 +129,79 @@ def _scale(name: str, value: float, blank: float, oracle: float) -> str:
     )
 
 
-def _number(name: str, value: float) -> str:
+def number(name: str, value: float) -> str:
+    """A score as it is written everywhere."""
     return f"{value:.1f} dB" if name == "psnr" else f"{value:.3f}"
 
 
-def adapter_note(entry: Entry) -> str:
-    """An adapter's size, training data and held-out scores, from its card."""
+def object_table(objects: Sequence[tuple[str, float | None, float | None]]) -> str:
+    """Each object of a scene with its mask IoU and the oracle's; empty where the objects are not known."""
+    if not objects:
+        return ""
+    cells = "".join(
+        f"<li><b>{escape(label)}</b> {_share(made)}<span>oracle {_share(best)}</span></li>"
+        for label, made, best in objects
+    )
+    return f'<div class="fs-objects"><h4>Mask IoU of each object</h4><ul>{cells}</ul></div>'
+
+
+def _share(value: float | None) -> str:
+    return "hidden" if value is None else f"{value:.2f}"
+
+
+def adapter_note(entry: Entry, wish: str | None = None) -> str:
+    """An adapter's size, training data and held-out scores, from its card. wish: what was asked for in its place."""
     card = entry.card
     facts = [f"{_size(entry.parameters)} parameters"]
-    facts += [f"trained on {escape(str(card['data']))}"] if "data" in card else []
+    facts += [f"trained on {escape(_amount(str(card['data'])))}"] if "data" in card else []
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in SEED_TARGETS)
     rows = "".join(
         f"<tr><th scope=row>{escape(data)}</th>{''.join(_mean(scores, name) for name in SEED_TARGETS)}</tr>"
         for data, scores in _tables(card)
     )
-    table = f"<table><thead><tr><th scope=col>Held-out scores</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    count = _count(card)
+    title = "Held-out scores" + (f", n = {count:,}" if isinstance(count, int) else "")
+    table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     told = table if rows else "<p>Its card has no held-out scores.</p>"
-    return f'<div class="fs-note"><p>{" · ".join(facts)}</p>{told}</div>'
+    instead = f"<p>No {escape(wish)} adapter here: {escape(entry.name)} in its place.</p>" if wish else ""
+    return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{told}</div>'
 
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
 
 
+def _amount(data: str) -> str:
+    """A card's "scenes:32768" in words."""
+    kind, _, count = data.partition(":")
+    return f"{int(count):,} {kind}" if count.isdecimal() else data
+
+
 def _tables(card: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     scores = card.get("scores")
     items = scores.items() if isinstance(scores, dict) else ()
-    return [(str(data), row) for data, row in items if isinstance(row, dict)]
+    return sorted(((str(data), row) for data, row in items if isinstance(row, dict)), reverse=True)
+
+
+def _count(card: dict[str, Any]) -> Any:
+    """Over how many pictures the card's means are."""
+    scores = card.get("scores")
+    return scores.get("n") if isinstance(scores, dict) else None
+
+
+def _interval(scores: dict[str, Any], name: str) -> tuple[float, float, float] | None:
+    """A card's [mean, low, high]; its values may be anything, since cards come from anybody."""
+    found = scores.get(name)
+    if not (isinstance(found, list) and len(found) == 3 and all(isinstance(v, int | float) for v in found)):
+        return None
+    return found[0], found[1], found[2]
 
 
 def _mean(scores: dict[str, Any], name: str) -> str:
-    """A card's [mean, low, high] as a table cell; its values may be anything, since cards come from anybody."""
-    found = scores.get(name)
-    if not (isinstance(found, list) and len(found) == 3 and all(isinstance(v, int | float) for v in found)):
+    if (found := _interval(scores, name)) is None:
         return "<td>–</td>"
     mean, low, high = found
-    return f'<td title="95 % interval {low:.4f} to {high:.4f}">{mean:.3f}</td>'
+    return f'<td title="95 % interval">{mean:.3f}<small>{low:.3f}–{high:.3f}</small></td>'
 
 
 def missing_note(point: ExtractionPoint, served: Iterable[ExtractionPoint]) -> str:

@@ -7,22 +7,25 @@ from collections.abc import Collection, Sequence
 from foresight.points import STAGES, ExtractionPoint
 
 WIDTH, LEFT, RIGHT = 360, 6, 354  # user units, about one pixel each
-CELL = 20  # height of a layer's cell
-_ROWS = {"pre-merge": ("Vision tower", 34), "post-merge": ("Language model", 116)}  # title, top of the cells
+HEIGHT = 208
+CELL = 22  # height of a layer's cell
+FINGER = 54  # of what takes a click on it, cell in the middle: 44 px on a phone
+_ROWS = {"pre-merge": ("Vision tower", 38), "post-merge": ("Language model", 136)}  # title, top of the cells
 
 
 def diagram(points: Sequence[ExtractionPoint], served: Collection[ExtractionPoint], here: ExtractionPoint) -> str:
     """An SVG of every layer in `points`, a dot under those that adapters serve, a pointer at `here`.
 
-    Each cell carries data-point, so that a click on it can choose the point.
+    Each cell is a button that carries data-point, so that a click or a key can choose the point; Tab reaches the
+    chosen one.
     """
     told = f"The model: vision tower, merger, language model. Latents are taken at {here}."
     rows = "".join(_row(stage, [p for p in points if p.stage == stage], served, here) for stage in STAGES)
     return (
-        f'<svg class="fs-diagram" viewBox="0 0 {WIDTH} 172" role="img" aria-label="{told}">'
-        f"{rows}"
-        f'<text class="part" x="{WIDTH / 2}" y="86" text-anchor="middle">↓ 2 × 2 merger ↓</text>'
-        f'<text class="key" x="{LEFT}" y="168">▼ latents are taken here'
+        f'<svg class="fs-diagram" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{told}">'
+        f'<path class="road" d="M{LEFT} 92h{RIGHT - LEFT}"/>'
+        f'<text class="part" x="{WIDTH / 2}" y="96" text-anchor="middle">2 × 2 merger</text>{rows}'
+        f'<text class="key" x="{LEFT}" y="{HEIGHT - 6}">▼ latents are taken here'
         '<tspan dx="18">● adapters at hand</tspan></text></svg>'
     )
 
@@ -40,7 +43,9 @@ def _row(stage: str, points: list[ExtractionPoint], served: Collection[Extractio
         chosen = " here" if point == here else ""
         mark = " (adapters at hand)" if point in served else ""
         parts.append(
-            f'<g data-point="{point}"><title>{point}{mark}</title>'
+            f'<g data-point="{point}" role="button" aria-pressed="{"true" if chosen else "false"}" '
+            f'tabindex="{0 if chosen else -1}" aria-label="{point}{mark}"><title>{point}{mark}</title>'
+            f'<rect class="finger" x="{x:.1f}" y="{top - (FINGER - CELL) / 2}" width="{step:.1f}" height="{FINGER}"/>'
             f'<rect class="cell{chosen}" x="{x + gap / 2:.1f}" y="{top}" rx="2" '
             f'width="{step - gap:.1f}" height="{CELL}"/>'
             f"{_number(point, middle, top, step, chosen)}</g>"
@@ -56,4 +61,4 @@ def _number(point: ExtractionPoint, x: float, top: int, step: float, chosen: str
     """A layer's number, where there is room for it."""
     if step < 16:
         return ""
-    return f'<text class="number{chosen}" x="{x:.1f}" y="{top + 14}" text-anchor="middle">{point.layer}</text>'
+    return f'<text class="number{chosen}" x="{x:.1f}" y="{top + 15}" text-anchor="middle">{point.layer}</text>'

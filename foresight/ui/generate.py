@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,18 @@ POSITIONS = {
 }
 MAX_SEED = 999_999
 
+# What a scene is made from, as `make_scene` takes it; a link names those that are not so.
+FACTORS: dict[str, Any] = {
+    "seed": 0,
+    "shape": ANY,
+    "color": ANY,
+    "objects": 1,
+    "size": ANY,
+    "position": ANY,
+    "background": "white",
+    "overlap": True,
+}
+
 # Examples on the first page: name, seed, what they hold.
 EXAMPLES: tuple[tuple[str, int, SceneSpec], ...] = (
     ("one on white", 7, SceneSpec(objects=(1, 1), radius=(36, 64), backgrounds=("white",))),
@@ -53,7 +65,10 @@ class Controls:
 def make_scene(
     shape: str, color: str, objects: float, size: str, position: str, background: str, overlap: bool, seed: float
 ) -> dict[str, Any]:
-    """A scene's description, from which `draw` makes its picture. Raises InputError on unknown choices."""
+    """A scene's description, from which `draw` makes its picture, and under "recipe" what it was made from.
+
+    Raises InputError on unknown choices.
+    """
     for noun, given, known in (("size", size, SIZES), ("position", position, POSITIONS)):
         if given not in known:
             raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
@@ -69,7 +84,20 @@ def make_scene(
         backgrounds=BACKGROUNDS if background == ANY else (background,),
         overlap=overlap,
     )
-    return sample(range(1), int(seed), spec).describe(0)
+    values = (int(seed), shape, color, int(objects), size, position, background, overlap)
+    told = {k: v for k, v in zip(FACTORS, values, strict=True) if k == "seed" or v != FACTORS[k]}
+    return sample(range(1), int(seed), spec).describe(0) | {"recipe": told}
+
+
+def from_recipe(recipe: Mapping[str, str]) -> dict[str, Any]:
+    """The scene that a recipe's words ask for, as a link holds them. Raises InputError."""
+    values = {**FACTORS, **recipe}
+    for name in ("seed", "objects"):
+        if not str(values[name]).isdecimal():
+            raise InputError(f"{name} must be a whole number, not {values[name]!r}.")
+        values[name] = int(values[name])
+    values["overlap"] = str(values["overlap"]) == "True"
+    return make_scene(**values)
 
 
 def draw(scene: dict[str, Any]) -> tuple[Image.Image, Tensor]:
@@ -83,9 +111,26 @@ def _draw(scene: str) -> tuple[Image.Image, Tensor]:
     return to_pil(drawn.images[0].float() / 255), drawn.mask[0]
 
 
+def visible(scene: dict[str, Any]) -> Tensor:
+    """What is seen of each object of a described scene: (N, H, W) bool."""
+    return render(Scenes.from_description(scene)).visible[0]
+
+
 def examples() -> list[tuple[str, dict[str, Any]]]:
     """The examples' names and scenes."""
-    return [(name, sample(range(1), seed, spec).describe(0)) for name, seed, spec in EXAMPLES]
+    return [(name, example(_slug(name))) for name, _, _ in EXAMPLES]
+
+
+def example(slug: str) -> dict[str, Any]:
+    """The example of that name, as links write it: "one-on-white". Raises InputError where there is none."""
+    for name, seed, spec in EXAMPLES:
+        if _slug(name) == slug:
+            return sample(range(1), seed, spec).describe(0) | {"recipe": {"example": slug}}
+    raise InputError(f"there is no example {slug!r}: choose from {', '.join(_slug(name) for name, _, _ in EXAMPLES)}.")
+
+
+def _slug(name: str) -> str:
+    return name.replace(",", "").replace(" ", "-")
 
 
 def roll() -> int:

@@ -3,127 +3,141 @@
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
+from gradio.context import Context
 from PIL import Image
 from torch import Tensor
 
-from foresight.inspector import Report
-from foresight.points import STAGES, ExtractionPoint, Stage
-from foresight.ui import cards, generate
+from foresight.errors import InputError
+from foresight.points import ExtractionPoint, Stage
+from foresight.ui import cards, generate, point, results
+from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
 from foresight.ui.calls import MODEL_QUEUE, Calls, keep_raw, open_picture, telling
-from foresight.ui.diagram import diagram
-from foresight.ui.pictures import png, strip, tile_grid, tiles
-
-Case = dict[str, Any] | str | None  # the picture in hand: a scene's description, an uploaded file, or none
-
-QUESTION = "Describe the image."
-PICTURE_HEIGHT = 380
-STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
-
-_SIDES = '<p class="fs-sides"><span>◀ original</span><span>drag the line</span><span>reconstruction ▶</span></p>'
-
-# A click on anything in an HTML block that carries data-point chooses that point.
-_CHOOSE = """element.addEventListener('click', event => {
-  const cell = event.target.closest('[data-point]');
-  if (cell) trigger('click', {point: cell.dataset.point});
-});"""
+from foresight.ui.doors import Case, Doors, visit
+from foresight.ui.speech import QUESTION, Speech
 
 
-def build(calls: Calls) -> None:
+def build(calls: Calls, doors: Doors) -> None:
     """Builds the tab inside the current layout, with the first example already inspected."""
     gallery = generate.examples()
     first = gallery[0][1]
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=320):
-            source, chosen, picks, controls = _build_source(gallery)
-            stage, layer, adapter, drawing, note = _build_point(calls)
+    with gr.Row(equal_height=False, elem_classes="fs-inspect"):
+        with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
+            source, chosen, picks, scene = _build_source(gallery)
+            at = point.build(calls)
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
-        with gr.Column(scale=7, min_width=320):
-            results = _build_results(_show(calls, first) if calls.adapters(calls.default) else None)
-            answer, question = _build_answer()
+            to_map = gr.Button("Show on the latent map", size="sm", elem_id="to-map")
+        with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
+            shown = results.build(_first(calls, first))
+            answer, question = results.build_answer(calls.facts()["model"] == "bundled")
+    speech = Speech(calls)
 
     @functools.cache
     def first_answer() -> str:
         """For the first visitor; the later ones find it ready."""
-        return calls.describe(generate.draw(first)[0], QUESTION)
+        return calls.describe(generate.draw(first)[0], QUESTION, None)
 
     @telling
-    def run(case: Case, stage: Stage, layer: int, name: str | None) -> Any:
-        point = ExtractionPoint(stage, int(layer))
+    def run(case: Case, stage: Stage, layer: float, name: str | None) -> Any:
+        """The results, or, without a picture or an adapter, the last ones dimmed; and whether to try again."""
+        place = point.within(calls, stage, layer)
+        if case is None or name is None:
+            stay = [gr.skip()] * (len(shown) - 1)
+            return *stay, cards.stale(None if case is None else place), gr.Button(interactive=False)
         picture, mask = _look(case)
-        return _present(calls.inspect(picture, point, calls.entry(point, name).folder, mask))
+        report = calls.inspect(picture, place, calls.entry(place, name).folder, mask)
+        return *results.present(calls, report, case), gr.Button(interactive=True)
 
-    def follow(case: Case, stage: Stage, layer: int, name: str | None) -> Any:
-        """`run` after a change of the point: without a picture, or an adapter there, the results stay."""
-        return [gr.skip()] * len(results) if case is None or name is None else run(case, stage, layer, name)
+    def switch(stage: Stage, layer: float, wish: str | None, request: gr.Request) -> Any:
+        speech.hush(request)
+        return point.settle(calls, point.within(calls, stage, layer), wish)
 
-    def move(stage: Stage, layer: int, name: str | None) -> Any:
-        last = max(p.layer for p in calls.points if p.stage == stage)
-        point = ExtractionPoint(stage, min(int(layer), last))
-        return gr.Slider(value=point.layer, maximum=last), *_at(calls, point, name), _drawing(calls, point)
+    def slide(stage: Stage, layer: float | None, wish: str | None, request: gr.Request) -> Any:
+        speech.hush(request)
+        return point.settle(calls, point.typed(calls, stage, layer), wish)
 
-    def jump(name: str | None, event: gr.EventData) -> Any:
-        point = ExtractionPoint.parse(str(event.point))
-        return point.stage, *move(point.stage, point.layer, name)
+    def jump(wish: str | None, event: gr.EventData, request: gr.Request) -> Any:
+        speech.hush(request)
+        return point.settle(calls, ExtractionPoint.parse(str(event.point)), wish)
 
-    def describe_adapter(stage: Stage, layer: int, name: str | None) -> str:
-        return _note(calls, ExtractionPoint(stage, int(layer)), name)
+    def choose(stage: Stage, layer: float, name: str) -> Any:
+        return point.told(calls, point.within(calls, stage, layer), name, None), name
 
     @telling
-    def accept(path: str | None) -> Any:
+    def accept(path: str | None, request: gr.Request) -> Any:
+        speech.hush(request)
         return open_picture(path), path
 
     def put_back(case: Case) -> Image.Image | None:
         return None if case is None else _look(case)[0]
 
-    def pick(event: gr.SelectData) -> Any:
-        scene = gallery[event.index][1]
-        return generate.draw(scene)[0], scene
+    def pick(event: gr.SelectData, request: gr.Request) -> Any:
+        speech.hush(request)
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1]
 
     @telling
     def make(*values: Any) -> Any:
-        scene = generate.make_scene(*values)
-        return generate.draw(scene)[0], scene
+        made = generate.make_scene(*values)
+        return generate.draw(made)[0], made
 
     @telling
-    def ask(case: Case, question: str) -> str:
-        return calls.describe(_look(case)[0], question.strip()[:500] or QUESTION)
+    def enter(asked: dict[str, Any], case: Case, wish: str | None, request: gr.Request) -> Any:
+        speech.hush(request)
+        place, case = calls.point(asked["point"]), case if asked["case"] is None else asked["case"]
+        wish = asked["adapter"] or wish
+        return put_back(case), case, *point.settle(calls, place, wish), wish
 
-    place, here = [layer, adapter, note, drawing], [stage, layer, adapter]
+    @telling
+    def map_visit(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
+        if case is None:
+            raise InputError("there is no picture to show on the map: choose one first.")
+        return visit(case, str(point.within(calls, stage, layer)), name)
+
+    @telling
+    def ask(case: Case, words: str, request: gr.Request) -> Any:
+        return gr.skip() if case is None else speech.say(_look(case)[0], words, request)
+
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     model: dict[str, Any] = {**MODEL_QUEUE, "api_visibility": "private", "show_progress": "minimal"}
     asking: dict[str, Any] = {"fn": ask, "inputs": [chosen, question], "outputs": answer, **model}
-    running: dict[str, Any] = {"inputs": [chosen, *here], "outputs": results, **model, "show_progress_on": results[0]}
+    running: dict[str, Any] = {
+        "fn": run,
+        "inputs": [chosen, *at.here],
+        "outputs": [*shown, go],
+        **model,
+        "show_progress_on": shown[0],
+    }
+    moved = [at.stage, at.layer, at.wish]
 
     gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
-    controls.dice.click(generate.roll, None, controls.seed, **quiet).then(
-        make, controls.inputs, [source, chosen], **quiet
-    ).success(run, **running).success(**asking)
+    Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
+    scene.dice.click(generate.roll, None, scene.seed, **quiet).then(
+        make, scene.inputs, [source, chosen], **quiet
+    ).success(**running).success(**asking)
     upload = source.upload(accept, source, [source, chosen], **quiet)
     upload.failure(put_back, chosen, source, **quiet)
     for event in (
         upload,
         picks.select(pick, None, [source, chosen], **quiet),
-        controls.make.click(make, controls.inputs, [source, chosen], **quiet),
+        scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, [source, chosen], **quiet),
+        doors.inspect.change(enter, [doors.inspect, chosen, at.wish], [source, chosen, *at.all, at.wish], **quiet),
     ):
-        event.success(run, **running).success(**asking)
-    source.clear(lambda: None, None, chosen, **quiet)
-    go.click(run, **running)
-    question.submit(**asking)
+        event.success(**running).success(**asking)
+    source.clear(lambda: None, None, chosen, **quiet).then(**running)
+    go.click(**running)
+    to_map.click(map_visit, [chosen, *at.here], doors.latent_map, **quiet)
+    gr.on([question.submit], speech.hush, None, None, **quiet).then(**asking)
 
     for event in (
-        stage.input(move, here, place, **quiet),
-        layer.input(move, here, place, **quiet, trigger_mode="always_last"),
-        drawing.click(jump, adapter, [stage, *place], **quiet),
-        note.click(jump, adapter, [stage, *place], **quiet),
+        at.stage.input(switch, moved, at.all, **quiet),
+        at.layer.input(slide, moved, at.all, **quiet, trigger_mode="always_last"),
+        at.drawing.click(jump, at.wish, at.all, **quiet),
+        at.note.click(jump, at.wish, at.all, **quiet),
+        at.adapter.input(choose, at.here, [at.note, at.wish], **quiet),
     ):
-        event.then(follow, **running, trigger_mode="always_last")
-    adapter.input(describe_adapter, here, note, **quiet).then(follow, **running, trigger_mode="always_last")
+        event.then(**running, trigger_mode="always_last")
 
 
 def _look(case: Case) -> tuple[Image.Image, Tensor | None]:
@@ -131,9 +145,13 @@ def _look(case: Case) -> tuple[Image.Image, Tensor | None]:
     return generate.draw(case) if isinstance(case, dict) else (open_picture(case), None)
 
 
-def _show(calls: Calls, scene: dict[str, Any]) -> Report:
+def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The first page's results; None where no adapter reads the default point."""
+    if not (entries := calls.adapters(calls.default)):
+        return None
     picture, mask = generate.draw(scene)
-    return calls.inspect(picture, calls.default, calls.adapters(calls.default)[0].folder, mask)
+    report = calls.inspect(picture, calls.default, entries[0].folder, mask)
+    return results.present(calls, report, scene, cold=True)
 
 
 def _build_source(
@@ -173,96 +191,3 @@ def _build_source(
         with gr.Tab("Generate"):
             controls = generate.build()
     return source, chosen, picks, controls
-
-
-def _build_point(calls: Calls) -> tuple[gr.Radio, gr.Slider, gr.Radio, gr.HTML, gr.HTML]:
-    """Stage, layer, adapter, the drawing of the model, and the note on the adapter."""
-    point = calls.default
-    last = max(p.layer for p in calls.points if p.stage == point.stage)
-    with gr.Group(elem_classes="fs-point"):
-        stage = gr.Radio(
-            [(STAGE_NAMES[s], s) for s in STAGES], value=point.stage, label="Extraction point", elem_id="stage"
-        )
-        layer = gr.Slider(0, last, value=point.layer, step=1, label="Layer", elem_id="layer")
-        drawing = _html(_drawing(calls, point), "diagram", js_on_load=_CHOOSE, container=True)
-        adapter, told = _at(calls, point, None)
-        note = _html(told, "adapter-note", js_on_load=_CHOOSE, container=True)
-    return stage, layer, adapter, drawing, note
-
-
-def _html(value: str, name: str, **more: Any) -> gr.HTML:
-    plain = None if more else "fs-plain"
-    return gr.HTML(value, elem_id=name, elem_classes=plain, apply_default_css=False, **more)
-
-
-def _at(calls: Calls, point: ExtractionPoint, name: str | None) -> tuple[gr.Radio, str]:
-    """The adapters to choose from at a point, and the note on the chosen one."""
-    names = [entry.name for entry in calls.adapters(point)]
-    kept = name if name in names else names[0] if names else None
-    return gr.Radio(names, value=kept, label="Adapter", elem_id="adapter"), _note(calls, point, kept)
-
-
-def _drawing(calls: Calls, point: ExtractionPoint) -> str:
-    return diagram(calls.points, calls.served(), point)
-
-
-def _note(calls: Calls, point: ExtractionPoint, name: str | None) -> str:
-    return cards.missing_note(point, calls.served()) if name is None else cards.adapter_note(calls.entry(point, name))
-
-
-def _present(report: Report, cold: bool = False) -> tuple[Any, ...]:
-    """A report as the values of `_build_results`' components. cold: it was the first one, and not worth a time."""
-    shown = tiles(report)
-    original, made = shown[0], next(tile for tile in shown if tile.marked)
-    heading = f"{report.point}, {made.title} adapter"
-
-    def file(data: bytes, name: str) -> str:
-        return save_bytes_to_cache(data, name, get_upload_folder())
-
-    return (
-        (file(original.png, "original.png"), file(made.png, "reconstruction.png")),
-        cards.headline(report, cold),
-        cards.metric_cards(report),
-        tile_grid(shown),
-        file(png(strip(shown, heading)), "foresight.png"),
-        file(json.dumps(report.as_json(), indent=2).encode(), "foresight.json"),
-    )
-
-
-def _build_results(first: Report | None) -> list[Any]:
-    values = (
-        _present(first, cold=True) if first else (None, f'<p class="fs-head">{cards.NO_RESULT}</p>', "", "", None, None)
-    )
-    headline = _html(values[1], "headline")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=300, elem_classes="fs-view"):
-            slider = gr.ImageSlider(
-                values[0],
-                show_label=False,
-                format="png",
-                max_height=PICTURE_HEIGHT,
-                buttons=["fullscreen"],
-                interactive=False,
-                elem_id="slider",
-            )
-            _html(_SIDES, "sides")
-        with gr.Column(scale=1, min_width=300):
-            metrics = _html(values[2], "metrics")
-    grid = _html(values[3], "tiles")
-    with gr.Row():
-        picture = gr.DownloadButton("Download pictures (PNG)", values[4], size="sm", elem_id="download-png")
-        data = gr.DownloadButton("Download scores (JSON)", values[5], size="sm", elem_id="download-json")
-    return [slider, headline, metrics, grid, picture, data]
-
-
-def _build_answer() -> tuple[gr.Textbox, gr.Textbox]:
-    answer = gr.Textbox(
-        label="What the model says of the picture",
-        placeholder="Ask below. The answer comes after the picture, since words take longer.",
-        lines=4,
-        max_lines=4,
-        interactive=False,
-        elem_id="answer",
-    )
-    question = gr.Textbox(QUESTION, label="Ask the model", submit_btn="Ask", max_length=500, elem_id="question")
-    return answer, question

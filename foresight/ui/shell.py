@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+import functools
+from types import ModuleType
 from typing import Any
 
 import gradio as gr
 
+from foresight.inspector import Inspector
 from foresight.settings import Settings
-from foresight.ui import api, inspect
-from foresight.ui.calls import Calls
+from foresight.ui import compare, failures, findings, inspect, latent_map, link, train
+from foresight.ui.about import ABOUT
+from foresight.ui.calls import Calls, telling
+from foresight.ui.doors import Doors, visit
+from foresight.ui.map_calls import MapCalls
+from foresight.ui.runs import FailuresCalls
 from foresight.ui.theme import CSS, theme
+from foresight.ui.train import TrainCalls
 
-ABOUT = """
-### What this shows
-A vision-language model turns a picture into *latents*: a grid of vectors that changes from layer to layer. Foresight
-takes them at one **extraction point**, lets a small **adapter** translate them for a frozen image decoder (the
-**VAE**), and shows the picture that comes out. What it shows was still in the latents, in a form the adapter can read.
-
-### Extraction points
-`pre-merge/k` is the output of block k of the vision tower. `post-merge/0` is what the language model receives, after
-2 × 2 patches were merged into one token; `post-merge/k` is the output of its layer k at the picture's tokens.
-
-### Adapters
-**linear**: one linear map for each token; what can be read off without any processing. **tokens**: keeps the grid, a
-few convolutions. **pooled**: sees only the mean of all tokens, as in the seed study; where things are is mostly lost.
-
-### Scores
-- **LPIPS**: how different two pictures look to a neural network; 0 is the same picture. The seed's target: below 0.35.
-- **SSIM**: how alike the local structure is; 1 is the same. Target: above 0.75.
-- **Mask IoU**: the overlap of the objects found in both pictures; 1 is exact. Target: above 0.60.
-- **PSNR**: closeness of the pixels in decibels; 30 is good.
-- **Blank** is what an empty page scores, **oracle** the VAE's own round trip, the best any adapter could do. **Skill**
-  puts a score between them: 0 is a blank page, 1 the oracle. A pass says little where a blank page passes too.
-"""
+TITLE = """<header class="fs-title"><h1>Foresight</h1>
+<p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""
 
 
-def build_app(calls: Calls) -> gr.Blocks:
-    """The whole app as a Blocks, ready for `launch(app, settings)`."""
+def build_app(inspector: Inspector, trainer: TrainCalls | None = None, public: bool = False) -> gr.Blocks:
+    """The whole app as a Blocks, ready for `launch(app, settings)`.
+
+    trainer: the Train tab's calls; None leaves training out, tab and endpoint. public: strangers may use it.
+    """
+    calls = Calls.of(inspector)
+    tabs: list[tuple[str, ModuleType, Any]] = [
+        ("Inspect", inspect, calls),
+        ("Compare", compare, compare.CompareCalls.of(inspector)),
+        ("Failures", failures, FailuresCalls.of(inspector, local=not public)),
+        ("Latent map", latent_map, MapCalls.of(inspector, public)),
+        ("Train", train, trainer),
+        ("Findings", findings, findings.FindingsCalls.of(inspector)),
+    ]
+    shown = [tab for tab in tabs if tab[2] is not None]
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, 86400), analytics_enabled=False) as app:
-        gr.HTML(
-            '<header class="fs-title"><h1>Foresight</h1>'
-            "<p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"
-        )
-        with gr.Tabs():
-            with gr.Tab("Inspect"):
-                inspect.build(calls)
-            with gr.Tab("About"):
+        gr.HTML(TITLE)
+        for _, tab, asked in shown:  # first, or an event of some tab might have an endpoint's name already
+            tab.endpoint(asked)
+        doors = Doors(gr.State(), gr.State())
+        with gr.Tabs() as row:
+            for title, tab, asked in shown:
+                with gr.Tab(title, id=title):
+                    tab.build(asked, doors)
+            with gr.Tab("About", id="About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        api.build(calls)
+        _open(app, row, doors, calls)
     return app.queue(max_size=64)
+
+
+def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls) -> None:
+    """A visit in a door shows the tab behind it; an address that names a picture or a point is such a visit."""
+
+    @telling
+    def arrive(request: gr.Request) -> Any:
+        asked = dict(request.query_params)
+        if not asked.keys() & link.NAMES:
+            return gr.skip()
+        return visit(link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter"))
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    app.load(arrive, None, doors.inspect, **quiet)
+    for name, door in (("Inspect", doors.inspect), ("Latent map", doors.latent_map)):
+        door.change(functools.partial(gr.Tabs, selected=name), None, tabs, **quiet)
 
 
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:
@@ -68,5 +86,6 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         enable_monitoring=False,
         footer_links=["api"],
         state_session_capacity=1000,
+        mcp_server=settings.mcp,
         **more,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = Path(__file__).with_name("style.css")
+CSS = sorted(Path(__file__).parent.glob("*.css"))  # each tab may bring its own
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -33,6 +33,8 @@ def theme() -> gr.themes.Base:
     ).set(
         body_background_fill="#fbfcfd",
         body_background_fill_dark="#0f141b",
+        body_text_color_subdued="#556274",  # 6:1 on white, where Gradio's own has 2.6:1
+        body_text_color_subdued_dark="#a3b0c2",
         block_background_fill="white",
         block_background_fill_dark="#161d27",
         block_border_width="1px",

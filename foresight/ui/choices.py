@@ -1,0 +1,186 @@
+"""The Failures tab's controls: which pictures, which adapter, and which of the results to show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.context import Context
+
+from foresight.errors import InputError
+from foresight.inspector import SCORES
+from foresight.objects import SIZES
+from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
+from foresight.shelf import Entry
+from foresight.ui.cards import NAMES
+from foresight.ui.generate import ANY, MAX_SEED, POSITIONS
+from foresight.ui.generate import SIZES as RADII
+from foresight.ui.uploads import only_uploads
+
+SOURCES = ("Generated scenes", "Upload", "Folder")
+MAX_SCENES = 1024
+SCORE_CHOICES = [(NAMES[name], name) for name in SCORES]
+PRESETS: tuple[tuple[str, tuple[Any, ...]], ...] = (  # name, values of `Scenes.inputs`
+    ("One on white", (48, 0, 1, 1, [], [], ANY, ANY, ["white"], True)),
+    ("Five on texture", (48, 0, 5, 5, [], [], ANY, ANY, ["texture"], True)),
+    ("Small things", (48, 0, 1, 3, [], [], "small", ANY, [], False)),
+)
+
+
+def scene_spec(
+    low: float,
+    high: float,
+    shapes: Sequence[str],
+    colors: Sequence[str],
+    size: str,
+    position: str,
+    backgrounds: Sequence[str],
+    overlap: bool,
+) -> SceneSpec:
+    """What scenes may hold; nothing chosen means anything. Raises InputError on unknown choices."""
+    for noun, given, known in (("size", size, RADII), ("position", position, POSITIONS)):
+        if given not in known:
+            raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
+    return SceneSpec(
+        objects=(whole(low, "objects", MAX_OBJECTS), whole(high, "objects", MAX_OBJECTS)),
+        shapes=tuple(shapes) or SHAPES,
+        colors=tuple(colors) or COLOR_NAMES,
+        radius=RADII[size],
+        region=POSITIONS[position],
+        backgrounds=tuple(backgrounds) or BACKGROUNDS,
+        overlap=overlap,
+    )
+
+
+def whole(value: float | None, noun: str, top: int, least: int = 0) -> int:
+    """A whole number from `least` to `top`. Raises InputError."""
+    if value is None or value != int(value) or not least <= value <= top:
+        raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {value}.")
+    return int(value)
+
+
+def bound(text: str) -> float | None:
+    """An end of a range of scores; empty is none. Raises InputError on what is no number."""
+    try:
+        value = float(text.strip().replace(",", ".")) if text.strip() else None
+    except ValueError:
+        raise InputError(f"a score's range takes numbers such as 0.35, not {text.strip()[:40]!r}.") from None
+    if value is not None and not math.isfinite(value):
+        raise InputError(f"a score's range takes numbers such as 0.35, not {text.strip()[:40]!r}.")
+    return value
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pictures come from: the kind, the scenes' factors, uploaded files, a folder."""
+
+    kind: gr.Radio
+    scenes: Sequence[Component]
+    files: gr.File
+    folder: gr.Textbox
+    presets: Sequence[gr.Button]
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.kind, self.files, self.folder, *self.scenes]
+
+
+def build_source(local: bool) -> Source:
+    """The pictures to evaluate; local: a folder of this machine may be named."""
+    kind = gr.Radio(
+        [s for s in SOURCES if local or s != "Folder"], value=SOURCES[0], label="Pictures", elem_id="failures-source"
+    )
+    with gr.Column(elem_classes="fs-failures-fields") as scenes:
+        with gr.Row():
+            presets = [gr.Button(name, size="sm", min_width=80) for name, _ in PRESETS]
+        with gr.Row():
+            count = gr.Slider(8, 512, value=48, step=8, label="Scenes", min_width=140, elem_id="failures-count")
+            seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=80)
+        with gr.Row():
+            low = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects, least", min_width=120)
+            high = gr.Slider(1, MAX_OBJECTS, value=MAX_OBJECTS, step=1, label="Objects, most", min_width=120)
+        shapes = _several(SHAPES, "Shapes")
+        colors = _several(COLOR_NAMES, "Colours")
+        with gr.Row():
+            size = gr.Dropdown(list(RADII), value=ANY, label="Size", min_width=90)
+            position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
+        backgrounds = _several(BACKGROUNDS, "Backgrounds")
+        overlap = gr.Checkbox(True, label="Objects may overlap")
+    with gr.Column(visible=False, elem_classes="fs-failures-fields") as upload:
+        files = only_uploads(
+            gr.File(file_count="multiple", label="Pictures, or zip archives of them", elem_id="failures-files")
+        )
+    with gr.Column(visible=False, elem_classes="fs-failures-fields") as here:
+        folder = gr.Textbox(label="A folder of pictures on this machine", elem_id="failures-folder")
+
+    def turn(kind: str) -> list[gr.Column]:
+        return [gr.Column(visible=kind == name) for name in SOURCES]
+
+    kind.change(turn, kind, [scenes, upload, here], api_visibility="private", show_progress="hidden")
+    factors = [count, seed, low, high, shapes, colors, size, position, backgrounds, overlap]
+    return Source(kind, factors, files, folder, presets)
+
+
+def build_adapter(adapters: Callable[[], list[Entry]], default: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Extraction point and adapter; what training has added since is found when the tab is opened."""
+    points = _points(adapters())
+    at = default if default in points else points[0] if points else None
+    names = _names(adapters(), at)
+    with gr.Row():
+        point = gr.Dropdown(points, value=at, label="Extraction point", min_width=120, elem_id="failures-point")
+        adapter = gr.Dropdown(
+            names, value=names[0] if names else None, label="Adapter", min_width=120, elem_id="failures-adapter"
+        )
+
+    def offer(at: str | None, name: str | None) -> tuple[gr.Dropdown, gr.Dropdown]:
+        known = adapters()
+        points = _points(known)
+        kept = at if at in points else points[0] if points else None
+        names = _names(known, kept)
+        chosen = name if name in names else names[0] if names else None
+        return gr.Dropdown(points, value=kept), gr.Dropdown(names, value=chosen)
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    point.input(offer, [point, adapter], [point, adapter], **quiet)
+    on_opening(offer, [point, adapter], [point, adapter])
+    return point, adapter
+
+
+def on_opening(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+    """Runs a function when the page is loaded, and again whenever the tab that is being built is opened."""
+    page, tab = Context.root_block, Context.block
+    assert page is not None
+    triggers = [page.load, *([tab.select] if isinstance(tab, gr.Tab) else [])]
+    gr.on(triggers, function, inputs, outputs, api_visibility="private", show_progress="hidden")
+
+
+def _points(entries: Sequence[Entry]) -> list[str]:
+    return list(dict.fromkeys(str(entry.point) for entry in entries))
+
+
+def _names(entries: Sequence[Entry], at: str | None) -> list[str]:
+    return [entry.name for entry in entries if str(entry.point) == at]
+
+
+def build_filters() -> list[Any]:
+    """Order and filters, in the order of `failures.select`'s arguments."""
+    with gr.Row():
+        score = gr.Dropdown(SCORE_CHOICES, value="lpips", label="Sort by", min_width=110, elem_id="failures-sort")
+        order = gr.Radio(["worst first", "best first"], value="worst first", label="Order", min_width=200)
+        low = gr.Textbox(label="Score from", placeholder="lowest", max_lines=1, min_width=90, elem_id="failures-low")
+        high = gr.Textbox(label="to", placeholder="highest", max_lines=1, min_width=90, elem_id="failures-high")
+    with gr.Row():
+        shapes = _several(SHAPES, "Shape", "failures-shape")
+        colors = _several(COLOR_NAMES, "Colour")
+        sizes = _several(tuple(SIZES), "Size")
+        counts = _several(tuple(str(n) for n in range(1, MAX_OBJECTS + 1)), "Objects")
+        backgrounds = _several(BACKGROUNDS, "Background")
+    return [score, order, low, high, shapes, colors, sizes, counts, backgrounds]
+
+
+def _several(values: Sequence[str], label: str, name: str | None = None) -> gr.Dropdown:
+    return gr.Dropdown(list(values), value=[], multiselect=True, label=label, min_width=130, elem_id=name)

@@ -1,0 +1,256 @@
+"""The Compare tab: one picture at many layers, read by many adapters, beside each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foresight.depth import Tile, descend
+from foresight.errors import InputError
+from foresight.images import load_mask, resize, to_pil, to_tensor, vlm_size
+from foresight.inspector import Inspector
+from foresight.scenes import MAX_OBJECTS
+from foresight.shelf import Entry
+from foresight.ui import generate, grids
+from foresight.ui.calls import MODEL_QUEUE, keep_raw, open_picture, telling
+from foresight.ui.choices import on_opening
+from foresight.ui.doors import Case, Doors, visit
+from foresight.ui.grids import Sheet, Shown, title
+from foresight.ui.pictures import png
+from foresight.ui.plots import depth_chart
+from foresight.ui.uploads import keep, telling_each
+
+CHART_EVERY = 1.5  # seconds between two drawings of the chart while tiles arrive
+
+
+@dataclass(frozen=True)
+class CompareCalls:
+    """adapters: all that fit. descend: picture, adapters, mask → tiles, each when it is ready."""
+
+    adapters: Callable[[], list[Entry]]
+    descend: Callable[[Image.Image, Sequence[Entry], Tensor | None], Iterator[Tile]]
+
+    @classmethod
+    def of(cls, inspector: Inspector) -> CompareCalls:
+        """The calls of one inspector and its models."""
+        return cls(inspector.adapters, lambda *given: descend(inspector, *given))
+
+    def names(self) -> list[str]:
+        """The adapters' names, each once."""
+        return list(dict.fromkeys(entry.name for entry in sorted(self.adapters(), key=lambda e: not e.bundled)))
+
+    def entries(self, names: Sequence[str]) -> list[Entry]:
+        """All adapters of these names, in order of depth. Raises InputError where one is not known."""
+        known = self.names()
+        if strange := [name for name in names if name not in known]:
+            raise InputError(f"there is no adapter {strange[0]!r}: choose from {', '.join(known)}.")
+        return [entry for entry in self.adapters() if entry.name in names]
+
+
+def build(calls: CompareCalls, doors: Doors) -> None:
+    """Builds the tab inside the current layout."""
+    gallery = generate.examples()
+    pictures: list[Any] = [(generate.draw(scene)[0], name) for name, scene in gallery]
+    sheet, case = gr.State(), gr.State(gallery[1][1])
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=280):
+            source = keep_raw(
+                gr.Image(
+                    pictures[1][0],
+                    label="Picture: drop, click or paste one",
+                    type="filepath",
+                    image_mode=None,
+                    format="png",
+                    sources=["upload", "clipboard"],
+                    height=220,
+                    buttons=[],
+                    elem_id="compare-source",
+                    alt_text="The picture to compare",
+                )
+            )
+            picks = gr.Gallery(
+                pictures,
+                show_label=False,
+                columns=5,
+                height=94,
+                allow_preview=False,
+                object_fit="contain",
+                format="png",
+                buttons=[],
+                interactive=False,
+                elem_id="compare-examples",
+            )
+            with gr.Group():
+                objects = gr.Slider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
+                dice = gr.Button("🎲 New scene", elem_id="compare-dice")
+            names = calls.names()
+            adapters = gr.CheckboxGroup(
+                names,
+                value=names[:1],
+                label="Adapters",
+                info="Each makes a row of pictures in each stage.",
+                elem_id="compare-adapters",
+            )
+            with gr.Row():
+                go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
+                stop = gr.Button("Stop", min_width=80, elem_id="compare-stop")
+        with gr.Column(scale=8, min_width=320):
+            head = _html("", "compare-head")
+            grid = _html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
+            with gr.Row():
+                left = gr.Dropdown([], label="Left", min_width=150, elem_id="compare-left")
+                right = gr.Dropdown([], label="Right", min_width=150, elem_id="compare-right")
+            pair = _html("", "compare-pair", js_on_load=grids.SLIDE)
+            chart = gr.Plot(label="Scores against depth", elem_id="compare-chart", elem_classes="fs-plot")
+
+    @telling_each
+    def run(case: Case, chosen: list[str]) -> Iterator[Any]:
+        picture, mask = _look(case)
+        start = drawn = time.perf_counter()
+        made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
+        for tile in calls.descend(picture, made.entries, mask):
+            made.shown.append(_shown(tile, grid))
+            now = time.perf_counter()
+            figure: Any = gr.skip()
+            if made.read and now - drawn > CHART_EVERY:
+                figure, drawn = depth_chart([s.tile for s in made.shown]), now
+            yield made, grids.head(made), grids.grid(made), figure, *[gr.skip()] * 3
+        titles = [shown.title for shown in made.shown]
+        first, last = made.read[0].title, made.read[-1].title
+        yield (
+            made,
+            grids.head(made, time.perf_counter() - start),
+            grids.grid(made),
+            depth_chart([s.tile for s in made.shown]),
+            gr.Dropdown(titles, value=first),
+            gr.Dropdown(titles, value=last),
+            grids.pair(made, first, last),
+        )
+
+    def stopped(made: Sheet | None) -> Any:
+        """What was made stays, and can be looked at."""
+        if made is None or not made.read:
+            return [gr.skip()] * 4
+        titles = [shown.title for shown in made.shown]
+        first, last = made.read[0].title, made.read[-1].title
+        figure = depth_chart([s.tile for s in made.shown])
+        return figure, gr.Dropdown(titles, value=first), gr.Dropdown(titles, value=last), grids.pair(made, first, last)
+
+    @telling
+    def act(made: Sheet | None, first: str | None, second: str | None, event: gr.EventData) -> Any:
+        wanted = next((shown for shown in made.shown if shown.title == event.tile), None) if made else None
+        if made is None or wanted is None or wanted.tile.entry is None:
+            raise InputError("that tile is no longer here: compare again.")
+        if event.do == "inspect":
+            entry = wanted.tile.entry
+            return visit(made.case, str(entry.point), entry.name), gr.skip(), gr.skip(), gr.skip()
+        sides = (wanted.title, second) if event.do == "left" else (first, wanted.title)
+        titles = [shown.title for shown in made.shown]
+        return (
+            gr.skip(),
+            gr.Dropdown(titles, value=sides[0]),
+            gr.Dropdown(titles, value=sides[1]),
+            grids.pair(made, *sides),
+        )
+
+    @telling
+    def accept(path: str | None) -> Any:
+        return open_picture(path), path
+
+    def put_back(case: Case) -> Image.Image | None:
+        return None if case is None else _look(case)[0]
+
+    def pick(event: gr.SelectData) -> Any:
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1]
+
+    @telling
+    def roll(objects: int) -> Any:
+        any_ = generate.ANY
+        scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
+        return generate.draw(scene)[0], scene
+
+    def offer(chosen: list[str]) -> gr.CheckboxGroup:
+        names = calls.names()  # training may have added some
+        return gr.CheckboxGroup(names, value=[name for name in chosen if name in names] or names[:1])
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    running: dict[str, Any] = {
+        "inputs": [case, adapters],
+        "outputs": [sheet, head, grid, chart, left, right, pair],
+        **MODEL_QUEUE,
+        "api_visibility": "private",
+        "show_progress": "hidden",
+    }
+    upload = source.upload(accept, source, [source, case], **quiet)
+    upload.failure(put_back, case, source, **quiet)
+    source.clear(lambda: None, None, case, **quiet)
+    runs = [
+        go.click(run, **running),
+        upload.success(run, **running),
+        picks.select(pick, None, [source, case], **quiet).success(run, **running),
+        dice.click(roll, objects, [source, case], **quiet).success(run, **running),
+    ]
+    stop.click(stopped, sheet, [chart, left, right, pair], cancels=runs, **quiet)
+    grid.click(act, [sheet, left, right], [doors.inspect, left, right, pair], **quiet)
+    for side in (left, right):
+        side.input(grids.pair, [sheet, left, right], pair, **quiet)
+    on_opening(offer, adapters, adapters)
+
+
+def endpoint(calls: CompareCalls) -> None:
+    """Adds /compare to the current Blocks; nothing of it is seen on the page."""
+
+    @telling
+    def compare(image: str, adapters: list[str] | None = None, mask: str | None = None) -> Any:
+        """Reads one picture at every extraction point that the adapters serve.
+
+        adapters: names; none means all. mask: white where the picture shows an object; without it, the objects
+        found there. Returns {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
+        """
+        given = None if mask is None else load_mask(mask)
+        picture, entries = open_picture(image), calls.entries(adapters or calls.names())
+        oracle, blank, *tiles = calls.descend(picture, entries, given)
+        told = {"oracle": oracle.as_json(), "blank": blank.as_json(), "tiles": [tile.as_json() for tile in tiles]}
+        made = [(to_pil(tile.picture), title(tile.entry)) for tile in tiles if tile.entry]
+        return told | {"mask_reason": oracle.mask_reason}, made
+
+    with gr.Row(visible=False):
+        trigger = gr.Button()
+        image = keep_raw(gr.Image(label="image", type="filepath", image_mode=None, format="png"))
+        mask = keep_raw(
+            gr.Image(
+                label="mask: white where there is an object (optional)", type="filepath", image_mode=None, format="png"
+            )
+        )
+        names = gr.JSON(label="adapters: a list of names, or none for all")
+        told, pictures = gr.JSON(label="scores"), gr.Gallery(label="pictures", format="png")
+    trigger.click(compare, [image, names, mask], [told, pictures], api_name="compare", **MODEL_QUEUE)
+
+
+def _look(case: Case) -> tuple[Image.Image, Tensor | None]:
+    """The picture, and its mask where it is known exactly."""
+    return generate.draw(case) if isinstance(case, dict) else (open_picture(case), None)
+
+
+def _seen(picture: Image.Image, keeper: gr.HTML) -> str:
+    """The file of a picture at the size at which the VLM sees it."""
+    size = vlm_size(picture.height, picture.width)
+    return keep(png(to_pil(resize(to_tensor(picture)[None], size)[0])), "original.png", keeper)
+
+
+def _shown(tile: Tile, keeper: gr.HTML) -> Shown:
+    name = f"{title(tile.entry)}.png".replace("/", "-") if tile.entry else f"{tile.name}.png"
+    path = keep(png(to_pil(tile.picture)), Path(name).name, keeper)
+    return Shown(replace(tile, picture=torch.empty(0)), path)  # the file is enough
+
+
+def _html(value: str, name: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)

@@ -1,0 +1,219 @@
+"""The Failures tab: many pictures at one point with one adapter; the worst first, and what they have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from foresight.archive import Broken
+from foresight.errors import InputError
+from foresight.evaluation import Row, summarise
+from foresight.tables import LEVELS, by_factor, iou_plane
+from foresight.ui import choices, galleries, plots, runs
+from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.cards import NAMES
+from foresight.ui.choices import MAX_SCENES, SOURCES
+from foresight.ui.doors import Doors, visit
+from foresight.ui.generate import ANY
+from foresight.ui.runs import FailuresCalls, Run
+from foresight.ui.uploads import only_uploads, telling_each
+
+EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
+PAGE = 24  # pictures shown at first, and added by "more"
+Found = Iterator[Row | Broken]
+
+
+def build(calls: FailuresCalls, doors: Doors) -> None:
+    """Builds the tab inside the current layout."""
+    run, limit = gr.State(), gr.State(PAGE)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            source = choices.build_source(calls.local)
+            point, adapter = choices.build_adapter(calls.adapters, str(calls.default))
+            with gr.Row():
+                go = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
+                stop = gr.Button("Stop", min_width=100, elem_id="failures-stop")
+        with gr.Column(scale=8, min_width=320):
+            status = _html(galleries.EMPTY, "failures-status")
+            means = _html("", "failures-means")
+            filters = choices.build_filters()
+            with gr.Tabs():
+                with gr.Tab("Gallery"):
+                    gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
+                with gr.Tab("Table"):
+                    table = gr.Dataframe(
+                        [], headers=galleries.HEADERS, interactive=False, max_height=560, elem_id="failures-table"
+                    )
+                with gr.Tab("What fails"):
+                    of = gr.Dropdown(
+                        [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
+                        + [(f"{label} of the picture", name) for label, name in choices.SCORE_CHOICES],
+                        value="object_iou",
+                        label="Score",
+                        info="Means with 95 % intervals over pictures. Only generated scenes have factors.",
+                        elem_id="failures-factor-score",
+                    )
+                    factors = _plot("Scores by factor", "failures-factors")
+                with gr.Tab("Where"):
+                    where = _plot("IoU of objects at each place of the picture", "failures-where")
+                with gr.Tab("Histograms"):
+                    histograms = _plot("Scores of all pictures shown", "failures-histograms")
+            with gr.Row():
+                downloads = [
+                    gr.DownloadButton(f"Download {what}", size="sm", elem_id=f"failures-{kind}")
+                    for kind, what in (("csv", "CSV"), ("json", "JSON"), ("zip", "zip with pictures"))
+                ]
+
+    @telling_each
+    def evaluate_all(
+        kind: str, files: list[str] | None, folder: str, *rest: Any
+    ) -> Iterator[tuple[Run, str, Any, Any]]:
+        *factors, at, name, score = rest
+        entry = calls.entry(at, name)
+        samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
+        going = Run(entry, total, data)
+        yield going, galleries.status(going), "", ""
+        told = shown = time.perf_counter()
+        for item in calls.evaluate(entry, samples):
+            runs.take(going, item, gallery)
+            now = time.perf_counter()
+            if now - told > EVERY:
+                worst: Any = gr.skip()
+                if now - shown > GALLERY_EVERY:
+                    worst, shown = galleries.gallery(runs.worst(going.shots, score), score, PAGE), now
+                yield going, galleries.status(going), gr.skip(), worst
+                told = now
+        going.end()
+        yield going, galleries.status(going), gr.skip(), gr.skip()
+
+    def finish(going: Run | None) -> Any:
+        """Ends the clock, also of a run that was stopped, and writes the files to download."""
+        if going is None:
+            return [gr.skip()] * 4
+        going.end()
+        return galleries.status(going), *runs.files(going, gallery)
+
+    @telling
+    def show(going: Run | None, limit: int, of: str, *chosen: Any) -> Any:
+        if going is None:
+            return [gr.skip()] * 6
+        shots = runs.select(going.shots, *chosen)
+        lines = [shot.line for shot in shots]
+        charts: list[Any] = [None, None, None]
+        if lines:
+            title = dict([("object_iou", "IoU"), ("object_lpips", "LPIPS"), *NAMES.items()])[of]
+            levels = {factor: by_factor(lines, factor, of) for factor in LEVELS}
+            charts = [plots.factor_chart(levels, title) if any(levels.values()) else None]
+            charts += [plots.plane_chart(iou_plane(lines)), plots.histograms(lines)]
+        pictures = galleries.gallery(shots, chosen[0], limit) if going.shots else ""
+        means = galleries.summary(lines, len(going.shots)) if going.shots else ""
+        return means, pictures, galleries.table(shots), *charts
+
+    def open_number(going: Run | None, number: int) -> Any:
+        if going is None or not 0 <= number < len(going.shots):
+            raise InputError("that picture is no longer here: evaluate again.")
+        case = going.shots[number].line.case
+        if isinstance(case, str):  # Inspect shows nothing from outside the cache
+            case = save_file_to_cache(case, get_upload_folder())
+        return visit(case, str(going.entry.point), going.entry.name)
+
+    @telling
+    def open_shot(going: Run | None, event: gr.EventData) -> Any:
+        return open_number(going, event.number)
+
+    @telling
+    def open_row(going: Run | None, event: gr.SelectData) -> Any:
+        return open_number(going, int(event.row_value[0]))
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    showing: dict[str, Any] = {
+        "fn": show,
+        "inputs": [run, limit, of, *filters],
+        "outputs": [means, gallery, table, factors, where, histograms],
+        **quiet,
+    }
+    ending: dict[str, Any] = {"fn": finish, "inputs": run, "outputs": [status, *downloads], **quiet}
+    going = go.click(lambda: PAGE, None, limit, **quiet).then(
+        evaluate_all,
+        [*source.inputs, point, adapter, filters[0]],
+        [run, status, means, gallery],
+        **MODEL_QUEUE,
+        **quiet,
+    )
+    going.success(**showing).then(**ending)
+    stop.click(**ending, cancels=going).then(**showing)
+    for control in (*filters, of):
+        control.change(**showing, trigger_mode="always_last")
+    gallery.select(lambda n: n + PAGE, limit, limit, **quiet).then(**showing)
+    gallery.click(open_shot, run, doors.inspect, **quiet)
+    table.select(open_row, run, doors.inspect, **quiet)
+    for button, (_, values) in zip(source.presets, choices.PRESETS, strict=True):
+        button.click(lambda values=values: list(values), None, list(source.scenes), **quiet)
+
+
+def _plot(label: str, name: str) -> gr.Plot:
+    return gr.Plot(label=label, elem_id=name, elem_classes="fs-plot")
+
+
+def _html(value: str, name: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)
+
+
+def endpoint(calls: FailuresCalls) -> None:
+    """Adds /evaluate to the current Blocks; nothing of it is seen on the page."""
+
+    @telling
+    def evaluate(
+        point: str,
+        adapter: str = "tokens",
+        files: list[str] | None = None,
+        scenes: int = 32,
+        seed: int = 0,
+        factors: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Evaluates an adapter on uploaded files or, without any, on generated scenes of the test split.
+
+        files: pictures or zip archives. factors: {"objects": [1, 5], "shapes", "colors", "backgrounds": names,
+        "size", "position": a name, "overlap"}. Returns means with intervals, every picture's scores, and the
+        files that were left out with the reason.
+        """
+        entry = calls.entry(point, adapter)
+        kind = SOURCES[1] if files else SOURCES[0]
+        samples, total, data = runs.samples(calls, kind, files, "", [scenes, seed, *_factors(factors or {})], keeper)
+        items = list(calls.evaluate(entry, samples))
+        rows, broken = [i for i in items if isinstance(i, Row)], [i for i in items if isinstance(i, Broken)]
+        if not rows:
+            raise InputError(f"none of the {total} files is a picture: {broken[0].reason}")
+        flat = [row.flat() for row in rows]
+        facts = {"point": str(entry.point), "adapter": entry.name, "data": data, "summary": summarise(flat)}
+        return facts | {"pictures": flat, "broken": [vars(b) for b in broken]}
+
+    with gr.Row(visible=False):
+        trigger, keeper = gr.Button(), gr.HTML()
+        inputs: list[Any] = [
+            gr.Textbox(str(calls.default), label="point, such as post-merge/6"),
+            gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
+            only_uploads(gr.File(file_count="multiple", label="files: pictures or zip archives (optional)")),
+            gr.Number(32, precision=0, label=f"scenes, 1 to {MAX_SCENES}, where there are no files"),
+            gr.Number(0, precision=0, label="seed"),
+            gr.JSON(label="factors of the scenes (optional)"),
+        ]
+        told = gr.JSON(label="results")
+    trigger.click(evaluate, inputs, told, api_name="evaluate", **MODEL_QUEUE)
+
+
+def _factors(given: dict[str, Any]) -> list[Any]:
+    """`scene_spec`'s arguments from JSON values. Raises InputError on a name that is none of them."""
+    known: dict[str, Any] = {"objects": [1, 5], "shapes": [], "colors": [], "size": ANY, "position": ANY}
+    known |= {"backgrounds": [], "overlap": True}
+    if strange := set(given) - set(known):
+        raise InputError(f"unknown factor {min(strange)!r}: choose from {', '.join(known)}.")
+    objects, *rest = (known | given).values()
+    if not (isinstance(objects, list) and len(objects) == 2 and all(isinstance(n, int) for n in objects)):
+        raise InputError(f"objects must be two numbers such as [1, 5], not {objects!r}.")
+    return [*objects, *rest]

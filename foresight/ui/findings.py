@@ -1,0 +1,162 @@
+"""The Findings tab: what the experiments found, beside the seed study; every point of every chart opens in Inspect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+from torch import Tensor
+
+from foresight.errors import InputError
+from foresight.findings import BUNDLED, Experiment, Study, load_study, studies
+from foresight.inspector import Inspector, Report
+from foresight.points import ExtractionPoint
+from foresight.shelf import Entry
+from foresight.ui import findings_parts as parts
+from foresight.ui import generate
+from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.doors import Doors, visit
+from foresight.ui.plotly_file import plotly_file
+from foresight.ui.uploads import telling_each
+
+PAIRS = 3  # scenes shown as pooled and tokens
+KINDS = ("pooled", "tokens")
+_DRAW = (Path(__file__).with_name("findings_charts.js")).read_text()
+
+
+@dataclass(frozen=True)
+class FindingsCalls:
+    """studies: the files at hand, the first shown at first. load: a file → its study. adapters: all that fit.
+
+    inspect: picture, adapter's folder, mask → report with every adapter of that point.
+    """
+
+    studies: Callable[[], list[Path]]
+    load: Callable[[Path], Study]
+    adapters: Callable[[], list[Entry]]
+    inspect: Callable[[Image.Image, Path, Tensor], Report]
+
+    @classmethod
+    def of(cls, inspector: Inspector) -> FindingsCalls:
+        """The calls of one inspector and its models."""
+        return cls(
+            studies,
+            load_study,
+            inspector.adapters,
+            lambda picture, folder, mask: inspector.inspect(picture, None, folder, mask),
+        )
+
+    def read(self, name: str | None) -> Study:
+        """The study of that name, one of those at hand. Raises InputError."""
+        known = {study_name(path): path for path in self.studies()}
+        if name not in known:
+            raise InputError(f"there is no study {name!r}: choose from {', '.join(known) or 'none yet'}.")
+        return self.load(known[name])
+
+    def both(self) -> list[Entry]:
+        """The token adapters of points that have a pooled one too, in order of depth."""
+        pooled = {entry.point for entry in self.adapters() if entry.kind == "pooled"}
+        return [entry for entry in self.adapters() if entry.kind == "tokens" and entry.point in pooled]
+
+
+def study_name(path: Path) -> str:
+    """What a study goes by: "bundled", or the folder that it lies in."""
+    return "bundled" if path == BUNDLED else str(path.parent)
+
+
+def build(calls: FindingsCalls, doors: Doors) -> None:
+    """Builds the tab inside the current layout; a study is read when it is shown."""
+    with gr.Row():
+        study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
+        which = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
+    summary = _html("", "findings-summary", js_on_load="trigger('load')")
+    text = _html("", "findings-text")
+    charts = gr.HTML(
+        "",
+        html_template='<div class="fs-findings-charts"></div>',
+        js_on_load=_DRAW,
+        library=plotly_file(),
+        apply_default_css=False,
+        elem_id="findings-charts",
+        elem_classes="fs-plain",
+    )
+    tables = _html("", "findings-tables")
+    _html(parts.EXPLAINED, "findings-why")
+    pairs = _html(parts.pair_grid([], PAIRS), "findings-pairs")
+    make = gr.Button("Show three scenes, read by both", elem_id="findings-make")
+
+    def list_studies(name: str | None) -> Any:
+        names = [study_name(path) for path in calls.studies()]
+        return gr.Dropdown(names, value=name if name in names else names[0] if names else None)
+
+    @telling
+    def show_study(name: str | None) -> Any:
+        if name is None:
+            return parts.NONE, gr.Dropdown([], value=None), "", "", ""
+        found = calls.read(name)
+        choices = [(e.title, e.name) for e in found.experiments]
+        first = found.experiments[0] if found.experiments else None
+        return parts.overview(found), gr.Dropdown(choices, value=first.name if first else None), *_shown(first)
+
+    @telling
+    def show_experiment(name: str | None, chosen: str | None) -> Any:
+        found = [e for e in calls.read(name).experiments if e.name == chosen]
+        return _shown(found[0] if found else None)
+
+    @telling
+    def open_point(event: gr.EventData) -> Any:
+        return visit(None, str(ExtractionPoint.parse(str(event.point))), event.adapter)
+
+    @telling_each
+    def make_pairs() -> Iterator[str]:
+        entries, reports = calls.both(), list[Report]()
+        if not entries:
+            raise InputError("no point has both a pooled and a token adapter: train one with kind pooled.")
+        entry = entries[len(entries) // 2]
+        for i in range(PAIRS):
+            scene = generate.make_scene("any", "any", 1 + i, "any", "any", "white", False, generate.roll())
+            picture, mask = generate.draw(scene)
+            reports.append(calls.inspect(picture, entry.folder, mask))
+            yield parts.pair_grid(reports, PAIRS - 1 - i)
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    shown = [text, charts, tables]
+    summary.load(list_studies, study, study, **quiet).then(show_study, study, [summary, which, *shown], **quiet)
+    study.input(show_study, study, [summary, which, *shown], **quiet)
+    which.input(show_experiment, [study, which], shown, **quiet)
+    charts.click(open_point, None, doors.inspect, **quiet)
+    make.click(make_pairs, None, pairs, **MODEL_QUEUE, api_visibility="private", show_progress="minimal")
+
+
+def _shown(experiment: Experiment | None) -> tuple[str, str, str]:
+    if experiment is None:
+        return "", "", ""
+    return parts.experiment_text(experiment), parts.charts_json(experiment), parts.experiment_tables(experiment)
+
+
+def _html(value: str, name: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)
+
+
+def endpoint(calls: FindingsCalls) -> None:
+    """Adds /findings to the current Blocks; nothing of it is seen on the page."""
+
+    @telling
+    def findings(study: str = "bundled") -> dict[str, Any]:
+        """Tells what a study found: for each experiment its question, verdict, reason and the seed study's numbers."""
+        found = calls.read(study)
+        told = ("title", "question", "verdict", "verdict_reason", "paragraph", "seed")
+        return found.facts | {
+            "experiments": {e.name: {key: getattr(e, key) for key in told} for e in found.experiments},
+            "surprises": found.surprises,
+            "caveats": found.caveats,
+            "recommendations": found.recommendations,
+        }
+
+    with gr.Row(visible=False):
+        name, answer, ask = gr.Textbox("bundled", label="study"), gr.JSON(label="findings"), gr.Button()
+    ask.click(findings, name, answer, api_name="findings")

@@ -1,0 +1,199 @@
+"""The Findings tab's words, tables and charts. What stands in a study may be anybody's, and is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from foresight.findings import Chart, Experiment, Series, Study
+from foresight.inspector import Report
+from foresight.ui.cards import number
+from foresight.ui.pictures import tiles
+from foresight.ui.plots import COLORS, INK, MARKS, RULE
+
+SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "open": "? open"}
+HATCHES = ("", "/", ".", "x", "\\", "+")
+MAX_PICTURE = 3_000_000  # bytes
+NONE = (
+    '<div class="fs-findings-empty"><p><b>No study yet.</b> Run one, then come back:</p>'
+    "<pre>python -m training experiments c1 --quick --out runs/c1</pre></div>"
+)
+EXPLAINED = """<div class="fs-findings-why"><h3>Why the kind of adapter decides</h3>
+<p>The seed study read the <b>mean of all tokens</b>. A mean hardly knows where anything was, so the pooled adapter
+paints the average of all places where such an object could be. The token adapter reads the <b>same latents at the same
+point</b> but keeps their grid, and the objects are back in their places: where things are was in the latents, and was
+lost in taking the mean. These pictures are made now, from the same scenes for both.</p></div>"""
+
+_WORDS = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "mask IoU", "box_iou": "box IoU"}
+
+
+def overview(study: Study) -> str:
+    """What the study is of, and a line for each experiment: the seed's number, what was found, the verdict."""
+    facts = study.facts
+    told = [f"model {facts['model']}", f"VAE {facts['vae']}", f"on {facts['device']}", f"made {facts['created']}"]
+    rows = "".join(
+        f"<tr><th scope=row>{escape(e.title)}</th><td>{_seed(e)}</td><td>{escape(e.verdict_reason)}</td>"
+        f"<td>{_verdict(e)}</td></tr>"
+        for e in study.experiments
+    )
+    return (
+        f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(told))}</p>'
+        f'<div class="scroll"><table><thead><tr><th scope=col>Experiment</th><th scope=col>Seed study</th>'
+        f"<th scope=col>Found here, with 95 % intervals</th><th scope=col>Claim</th></tr></thead><tbody>{rows}</tbody>"
+        f"</table></div>{_list('Surprises', study.surprises)}{_list('What to do with it', study.recommendations)}"
+        f"{_list('What to bear in mind', study.caveats)}</div>"
+    )
+
+
+def experiment_text(experiment: Experiment) -> str:
+    """Question, verdict, the one paragraph, the seed's numbers."""
+    return (
+        f'<div class="fs-findings-text"><h3>{escape(experiment.title)}</h3><p><i>{escape(experiment.question)}</i></p>'
+        f"<p>{_verdict(experiment)} {escape(experiment.verdict_reason)}</p><p>{escape(experiment.paragraph)}</p>"
+        f'<p class="facts">The seed study: {_seed(experiment)}. In the charts: dotted, the floor (a blank page); '
+        "dashed, the ceiling (the oracle); dash-dotted, the seed's target. A click on a point opens Inspect.</p></div>"
+    )
+
+
+def experiment_tables(experiment: Experiment) -> str:
+    """The tables, and the pictures that lie beside the study."""
+    shown = "".join(
+        f'<h4>{escape(title)}</h4><div class="scroll"><table><thead><tr>'
+        f"{''.join(f'<th scope=col>{escape(c)}</th>' for c in columns)}</tr></thead><tbody>"
+        f"{''.join(_row(row) for row in rows)}</tbody></table></div>"
+        for title, columns, rows in experiment.tables
+    )
+    for title, path in experiment.pictures:
+        if path.is_file() and path.stat().st_size <= MAX_PICTURE:
+            data = base64.b64encode(path.read_bytes()).decode()
+            caption = f"<figcaption>{escape(title)}</figcaption>"
+            shown += f'<figure><img src="data:image/png;base64,{data}" alt="{escape(title)}">{caption}</figure>'
+    return f'<div class="fs-findings-text fs-findings-tables">{shown}</div>'
+
+
+def _row(row: list[Any]) -> str:
+    head, *rest = row or [""]
+    return f"<tr><th scope=row>{_cell(head)}</th>{''.join(f'<td>{_cell(value)}</td>' for value in rest)}</tr>"
+
+
+def _cell(value: Any) -> str:
+    """Text, a number, or [mean, low, high]."""
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
+        mean, low, high = value
+        return f"{mean:.3f}<small>{low:.3f}–{high:.3f}</small>"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else escape(str(value))
+
+
+def _seed(experiment: Experiment) -> str:
+    told = [f"{_WORDS.get(k, k.replace('_', ' '))} {_cell(v)}" for k, v in experiment.seed.items()]
+    return ", ".join(escape(text) for text in told) or "no number"
+
+
+def _verdict(experiment: Experiment) -> str:
+    kind = experiment.verdict.replace(" ", "-")
+    return f'<b class="verdict {kind}">{SIGNS[experiment.verdict]}</b>'
+
+
+def _list(title: str, texts: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f"<h4>{title}</h4><ul>{items}</ul>" if items else ""
+
+
+def charts_json(experiment: Experiment) -> str:
+    """The charts for findings_charts.js: title, plotly's figure, and the place behind each point of each series."""
+    return json.dumps([_chart(chart) for chart in experiment.charts])
+
+
+def _chart(chart: Chart) -> dict[str, Any]:
+    lines = {"floor": (chart.floor, "dot"), "ceiling": (chart.ceiling, "dash"), "target": (chart.target, "dashdot")}
+    marks = [(name, value, dash) for name, (value, dash) in lines.items() if value is not None]
+    axis: dict[str, Any] = {"gridcolor": RULE, "linecolor": RULE, "zeroline": False, "automargin": True}
+    many = len(chart.series) > len(COLORS)
+    layout: dict[str, Any] = {
+        "height": 400,
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": INK, "size": 12, "family": "system-ui, sans-serif"},
+        "xaxis": {"title": {"text": chart.x}, "type": _kind(chart), **axis},
+        "yaxis": {"title": {"text": chart.y}, **axis},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "showlegend": len(chart.series) > 1 and not (many and chart.kind == "scatter"),
+        "dragmode": False,
+        "hovermode": "closest",
+        "shapes": [
+            {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": v, "y1": v, "line": {"color": INK, "dash": dash}}
+            for _, v, dash in marks
+        ],
+        "annotations": [
+            {"xref": "paper", "x": 1, "y": v, "text": f"{name} {v:.3g}", "showarrow": False, "yanchor": "bottom"}
+            for name, v, _ in marks
+        ],
+    }
+    places = [[None if p is None else (str(p[0]), p[1]) for p in series.places] for series in chart.series]
+    data = [_trace(chart.kind, series, i) for i, series in enumerate(chart.series)]
+    return {"title": chart.title, "figure": {"data": data, "layout": layout}, "places": places}
+
+
+def _kind(chart: Chart) -> str:
+    """A logarithmic axis for sizes that grow by factors, such as training scenes; names as they come."""
+    values = [x for series in chart.series for x in series.x]
+    if not all(isinstance(x, int | float) for x in values):
+        return "category"
+    return "log" if chart.kind == "line" and values and min(values) > 0 and max(values) > 20 * min(values) else "linear"
+
+
+def _trace(kind: str, series: Series, i: int) -> dict[str, Any]:
+    color, text = COLORS[i % len(COLORS)], "%{x}: %{y:.3f}<extra>" + escape(series.name) + "</extra>"
+    trace: dict[str, Any] = {"name": escape(series.name), "x": [_safe(x) for x in series.x], "y": _plain(series.y)}
+    trace["hovertemplate"] = text
+    if any(not math.isnan(v) for v in series.low):
+        up = [h - y for h, y in zip(series.high, series.y, strict=True)]
+        down = [y - low for y, low in zip(series.y, series.low, strict=True)]
+        bars = {"type": "data", "symmetric": False, "array": _plain(up), "arrayminus": _plain(down)}
+        trace["error_y"] = bars | {"color": INK, "thickness": 1.5, "width": 4}
+    if kind in ("bar", "waterfall"):
+        marker: dict[str, Any] = {"color": color, "pattern": {"shape": HATCHES[i % len(HATCHES)]}}
+        return trace | {"type": "bar", "marker": marker}
+    marker = {"color": color, "symbol": MARKS[i % len(MARKS)], "size": 6 if kind == "scatter" else 9}
+    mode = "markers" if kind == "scatter" else "lines+markers"
+    return trace | {"type": "scatter", "mode": mode, "marker": marker, "line": {"color": color}}
+
+
+def _plain(values: list[float]) -> list[float | None]:
+    return [None if math.isnan(v) or math.isinf(v) else v for v in values]
+
+
+def _safe(x: Any) -> Any:
+    return x if isinstance(x, int | float) else escape(str(x))
+
+
+def pair_grid(reports: list[Report], waiting: int) -> str:
+    """Original, pooled and tokens for each scene in a row; waiting: scenes still to come."""
+    rows = "".join(_pair(report) for report in reports)
+    rows += '<div class="waiting" aria-hidden="true"></div>' * (3 * waiting)
+    heads = "<b>original</b><b>pooled: the mean of all tokens</b><b>tokens: the grid kept</b>"
+    where = f"<p>Latents at {reports[0].point}.</p>" if reports else ""
+    return f'{where}<div class="fs-findings-pairs">{heads}{rows}</div>'
+
+
+def _pair(report: Report) -> str:
+    scores = {made.name: made.scores for made in report.reconstructions}
+    cells = []
+    for tile in tiles(report):
+        if tile.picture is not None and tile.title in ("original", *scores):
+            told = ""
+            if tile.title in scores:
+                shown = {k: v for k in ("lpips", "mask_iou") if (v := scores[tile.title][k]) is not None}
+                told = " · ".join(f"{_WORDS[k]} {number(k, v)}" for k, v in shown.items())
+            data = base64.b64encode(tile.png).decode()
+            picture = f'<img src="data:image/png;base64,{data}" alt="{escape(tile.title)} {told}">'
+            cells.append((tile.title, f"<figure>{picture}<figcaption>{told}&nbsp;</figcaption></figure>"))
+    by = dict(cells)
+    return "".join(by[name] for name in ("original", "pooled", "tokens"))

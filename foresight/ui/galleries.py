@@ -1,0 +1,155 @@
+"""The Failures tab's results as HTML: how far a run has come, its means, its pictures, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from foresight.archive import Broken
+from foresight.evaluation import Line, summarise
+from foresight.inspector import SCORES
+from foresight.metrics import SEED_TARGETS
+from foresight.objects import ObjectScore
+from foresight.tables import own_score
+from foresight.ui.cards import HINTS, NAMES
+from foresight.ui.runs import Run, Shot
+from foresight.ui.uploads import address
+
+EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and an adapter, then press Evaluate.</p>'
+NOTHING = '<p class="fs-failures-empty">No picture meets these filters.</p>'
+LISTED = 50  # broken files named on the page; all are in the exported table
+HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance", "background", "objects"]
+OF = {"adapter": "", "blank": "blank_", "oracle": "oracle_"}
+
+
+def status(run: Run) -> str:
+    """The bar, the words, and the files that were left out."""
+    if run.seconds is not None:
+        word = "All" if run.done == run.total else "Stopped:"
+        told = f"{word} {run.done} of {run.total} pictures in {clock(run.seconds)}"
+    else:
+        left = run.remaining()
+        told = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")
+    far = sum(line.distance > line.far for line in run.lines)
+    notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
+    return (
+        f'<div class="fs-failures-status"><h3>{run.entry.point} <span>read by</span> {escape(run.entry.name)}</h3>'
+        f'<progress max="{max(1, run.total)}" value="{run.done}" aria-label="pictures evaluated"></progress>'
+        f'<p role="status">{told}.{notes}</p>{_left_out(run.broken)}</div>'
+    )
+
+
+def _left_out(broken: Sequence[Broken]) -> str:
+    if not broken:
+        return ""
+    items = "".join(f"<li><b>{escape(b.image)}</b>: {escape(b.reason)}</li>" for b in broken[:LISTED])
+    more = f"<li>and {len(broken) - LISTED} more, in the exported table</li>" if len(broken) > LISTED else ""
+    files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
+    return f"<details open><summary>{files} left out</summary><ul>{items}{more}</ul></details>"
+
+
+def clock(seconds: float) -> str:
+    """ "8 s", "3 min 20 s" """
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def summary(lines: Sequence[Line], total: int) -> str:
+    """Means with 95 % intervals of the lines shown, beside blank page and oracle."""
+    if not lines:
+        return NOTHING
+    found = summarise([line.flat() for line in lines])
+    heads = "".join(
+        f'<th scope="col" title="{HINTS[n]}">{NAMES[n]} {"↓" if n == "lpips" else "↑"}</th>' for n in SCORES
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{told}</th>{"".join(_mean(found["scores"][OF[of] + n], n) for n in SCORES)}</tr>'
+        for of, told in (("adapter", "this adapter"), ("blank", "blank page"), ("oracle", "oracle"))
+    )
+    skill = "".join(
+        f"<td>{'–' if found['skill'][n] is None else format(found['skill'][n], '.2f')}</td>" for n in SCORES
+    )
+    targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
+    none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in found["without_mask"].items())
+    return (
+        '<table class="fs-failures-means">'
+        f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals. "
+        f"The seed study's targets: {targets}.{none}</caption>"
+        f"<thead><tr><td></td>{heads}</tr></thead>"
+        f'<tbody>{rows}<tr><th scope="row">skill</th>{skill}</tr></tbody></table>'
+    )
+
+
+def _mean(found: list[float] | None, name: str) -> str:
+    if found is None:
+        return "<td>–</td>"
+    mean, low, high = (number(name, value) for value in found)
+    return f"<td>{mean}<small>{low} to {high}</small></td>"
+
+
+def number(name: str, value: float | None) -> str:
+    """A score as the page writes it."""
+    return "–" if value is None else f"{value:.1f}" if name == "psnr" else f"{value:.3f}"
+
+
+def gallery(shots: Sequence[Shot], score: str, limit: int) -> str:
+    """The first `limit` pictures beside their reconstructions; each is a button that opens Inspect."""
+    if not shots:
+        return NOTHING
+    more = len(shots) - limit
+    button = f'<button type="button" class="more" data-more="1">Show {min(more, 24)} more of {more}</button>'
+    return (
+        f'<div class="fs-failures-gallery">{"".join(_shot(shot, score) for shot in shots[:limit])}</div>'
+        f"{button if more > 0 else ''}"
+    )
+
+
+def _shot(shot: Shot, score: str) -> str:
+    line, name = shot.line, escape(short(shot.line), quote=True)
+    told = f"{NAMES[score]} {number(score, own_score(line, score))}"
+    rest = " · ".join(f"{NAMES[n]} {number(n, own_score(line, n))}" for n in ("lpips", "mask_iou") if n != score)
+    things = "".join(f"<li>{_thing(thing)}</li>" for thing in line.objects)
+    far = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
+    return (
+        f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
+        f'aria-label="{name}, {told}: open in Inspect">'
+        f'<span class="both"><img src="{address(shot.original)}" alt="original">'
+        f'<img src="{address(shot.made)}" alt="reconstruction"></span>'
+        f'<b>{told}</b><span class="rest">{rest}</span><span class="rest">{name}</span>{far}<ul>{things}</ul></button>'
+    )
+
+
+def _thing(thing: ObjectScore) -> str:
+    """A scene's object; a word marks those that were mostly lost, so that colour is not needed."""
+    lost = thing.iou is not None and thing.iou < 0.5
+    told = f"{thing.size} {thing.color} {thing.shape} {number('mask_iou', thing.iou)}"
+    return f"<strong>✗ {told}</strong>" if lost else told
+
+
+def short(line: Line) -> str:
+    """A file's name, or a scene's number without its hash."""
+    return line.image.split(" (")[0] if isinstance(line.case, dict) else line.image
+
+
+def table(shots: Sequence[Shot]) -> list[list[Any]]:
+    """Rows for HEADERS."""
+    return [
+        [
+            shot.number,
+            short(shot.line),
+            *(None if (v := own_score(shot.line, n)) is None else round(v, 4) for n in SCORES),
+            round(shot.line.distance, 2),
+            shot.line.background or "",
+            ", ".join(f"{t.color} {t.shape}" for t in shot.line.objects),
+        ]
+        for shot in shots
+    ]
+
+
+# A click on a picture tells its number; one on the last button asks for more.
+PICK = """element.addEventListener('click', event => {
+  const shot = event.target.closest('[data-number]'), more = event.target.closest('[data-more]');
+  if (shot) trigger('click', {number: Number(shot.dataset.number)});
+  if (more) trigger('select', {});
+});"""

@@ -1,0 +1,177 @@
+"""The Compare tab's pictures as HTML: the grid of tiles, and two of them side by side under one slider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from foresight.depth import Tile
+from foresight.points import STAGES, Stage
+from foresight.shelf import Entry
+from foresight.ui.cards import HINTS, NAMES
+from foresight.ui.doors import Case
+from foresight.ui.uploads import address
+
+TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}
+EMPTY = '<p class="fs-compare-empty">No comparison yet: choose a picture and adapters, then press Compare.</p>'
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A tile on the page: its picture lies in a file."""
+
+    tile: Tile
+    path: str
+
+    @property
+    def title(self) -> str:
+        """ "post-merge/6 · tokens"; "oracle" and "blank" by their name."""
+        return self.tile.name if self.tile.entry is None else title(self.tile.entry)
+
+
+@dataclass(eq=False)
+class Sheet:
+    """One comparison as far as it has come: a case, its picture's file, the adapters asked for, the tiles made."""
+
+    case: Case
+    original: str
+    entries: list[Entry]
+    shown: list[Shown] = field(default_factory=list)
+
+    @property
+    def read(self) -> list[Shown]:
+        """The tiles that adapters made, in the order of `entries`."""
+        return [shown for shown in self.shown if shown.tile.entry is not None]
+
+
+def title(entry: Entry) -> str:
+    """An adapter at its point, in words."""
+    return f"{entry.point} · {entry.name}"
+
+
+def head(sheet: Sheet, seconds: float | None = None) -> str:
+    """How far it has come, as a bar and in words; seconds: what it took, when it is done."""
+    done, total = len(sheet.read), len(sheet.entries)
+    told = f"{done} of {total} tiles" if seconds is None else f"{done} of {total} tiles in {seconds:.1f} s"
+    reason = sheet.shown[0].tile.mask_reason if sheet.shown else None
+    note = f" No mask IoU: {escape(reason)}." if reason else ""
+    far = sum(shown.tile.distance > shown.tile.far for shown in sheet.read)
+    note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
+    return (
+        f'<div class="fs-compare-head"><progress max="{total}" value="{done}" aria-label="tiles made"></progress>'
+        f'<p role="status">{told}.{note}</p></div>'
+    )
+
+
+def grid(sheet: Sheet) -> str:
+    """Original, oracle and blank page; then a table, rows by stage and adapter, columns by layer."""
+    made = {shown.title: shown for shown in sheet.shown}
+    ends = [_figure("original", sheet.original, "as the model sees it")]
+    ends += [_figure(n, made[n].path, _scores(made[n].tile)) for n in ("oracle", "blank") if n in made]
+    layers = sorted({entry.point.layer for entry in sheet.entries})
+    heads = "".join(f'<th scope="col">layer {layer}</th>' for layer in layers)
+    wanted = {(e.point.stage, e.name): e for e in sheet.entries}
+    rows = "".join(
+        _row(stage, name, layers, sheet.entries, made) for stage in STAGES for s, name in wanted if s == stage
+    )
+    return (
+        f'<div class="fs-compare-ends">{"".join(ends)}</div><div class="fs-compare-scroll" tabindex="0">'
+        f'<table class="fs-compare-grid" aria-label="What each adapter reads at each layer">'
+        f'<thead><tr><th scope="col">stage, adapter</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        '<p class="fs-compare-note">◧ shows a tile left below, ◨ right, ⤢ opens it in Inspect.</p>'
+    )
+
+
+def _row(stage: Stage, name: str, layers: list[int], entries: Sequence[Entry], made: dict[str, Shown]) -> str:
+    here = {e.point.layer: e for e in entries if (e.point.stage, e.name) == (stage, name)}
+    cells = "".join(f"<td>{_cell(here[k], made) if k in here else ''}</td>" for k in layers)
+    told = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>"
+    return f'<tr><th scope="row">{told}</th>{cells}</tr>'
+
+
+def _cell(entry: Entry, made: dict[str, Shown]) -> str:
+    """A tile, or the very room that it will take."""
+    name = title(entry)
+    if name not in made:
+        frame = '<div class="frame" role="img" aria-label="not made yet">…</div>'
+        return (
+            f'<figure class="waiting">{frame}{_scores(None)}<div class="do"><button disabled>◧</button></div></figure>'
+        )
+    shown, label = made[name], escape(name, quote=True)
+    far = '<span class="far">⚠ unlike its training</span>' if shown.tile.distance > shown.tile.far else ""
+    buttons = "".join(
+        f'<button type="button" data-do="{do}" data-tile="{label}" aria-label="{told} {label}" title="{told}">{sign}'
+        "</button>"
+        for do, sign, told in (("left", "◧", "Show left"), ("right", "◨", "Show right"), ("inspect", "⤢", "Inspect"))
+    )
+    return (
+        f'<figure><img class="frame" src="{address(shown.path)}" alt="{label}">{far}'
+        f'{_scores(shown.tile)}<div class="do">{buttons}</div></figure>'
+    )
+
+
+def _figure(name: str, path: str, told: str) -> str:
+    return (
+        f'<figure><img class="frame" src="{address(path)}" alt="{name}"><figcaption><b>{name}</b>{told}'
+        "</figcaption></figure>"
+    )
+
+
+def _scores(tile: Tile | None) -> str:
+    items = "".join(
+        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt>'
+        f"<dd>{_number(name, tile.scores[name] if tile else None)}</dd></div>"
+        for name in NAMES
+    )
+    return f"<dl>{items}</dl>"
+
+
+def _number(name: str, value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}" if name == "psnr" else f"{value:.3f}"
+
+
+def pair(sheet: Sheet | None, left: str | None, right: str | None) -> str:
+    """Two tiles, each over the original, under one slider that moves both."""
+    made = {shown.title: shown for shown in sheet.shown} if sheet else {}
+    if sheet is None or left not in made or right not in made:
+        return ""
+    sides = "".join(
+        f'<figure><div class="frame"><img src="{address(sheet.original)}" alt="original" draggable="false">'
+        f'<img class="over" src="{address(shown.path)}" alt="{escape(shown.title)}" draggable="false"><i></i></div>'
+        f"<figcaption><b>{escape(shown.title)}</b>{_scores(shown.tile)}</figcaption></figure>"
+        for shown in (made[left], made[right])
+    )
+    return (
+        f'<div class="fs-compare-pair">{sides}</div><label class="fs-compare-slide"><span>◀ original</span>'
+        '<input type="range" min="0" max="100" value="50" aria-label="Between original and reconstruction, both sides">'
+        "<span>reconstruction ▶</span></label>"
+    )
+
+
+# One line stands in both pictures, where the slider is: dragged there, in a picture, or moved by the keyboard.
+SLIDE = """
+const place = value => {
+  element.style.setProperty('--at', value + '%');
+  const slider = element.querySelector('input[type=range]');
+  if (slider) slider.value = value;
+};
+const drag = event => {
+  const frame = event.target.closest('.fs-compare-pair .frame');
+  if (!frame || !(event.buttons & 1)) return;
+  const box = frame.getBoundingClientRect();
+  place(Math.round(100 * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))));
+};
+let at = 50;
+element.addEventListener('input', event => { at = event.target.value; place(at); });
+element.addEventListener('pointerdown', drag);
+element.addEventListener('pointermove', drag);
+watch('value', () => place(parseInt(element.style.getPropertyValue('--at')) || 50));
+place(at);
+"""
+
+# A button in the grid tells what is to be done with which tile.
+PICK = """element.addEventListener('click', event => {
+  const button = event.target.closest('[data-do]');
+  if (button) trigger('click', {do: button.dataset.do, tile: button.dataset.tile});
+});"""

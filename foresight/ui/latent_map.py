@@ -1,0 +1,183 @@
+"""The Latent map tab: many latents as a map that can be hovered, clicked and lassoed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from foresight.map_data import MapSpec
+from foresight.scenes import BACKGROUNDS
+from foresight.ui import map_panels, map_tiles
+from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.doors import Doors
+from foresight.ui.generate import ANY
+from foresight.ui.map_calls import MapCalls as MapCalls
+from foresight.ui.map_events import HINT, PAGE, MapEvents, telling_status, told
+from foresight.ui.map_form import build_form, presets
+from foresight.ui.plotly_file import plotly_file
+
+FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
+EMPTY = "No map yet: press “Draw the map”, or one of the three examples."
+STOPPED = "Stopped. The last map and all scores so far stay."
+_HERE = Path(__file__).parent
+
+
+def build(calls: MapCalls, doors: Doors) -> None:
+    """Builds the tab inside the current layout; nothing is drawn until somebody asks."""
+    events = MapEvents(calls)
+
+    def thumbnail(asked: list[Any]) -> str:  # a function, for Gradio marks it; a method cannot be
+        return events.thumbnail(asked)
+
+    examples = presets(calls.points, calls.default)
+    wanted, spec, mark, seen = gr.State(), gr.State(), gr.State(), gr.State()
+    layer, chosen, shown = gr.State(str(calls.default)), gr.State([]), gr.State(PAGE)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            form = build_form(calls.points, calls.default, examples, calls.limits.points)
+            status = _html(told(EMPTY), "map-status")
+            reader, score = _build_reader(calls)
+        with gr.Column(scale=7, min_width=320):
+            board = gr.HTML(
+                "",
+                html_template=(_HERE / "latent_map.html").read_text(),
+                js_on_load=(_HERE / "latent_map.js").read_text(),
+                server_functions=[thumbnail],
+                library=plotly_file(),
+                apply_default_css=False,
+                elem_id="map",
+                elem_classes="fs-plain",
+            )
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=4, min_width=320):
+                    detail = _html(HINT, "map-detail")
+                    go = gr.Button("Open in Inspect", size="sm", visible=False, elem_id="map-inspect")
+                with gr.Column(scale=3, min_width=320):
+                    silhouettes = _html(map_panels.silhouette_panel(None), "map-silhouettes")
+            tiles = _html(map_tiles.gallery(None, [], 0), "map-gallery")
+            with gr.Row():
+                more = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
+                save = gr.Button("Export", size="sm", visible=False, elem_id="map-save")
+                file = gr.DownloadButton("Download", elem_id="map-file", elem_classes="fs-map-file")
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    model, fitting = quiet | MODEL_QUEUE, quiet | FIT_QUEUE
+    selection = [chosen, shown, tiles, more, save]
+    look = [spec, seen, mark]
+
+    starts = [form.draw.click(telling(events.read), form.inputs, [wanted, mark, status], **quiet)]
+    for button, values in zip(form.presets, examples.values(), strict=True):
+        filled = button.click(lambda values=values: values, None, form.inputs, **quiet)
+        starts.append(filled.then(telling(events.read), form.inputs, [wanted, mark, status], **quiet))
+    arrival = [wanted, mark, status, form.points]
+    starts.append(
+        doors.latent_map.change(telling(events.arrive), [doors.latent_map, spec, *form.inputs], arrival, **quiet)
+    )
+    running = []
+    for start in starts:
+        gathered = start.success(telling_status(events.gather), wanted, status, **model)
+        fitted = gathered.success(telling_status(events.fit), wanted, status, **fitting)
+        drawn = fitted.success(
+            telling(events.present),
+            [wanted, spec, mark],
+            [board, silhouettes, spec, layer, mark, seen, *selection],
+            **model,
+        )
+        explained = drawn.success(telling(events.explain), look, [detail, go], **quiet)
+        explained.success(telling(events.reconstruct), [*look, reader], detail, **model)
+        running += [gathered, fitted]
+
+    scoring = score.click(telling_status(events.score), [spec, layer, reader], status, **model)
+    coloured: dict[str, Any] = {"inputs": [spec, mark, layer, reader], "outputs": board, **quiet}
+    scoring.success(telling(events.show_scores), **coloured)
+    stopped = form.stop.click(lambda: told(STOPPED), None, status, cancels=[*running, scoring], **quiet)
+    stopped.then(events.show_scores, **coloured)
+
+    board.input(events.turn, None, layer, **quiet)
+    clicked = board.click(telling(events.click), spec, seen, **quiet, trigger_mode="always_last")
+    explained = clicked.success(telling(events.explain), look, [detail, go], **quiet)
+    explained.success(telling(events.reconstruct), [*look, reader], detail, **model, trigger_mode="always_last")
+    reader.input(telling(events.reconstruct), [*look, reader], detail, **model)
+    go.click(telling(events.leave), [*look, reader], doors.inspect, **quiet)
+    board.select(telling(events.select), spec, selection, **quiet, trigger_mode="always_last")
+    more.click(telling(events.extend), [spec, chosen, shown], selection, **quiet)
+    exported = save.click(telling(events.export), [spec, chosen], file, api_visibility="private")
+    exported.success(None, None, None, js="() => setTimeout(() => document.querySelector('#map-file').click(), 100)")
+
+
+def _build_reader(calls: MapCalls) -> tuple[gr.Radio, gr.Button]:
+    entries = calls.adapters(calls.default) + calls.adapters(None)  # those at the default point come first
+    names = list(dict.fromkeys(entry.name for entry in entries))
+    with gr.Group():
+        reader = gr.Radio(
+            names,
+            value=names[0] if names else None,
+            label="Read latents with",
+            info="For the reconstruction of a point, and for scores to colour by.",
+            elem_id="map-reader",
+        )
+        score = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
+    return reader, score
+
+
+def _html(value: str, name: str) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False)
+
+
+def endpoint(calls: MapCalls) -> None:
+    """Adds `/latent_map` to the current Blocks; nothing of it is seen on the page."""
+
+    @telling
+    def latent_map(
+        points: str = str(calls.default),
+        scenes: int = 200,
+        seed: int = 0,
+        tokens: int = 0,
+        dimensions: int = 2,
+        objects: int = 1,
+        background: str = "white",
+        neighbours: int = 15,
+        min_dist: float = 0.1,
+        clusters: int = 8,
+    ) -> dict[str, Any]:
+        """Maps the latents of scenes by UMAP, at one extraction point or several.
+
+        points: separated by commas, such as "post-merge/0, post-merge/6"; each map is turned onto the one before.
+        tokens: 0 takes the mean of a scene's tokens, more takes so many of them. objects: 1, or up to that many.
+        Returns coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
+        """
+        spec = MapSpec(
+            points=calls.in_order(tuple(p.strip() for p in points.split(",") if p.strip())),
+            scenes=int(scenes),
+            seed=int(seed),
+            objects=(1, int(objects)),
+            backgrounds=BACKGROUNDS if background == ANY else (background,),
+            tokens=int(tokens),
+            dimensions=int(dimensions),
+            neighbours=int(neighbours),
+            min_dist=min_dist,
+            clusters=int(clusters),
+        )
+        for steps in (calls.gather, calls.fit):
+            for _ in steps(calls.limits.check(spec)):
+                pass
+        return map_panels.as_json(calls.find(spec))
+
+    with gr.Row(visible=False):
+        trigger = gr.Button()
+        inputs: list[Any] = [
+            gr.Textbox(str(calls.default), label="points, separated by commas"),
+            gr.Number(200, precision=0, label="scenes"),
+            gr.Number(0, precision=0, label="seed"),
+            gr.Number(0, precision=0, label="tokens of each scene; 0: their mean"),
+            gr.Number(2, precision=0, label="dimensions, 2 or 3"),
+            gr.Number(1, precision=0, label="objects in a scene, up to"),
+            gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
+            gr.Number(15, precision=0, label="neighbours"),
+            gr.Number(0.1, label="least distance on the map"),
+            gr.Number(8, precision=0, label="clusters"),
+        ]
+        made = gr.JSON(label="map")
+    trigger.click(latent_map, inputs, made, api_name="latent_map", **MODEL_QUEUE)

@@ -1,0 +1,95 @@
+"""What the Latent map tab may ask of the library, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foresight.errors import InputError
+from foresight.inspector import Inspector, Report, Scores
+from foresight.latent_map import LatentMap, Maps, Projected
+from foresight.map_data import MapSpec, Progress, in_depth_order
+from foresight.map_scores import MapScores
+from foresight.points import ExtractionPoint
+from foresight.shelf import Entry
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one map may ask of this machine. scored: scenes; pictures: in an exported zip."""
+
+    points: int = 20_000
+    layers: int = 64
+    scored: int = 20_000
+    pictures: int = 2_000
+
+    def check(self, spec: MapSpec) -> MapSpec:
+        """The spec itself. Raises InputError beyond the limits."""
+        if spec.size > self.points:
+            raise InputError(f"a map here has at most {self.points:,} points, not {spec.size:,}: take fewer scenes.")
+        if len(spec.points) > self.layers:
+            raise InputError(f"a map here has at most {self.layers} layers, not {len(spec.points)}.")
+        return spec
+
+
+PUBLIC = Limits(points=5_000, layers=6, scored=100, pictures=200)
+
+
+@dataclass(frozen=True)
+class MapCalls:
+    """The library as callables. Long ones are generators that tell their progress and can be closed.
+
+    in_order: points in order of depth, each once. gather, fit: make sure that a map's latents, then the map
+    itself, are at hand. find: the map, or InputError. named: the map with that id, or None. project: a picture
+    (3, H, W) → its place on a map. adapters: those that fit, at a point or (None) all. inspect: picture, adapter,
+    mask → report. score: reads a map's first scenes with an adapter. scores: what was scored so far, by reader.
+    """
+
+    points: list[ExtractionPoint]
+    default: ExtractionPoint
+    limits: Limits
+    in_order: Callable[[tuple[str, ...]], tuple[str, ...]]
+    gather: Callable[[MapSpec], Iterator[Progress]]
+    fit: Callable[[MapSpec], Iterator[Progress]]
+    find: Callable[[MapSpec | None], LatentMap]
+    named: Callable[[str], LatentMap | None]
+    project: Callable[[MapSpec, Tensor], Projected]
+    adapters: Callable[[ExtractionPoint | None], list[Entry]]
+    inspect: Callable[[Tensor, Entry, Tensor | None], Report]
+    score: Callable[[LatentMap, Entry, int], Iterator[Progress]]
+    scores: Callable[[LatentMap], dict[str, list[Scores]]]
+
+    @classmethod
+    def of(cls, inspector: Inspector, public: bool = False) -> MapCalls:
+        """The calls of one inspector and its models. public: within the limits for strangers."""
+        maps, table = Maps(inspector.vlm), MapScores(inspector)
+
+        def inspect(picture: Tensor, entry: Entry, mask: Tensor | None) -> Report:
+            return inspector.inspect(picture, entry.point, entry.folder, mask, others=False)
+
+        return cls(
+            points=inspector.vlm.points,
+            default=inspector.default_point,
+            limits=PUBLIC if public else Limits(),
+            in_order=lambda points: in_depth_order(inspector.vlm, points),
+            gather=maps.gather,
+            fit=maps.fit,
+            find=maps.find,
+            named=maps.named,
+            project=maps.project,
+            adapters=inspector.adapters,
+            inspect=inspect,
+            score=table.score,
+            scores=table.known,
+        )
+
+    def entry(self, point: str, name: str | None) -> Entry:
+        """The adapter of that name at a point. Raises InputError."""
+        at_hand = self.adapters(ExtractionPoint.parse(point))
+        for entry in at_hand:
+            if entry.name == name:
+                return entry
+        choice = f"choose from {', '.join(e.name for e in at_hand)}" if at_hand else "no adapter reads it yet"
+        raise InputError(f"{point} has no adapter {name!r}: {choice}.")

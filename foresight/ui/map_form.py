@@ -1,0 +1,133 @@
+"""The Latent map tab's form: what a map is to be of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from foresight.errors import InputError
+from foresight.map_data import MapSpec
+from foresight.points import ExtractionPoint
+from foresight.scenes import BACKGROUNDS
+from foresight.ui.generate import ANY, MAX_SEED
+
+SCENES, TOKENS = "scenes", "tokens"
+FLAT, SOLID = "2-D", "3-D"
+ONE, MANY = "one", "1 to 5"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The components, in the order of `spec_of`'s arguments, and the presets that set them all."""
+
+    inputs: Sequence[gr.components.Component]
+    presets: Sequence[gr.Button]
+    draw: gr.Button
+    stop: gr.Button
+
+    @property
+    def points(self) -> gr.components.Component:
+        return self.inputs[0]
+
+
+def defaults(point: str) -> list[Any]:
+    """What the form begins with."""
+    return [[point], SCENES, 400, 8, FLAT, ONE, "white", 0, 15, 0.1, 8]
+
+
+def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict[str, list[Any]]:
+    """Examples by name: the form's values."""
+    first = defaults(str(default))
+    language = [p for p in points if p.stage == default.stage]
+    walk = [str(p) for p in language[:: max(1, len(language) // 4)]]
+    return {
+        "One object: what comes together?": first,
+        "Tokens: object or background?": [[str(default)], TOKENS, 150, 16, *first[4:]],
+        "Through the layers: what moves?": [walk, SCENES, 300, *first[3:]],
+    }
+
+
+def spec_of(
+    points: list[str],
+    unit: str,
+    scenes: float,
+    tokens: float,
+    shape: str,
+    objects: str,
+    background: str,
+    seed: float,
+    neighbours: float,
+    min_dist: float,
+    clusters: float,
+) -> MapSpec:
+    """The form's values as a spec. Raises InputError."""
+    for noun, value in (("scenes", scenes), ("the seed", seed), ("neighbours", neighbours), ("clusters", clusters)):
+        if value is None or value != int(value):
+            raise InputError(f"{noun} must be a whole number, not {value}.")
+    return MapSpec(
+        points=tuple(points or ()),
+        scenes=int(scenes),
+        seed=int(seed),
+        objects=(1, 5) if objects == MANY else (1, 1),
+        backgrounds=BACKGROUNDS if background == ANY else (background,),
+        tokens=int(tokens) if unit == TOKENS else 0,
+        dimensions=3 if shape == SOLID else 2,
+        neighbours=int(neighbours),
+        min_dist=float(min_dist),
+        clusters=int(clusters),
+    )
+
+
+def build_form(
+    points: Sequence[ExtractionPoint], default: ExtractionPoint, examples: dict[str, list[Any]], most: int
+) -> Form:
+    """The form inside the current layout. examples: as from `presets`. most: points that a map may have."""
+    first = defaults(str(default))
+    with gr.Row(elem_classes="fs-map-presets"):
+        buttons = [gr.Button(name, size="sm", min_width=90) for name in examples]
+    with gr.Group():
+        where = gr.Dropdown(
+            [str(p) for p in points],
+            value=first[0],
+            multiselect=True,
+            label="Extraction points: the map's layers",
+            info="Several: each has its map, turned onto the one before; a slider moves between them.",
+            elem_id="map-points",
+        )
+        with gr.Row():
+            unit = gr.Radio(
+                [("a scene: mean of its tokens", SCENES), ("a token", TOKENS)],
+                value=first[1],
+                label="A point of the map is",
+                elem_id="map-unit",
+            )
+            shape = gr.Radio([FLAT, SOLID], value=first[4], label="Map", min_width=90, elem_id="map-dimensions")
+        scenes = gr.Slider(20, min(most, 20_000), value=first[2], step=10, label="Scenes", elem_id="map-scenes")
+        tokens = gr.Slider(1, 64, value=first[3], step=1, label="Tokens of each scene", visible=False)
+    with gr.Accordion("More: scenes and UMAP", open=False):
+        with gr.Row():
+            objects = gr.Radio([ONE, MANY], value=first[5], label="Objects in a scene", min_width=120)
+            background = gr.Dropdown([ANY, *BACKGROUNDS], value=first[6], label="Background", min_width=120)
+            seed = gr.Number(first[7], precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=90)
+        neighbours = gr.Slider(
+            2, 100, value=first[8], step=1, label="Neighbours", info="Few: fine structure. Many: the broad picture."
+        )
+        min_dist = gr.Slider(
+            0, 0.99, value=first[9], step=0.01, label="Least distance", info="How close points may be drawn."
+        )
+        clusters = gr.Slider(2, 30, value=first[10], step=1, label="Clusters", info="k-means on the latents.")
+    with gr.Row():
+        draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
+        stop = gr.Button("Stop", min_width=80, elem_id="map-stop")
+    unit.change(
+        lambda chosen: gr.Slider(visible=chosen == TOKENS),
+        unit,
+        tokens,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    inputs = [where, unit, scenes, tokens, shape, objects, background, seed, neighbours, min_dist, clusters]
+    return Form(inputs, buttons, draw, stop)

@@ -1,0 +1,221 @@
+"""The latent map as JSON for its drawing and for programs, its silhouettes as HTML, a selection as a file."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from foresight.inspector import SCORES, Scores
+from foresight.latent_map import LatentMap, Projected
+from foresight.map_data import KINDS, MEASURES
+from foresight.scenes import COLORS
+from foresight.separation import Array, Silhouette
+from foresight.ui.cards import NAMES
+from foresight.ui.map_tiles import pictures
+from foresight.ui.pictures import png
+
+ScoreTable = dict[str, list[Scores]]  # by what read them, such as "tokens at post-merge/6": the first scenes' scores
+
+TITLES = {
+    "shape": "Shape",
+    "colour": "Colour",
+    "size": "Size",
+    "position": "Position",
+    "background": "Background",
+    "objects": "Number of objects",
+    "radius": "Radius",
+    "x": "Left to right",
+    "y": "Top to bottom",
+}
+UNITS = {"radius": "px", "psnr": "dB"}
+
+
+def payload(
+    found: LatentMap,
+    scores: ScoreTable,
+    mark: Projected | None = None,
+    layer: str | None = None,
+    colour: str | None = None,
+) -> str:
+    """The map as latent_map.js reads it. layer, colour: what to show first; None leaves it as it is."""
+    layers = [
+        {
+            "point": point,
+            "places": _pack(one.coordinates, np.float32),
+            "marks": _pack(mark.places[point], np.float32) if mark else None,
+        }
+        for point, one in found.layers.items()
+    ]
+    data = found.data
+    columns: list[dict[str, Any] | None] = [
+        _classes(name, TITLES[name], data.labels[name]) for name in KINDS if len(set(data.labels[name])) > 1
+    ]
+    for point, one in found.layers.items():
+        columns.append(_classes(f"cluster {point}", f"Cluster at {point}", one.clusters + 1))
+    columns += [_numbers(name, TITLES[name], data.measures[name]) for name in MEASURES]
+    for reader, table in scores.items():
+        for score in SCORES:
+            each = np.full(found.spec.scenes, np.nan)
+            each[: len(table)] = [np.nan if row[score] is None else row[score] for row in table]
+            columns.append(_numbers(f"{score} {reader}", f"{NAMES[score]}, {reader}", each[data.rows], score))
+    return json.dumps(
+        {
+            "id": found.spec.id,
+            "count": found.spec.size,
+            "noun": "tokens" if found.spec.tokens else "scenes",
+            "dimensions": found.spec.dimensions,
+            "layers": layers,
+            "columns": [c for c in columns if c],
+            "layer": layer,
+            "colour": colour,
+        }
+    )
+
+
+def _pack(values: Array, kind: type) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
+
+
+def _classes(name: str, title: str, values: Array) -> dict[str, Any]:
+    names, codes = np.unique(values, return_inverse=True)
+    classes = [str(n) for n in names]
+    colors = ["#{:02x}{:02x}{:02x}".format(*COLORS[c]) if c in COLORS else None for c in classes]
+    return {"name": name, "title": title, "classes": classes, "colors": colors, "codes": _pack(codes, np.uint8)}
+
+
+def _numbers(name: str, title: str, values: Array, kind: str = "") -> dict[str, Any] | None:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    ends = {"low": float(known.min()), "high": float(known.max())}
+    return {
+        "name": name,
+        "title": title,
+        "values": _pack(values, np.float32),
+        "unit": UNITS.get(kind or name, ""),
+        **ends,
+    }
+
+
+def as_json(found: LatentMap) -> dict[str, Any]:
+    """The map as plain values, for programs."""
+    return {
+        "map": asdict(found.spec),
+        "scene": found.data.rows.tolist(),
+        "token": None if found.data.cells is None else found.data.cells.tolist(),
+        "labels": {name: column.tolist() for name, column in found.data.labels.items()},
+        "layers": {
+            point: {
+                "coordinates": one.coordinates.round(4).tolist(),
+                "change": one.change,
+                "clusters": (one.clusters + 1).tolist(),
+                "silhouettes": {name: s and asdict(s) for name, s in one.silhouettes.items()},
+            }
+            for point, one in found.layers.items()
+        },
+    }
+
+
+def silhouette_panel(found: LatentMap | None) -> str:
+    """What the latents keep apart: each label's silhouette at each layer, above its shuffled floor."""
+    if found is None:
+        return '<p class="fs-map-note">Silhouettes appear with the map.</p>'
+    layers = found.layers
+    names = [name for name in KINDS if any(one.silhouettes[name] for one in layers.values())]
+    floor = "floor " if len(layers) <= 2 else ""  # elsewhere there is no room for the word
+    cells = {(point, name): _cell(one.silhouettes[name], floor) for point, one in layers.items() for name in names}
+    if len(layers) <= 2:
+        heads = [escape(point) for point in layers]
+        lines = [(TITLES[name], [cells[point, name] for point in layers]) for name in names]
+    else:
+        heads = [TITLES[name] for name in names]
+        lines = [(escape(point), [cells[point, name] for name in names]) for point in layers]
+    head = "".join(f"<th scope=col>{title}</th>" for title in heads)
+    body = "".join(f"<tr><th scope=row>{title}</th>{''.join(row)}</tr>" for title, row in lines)
+    count = max(s.count for one in layers.values() for s in one.silhouettes.values() if s)
+    changes = [f"{point} {one.change:.2f}" for point, one in layers.items() if one.change is not None]
+    moved = f"<p>Moved since the layer before (Procrustes, 0 to 1): {', '.join(changes)}.</p>" if changes else ""
+    return (
+        '<div class="fs-map-note"><h4>What the latents keep apart</h4>'
+        f'<div class="fs-map-wide"><table><thead><tr><th scope=col>Silhouette</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+        f"<p>1 is far apart, 0 no difference. Small: the floor, the mean of shuffled labels; ✓ above every shuffle. Of "
+        f"{count:,} latents themselves, by the cosine, not of the map, whose distances tell less than they seem to.</p>"
+        f"{moved}{''.join(_by_class(point, one.silhouettes) for point, one in layers.items())}</div>"
+    )
+
+
+def _cell(told: Silhouette | None, floor: str) -> str:
+    if told is None:
+        return "<td>–</td>"
+    mark = '<b title="above every shuffle">✓</b> ' if told.stands_out else ""
+    return f"<td>{mark}{told.value:.3f}<small>{floor}{told.floor:.3f}</small></td>"
+
+
+def _by_class(point: str, told: dict[str, Silhouette | None]) -> str:
+    """Each class's silhouette at a point, and how far its labels agree with the clusters."""
+    parts = []
+    for name, one in told.items():
+        if one is not None:
+            rows = "".join(f"<li>{escape(c)} <span>{value:.3f}</span></li>" for c, value in one.classes.items())
+            agreement = "" if one.agreement is None else f" (as the clusters: {max(0.0, one.agreement):.2f})"
+            parts.append(f"<h5>{TITLES[name]}{agreement}</h5><ul>{rows}</ul>")
+    return f"<details><summary>{escape(point)} by class, and clusters</summary>{''.join(parts)}</details>"
+
+
+def export(
+    found: LatentMap,
+    scores: ScoreTable,
+    indices: Sequence[int],
+    drawn: int,
+) -> bytes:
+    """A selection as a zip: points.csv, map.json and the pictures of the first `drawn` points."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        table = io.StringIO()
+        rows = list(_lines(found, scores, indices, drawn))
+        writer = csv.DictWriter(table, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        archive.writestr("points.csv", table.getvalue())
+        archive.writestr("map.json", json.dumps({**vars(found.spec), "selected": len(rows)}, indent=2))
+        for start in range(0, drawn, 32):
+            part = list(indices[start : min(start + 32, drawn)])
+            for index, image in zip(part, pictures(found, part), strict=True):
+                archive.writestr(_file(index), png(image))
+    return file.getvalue()
+
+
+def _file(index: int) -> str:
+    return f"pictures/{index:05d}.png"
+
+
+def _lines(found: LatentMap, scores: ScoreTable, indices: Sequence[int], drawn: int) -> Iterable[dict[str, Any]]:
+    data = found.data
+    hashes = data.scenes.hashes().tolist()
+    for n, i in enumerate(indices):
+        scene = int(data.rows[i])
+        line: dict[str, Any] = {"point": i, "scene": scene, "hash": f"{hashes[scene] & 0xFFFF_FFFF_FFFF_FFFF:016x}"}
+        line["picture"] = _file(i) if n < drawn else ""
+        if data.cells is not None:
+            line |= {"row": int(data.cells[i, 0]), "column": int(data.cells[i, 1])}
+        line |= {name: str(data.labels[name][i]) for name in KINDS}
+        line |= {n: "" if math.isnan(v := float(data.measures[n][i])) else round(v, 4) for n in MEASURES}
+        for point, layer in found.layers.items():
+            places = zip("xyz", layer.coordinates[i].tolist(), strict=False)
+            line |= {f"{point} map {axis}": round(v, 4) for axis, v in places}
+            line[f"{point} cluster"] = int(layer.clusters[i]) + 1
+        for reader, table in scores.items():
+            known = table[scene] if scene < len(table) else dict.fromkeys(SCORES)
+            line |= {f"{score} {reader}": "" if known[score] is None else known[score] for score in SCORES}
+        yield line

@@ -1,0 +1,180 @@
+"""Charts of the tabs Compare and Failures, as plotly figures. Text takes the page's colour by way of CSS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from foresight.depth import Tile
+from foresight.evaluation import Line
+from foresight.objects import CELLS
+from foresight.points import STAGES, ExtractionPoint
+from foresight.tables import Level, own_score
+from foresight.ui.cards import NAMES
+
+if TYPE_CHECKING:  # plotly takes a second to import
+    from plotly.graph_objects import Figure
+
+# Okabe and Ito's colours, which any kind of colour vision tells apart; each line has a mark of its own besides.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+_ENDS = {"blank": ("floor: blank page", "dot"), "oracle": ("ceiling: oracle", "dash")}
+INK, RULE = "#737d89", "rgba(128, 138, 150, 0.25)"
+_GRID = {"lpips": (1, 1), "ssim": (1, 2), "mask_iou": (2, 1), "psnr": (2, 2)}  # row and column of four charts
+
+
+def depth_chart(tiles: Sequence[Tile]) -> Figure:
+    """Each score against depth, a line for each adapter at each stage, between blank page and oracle."""
+    figure = _four()
+    read = [(tile.name, tile.entry.point, tile.scores) for tile in tiles if tile.entry]
+    places = [_short(p) for p in sorted({point for _, point, _ in read}, key=lambda p: p.depth)]
+    names = list(dict.fromkeys(name for name, _, _ in read))
+    told = set()
+    for score, (row, column) in _GRID.items():
+        for (i, name), stage in product(enumerate(names), STAGES):
+            line = [(p, scores[score]) for n, p, scores in read if (n, p.stage) == (name, stage)]
+            if not line:
+                continue
+            figure.add_scatter(
+                x=[_short(point) for point, _ in line],
+                y=[value for _, value in line],
+                name=name,
+                legendgroup=name,
+                showlegend=name not in told,
+                mode="lines+markers",
+                line={"color": COLORS[i % len(COLORS)], "width": 2},
+                marker={"symbol": MARKS[i % len(MARKS)], "size": 8},
+                hovertemplate=f"%{{x}}, {name}: %{{y:.3f}}<extra></extra>",
+                row=row,
+                col=column,
+            )
+            told.add(name)
+        for tile in tiles:
+            if tile.entry is None and (value := tile.scores[score]) is not None:
+                figure.add_scatter(
+                    x=places,
+                    y=[value] * len(places),
+                    name=_ENDS[tile.name][0],
+                    legendgroup=tile.name,
+                    showlegend=score == "lpips",
+                    mode="lines",
+                    line={"color": INK, "width": 1.5, "dash": _ENDS[tile.name][1]},
+                    hovertemplate=f"{tile.name}: %{{y:.3f}}<extra></extra>",
+                    row=row,
+                    col=column,
+                )
+    figure.update_xaxes(categoryorder="array", categoryarray=places)
+    return _dressed(figure, 520, legend=True)
+
+
+def histograms(lines: Sequence[Line]) -> Figure:
+    """How often each score occurs, with lines at the means of blank page and oracle."""
+    figure = _four()
+    for score, (row, column) in _GRID.items():
+        values = [v for line in lines if (v := own_score(line, score)) is not None]
+        figure.add_histogram(
+            x=values,
+            nbinsx=24,
+            marker={"color": COLORS[0]},
+            showlegend=False,
+            hovertemplate="%{x}: %{y} pictures<extra></extra>",
+            row=row,
+            col=column,
+        )
+        for name, (_, dash) in _ENDS.items():
+            known = [v for line in lines if (v := line.scores[name][score]) is not None]
+            if known:
+                mean = sum(known) / len(known)
+                figure.add_vline(mean, line={"color": INK, "width": 1.5, "dash": dash}, row=row, col=column)
+                figure.add_annotation(
+                    x=mean, y=1, yref="y domain", text=name, showarrow=False, yanchor="bottom", row=row, col=column
+                )
+    figure.update_yaxes(title="pictures", col=1)
+    return _dressed(figure, 460)
+
+
+def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
+    """A score's mean at each level of each factor, with 95 % intervals."""
+    from plotly.subplots import make_subplots
+
+    shown = {factor: found for factor, found in levels.items() if found}
+    rows, columns = max(1, -(-len(shown) // 3)), min(3, max(1, len(shown)))
+    named = [factor.replace("color", "colour") for factor in shown]
+    figure = make_subplots(rows, columns, subplot_titles=named, vertical_spacing=0.34 / rows, shared_yaxes="all")
+    for i, found in enumerate(shown.values()):
+        figure.add_scatter(
+            x=[level.name for level in found],
+            y=[level.mean for level in found],
+            error_y={
+                "array": [level.high - level.mean for level in found],
+                "arrayminus": [level.mean - level.low for level in found],
+                "color": INK,
+                "thickness": 1.5,
+                "width": 4,
+            },
+            customdata=[(level.pictures, level.low, level.high) for level in found],
+            mode="markers",
+            marker={"color": COLORS[0], "size": 9},
+            showlegend=False,
+            hovertemplate="%{x}: %{y:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f}), "
+            "%{customdata[0]} pictures<extra></extra>",
+            row=i // columns + 1,
+            col=i % columns + 1,
+        )
+    figure.update_yaxes(title=title, col=1)
+    return _dressed(figure, 280 * rows)
+
+
+def plane_chart(plane: Tensor) -> Figure:
+    """The IoU at each place of the picture (CELLS, CELLS) as a heat map: yellow is well, dark is badly read."""
+    from plotly.graph_objects import Figure
+
+    figure = Figure()
+    figure.add_heatmap(
+        z=[[None if v != v else v for v in row] for row in plane.tolist()],
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        colorbar={"title": "IoU", "thickness": 12},
+        hovertemplate="IoU %{z:.2f}<extra></extra>",
+    )
+    _dressed(figure, 420)
+    edges = {"constrain": "domain", "showgrid": False, "showticklabels": False, "mirror": True, "linecolor": INK}
+    figure.update_xaxes(**edges, range=[-0.5, CELLS - 0.5])
+    figure.update_yaxes(**edges, range=[CELLS - 0.5, -0.5], scaleanchor="x")
+    return figure
+
+
+def _four() -> Figure:
+    from plotly.subplots import make_subplots
+
+    titles = [f"{NAMES[score]} {'↓' if score == 'lpips' else '↑'}" for score in _GRID]
+    return make_subplots(2, 2, subplot_titles=titles, vertical_spacing=0.2, horizontal_spacing=0.1)
+
+
+def _short(point: ExtractionPoint) -> str:
+    """ "pre 6": fits under an axis."""
+    return f"{point.stage.removesuffix('-merge')} {point.layer}"
+
+
+def _dressed(figure: Figure, height: int, legend: bool = False) -> Figure:
+    clear: Any = "rgba(0, 0, 0, 0)"
+    figure.update_layout(
+        template=None,
+        height=height,
+        margin={"l": 52, "r": 12, "t": 30, "b": 44},
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
+        font={"color": INK, "size": 12, "family": "system-ui, sans-serif"},
+        showlegend=legend,
+        legend={"orientation": "h", "y": -0.12, "x": 0},
+        bargap=0.05,
+        dragmode=False,
+    )
+    figure.update_annotations(font={"size": 12})
+    figure.update_xaxes(gridcolor=RULE, linecolor=RULE, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=RULE, linecolor=RULE, zeroline=False, automargin=True)
+    return figure

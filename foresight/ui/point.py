@@ -1,0 +1,106 @@
+"""The controls of the extraction point: stage, layer, the drawing of the model, the adapter and the note on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from foresight.points import STAGES, ExtractionPoint, Stage
+from foresight.ui import cards
+from foresight.ui.calls import Calls
+from foresight.ui.diagram import diagram
+from foresight.ui.results import html
+
+STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
+
+# A click on anything in an HTML block that carries data-point chooses that point; so do Enter and the space bar.
+# The arrow keys go from layer to layer.
+_CHOOSE = """const cells = () => [...element.querySelectorAll('[data-point]')];
+const choose = cell => cell && trigger('click', {point: cell.dataset.point});
+element.addEventListener('click', event => choose(event.target.closest('[data-point]')));
+element.addEventListener('keydown', event => {
+  const step = {ArrowLeft: -1, ArrowRight: 1}[event.key], at = cells().indexOf(event.target);
+  if (step) cells()[at + step]?.focus();
+  else if ([' ', 'Enter'].includes(event.key) && event.target.tagName === 'g') choose(event.target);
+  else return;
+  event.preventDefault();
+});"""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components. wish: the adapter last asked for, which comes back at every layer that has it."""
+
+    stage: gr.Radio
+    layer: gr.Slider
+    adapter: gr.Radio
+    note: gr.HTML
+    drawing: gr.HTML
+    wish: gr.State
+
+    @property
+    def here(self) -> list[Any]:
+        """What says where latents are taken, and by which adapter they are read."""
+        return [self.stage, self.layer, self.adapter]
+
+    @property
+    def all(self) -> list[Any]:
+        """What `settle` gives values for, in its order."""
+        return [*self.here, self.note, self.drawing]
+
+
+def build(calls: Calls) -> Controls:
+    """The controls inside the current layout, at the default point."""
+    point = calls.default
+    names, kept = _choices(calls, point, None)
+    with gr.Group(elem_classes="fs-point"):
+        stage = gr.Radio(
+            [(STAGE_NAMES[s], s) for s in STAGES], value=point.stage, label="Extraction point", elem_id="stage"
+        )
+        layer = gr.Slider(0, calls.last(point.stage), value=point.layer, step=1, label="Layer", elem_id="layer")
+        drawing = html(_drawing(calls, point), "diagram", js_on_load=_CHOOSE, container=True)
+        adapter = gr.Radio(names, value=kept, label="Adapter", elem_id="adapter")
+        note = html(told(calls, point, kept, None), "adapter-note", js_on_load=_CHOOSE, container=True)
+    # Gradio's own check ends in a traceback where a number out of range is typed; `typed` says it in words.
+    layer.preprocess = lambda payload: payload  # type: ignore[method-assign, assignment]
+    return Controls(stage, layer, adapter, note, drawing, gr.State())
+
+
+def settle(calls: Calls, point: ExtractionPoint, wish: str | None) -> tuple[Any, ...]:
+    """The values of `Controls.all` at a point, with the wished adapter where it is at hand, else the first."""
+    names, kept = _choices(calls, point, wish)
+    slider = gr.Slider(value=point.layer, maximum=calls.last(point.stage))
+    note = told(calls, point, kept, wish)
+    return point.stage, slider, gr.Radio(names, value=kept), note, _drawing(calls, point)
+
+
+def typed(calls: Calls, stage: Stage, layer: float | None) -> ExtractionPoint:
+    """The point of what the layer's box says; where that is no layer of the stage, the nearest, and a warning."""
+    point = within(calls, stage, layer)
+    if layer != point.layer:
+        name = STAGE_NAMES[stage].lower()
+        gr.Warning(f"The {name}'s layers are 0 to {calls.last(stage)}: this is {point}.")
+    return point
+
+
+def within(calls: Calls, stage: Stage, layer: float | None) -> ExtractionPoint:
+    """The layer of a stage that is nearest to a number."""
+    return ExtractionPoint(stage, min(max(0, round(layer or 0)), calls.last(stage)))
+
+
+def told(calls: Calls, point: ExtractionPoint, name: str | None, wish: str | None) -> str:
+    """The note on the chosen adapter, or on where there are some."""
+    if name is None:
+        return cards.missing_note(point, calls.served())
+    return cards.adapter_note(calls.entry(point, name), wish if wish != name else None)
+
+
+def _choices(calls: Calls, point: ExtractionPoint, wish: str | None) -> tuple[list[str], str | None]:
+    names = [entry.name for entry in calls.adapters(point)]
+    return names, wish if wish in names else names[0] if names else None
+
+
+def _drawing(calls: Calls, point: ExtractionPoint) -> str:
+    return diagram(calls.points, calls.served(), point)

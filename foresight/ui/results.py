@@ -1,0 +1,139 @@
+"""The right half of the Inspect tab: what an inspection found, in words, pictures and files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+import torch.nn.functional as F
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from foresight.inspector import SCORES, Reconstruction, Report
+from foresight.objects import score_objects
+from foresight.ui import cards, generate, link
+from foresight.ui.calls import Calls
+from foresight.ui.doors import Case
+from foresight.ui.pictures import png, strip, tile_grid, tiles
+from foresight.ui.speech import QUESTION
+
+PICTURE_HEIGHT = 380
+SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says of a photo means nothing."
+
+_SIDES = '<p class="fs-sides"><span>◀ original</span><span>drag the line</span><span>reconstruction ▶</span></p>'
+
+# Each new result writes its address into the browser's, so that a reload or a copied link opens it again.
+_ADDRESS = """watch('value', () => {
+  const link = element.querySelector('[data-link]');
+  if (!link) return;
+  const asked = new URLSearchParams(link.dataset.link), theme = new URLSearchParams(location.search).get('__theme');
+  if (theme) asked.set('__theme', theme);
+  history.replaceState(history.state, '', '?' + asked);
+});"""
+
+
+def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tuple[Any, ...]:
+    """A report as the values of `build`'s components. cold: the first one, whose time would tell nothing."""
+    shown = tiles(report)
+    original, made = shown[0], next(tile for tile in shown if tile.marked)
+    name = f"{link.name_of(case)}-{report.point.stage}-{report.point.layer}-{made.title}"
+    heading = f"{link.name_of(case)} at {report.point}, {made.title} adapter: {_scores(report.reconstructions[0])}"
+    address = link.query(case, str(report.point), made.title)
+    return (
+        (_file(original.png, "original.png"), _file(made.png, "reconstruction.png")),
+        cards.headline(report, cold, address),
+        cards.metric_cards(report, case),
+        tile_grid(shown),
+        cards.object_table(_objects(report, case)),
+        _file(png(strip(shown, heading)), f"foresight-{name}.png"),
+        _file(json.dumps(record(calls, report, case), indent=2).encode(), f"foresight-{name}.json"),
+        "",
+    )
+
+
+def record(calls: Calls, report: Report, case: Case) -> dict[str, Any]:
+    """All that is needed to repeat a result: the scores, the models, the adapter's card, the scene."""
+    chosen, facts = report.reconstructions[0], calls.facts()
+    return {
+        **report.as_json(link.name_of(case)),
+        "model": facts["model"],
+        "vae": facts["vae"],
+        "adapter_card": chosen.card,
+        "scene": case if isinstance(case, dict) else None,
+        "objects": [{"object": label, "iou": made, "oracle_iou": best} for label, made, best in _objects(report, case)],
+        "others": {r.name: r.scores for r in report.reconstructions[1:]},
+        "versions": facts["versions"],
+    }
+
+
+def _objects(report: Report, case: Case) -> list[tuple[str, float | None, float | None]]:
+    """Each object of a scene, front ones last: its label, its mask IoU, and the oracle's."""
+    if not isinstance(case, dict):
+        return []
+    seen = generate.visible(case)
+    if seen.shape[1:] != report.mask.shape:  # the VLM sees another size
+        seen = F.interpolate(seen[None].float(), report.mask.shape, mode="bilinear", antialias=True)[0] >= 0.5
+
+    def ious(made: Reconstruction) -> list[float | None]:
+        return [o.iou for o in score_objects(case, seen, made.mask, made.lpips_map)]
+
+    labels = [f"{thing['color']} {thing['shape']}" for thing in case["objects"]]
+    return list(zip(labels, ious(report.reconstructions[0]), ious(report.oracle), strict=True))
+
+
+def _scores(made: Reconstruction) -> str:
+    told = {name: made.scores[name] for name in SCORES}
+    return ", ".join(f"{cards.NAMES[name]} {cards.number(name, v)}" for name, v in told.items() if v is not None)
+
+
+def _file(data: bytes, name: str) -> str:
+    return save_bytes_to_cache(data, name, get_upload_folder())
+
+
+def build(first: tuple[Any, ...] | None) -> list[Any]:
+    """The components; first: `present`'s values, None where there is no adapter to begin with."""
+    values = first or (None, f'<p class="fs-head">{cards.NO_RESULT}</p>', "", "", "", None, None, "")
+    headline = html(values[1], "headline", js_on_load=_ADDRESS, padding=False)
+    stale = html(values[7], "stale")
+    with gr.Row(equal_height=False, elem_classes="fs-shown"):
+        with gr.Column(scale=1, min_width=300, elem_classes="fs-view"):
+            slider = gr.ImageSlider(
+                values[0],
+                show_label=False,
+                format="png",
+                max_height=PICTURE_HEIGHT,
+                buttons=["fullscreen"],
+                interactive=False,
+                elem_id="slider",
+            )
+            html(_SIDES, "sides")
+        with gr.Column(scale=1, min_width=300):
+            metrics = html(values[2], "metrics")
+    grid = html(values[3], "tiles")
+    objects = html(values[4], "objects")
+    with gr.Row(elem_classes="fs-files"):
+        picture = gr.DownloadButton("Download pictures (PNG)", values[5], size="sm", elem_id="download-png")
+        data = gr.DownloadButton("Download scores (JSON)", values[6], size="sm", elem_id="download-json")
+    return [slider, headline, metrics, grid, objects, picture, data, stale]
+
+
+def build_answer(bundled: bool) -> tuple[gr.Textbox, gr.Textbox]:
+    """What the model says, and the question; bundled: the model knows scenes only, which is said beside it."""
+    answer = gr.Textbox(
+        label="What the model says of the picture",
+        info=SCENES_ONLY if bundled else None,
+        placeholder="Ask below. The answer comes after the picture, since words take longer.",
+        lines=4,
+        max_lines=4,
+        interactive=False,
+        elem_id="answer",
+    )
+    question = gr.Textbox(QUESTION, label="Ask the model", submit_btn="Ask", max_length=500, elem_id="question")
+    return answer, question
+
+
+def html(value: str, name: str, **more: Any) -> gr.HTML:
+    """An HTML block of ours; without more, one that keeps no space around itself."""
+    plain = None if "container" in more else "fs-plain"
+    return gr.HTML(value, elem_id=name, elem_classes=plain, apply_default_css=False, **more)

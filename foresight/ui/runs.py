@@ -1,0 +1,180 @@
+"""One evaluation in the app: which pictures, what has been found of them so far, and the files it leaves."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradio.components import Component
+
+from foresight.archive import Broken, File
+from foresight.errors import InputError
+from foresight.evaluation import Line, Row, Sample, evaluate, file_samples, folder_files, scene_samples, summarise
+from foresight.images import to_pil
+from foresight.inspector import Inspector
+from foresight.points import ExtractionPoint
+from foresight.scenes import SceneSpec
+from foresight.shelf import Entry
+from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
+from foresight.ui import choices
+from foresight.ui.choices import MAX_SCENES, MAX_SEED, SOURCES, bound, whole
+from foresight.ui.pictures import png
+from foresight.ui.uploads import handed_in, keep
+
+Found = Iterator[Row | Broken]
+
+
+@dataclass(frozen=True)
+class FailuresCalls:
+    """The library as callables, so that the tab holds no model code and runs alone.
+
+    adapters: all that fit. default: the extraction point to begin with. evaluate: adapter, samples → rows.
+    local: folders of this machine may be named.
+    """
+
+    adapters: Callable[[], list[Entry]]
+    default: ExtractionPoint
+    evaluate: Callable[[Entry, Iterable[Sample | Broken]], Found]
+    local: bool = False
+
+    @classmethod
+    def of(cls, inspector: Inspector, local: bool = False) -> FailuresCalls:
+        """The calls of one inspector and its models."""
+        return cls(
+            adapters=inspector.adapters,
+            default=inspector.default_point,
+            evaluate=lambda entry, samples: evaluate(inspector, entry, samples),
+            local=local,
+        )
+
+    def entry(self, point: str | None, name: str | None) -> Entry:
+        """The adapter of that name at a point. Raises InputError."""
+        here = [entry for entry in self.adapters() if str(entry.point) == point]
+        for entry in here:
+            if entry.name == name:
+                return entry
+        known = ", ".join(entry.name for entry in here) or "none"
+        raise InputError(f"there is no adapter {name!r} at {point}; those there: {known}.")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture evaluated: its number, its line, and the files of original and reconstruction."""
+
+    number: int
+    line: Line
+    original: str
+    made: str
+
+
+@dataclass(eq=False)
+class Run:
+    """One evaluation as far as it has come; what is done stays, also after a stop."""
+
+    entry: Entry
+    total: int
+    data: dict[str, Any]
+    shots: list[Shot] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+    seconds: float | None = None  # None while it runs
+
+    @property
+    def done(self) -> int:
+        return len(self.shots) + len(self.broken)
+
+    @property
+    def lines(self) -> list[Line]:
+        return [shot.line for shot in self.shots]
+
+    def end(self) -> None:
+        """Stops the clock; a second time it does nothing."""
+        self.seconds = self.seconds or time.perf_counter() - self.start
+
+    def remaining(self) -> float | None:
+        """Seconds to go at the pace so far; None before the first picture."""
+        return None if not self.done else (time.perf_counter() - self.start) / self.done * (self.total - self.done)
+
+    def facts(self) -> dict[str, Any]:
+        """What was evaluated and how far, as JSON values."""
+        return {
+            "point": str(self.entry.point),
+            "adapter": self.entry.name,
+            "data": self.data,
+            "asked": self.total,
+            "evaluated": len(self.shots),
+        }
+
+
+def select(
+    shots: Sequence[Shot],
+    score: str,
+    order: str,
+    low: str,
+    high: str,
+    shapes: Sequence[str],
+    colors: Sequence[str],
+    sizes: Sequence[str],
+    counts: Sequence[str],
+    backgrounds: Sequence[str],
+) -> list[Shot]:
+    """The shots that the filters keep, in order. Raises InputError where a range is upside down."""
+    wanted = Filter(shapes, colors, sizes, [int(n) for n in counts], backgrounds, score, bound(low), bound(high))
+    kept = [shot for shot in shots if wanted.keeps(shot.line)]
+    place = {id(line): i for i, line in enumerate(ordered([s.line for s in kept], score, order == "worst first"))}
+    return sorted(kept, key=lambda shot: place[id(shot.line)])
+
+
+def worst(shots: Sequence[Shot], score: str) -> list[Shot]:
+    return select(shots, score, "worst first", "", "", (), (), (), (), ())
+
+
+def samples(
+    calls: FailuresCalls, kind: str, files: list[str] | None, folder: str, factors: Sequence[Any], keeper: Component
+) -> tuple[Iterable[Sample | Broken], int, dict[str, Any]]:
+    """The pictures, how many there are, and where they come from, as JSON values."""
+    if kind == SOURCES[0]:
+        count, seed = whole(factors[0], "scenes", MAX_SCENES, 1), whole(factors[1], "the seed", MAX_SEED)
+        spec = choices.scene_spec(*factors[2:])
+        return scene_samples(count, seed, spec), count, _recipe(count, seed, spec)
+    if kind == SOURCES[1]:
+        found = handed_in(files, keeper)
+        return file_samples(found), len(found), {"files": [Path(path).name for path in files or ()]}
+    if kind != SOURCES[2] or not calls.local:
+        raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + calls.local])}.")
+    inside = [File(path.name, path) for path in folder_files(folder.strip())]
+    return file_samples(inside), len(inside), {"folder": folder.strip()}
+
+
+def _recipe(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
+    return {"scenes": count, "seed": seed, "split": "test", **vars(spec)}
+
+
+def take(run: Run, item: Row | Broken, keeper: Component) -> None:
+    if isinstance(item, Broken):
+        run.broken.append(item)
+        return
+    paths = [
+        keep(png(to_pil(picture)), f"{name}.png", keeper)
+        for name, picture in (("original", item.original), ("reconstruction", item.reconstruction))
+    ]
+    run.shots.append(Shot(len(run.shots), item.without_pixels(), *paths))
+
+
+def files(run: Run, keeper: Component) -> list[Any]:
+    """The table as CSV and as JSON, and both with all pictures as a zip."""
+    facts = run.facts() | ({"summary": summarise([line.flat() for line in run.lines])} if run.shots else {})
+    texts = {"table.csv": as_csv(run.lines, run.broken), "table.json": as_json(facts, run.lines, run.broken)}
+    pictures = (
+        (f"{shot.number:05d}-{name}.png", Path(path).read_bytes())
+        for shot in run.shots
+        for name, path in (("original", shot.original), ("reconstruction", shot.made))
+    )
+    packed = io.BytesIO()
+    write_zip(packed, texts, pictures)
+    files = {f"foresight-{Path(name).name}": text.encode() for name, text in texts.items()}
+    return [keep(data, name, keeper) for name, data in {**files, "foresight-failures.zip": packed.getvalue()}.items()]

@@ -1,0 +1,198 @@
+"""The Train tab: fit adapters on this machine, and watch them learn. Never built where strangers may come.
+
+What the page shows is read from the run's files, so that any page, at any time, sees the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from foresight.errors import InputError
+from foresight.ui import train_adapters, train_form
+from foresight.ui import train_views as views
+from foresight.ui.calls import telling
+from foresight.ui.doors import Doors, visit
+from foresight.ui.train_calls import Run, Settings, TrainCalls
+from foresight.ui.train_charts import curves
+from foresight.ui.uploads import only_uploads, telling_each
+
+TICK = 1.0  # seconds between looks at the run
+PAGES = 16  # clients of the endpoint that may wait for runs at once
+
+# A click on anything in an HTML block that carries data-run chooses that run.
+_CHOOSE = """element.addEventListener('click', event => {
+  const entry = event.target.closest('[data-run]');
+  if (entry) trigger('click', {run: entry.dataset.run});
+});"""
+
+# On a phone the run lies below all controls.
+_SHOW = "() => document.querySelector('#train-progress').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+
+
+def build(calls: TrainCalls, doors: Doors) -> None:
+    """Builds the tab inside the current layout."""
+    chosen, seen = gr.State(), gr.State()
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320, elem_classes="fs-train-form"):
+            form = train_form.build(calls.points, calls.losses, calls.devices, calls.presets)
+            broken = gr.HTML(elem_id="train-broken", apply_default_css=False)
+        with gr.Column(scale=7, min_width=320):
+            runs = gr.HTML(elem_id="train-runs", apply_default_css=False, js_on_load=_CHOOSE)
+            with gr.Row():
+                stop = gr.Button("■ Stop", size="sm", min_width=80, interactive=False, elem_id="train-stop")
+                resume = gr.Button("▶ Resume", size="sm", min_width=80, interactive=False, elem_id="train-resume")
+                remove = gr.Button("Remove run", size="sm", min_width=80, interactive=False, elem_id="train-remove")
+                inspect = gr.Button("Open in Inspect", size="sm", min_width=80, interactive=False, elem_id="train-open")
+            progress = gr.HTML(elem_id="train-progress", apply_default_css=False)
+            plot = gr.HTML(elem_id="train-curves", apply_default_css=False)
+            samples = gr.HTML(elem_id="train-samples", apply_default_css=False)
+    table, adapters = train_adapters.build(calls)
+    timer = gr.Timer(TICK)
+    buttons = [stop, resume, remove, inspect]
+    watched = [chosen, seen, runs, progress, plot, samples, *buttons, table, adapters]
+
+    def watch(name: str | None, before: Any) -> Any:
+        """What changed since this page looked last; nothing is sent where nothing did."""
+        found = calls.runs()
+        names = [run["name"] for run in found]
+        if name not in names:
+            name = _foremost(found)
+        now = [name, found]
+        if now == before:
+            return [gr.skip()] * len(watched)
+        run = None if name is None else calls.look(name)
+        made = [r.get("adapters") for r in found]
+        fresh = before is None or made != [r.get("adapters") for r in before[1]]
+        listed = _listed(calls, run) if fresh else (gr.skip(), gr.skip())
+        return (
+            name,
+            now,
+            views.run_list(found, name),
+            views.progress(run),
+            "" if run is None else curves(run),
+            views.samples(run),
+            *_buttons(run),
+            *listed,
+        )
+
+    def choose(event: gr.EventData) -> Any:
+        return str(event.run), None
+
+    def fill(preset: str) -> Any:
+        settings = calls.presets[preset]
+        return *form.values(settings), *show(settings["data"])
+
+    def show(data: str) -> Any:
+        return gr.Group(visible=data == "factors"), gr.Group(visible=data == "pictures")
+
+    def estimate(*values: Any) -> str:
+        try:
+            return views.cost_note(calls.cost(form.settings(values)))
+        except InputError as error:
+            return views.problem_note(str(error))
+
+    @telling
+    def begin(preset: str, name: str, archive: str | None, device: str, *values: Any) -> Any:
+        made = calls.start(name.strip() or preset, form.settings(values), archive, device)
+        return made["name"], None, "", views.broken_note(made["broken"])
+
+    @telling
+    def halt(name: str) -> None:
+        calls.stop(name)
+
+    @telling
+    def go_on(name: str) -> None:
+        calls.resume(name)
+
+    @telling
+    def forget(name: str) -> Any:
+        calls.remove(name)
+        return None, None
+
+    @telling
+    def open_result(name: str) -> Any:
+        made = calls.look(name)["adapters"]
+        for adapter in calls.adapters():
+            if adapter["name"] in made and "point" in adapter:
+                return visit(None, adapter["point"], adapter["name"])
+        raise InputError(f"what {name} made was renamed or deleted, or does not fit the models at hand.")
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    looking: dict[str, Any] = {"fn": watch, "inputs": [chosen, seen], "outputs": watched, **quiet}
+    timer.tick(**looking, trigger_mode="once")
+    runs.click(choose, None, [chosen, seen], **quiet).then(**looking)
+    shown = [form.factors, form.upload]
+    form.preset.input(fill, form.preset, [*form.inputs, *shown], **quiet)
+    form.fields["data"].input(show, form.fields["data"], shown, **quiet)  # type: ignore[attr-defined]
+    # Without triggers it runs when the page loads, and whenever an input changes.
+    gr.on(fn=estimate, inputs=form.inputs, outputs=form.cost, trigger_mode="always_last", **quiet)
+    asked = [form.preset, form.name, form.archive, form.device, *form.inputs]
+    begun = form.start.click(begin, asked, [chosen, seen, form.name, broken], **quiet).success(**looking)
+    begun.then(None, js=_SHOW, **quiet)
+    stop.click(halt, chosen, None, **quiet)
+    resume.click(go_on, chosen, None, **quiet)
+    remove.click(forget, chosen, [chosen, seen], **quiet).success(**looking)
+    inspect.click(open_result, chosen, doors.inspect, **quiet)
+
+
+def _foremost(runs: list[Run]) -> str | None:
+    """The run to show a newcomer: the one at work, else the latest."""
+    working = [run for run in runs if run["state"] not in (*views.SIGNS,)]
+    return next((run["name"] for run in [*working, *runs]), None)
+
+
+def _listed(calls: TrainCalls, run: Run | None) -> tuple[str, gr.Dropdown]:
+    """The list of adapters, with what the run at hand made chosen."""
+    adapters = calls.adapters()
+    names = [adapter["name"] for adapter in adapters]
+    made = [name for name in (run or {}).get("adapters", ()) if name in names]
+    return views.adapter_table(adapters), gr.Dropdown(names, value=next(iter([*made, *names]), None))
+
+
+def _buttons(run: Run | None) -> list[gr.Button]:
+    """Stop, resume, remove and open, each alive where it would do something."""
+    state = run["state"] if run else None
+    alive = run is not None and not run["ended"]
+    able = (alive, state in ("stopped", "failed", "cut off"), run is not None and not alive, state == "done")
+    return [gr.Button(interactive=yes) for yes in able]
+
+
+def endpoint(calls: TrainCalls) -> None:
+    """Adds `/train` to the current Blocks; nothing of it is seen on the page."""
+
+    @telling_each
+    def train(
+        recipe: str = "quick look",
+        settings: Settings | None = None,
+        name: str = "",
+        archive: str | None = None,
+        wait: bool = True,
+    ) -> Iterator[Run]:
+        """Starts a run, and tells how far it is until it ends; it goes on when the client leaves.
+
+        recipe: a preset's name. settings: what differs from it, such as {"points": ["post-merge/0"], "steps": 200}.
+        archive: a zip of pictures, for {"data": "pictures"}. wait: False tells the run's name and place at once.
+        """
+        if recipe not in calls.presets:
+            raise InputError(f"unknown recipe {recipe!r}: choose from {'; '.join(calls.presets)}.")
+        made = calls.start(name.strip() or recipe, calls.presets[recipe] | (settings or {}), archive, None)
+        while True:
+            run = calls.look(made["name"])
+            yield {k: v for k, v in run.items() if k not in ("log", "samples")} | {"broken": made["broken"]}
+            if run["ended"] or not wait:
+                return
+            time.sleep(TICK)
+
+    with gr.Row(visible=False):
+        trigger = gr.Button()
+        recipe = gr.Dropdown(list(calls.presets), value=next(iter(calls.presets)), label="recipe")
+        settings = gr.JSON({}, label="settings that differ from the recipe's")
+        name = gr.Textbox(label="name")
+        archive = only_uploads(gr.File(label="zip of pictures (optional)", file_types=[".zip"]))
+        wait = gr.Checkbox(True, label="wait until it ends")
+        told = gr.JSON(label="run")
+    trigger.click(train, [recipe, settings, name, archive, wait], told, api_name="train", concurrency_limit=PAGES)

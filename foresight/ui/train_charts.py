@@ -1,0 +1,92 @@
+"""The curves of a run as SVG: drawn anew each second, they neither flicker nor wait for a library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from foresight.ui.plots import COLORS
+
+Line = list[tuple[float, float]]  # (step, value)
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320, 190, 44, 312, 10, 166  # of a chart, and of the frame within
+MARKS = ("●", "■", "◆", "▲", "✚", "★")
+ROUND = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # where an axis may end
+SHOWN = 300  # points of a line at most
+
+
+def curves(run: dict[str, Any]) -> str:
+    """Losses on a logarithmic scale, and held-out LPIPS and mask IoU, against steps; a line for each adapter."""
+    log, held_out, steps = run["log"], run["held_out"], run["settings"].get("steps", 1)
+    names = list(log[-1]["losses"]) if log else []
+    thin = [*log[:: max(1, len(log) // SHOWN)], *log[-1:]]
+    losses = [[(e["step"], e["losses"][name]) for e in thin if name in e["losses"]] for name in names]
+    charts = [_chart("Loss", losses, steps, _decades(losses), logarithmic=True)]
+    for title, score, top in (("Held-out LPIPS ↓", "lpips", None), ("Held-out mask IoU ↑", "mask_iou", 1.0)):
+        lines = [
+            [(e["step"], v) for e in held_out if (v := first_mean(e["scores"].get(name, {}), score)) is not None]
+            for name in names
+        ]
+        highest = top or max((v for line in lines for _, v in line), default=1.0)
+        highest = next((end for end in ROUND if end >= highest), highest)
+        charts.append(_chart(title, lines, steps, [0, highest / 2, highest]))
+    keys = "".join(
+        f'<li><span style="color:{COLORS[i % len(COLORS)]}">{MARKS[i % len(MARKS)]}</span> {escape(name)}</li>'
+        for i, name in enumerate(names)
+    )
+    return f'<div class="fs-train-charts">{"".join(charts)}</div><ul class="fs-train-key">{keys}</ul>'
+
+
+def first_mean(tables: dict[str, Any], score: str) -> float | None:
+    """The score's mean on the first set of held-out pictures, where it has one."""
+    first: dict[str, Any] = next((found for title, found in tables.items() if title != "n"), {})
+    return first[score][0] if score in first else None
+
+
+def _decades(lines: Sequence[Line]) -> list[float]:
+    """Powers of ten around all positive values."""
+    values = [v for line in lines for _, v in line if v > 0] or [1.0]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return [10.0**k for k in range(low, max(high, low + 1) + 1)]
+
+
+def _chart(title: str, lines: Sequence[Line], steps: int, ticks: Sequence[float], logarithmic: bool = False) -> str:
+    """One chart, its y axis from the first tick to the last."""
+
+    def scale(v: float) -> float:
+        return math.log10(max(v, ticks[0])) if logarithmic else v
+
+    low, high = scale(ticks[0]), scale(ticks[-1])
+
+    def x(step: float) -> float:
+        return LEFT + (RIGHT - LEFT) * step / steps
+
+    def y(v: float) -> float:
+        return BOTTOM - (BOTTOM - TOP) * (scale(v) - low) / (high - low)
+
+    parts = [
+        f'<path class="rule" d="M{LEFT} {y(t):.1f}H{RIGHT}"/><text x="{LEFT - 5}" y="{y(t) + 4:.1f}">{t:.3g}</text>'
+        for t in ticks
+    ]
+    parts += [f'<text x="{x(s):.0f}" y="{HEIGHT - 8}">{s:,.0f}</text>' for s in (steps / 2, steps)]
+    told = []
+    for i, line in enumerate(lines):
+        if not line:
+            continue
+        color = COLORS[i % len(COLORS)]
+        points = " ".join(f"{x(step):.1f},{y(v):.1f}" for step, v in line)
+        parts.append(f'<polyline points="{points}" stroke="{color}"/>')
+        marked = line if not logarithmic else line[-1:]
+        parts += [
+            f'<text class="mark" style="fill:{color}" x="{x(step):.1f}" y="{y(v) + 4:.1f}">{MARKS[i % len(MARKS)]}'
+            f"<title>step {step:,}: {v:.4f}</title></text>"
+            for step, v in marked
+        ]
+        told.append(f"{line[-1][1]:.3g}")
+    now = f" <b>{' · '.join(told)}</b>" if told else ""
+    return (
+        f'<figure><figcaption>{title}{now}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{title} against steps; last {", ".join(told) or "nothing yet"}">{"".join(parts)}</svg></figure>'
+    )

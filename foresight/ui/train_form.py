@@ -1,0 +1,142 @@
+"""The Train tab's controls: what to fit, on what, and how; and their way to and from plain settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from foresight.adapters import KINDS
+from foresight.points import ExtractionPoint
+from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.ui.uploads import only_uploads
+
+DATA = [
+    ("The usual mixture of scenes", "mixture"),
+    ("Scenes of chosen factors", "factors"),
+    ("My pictures", "pictures"),
+]
+PAIRS = {"objects": ("objects_low", "objects_high"), "radius": ("radius_low", "radius_high")}
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The components by the names of settings; a pair's two go by PAIRS."""
+
+    preset: gr.Radio
+    name: gr.Textbox
+    fields: dict[str, Component]
+    archive: gr.File
+    device: gr.Dropdown
+    factors: gr.Group
+    upload: gr.Group
+    cost: gr.HTML
+    start: gr.Button
+
+    @property
+    def inputs(self) -> list[Component]:
+        return list(self.fields.values())
+
+    def settings(self, values: Sequence[Any]) -> Settings:
+        """The values of `inputs` as settings."""
+        found = dict(zip(self.fields, values, strict=True))
+        for pair, (low, high) in PAIRS.items():
+            found[pair] = [found.pop(low), found.pop(high)]
+        return found
+
+    def values(self, settings: Settings) -> list[Any]:
+        """Settings as values of `inputs`."""
+        flat = dict(settings)
+        for pair, ends in PAIRS.items():
+            flat.update(zip(ends, flat.pop(pair), strict=True))
+        return [flat[name] for name in self.fields]
+
+
+def build(
+    points: Sequence[ExtractionPoint], losses: Sequence[str], devices: Sequence[str], presets: dict[str, Settings]
+) -> Form:
+    """The controls inside the current layout, set to the first preset."""
+    first = next(iter(presets))
+    given = presets[first]
+    preset = gr.Radio(list(presets), value=first, label="Recipe", elem_id="train-preset")
+    name = gr.Textbox(
+        label="Name", placeholder="of the run and its adapter; empty: the recipe's", max_lines=1, elem_id="train-name"
+    )
+    start = gr.Button("Start", variant="primary", elem_id="train-start")
+    fields: dict[str, Component] = {}
+    with gr.Group(elem_classes="fs-train-group"):
+        fields["points"] = gr.Dropdown(
+            list(map(str, points)),
+            value=given["points"],
+            multiselect=True,
+            label="Extraction points",
+            info="Several share one pass through the model and train side by side.",
+            elem_id="train-points",
+        )
+        fields["kinds"] = gr.CheckboxGroup(
+            list(KINDS), value=given["kinds"], label="Adapters, at each point", elem_id="train-kinds"
+        )
+        fields["hidden"] = gr.Slider(
+            0,
+            4096,
+            value=given["hidden"],
+            step=8,
+            label="Hidden width",
+            info="Of pooled and tokens. 0 is a quarter of the latents' width, at least 128.",
+            elem_id="train-hidden",
+        )
+        cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
+    with gr.Group(elem_classes="fs-train-group"):
+        fields["data"] = gr.Radio(DATA, value=given["data"], label="Learn from", elem_id="train-data")
+        fields["scenes"] = gr.Number(
+            given["scenes"], precision=0, label="Scenes", minimum=1, elem_id="train-scenes", visible=True
+        )
+        with gr.Group(visible=given["data"] == "factors") as factors:
+            _factor_fields(fields, given)
+        with gr.Group(visible=given["data"] == "pictures") as upload:
+            archive = only_uploads(
+                gr.File(
+                    label="A zip of pictures; each is cut to its middle square, a tenth is held out",
+                    file_types=[".zip"],
+                    height=110,
+                    elem_id="train-archive",
+                )
+            )
+    with gr.Group(elem_classes="fs-train-group"):
+        fields["loss"] = gr.Radio(list(losses), value=given["loss"], label="Loss on", elem_id="train-loss")
+        with gr.Row():
+            fields["steps"] = gr.Number(given["steps"], precision=0, label="Steps", min_width=90, elem_id="train-steps")
+            fields["batch"] = gr.Number(given["batch"], precision=0, label="Batch", min_width=90, elem_id="train-batch")
+            fields["lr"] = gr.Number(given["lr"], label="Learning rate", min_width=90, elem_id="train-lr")
+        with gr.Row():
+            fields["seed"] = gr.Number(given["seed"], precision=0, label="Seed", min_width=90, elem_id="train-seed")
+            fields["held_out"] = gr.Number(given["held_out"], precision=0, label="Held out", min_width=90)
+            device = gr.Dropdown(list(devices), value=devices[0], label="Device", min_width=90, elem_id="train-device")
+    return Form(preset, name, fields, archive, device, factors, upload, cost, start)
+
+
+def _factor_fields(fields: dict[str, Component], given: Settings) -> None:
+    for name, label, known in (
+        ("shapes", "Shapes", SHAPES),
+        ("colors", "Colours", COLOR_NAMES),
+        ("backgrounds", "Backgrounds", BACKGROUNDS),
+    ):
+        fields[name] = gr.Dropdown(
+            list(known),
+            value=given[name],
+            multiselect=True,
+            label=f"{label}: none chosen is any",
+            elem_id=f"train-{name}",
+        )
+    with gr.Row():
+        for name, label, k in (("objects_low", "Objects, least", 0), ("objects_high", "most", 1)):
+            fields[name] = gr.Number(
+                given["objects"][k], precision=0, minimum=1, maximum=MAX_OBJECTS, label=label, min_width=80
+            )
+        for name, label, k in (("radius_low", "Radius in px, least", 0), ("radius_high", "largest", 1)):
+            fields[name] = gr.Number(given["radius"][k], minimum=12, maximum=64, label=label, min_width=80)

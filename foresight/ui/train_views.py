@@ -1,0 +1,147 @@
+"""The Train tab's results as HTML. Whatever comes from a file or a user is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from foresight.ui.cards import NAMES
+from foresight.ui.train_charts import first_mean
+
+Run = dict[str, Any]  # what `TrainCalls.look` tells of a run; `runs` tells less
+
+SIGNS = {"waiting": "◷", "done": "✓", "stopped": "■", "failed": "✗", "cut off": "✗"}
+CURVES = ("lpips", "mask_iou")
+NOTHING = "No run yet. Choose a recipe and press Start; the run goes on when this page is closed."
+
+
+def run_list(runs: Sequence[Run], chosen: str | None) -> str:
+    """Every run as a button, the chosen one marked; those in line with their place."""
+    if not runs:
+        return f'<p class="fs-train-empty">{NOTHING}</p>'
+    return f'<ul class="fs-train-runs">{"".join(_entry(run, run["name"] == chosen) for run in runs)}</ul>'
+
+
+def _entry(run: Run, here: bool) -> str:
+    told = f"{SIGNS.get(run['state'], '▶')} {standing(run)}"
+    return (
+        f'<li><button data-run="{escape(run["name"])}" aria-pressed="{str(here).lower()}">'
+        f"<b>{escape(run['name'])}</b> <span>{told}</span></button></li>"
+    )
+
+
+def standing(run: Run) -> str:
+    """A run's state in a few words."""
+    if run["state"] == "waiting":
+        before = run["place"]
+        return "next" if before == 0 else f"in line, {before} before it on {run['device']}"
+    share = f" {100 * run['done'] // run['total']} %" if run.get("total") and run["state"] != "done" else ""
+    return f"{run['state']}{share}"
+
+
+def progress(run: Run | None) -> str:
+    """How far the run is: a bar, rate, time left, memory, and what went wrong."""
+    if run is None:
+        return '<div class="fs-train-progress"></div>'
+    done, total = run.get("done", 0), run.get("total", 0)
+    of = "steps" if run["state"] not in ("extracting",) else "pictures"
+    last = run["log"][-1] if run["log"] else {}
+    running = run["state"] in ("extracting", "training", "scoring", "starting")
+    facts = [f"{done:,} of {total:,} {of}"] if total else []
+    if last and run["state"] == "training":
+        facts += [f"{last['rate']:,.0f} samples/s"] if last["rate"] else []
+        facts += [f"{duration(last['remaining'])} left"] if last["remaining"] is not None else []
+    if last and running:
+        used = last["memory"]
+        facts += [f"{used['what']} {size(used['used'])} of {size(used['total'])}"]
+        facts += [f"batch cut in {last['pieces']}, as memory ran short"] if last["pieces"] > 1 else []
+    if "seconds" in run:
+        facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
+    message = f'<p class="fs-train-message" role="alert">⚠ {escape(run["message"])}</p>' if run["message"] else ""
+    made = ", ".join(escape(name) for name in run.get("adapters", ()))
+    message += f'<p class="fs-train-made">✓ Made: {made}. It can be chosen in every tab.</p>' if made else ""
+    return (
+        f'<div class="fs-train-progress"><h3>{escape(run["name"])} <span>{escape(standing(run))}</span></h3>'
+        f'<progress max="{total or 1}" value="{done}" aria-label="progress of the run"></progress>'
+        f'<p class="facts">{" · ".join(facts)}</p>{message}</div>'
+    )
+
+
+def samples(run: Run | None) -> str:
+    """The sheet of held-out pictures, originals above, with what each row is."""
+    if run is None or run["samples"] is None or not run["log"]:
+        return '<div class="fs-train-samples"><p>Samples come a few seconds after training has begun.</p></div>'
+    rows = ["originals", *run["log"][-1]["losses"]]
+    data = base64.b64encode(Path(run["samples"]).read_bytes()).decode()
+    told = "".join(f"<span>{escape(row)}</span>" for row in rows)
+    return (
+        f'<div class="fs-train-samples" style="--rows:{len(rows)}"><div class="rows">{told}</div>'
+        f'<img src="data:image/png;base64,{data}" alt="Held-out pictures; rows: {escape(", ".join(rows))}"></div>'
+    )
+
+
+def cost_note(cost: dict[str, Any]) -> str:
+    """Parameters of each adapter, and about how much memory the run takes."""
+    each = " · ".join(f"{escape(name)} {count:,}" for name, count in cost["parameters"].items())
+    short = cost["bytes"] > cost["free"]
+    sign = "⚠ more than the" if short else "of"
+    return (
+        f'<p class="fs-train-cost"><b>Parameters</b> {each}<br><b>Memory</b> about {size(cost["bytes"])}, '
+        f"{sign} {size(cost['free'])} that are free now</p>"
+    )
+
+
+def problem_note(sentence: str) -> str:
+    return f'<p class="fs-train-cost" role="alert">⚠ {escape(sentence[:1].upper() + sentence[1:])}</p>'
+
+
+def broken_note(broken: Sequence[Sequence[str]]) -> str:
+    """The files of an archive that were left out, each with the reason."""
+    if not broken:
+        return ""
+    items = "".join(f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in broken)
+    count = f"{len(broken)} file{'s' if len(broken) > 1 else ''}"
+    return f'<details class="fs-train-broken" open><summary>{count} left out</summary><ul>{items}</ul></details>'
+
+
+def adapter_table(adapters: Sequence[dict[str, Any]]) -> str:
+    """The trained adapters with their point, size and held-out scores."""
+    if not adapters:
+        return '<p class="fs-train-empty">None yet: what a run makes is listed here.</p>'
+    heads = ("Name", "Point", "Kind", "Parameters", "Held out on", *(f"{NAMES[s]}" for s in CURVES))
+    head = "".join(f"<th scope=col>{name}</th>" for name in heads)
+    return (
+        f'<div class="fs-train-table"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(_row(adapter) for adapter in adapters)}</tbody></table></div>"
+    )
+
+
+def _row(adapter: dict[str, Any]) -> str:
+    name = f"<th scope=row>{escape(adapter['name'])}</th>"
+    if "problem" in adapter:
+        return f"<tr>{name}<td colspan=6>⚠ does not serve here: {escape(adapter['problem'])}</td></tr>"
+    tables = {k: v for k, v in (adapter["card"].get("scores") or {}).items() if isinstance(v, dict)}
+    title = next(iter(tables), "–")
+    scores = [first_mean(tables, score) for score in CURVES]
+    cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", title]
+    cells += ["–" if v is None else f"{v:.3f}" for v in scores]
+    return f"<tr>{name}{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.2 GB."""
+    power = min(3, int(math.log(max(count, 1), 1000)))
+    return f"{count / 1000**power:.{1 if power > 2 else 0}f} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 1 min 20 s."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

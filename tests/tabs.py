@@ -1,0 +1,31 @@
+"""One tab alone, on a free port of this machine; what it writes into a door is shown as JSON."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from foresight.settings import Settings
+from foresight.ui.doors import Doors
+from foresight.ui.shell import launch
+
+
+@contextmanager
+def serve_tab(build: Callable[[Any, Doors], None], endpoint: Callable[[Any], None], calls: Any) -> Iterator[str]:
+    """The address of the tab, as long as the block lasts."""
+    with gr.Blocks(analytics_enabled=False) as app:
+        doors = Doors(gr.State(), gr.State())
+        shown = gr.Textbox(elem_id="door", label="door")
+        doors.inspect.change(_told, doors.inspect, shown, api_visibility="private")
+        build(calls, doors)
+        endpoint(calls)
+    _, url, _ = launch(app.queue(max_size=64), Settings(), prevent_thread_lock=True, quiet=True)
+    try:
+        yield url.rstrip("/")
+    finally:
+        app.close()
+
+
+def _told(visit: dict[str, Any]) -> str:
+    return f"{visit['point']} {visit['adapter']} {visit['case']}"

@@ -1,0 +1,180 @@
+"""What a person does in the Compare tab, in headless Chromium."""
+
+import re
+import shutil
+import threading
+
+import pytest
+from house import build_house, save_tiny_adapter
+from PIL import Image
+from tabs import serve_tab
+
+from foresight.ui import compare
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+PATIENCE = 30_000  # ms
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def calls(tiny, tmp_path_factory):
+    house = tmp_path_factory.mktemp("house")
+    inspector = build_house(tiny.folder, house)
+    save_tiny_adapter(house / "bundled/post-merge-3-tokens", "tokens", "post-merge/3", house, seed=1)
+    save_tiny_adapter(house / "bundled/pre-merge-0-tokens", "tokens", "pre-merge/0", house, seed=2)
+    return compare.CompareCalls.of(inspector)
+
+
+@pytest.fixture(scope="module")
+def gate():
+    """While it is closed, no more than one adapter's tile is made: so a test can look at what there is by then."""
+    made = threading.Event()
+    made.set()
+    return made
+
+
+@pytest.fixture(scope="module")
+def url(calls, gate):
+    def one_by_one(*given):
+        for i, tile in enumerate(calls.descend(*given)):
+            yield tile
+            if i == 2:  # after oracle, blank page and the first adapter
+                gate.wait(60)
+
+    with serve_tab(compare.build, compare.endpoint, compare.CompareCalls(calls.adapters, one_by_one)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    expect.set_options(timeout=PATIENCE)
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, url):
+    """Opens the page, and at the end checks that it asked no other host and logged no error."""
+    pages, outside, errors = [], [], []
+
+    def opened(width=1280, height=900, dark=False):
+        pages.append(browser.new_page(viewport={"width": width, "height": height}))
+        page = pages[-1]
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
+        expect(page.locator("#compare-grid")).to_contain_text("No comparison yet")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert not outside
+    assert not errors
+
+
+def tiles(page):
+    return page.locator("#compare-grid td img")
+
+
+def compared(page, count=3):
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-head")).to_contain_text(f"{count} of {count} tiles in")
+
+
+def test_tiles_come_one_by_one_and_nothing_moves(visit, gate):
+    page = visit()
+    gate.clear()
+    page.locator("#compare-go").click()
+    expect(tiles(page)).to_have_count(1)
+    expect(page.locator("#compare-grid .waiting")).to_have_count(2)
+    height = "document.querySelector('#compare-grid').getBoundingClientRect().height"
+    before = page.evaluate(height)
+    gate.set()
+    expect(tiles(page)).to_have_count(3)
+    expect(page.locator("#compare-grid th[scope=row]")).to_have_count(2)
+    expect(page.locator("#compare-grid th[scope=col]")).to_have_text(
+        ["stage, adapter", "layer 0", "layer 1", "layer 3"]
+    )
+    expect(page.locator("#compare-chart .js-plotly-plot")).to_be_visible()
+    expect(page.locator("#compare-chart")).to_contain_text("ceiling: oracle")
+    assert abs(page.evaluate(height) - before) < 8
+
+
+def test_one_slider_moves_both_sides_by_keyboard_and_by_hand(visit):
+    page = visit()
+    compared(page)
+    over, slider = page.locator("#compare-pair .over"), page.locator("#compare-pair input[type=range]")
+    expect(over).to_have_count(2)
+    slider.focus()
+    for _ in range(10):
+        slider.press("ArrowRight")
+    for i in (0, 1):
+        expect(over.nth(i)).to_have_css("clip-path", "inset(0px 0px 0px 60%)")
+    box = page.locator("#compare-pair .frame").nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 60, steps=4)
+    page.mouse.up()
+    for i in (0, 1):
+        expect(over.nth(i)).to_have_css("clip-path", "inset(0px 0px 0px 20%)")
+    expect(slider).to_have_value("20")
+    page.get_by_role("button", name="Show left post-merge/1 · tokens").click()
+    expect(page.locator("#compare-pair b").first).to_have_text("post-merge/1 · tokens")
+    expect(over.first).to_have_css("clip-path", "inset(0px 0px 0px 20%)")  # another tile, the same place
+
+
+def test_two_adapters_make_more_rows_and_a_tile_opens_in_inspect(visit):
+    page = visit()
+    page.locator("#compare-adapters").get_by_text("linear").click()
+    compared(page, 5)
+    expect(page.locator("#compare-grid th[scope=row]")).to_have_count(4)
+    page.get_by_role("button", name="Inspect pre-merge/2 · linear").click()
+    expect(page.locator("#door textarea")).to_have_value(re.compile("^pre-merge/2 linear {'size'"))
+
+
+def test_stop_keeps_what_is_done(visit, gate):
+    page = visit()
+    gate.clear()
+    page.locator("#compare-go").click()
+    expect(tiles(page)).to_have_count(1)
+    page.locator("#compare-stop").click()
+    expect(page.locator("#compare-pair .over")).to_have_count(2)
+    gate.set()
+    page.wait_for_timeout(1500)
+    expect(tiles(page)).to_have_count(1)
+    compared(page)  # and another run is not in its way
+
+
+def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
+    page = visit()
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.new("RGB", (300, 200), "teal").save(good)
+    bad.write_bytes(b"no picture")
+    page.locator("#compare-source input[type=file]").set_input_files(good)
+    expect(page.locator("#compare-head")).to_contain_text("3 of 3 tiles in")
+    expect(page.locator("#compare-head")).to_contain_text("No mask IoU: no object stands out")
+    page.locator("#compare-source input[type=file]").set_input_files(bad)
+    expect(page.get_by_test_id("toast-body")).to_contain_text("is not a JPEG, PNG")
+    expect(page.locator("#compare-source img")).to_have_js_property("naturalWidth", 300)  # the last good one is back
+    expect(tiles(page)).to_have_count(3)
+    page.locator("#compare-adapters").get_by_text("tokens").click()
+    page.locator("#compare-go").click()
+    expect(page.get_by_test_id("toast-body").filter(has_text="Choose at least one adapter")).to_be_visible()
+    expect(tiles(page)).to_have_count(3)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_scrolls_down_only(visit, dark):
+    page = visit(390, 844, dark)
+    page.get_by_role("button", name="Thumbnail 1").click()
+    expect(page.locator("#compare-pair .over")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

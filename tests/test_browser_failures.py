@@ -1,0 +1,201 @@
+"""What a person does in the Failures tab, in headless Chromium."""
+
+import io
+import re
+import shutil
+import threading
+import zipfile
+
+import pytest
+from house import build_house
+from PIL import Image
+from tabs import serve_tab
+
+from foresight.ui import failures
+from foresight.ui.runs import FailuresCalls
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+PATIENCE = 30_000  # ms
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def gate():
+    """While it is closed, no more than three pictures are evaluated: so a test can look at what there is by then."""
+    made = threading.Event()
+    made.set()
+    return made
+
+
+@pytest.fixture(scope="module")
+def url(tiny, tmp_path_factory, gate):
+    real = FailuresCalls.of(build_house(tiny.folder, tmp_path_factory.mktemp("house")), local=True)
+
+    def watched(entry, samples):
+        for i, item in enumerate(real.evaluate(entry, samples)):
+            yield item
+            if i == 2:
+                gate.wait(60)
+
+    calls = FailuresCalls(real.adapters, real.default, watched, local=True)
+    with serve_tab(failures.build, failures.endpoint, calls) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    expect.set_options(timeout=PATIENCE)
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, url):
+    """Opens the page, and at the end checks that it asked no other host and logged no error."""
+    pages, outside, errors = [], [], []
+
+    def opened(width=1280, height=900, dark=False):
+        pages.append(browser.new_page(viewport={"width": width, "height": height}))
+        page = pages[-1]
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
+        expect(page.locator("#failures-status")).to_contain_text("Nothing evaluated yet")
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert not outside
+    assert not errors
+
+
+def shots(page):
+    return page.locator("#failures-gallery [data-number]")
+
+
+def evaluate(page, count=8):
+    field = page.locator("#failures-count input[type=number]")
+    field.fill(str(count))
+    field.press("Enter")
+    page.locator("#failures-go").click()
+
+
+def evaluated(page, count=8):
+    expect(page.locator("#failures-status")).to_contain_text(f"All {count} of {count} pictures in")
+    expect(page.locator("#failures-means")).to_contain_text(f"Means of {count} of {count} pictures")
+
+
+def toast(page, text):
+    expect(page.get_by_test_id("toast-body").filter(has_text=text)).to_be_visible()
+
+
+def test_worst_first_sort_filter_and_open_in_inspect(visit):
+    page = visit()
+    page.get_by_role("button", name="Five on texture").click()
+    expect(page.get_by_label("Objects, least").first).to_have_value("5")
+    evaluate(page)
+    evaluated(page)
+    found = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
+    assert len(found) == 8 and found == sorted(found, reverse=True)
+    page.get_by_text("best first").click()
+    expect(shots(page).locator("b").first).to_have_text(f"LPIPS {found[-1]:.3f}")
+    # The pictures are those of the captions at once: an image that loads late would keep the one before it.
+    page.wait_for_function(
+        "[...document.querySelectorAll('#failures-gallery img')].every(i => i.complete && i.currentSrc === i.src)"
+    )
+    middle = sorted(found)[3]
+    page.locator("#failures-low input, #failures-low textarea").fill(f"{middle - 0.0005}")
+    expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
+    expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))
+    page.locator("#failures-low input, #failures-low textarea").fill("much")
+    toast(page, "numbers such as 0.35, not 'much'")
+    expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))  # nothing is lost
+    page.locator("#failures-low input, #failures-low textarea").fill("900")
+    expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
+    page.locator("#failures-low input, #failures-low textarea").fill("")
+    shots(page).first.click()
+    expect(page.locator("#door textarea")).to_have_value(re.compile("^post-merge/1 tokens {'size'"))
+
+
+def test_table_charts_and_downloads(visit):
+    page = visit()
+    evaluate(page)
+    evaluated(page)
+    page.get_by_role("tab", name="Table").click()
+    page.locator("#failures-table").get_by_role("gridcell").filter(has_text="scene").first.click()
+    expect(page.locator("#door textarea")).to_have_value(re.compile("^post-merge/1 tokens {'size'"))
+    for tab, chart, words in (
+        ("What fails", "factors", "colour"),
+        ("Where", "where", "IoU"),
+        ("Histograms", "histograms", "oracle"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.locator(f"#failures-{chart} .js-plotly-plot")).to_contain_text(words)
+    for kind, start in (("csv", b"image,"), ("json", b"{\n  "), ("zip", b"PK\x03\x04")):
+        with page.expect_download() as download:
+            page.locator(f"#failures-{kind}").click()
+        with open(download.value.path(), "rb") as file:
+            assert file.read(len(start)) == start
+
+
+def test_a_zip_with_broken_files(visit, tmp_path):
+    page = visit()
+    file = io.BytesIO()
+    Image.new("RGB", (60, 60), "teal").save(file, "PNG")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as made:
+        for name in ("a.png", "<b>c.png"):
+            made.writestr(name, file.getvalue())
+        made.writestr("broken.png", b"no picture")
+    (tmp_path / "no.zip").write_bytes(b"no archive")
+    page.locator("#failures-source").get_by_text("Upload").click()
+    page.locator("#failures-go").click()
+    toast(page, "Choose pictures or a zip archive first")
+    page.locator("#failures-files input[type=file]").set_input_files(tmp_path / "some.zip")
+    expect(page.locator("#failures-files")).to_contain_text("some")
+    page.locator("#failures-go").click()
+    status = page.locator("#failures-status")
+    for words in ("All 3 of 3 pictures in", "1 file left out", "broken.png: the picture is not a JPEG"):
+        expect(status).to_contain_text(words)
+    expect(shots(page)).to_have_count(2)
+    expect(shots(page).filter(has_text="<b>c.png")).to_have_count(1)
+    shots(page).first.click()
+    expect(page.locator("#door textarea")).to_have_value(re.compile(r"^post-merge/1 tokens /.*\.png$"))
+
+
+def test_stop_keeps_what_is_done(visit, gate):
+    page = visit()
+    gate.clear()
+    evaluate(page, 16)
+    expect(page.locator("#failures-status")).to_contain_text("of 16 pictures")
+    page.wait_for_timeout(2500)
+    page.locator("#failures-stop").click()
+    expect(page.locator("#failures-status")).to_contain_text("Stopped: 3 of 16 pictures")
+    expect(shots(page)).to_have_count(3)
+    gate.set()
+    evaluate(page, 8)
+    evaluated(page)
+
+
+def test_a_folder_that_is_none(visit):
+    page = visit()
+    page.locator("#failures-source").get_by_text("Folder").click()
+    page.locator("#failures-folder input, #failures-folder textarea").fill("/nowhere/at/all")
+    page.locator("#failures-go").click()
+    toast(page, "There is no folder '/nowhere/at/all'")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_scrolls_down_only(visit, dark):
+    page = visit(390, 844, dark)
+    evaluate(page)
+    evaluated(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
