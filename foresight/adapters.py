@@ -66,7 +66,7 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         """Latents (B, T, H, W, D) → VAE latents (B · T, C, h, w), float32. Raises InputError where D is another."""
         x = self._standardise(latents).flatten(0, 1)  # (B·T, H, W, D)
         if self.fold > 1:
-            x = _fold(x, self.fold)
+            x = fold_tokens(x, self.fold)
         return self.map(x).float() * self.z_std.view(-1, 1, 1) + self.z_mean.view(-1, 1, 1)
 
     def map(self, x: Tensor) -> Tensor:
@@ -109,13 +109,13 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         return ((along.square() / self.spread).sum(-1) + off).mean(-1).div(self.width).sqrt()
 
 
-def _fold(x: Tensor, by: int) -> Tensor:
+def fold_tokens(x: Tensor, by: int) -> Tensor:
     """(B, H, W, D) → (B, H / by, W / by, by² · D)"""
     return x.unflatten(2, (-1, by)).unflatten(1, (-1, by)).transpose(2, 3).flatten(3)
 
 
-def _unfold(x: Tensor, by: int) -> Tensor:
-    """`_fold`'s inverse: (B, H, W, by² · C) → (B, H · by, W · by, C)"""
+def unfold_tokens(x: Tensor, by: int) -> Tensor:
+    """`fold_tokens`'s inverse: (B, H, W, by² · C) → (B, H · by, W · by, C)"""
     return x.unflatten(3, (by, by, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
@@ -130,7 +130,7 @@ class LinearProbe(Adapter):
         self.linear = nn.Linear(fold**2 * width, cells**2 * channels)
 
     def map(self, x: Tensor) -> Tensor:
-        return _unfold(self.linear(x), self.cells).permute(0, 3, 1, 2)
+        return unfold_tokens(self.linear(x), self.cells).permute(0, 3, 1, 2)
 
 
 @final
@@ -209,7 +209,7 @@ class TokenAdapter(Adapter):
 
     def map(self, x: Tensor) -> Tensor:
         x = self.tokens(self.stem(x))
-        return self.head(self.refine(_unfold(self.spread_out(x), self.cells))).permute(0, 3, 1, 2)
+        return self.head(self.refine(unfold_tokens(self.spread_out(x), self.cells))).permute(0, 3, 1, 2)
 
 
 KINDS: dict[str, type[Adapter]] = {c.kind: c for c in (LinearProbe, PooledMLP, TokenAdapter)}

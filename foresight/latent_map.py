@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -125,6 +126,7 @@ class _Meter:
 
 def _reduce(latents: Array, spec: MapSpec, start: Array | None, meter: _Meter) -> Any:
     """UMAP fitted to latents (N, D) by the cosine. start: (N, K) coordinates to begin from."""
+    from tqdm import tqdm
     from umap import UMAP
 
     compile_umap()
@@ -138,7 +140,13 @@ def _reduce(latents: Array, spec: MapSpec, start: Array | None, meter: _Meter) -
         random_state=spec.seed,
         n_jobs=1,  # what a seed asks for anyway
         tqdm_kwds=bar,
-    ).fit(latents)
+    )
+    try:
+        reducer.fit(latents)
+    except Stopped:
+        with suppress(RuntimeError):  # not held; but as a rule tqdm keeps its lock where a write fails
+            tqdm.get_lock().release()
+        raise
     reducer.tqdm_kwds = {"disable": True}
     return reducer
 

@@ -1,5 +1,7 @@
-"""What several test files share: one thread, and a tiny random Qwen2.5-VL on disk."""
+"""What several test files share: one thread, a tiny random Qwen2.5-VL on disk, and a browser."""
 
+import multiprocessing
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 
 from training.bundle.vlm import SPECIAL, VISION, build_processor
 
+os.environ.setdefault("NUMBA_OPT", "0")  # UMAP compiles in half the time, and its maps here are small
 torch.set_num_threads(1)  # these sizes gain nothing from more, and lose much where cores are shared
 
 
@@ -77,3 +80,29 @@ def tiny(tmp_path_factory) -> Tiny:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return Tiny(folder, model, processor)
+
+
+@pytest.fixture(scope="session")
+def children():
+    """Processes that begin in a moment, forked by a server which has torch but no threads.
+
+    A process forked here would take over locks that some thread of a page still held, and wait for ever.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.fit", "torch._dynamo"])  # the latter comes with the first optimizer
+    return context
+
+
+@pytest.fixture(scope="session")
+def browser():
+    import browsing
+
+    yield from browsing.chromium()
+
+
+@pytest.fixture
+def visit(request, browser, url):
+    """Opens the page of the test file's `url`, and waits for its READY."""
+    import browsing
+
+    yield from browsing.visits(browser, url, request.module.READY)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foresight.adapters import KINDS, LinearProbe, PooledMLP, TokenAdapter, _fold, _unfold
+from foresight.adapters import KINDS, LinearProbe, PooledMLP, TokenAdapter, fold_tokens, unfold_tokens
 from foresight.errors import InputError
 
 D, C = 12, 3
@@ -45,9 +45,9 @@ def test_other_latents_are_refused(shape):
 
 def test_fold_gathers_neighbours_row_by_row():
     x = torch.arange(4 * 6).float().view(1, 4, 6, 1)
-    assert _fold(x, 2)[0, 1, 2].tolist() == [16, 17, 22, 23]
+    assert fold_tokens(x, 2)[0, 1, 2].tolist() == [16, 17, 22, 23]
     x = latents(2, 4, 6)
-    assert torch.equal(_unfold(_fold(x, 2), 2), x)
+    assert torch.equal(unfold_tokens(fold_tokens(x, 2), 2), x)
 
 
 def test_the_linear_probe_is_linear():

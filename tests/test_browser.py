@@ -1,65 +1,22 @@
 """What a person does in the Inspect tab, in headless Chromium."""
 
 import json
-import shutil
 
 import pytest
+from browsing import PATIENCE, expect, needs_chromium
 from house import build_house
 from PIL import Image
 from serving import serve
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 30_000  # ms
+READY = "#tiles img"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def url(tiny, tmp_path_factory):
     with serve(build_house(tiny.folder, tmp_path_factory.mktemp("house"))) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser, url):
-    """Opens the page, and at the end checks that it asked no other host and logged no error."""
-    contexts, outside, errors = [], [], []
-
-    def opened(width=1280, height=900, dark=False, asked=""):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}&{asked.lstrip('&')}")
-        expect(page.locator("#tiles img").first).to_be_visible(timeout=PATIENCE)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not outside
-    assert not errors
 
 
 def headline(page):

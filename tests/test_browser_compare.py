@@ -1,23 +1,19 @@
 """What a person does in the Compare tab, in headless Chromium."""
 
 import re
-import shutil
 import threading
 
 import pytest
+from browsing import expect, needs_chromium
 from house import build_house, save_tiny_adapter
 from PIL import Image
 from tabs import serve_tab
 
 from foresight.ui import compare
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 30_000  # ms
+READY = "#compare-grid:has-text('No comparison yet')"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -47,38 +43,6 @@ def url(calls, gate):
 
     with serve_tab(compare.build, compare.endpoint, compare.CompareCalls(calls.adapters, one_by_one)) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser, url):
-    """Opens the page, and at the end checks that it asked no other host and logged no error."""
-    pages, outside, errors = [], [], []
-
-    def opened(width=1280, height=900, dark=False):
-        pages.append(browser.new_page(viewport={"width": width, "height": height}))
-        page = pages[-1]
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
-        expect(page.locator("#compare-grid")).to_contain_text("No comparison yet")
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    assert not outside
-    assert not errors
 
 
 def tiles(page):

@@ -2,11 +2,11 @@
 
 import io
 import re
-import shutil
 import threading
 import zipfile
 
 import pytest
+from browsing import expect, needs_chromium
 from house import build_house
 from PIL import Image
 from tabs import serve_tab
@@ -14,13 +14,9 @@ from tabs import serve_tab
 from foresight.ui import failures
 from foresight.ui.runs import FailuresCalls
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 30_000  # ms
+READY = "#failures-status:has-text('Nothing evaluated yet')"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -44,38 +40,6 @@ def url(tiny, tmp_path_factory, gate):
     calls = FailuresCalls(real.adapters, real.default, watched, local=True)
     with serve_tab(failures.build, failures.endpoint, calls) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser, url):
-    """Opens the page, and at the end checks that it asked no other host and logged no error."""
-    pages, outside, errors = [], [], []
-
-    def opened(width=1280, height=900, dark=False):
-        pages.append(browser.new_page(viewport={"width": width, "height": height}))
-        page = pages[-1]
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
-        expect(page.locator("#failures-status")).to_contain_text("Nothing evaluated yet")
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    assert not outside
-    assert not errors
 
 
 def shots(page):

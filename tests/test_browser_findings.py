@@ -1,19 +1,14 @@
 """What a person does in the Findings tab, in headless Chromium: a study, its charts, the way to Inspect."""
 
-import shutil
-
 import pytest
+from browsing import expect, needs_chromium
 from house import build_house
 from serving import serve
 from test_findings import POINT, study, write
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 60_000  # ms
+READY = "#tiles img"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +29,10 @@ def url(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def page(url):
-    """The tab, opened; at the end no other host was asked, and no error was logged."""
-    outside, errors = [], []
-    expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(url)
-        page.get_by_role("tab", name="Findings").click()
-        yield page
-        browser.close()
-    assert not outside
-    assert not errors
+def page(visit):
+    opened = visit()
+    opened.get_by_role("tab", name="Findings").click()
+    return opened
 
 
 def choose(page, label, name):

@@ -4,11 +4,11 @@ import csv
 import io
 import json
 import re
-import shutil
 import zipfile
 
 import gradio as gr
 import pytest
+from browsing import PATIENCE, expect, needs_chromium
 from gradio_client import Client
 from house import build_house
 
@@ -17,11 +17,7 @@ from foresight.ui import generate, latent_map
 from foresight.ui.doors import Doors, visit
 from foresight.ui.shell import launch
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PATIENCE = 60_000  # ms; UMAP is compiled on the first map
+READY = "#map-draw"
 TRACES = "() => document.querySelector('#map .fs-map-plot').data.filter(t => t.type === 'scattergl')"
 POINTS = """() => { const plot = document.querySelector('#map .fs-map-plot'), full = plot._fullLayout,
   box = plot.getBoundingClientRect();
@@ -29,7 +25,8 @@ POINTS = """() => { const plot = document.querySelector('#map .fs-map-plot'), fu
     x: box.x + full.xaxis._offset + full.xaxis.d2p(x),
     y: box.y + full.yaxis._offset + full.yaxis.d2p(t.y[i]), name: t.name}))); }"""
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +47,6 @@ def url(tiny, tmp_path_factory):
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")
     app.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visiting(browser, url):
-    """Opens the page, and at the end checks that it asked no other host and logged no error."""
-    expect.set_options(timeout=PATIENCE)
-    contexts, outside, errors = [], [], []
-
-    def opened(width=1280, height=1000, dark=False):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not outside
-    assert not errors
 
 
 def draw(page, scenes=30):
@@ -110,16 +76,16 @@ def drag(page, corners):
 LEFT = ((0.01, 0.01), (0.5, 0.01), (0.5, 0.99), (0.01, 0.99), (0.01, 0.02))
 
 
-def test_before_a_map_it_says_what_to_do(visiting):
-    page = visiting()
+def test_before_a_map_it_says_what_to_do(visit):
+    page = visit()
     expect(page.locator("#map-status")).to_contain_text("No map yet")
     expect(page.locator("#map-gallery")).to_contain_text("Nothing is selected")
     page.locator("#map-score").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("Draw a map first")
 
 
-def test_hover_click_and_neighbours(visiting):
-    page = visiting()
+def test_hover_click_and_neighbours(visit):
+    page = visit()
     draw(page)
     expect(page.locator("#map-silhouettes")).to_contain_text("floor")
     spot = page.evaluate(POINTS)[5]
@@ -141,8 +107,8 @@ def test_hover_click_and_neighbours(visiting):
     expect(page.locator("#gone")).to_contain_text("post-merge/1")
 
 
-def test_lasso_greys_the_rest_and_exports(visiting):
-    page = visiting()
+def test_lasso_greys_the_rest_and_exports(visit):
+    page = visit()
     draw(page)
     inside = [p for p in page.evaluate(POINTS) if p["x"] < sum(half_of(page)) / 2]
     drag(page, LEFT)
@@ -169,8 +135,8 @@ def half_of(page):
     return box["x"], box["x"] + box["width"]
 
 
-def test_a_name_selects_its_points_by_keyboard(visiting):
-    page = visiting()
+def test_a_name_selects_its_points_by_keyboard(visit):
+    page = visit()
     draw(page)
     first = page.locator("#map .fs-map-legend button").first
     number = first.locator("span").inner_text()
@@ -180,8 +146,8 @@ def test_a_name_selects_its_points_by_keyboard(visiting):
     expect(page.locator("#map-gallery .fs-map-tiles button")).to_have_count(int(number))
 
 
-def test_layers_move_and_a_picture_is_brought_in(visiting):
-    page = visiting()
+def test_layers_move_and_a_picture_is_brought_in(visit):
+    page = visit()
     page.get_by_role("button", name="Through the layers").click()
     expect(page.locator("#map-status")).to_contain_text("300 scenes at 4 points")
     page.locator("#map-stop").click()
@@ -203,8 +169,8 @@ def test_layers_move_and_a_picture_is_brought_in(visiting):
     expect(page.locator("#map-detail").get_by_alt_text("The reconstruction")).to_be_visible()
 
 
-def test_tokens_scores_and_three_dimensions(visiting):
-    page = visiting()
+def test_tokens_scores_and_three_dimensions(visit):
+    page = visit()
     page.locator("#map-unit").get_by_text("a token").click()
     page.locator("#map-dimensions").get_by_text("3-D").click()
     number = page.locator("#map-scenes input[type=number]")
@@ -219,8 +185,8 @@ def test_tokens_scores_and_three_dimensions(visiting):
     expect(page.locator("#map .fs-map-scale")).to_be_visible()
 
 
-def test_too_much_is_one_sentence_and_nothing_is_lost(visiting):
-    page = visiting()
+def test_too_much_is_one_sentence_and_nothing_is_lost(visit):
+    page = visit()
     draw(page)
     page.locator("#map-scenes input[type=number]").fill("5000")
     page.locator("#map-unit").get_by_text("a token").click()
@@ -230,8 +196,8 @@ def test_too_much_is_one_sentence_and_nothing_is_lost(visiting):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_phone_scrolls_down_only(visiting, dark):
-    page = visiting(390, 844, dark)
+def test_a_phone_scrolls_down_only(visit, dark):
+    page = visit(390, 844, dark)
     draw(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     expect(page.locator("#map [data-mode=lasso]")).to_have_attribute("aria-pressed", "false")  # a finger scrolls

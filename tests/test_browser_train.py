@@ -7,10 +7,10 @@ import zipfile
 
 import gradio as gr
 import pytest
+from browsing import expect, needs_chromium
 from gradio_client import Client, handle_file
 from house import build_house
 from PIL import Image
-from test_browser import CHROMIUM, FLAGS
 
 from foresight.inspector import Inspector
 from foresight.settings import Settings
@@ -19,12 +19,9 @@ from foresight.ui.doors import Doors
 from foresight.ui.shell import launch
 from training.desk import Desk
 
-playwright = pytest.importorskip("playwright.sync_api")
-expect = playwright.expect
-PATIENCE = 90_000  # ms; only a crowded machine needs so many
-expect.set_options(timeout=PATIENCE)
+READY = "#train-cost:has-text('Parameters')"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -49,37 +46,6 @@ def url(desk):
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")
     app.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser, url):
-    """Opens the page, and at the end checks that it asked no other host and logged no error."""
-    contexts, outside, errors = [], [], []
-
-    def opened(width=1280, height=900, dark=False):
-        contexts.append(browser.new_context(viewport={"width": width, "height": height}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
-        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
-        page.goto(f"{url}/?__theme={'dark' if dark else 'light'}")
-        expect(page.locator("#train-cost")).to_contain_text("Parameters")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not outside
-    assert not errors
 
 
 def fill(page, name, value):

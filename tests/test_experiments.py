@@ -46,6 +46,16 @@ def test_a_paired_interval_forgets_what_pictures_have_in_common():
     assert statistics.paired(hard + 0.1 + noise, hard) == pytest.approx([0.1, 0.1, 0.1], abs=0.01)
 
 
+def test_pictures_drawn_apart_are_as_unsure_as_both_together():
+    a, b = np.random.default_rng(0).normal(size=(1, 400)), np.random.default_rng(1).normal(1, 2, size=(1, 100))
+    mean, low, high = statistics.apart(a, b)
+    assert mean == pytest.approx(a.mean() - b.mean())
+    error = (a.var() / 400 + b.var() / 100) ** 0.5  # Welch 1947
+    assert (low - mean, high - mean) == pytest.approx((-1.96 * error, 1.96 * error), rel=0.1)
+    shift = np.array([[-1.0], [0.0], [1.0]])  # what a seed does to both of its means cancels out
+    assert statistics.apart(a + shift, b + shift) == pytest.approx([mean, low, high], abs=0.03)
+
+
 @pytest.mark.parametrize("bad", [[], [float("nan"), 1.0]])
 def test_no_interval_without_finite_values(bad):
     with pytest.raises(InputError, match="finite"):
@@ -152,6 +162,11 @@ def test_seams_lie_on_both_sides_of_a_window():
     assert seams(8, 4)[0].tolist() == [False, False, False, True, True, False, False, False]
 
 
+def test_where_all_errors_are_alike_no_correlation_is_told():
+    found = where_errors_sit(torch.ones(5, 8, 8), torch.rand(5, 8, 8))
+    assert list(found) == ["error at seams minus elsewhere"]
+
+
 def test_errors_that_follow_norms_correlate_with_them():
     norms = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0))
     found = where_errors_sit(norms**2, norms)
@@ -234,6 +249,12 @@ def test_a_result_of_other_settings_is_never_taken(tmp_path):
     assert kept.load(tmp_path, "e1_3", {"steps": 200}) is None
 
 
+def test_advice_follows_the_numbers():
+    low, high = [0.5, 0.4, 0.6], [0.9, 0.8, 1.0]
+    for tokens, pooled, told in ((high, low, "Keep"), (low, high, "is not needed"), (low, low, "is open")):
+        assert told in findings.recommendations({"e1_4": {"tokens": tokens, "pooled": pooled}}, {})[0]
+
+
 def test_numbers_become_plain_ones():
     given = {"a": np.float64(0.1234567), "b": [float("nan"), np.int64(3)], "c": (True, None)}
     assert kept.plain(given) == {"a": 0.123457, "b": [None, 3], "c": [True, None]}
@@ -244,3 +265,5 @@ def test_other_weights_have_another_fingerprint(tmp_path):
     first = kept.fingerprint(tmp_path)
     (tmp_path / "a.safetensors").write_bytes(b"x" * 99 + b"y")
     assert kept.fingerprint(tmp_path) != first
+    commit = "0123456789" * 4
+    assert kept.fingerprint(tmp_path / "snapshots" / commit) == commit[:16]  # whose weights may not lie here yet

@@ -11,14 +11,14 @@ from house import save_vae
 
 from foresight.adapters import LinearProbe, TokenAdapter
 from foresight.errors import InputError
-from foresight.images import to_tensor
+from foresight.images import to_pil, to_tensor
 from foresight.scenes import SceneSpec, take
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
-from training.experiments import command, e1_3, e1_5, findings, kept
+from training.experiments import blends, command, e1_3, e1_5, findings, kept
 from training.experiments.bank import Blend, Entry, fresh, hidden_for, run_grid
 from training.experiments.bench import Bench
-from training.experiments.held_out import _filtered, splits, unseen_pair
+from training.experiments.held_out import KNOWN, _filtered, photos, splits, unseen_pair
 from training.experiments.scale import QUICK
 from training.experiments.seed_protocol import pooled_with_text, stages
 from training.experiments.side_by_side import TRIAL, SideBySide, adapter_member
@@ -137,6 +137,28 @@ def test_held_out_splits_hold_what_they_say(bench):
     assert made["smaller objects"].place[:, 0, 2].max() * 224 < 18.1
 
 
+def test_scenes_with_and_without_a_held_out_pair_have_as_many_objects(bench):
+    sets = [_filtered(bench, 30, 700, KNOWN, "test", pairs) for pairs in (False, True)]
+    assert [s.count.bincount().tolist() for s in sets] == [[0, 10, 10, 10]] * 2
+
+
+def test_photos_are_middle_squares_of_the_studys_size(bench, tmp_path):
+    x = torch.zeros(3, 100, 300)
+    x[0, :, 100:200] = 1.0  # the middle square is red
+    to_pil(x).save(tmp_path / "a.png")
+    found = photos(replace(bench, photos=tmp_path), [bench.recommended])
+    assert found.pictures.shape == (1, 3, 84, 84) and found.masks.all()
+    assert found.pictures[0, :, 10, 10].tolist() == [255, 0, 0] == found.pictures[0, :, 80, 80].tolist()
+
+
+def test_blends_of_few_points_are_compared_each_with_its_own(bench):
+    few = Bench(bench.vlm, bench.vae, replace(TINY, points=5), bench.artifacts)
+    few.points = [p for p in bench.points if str(p) in ("post-merge/0", "post-merge/3")]  # none within the window
+    found = blends.run(few)
+    assert [row[0] for row in found["tables"][1]["rows"]] == ["blend of all after the merger"]
+    assert "blend of all after the merger" in found["verdict_reason"]
+
+
 def test_a_random_vlm_has_the_same_config_and_other_latents(bench):
     x = torch.rand(1, 3, 56, 56)
     ours, theirs = (v.latents(x, ["post-merge/3"])["post-merge/3"] for v in (bench.vlm, bench.random_vlm))
@@ -171,8 +193,6 @@ def test_seeds_differ_and_a_seed_repeats_to_the_bit(bench):
 def test_the_seeds_latents_are_transformers_own(bench, tiny):
     pictures = torch.randint(0, 256, (1, 3, 56, 84), dtype=torch.uint8)
     found = pooled_with_text(bench, pictures, "What is it?")
-    from foresight.images import to_pil
-
     image = to_pil(pictures[0].float() / 255)
     assert torch.equal(to_tensor(image), pictures[0].float() / 255)
     prompt = bench.vlm.prompt("What is it?")

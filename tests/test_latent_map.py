@@ -1,5 +1,6 @@
 """The latent map: silhouettes, clusters and neighbours by hand and by scikit-learn; maps on a tiny real VLM."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 from scipy.spatial import procrustes
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
+from tqdm import tqdm
 
 from foresight.errors import InputError
-from foresight.latent_map import Maps, align, fit
+from foresight.latent_map import Maps, Stopped, _Meter, _reduce, align, fit
 from foresight.map_data import BACKGROUND, MapSpec, gather, in_depth_order, rows_of, token_cells
 from foresight.render import render
 from foresight.separation import MOST, cluster, nearest, silhouettes
@@ -203,6 +205,22 @@ def test_closing_stops_the_fit(data):
     steps.close()  # returns, since the bar of UMAP's epochs raises
     with pytest.raises(StopIteration):
         next(steps)
+
+
+def test_a_stopped_fit_leaves_no_lock_behind():
+    """tqdm holds a lock of the whole process while it writes, where a stop is noticed."""
+    stop = threading.Event()
+    stop.set()
+
+    def fitted():
+        with pytest.raises(Stopped):
+            _reduce(np.random.default_rng(0).normal(size=(40, 4)), SPEC, None, _Meter(stop))
+
+    for work in (fitted, lambda: list(tqdm(range(3)))):
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_points_in_order_of_depth(vlm):

@@ -1,7 +1,6 @@
 """The training loop on small regressions: order, resuming to the bit, bad steps, averaged weights."""
 
 import math
-import multiprocessing
 import shutil
 import time
 from dataclasses import replace
@@ -193,12 +192,6 @@ def test_five_spoiled_steps_stop():
 
 
 LONG = replace(RECIPE, steps=400)
-
-
-@pytest.fixture(scope="module")
-def children():
-    """Processes that begin in a moment, with torch imported already."""
-    return multiprocessing.get_context("fork")
 
 
 def test_kill_9_at_any_moment(children, tmp_path):

@@ -59,22 +59,22 @@ def training_scenes(count: int, seed: int, factors: SceneSpec | None) -> list[Sc
     return mixture(count, seed, "train") if factors is None else [take(count, seed, factors, "train")]
 
 
-def picture_source(files: list[Path], batch: int) -> Source:
-    """Files of pictures, each cut to its middle square; a mask is what stands out from an even background."""
+def picture_source(files: list[Path], batch: int, side: int = SIDE) -> Source:
+    """Files of pictures, each cut to its middle square, of `side` pixels; a mask is what stands out there."""
 
     def read(part: list[Path]) -> Batch:
-        x = torch.stack([_square(file) for file in part])
+        x = torch.stack([_square(file, side) for file in part])
         return (x * 255).round().byte(), foreground(x)[0]
 
     parts = [files[i : i + batch] for i in range(0, len(files), batch)]
     return Source(len(files), [partial(read, part) for part in parts])
 
 
-def _square(file: Path) -> Tensor:
+def _square(file: Path, side: int) -> Tensor:
     image = load_image(file)
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return resize(to_tensor(image.crop((left, top, left + side, top + side)))[None], (SIDE, SIDE))[0]
+    whole = min(image.size)
+    left, top = (image.width - whole) // 2, (image.height - whole) // 2
+    return resize(to_tensor(image.crop((left, top, left + whole, top + whole)))[None], (side, side))[0]
 
 
 def split_pictures(folder: str | Path) -> tuple[list[Path], list[Path]]:

@@ -116,7 +116,8 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
         ("loss", [chosen["loss"]], LOSSES),
     ):
         if not given or not set(given) <= set(known):
-            raise InputError(f"unknown {noun} in {list(given)}: choose from {'; '.join(known)}.")
+            wrong = f"unknown {noun} in {list(given)}" if given else f"no {noun} is chosen"
+            raise InputError(f"{wrong}: choose from {'; '.join(known)}.")
     if chosen["data"] == "pictures" and pictures is None:
         raise InputError("choose a zip of pictures first, or let scenes be generated.")
     steps, lr = whole["steps"], _rate(chosen["lr"])

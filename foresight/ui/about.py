@@ -33,7 +33,7 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 The work that this one starts from asked whether a language model's latents still hold what a picture looked like. It
 read the mean of all tokens of Qwen2.5-VL-7B with an MLP, on 40 to 50 pictures of one shape on white, and set the
 targets above. It had no floors: on those very pictures a blank page scores LPIPS 0.352 and SSIM 0.943. The Findings tab
-shows its numbers beside ours.
+shows its numbers beside those of a study run here.
 
 ### The bundled model
 A Qwen2.5-VL of eight million parameters that has only ever seen drawn scenes. It knows them well, and nothing else:

@@ -86,8 +86,8 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
     )
     tables = _html("", "findings-tables")
     _html(parts.EXPLAINED, "findings-why")
+    make = gr.Button("Show three scenes, read by both", size="sm", elem_id="findings-make")
     pairs = _html(parts.pair_grid([], PAIRS), "findings-pairs")
-    make = gr.Button("Show three scenes, read by both", elem_id="findings-make")
 
     def list_studies(name: str | None) -> Any:
         names = [study_name(path) for path in calls.studies()]

@@ -20,7 +20,7 @@ HATCHES = ("", "/", ".", "x", "\\", "+")
 MAX_PICTURE = 3_000_000  # bytes
 NONE = (
     '<div class="fs-findings-empty"><p><b>No study yet.</b> Run one, then come back:</p>'
-    "<pre>python -m training experiments c1 --quick --out runs/c1</pre></div>"
+    "<pre>.venv/bin/python -m training experiments c1 --quick --out runs/c1</pre></div>"
 )
 EXPLAINED = """<div class="fs-findings-why"><h3>Why the kind of adapter decides</h3>
 <p>The seed study read the <b>mean of all tokens</b>. A mean hardly knows where anything was, so the pooled adapter

@@ -74,7 +74,7 @@ def summary(lines: Sequence[Line], total: int) -> str:
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in found["without_mask"].items())
     return (
         '<table class="fs-failures-means">'
-        f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals. "
+        f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals; PSNR in dB. "
         f"The seed study's targets: {targets}.{none}</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead>"
         f'<tbody>{rows}<tr><th scope="row">skill</th>{skill}</tr></tbody></table>'

@@ -74,7 +74,9 @@ def make_scene(
             raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
     for noun, number, top in (("objects", objects, MAX_OBJECTS), ("seed", seed, MAX_SEED)):
         if number is None or number != int(number) or not 0 <= number <= top:
-            raise InputError(f"{noun} must be a whole number up to {top:,}, not {number}.")
+            raise InputError(
+                f"{noun} must be a whole number up to {top:,}, not {number if number is not None else 'empty'}."
+            )
     spec = SceneSpec(
         objects=(int(objects), int(objects)),
         shapes=SHAPES if shape == ANY else (shape,),
@@ -94,7 +96,7 @@ def from_recipe(recipe: Mapping[str, str]) -> dict[str, Any]:
     values = {**FACTORS, **recipe}
     for name in ("seed", "objects"):
         if not str(values[name]).isdecimal():
-            raise InputError(f"{name} must be a whole number, not {values[name]!r}.")
+            raise InputError(f"{name} must be a whole number of at least 0, not {values[name]!r}.")
         values[name] = int(values[name])
     values["overlap"] = str(values["overlap"]) == "True"
     return make_scene(**values)
@@ -147,7 +149,7 @@ def build() -> Controls:
     with gr.Row():
         position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
         background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)
-        seed = gr.Number(value=7, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=90)
+        seed = gr.Number(value=7, precision=0, label="Seed", min_width=90)  # make_scene says what is allowed
     objects = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
     overlap = gr.Checkbox(value=True, label="Objects may overlap")
     with gr.Row():

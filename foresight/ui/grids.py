@@ -9,7 +9,7 @@ from html import escape
 from foresight.depth import Tile
 from foresight.points import STAGES, Stage
 from foresight.shelf import Entry
-from foresight.ui.cards import HINTS, NAMES
+from foresight.ui.cards import HINTS, NAMES, number
 from foresight.ui.doors import Case
 from foresight.ui.uploads import address
 
@@ -128,7 +128,7 @@ def _scores(tile: Tile | None) -> str:
 
 
 def _number(name: str, value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}" if name == "psnr" else f"{value:.3f}"
+    return "–" if value is None else number(name, value)
 
 
 def pair(sheet: Sheet | None, left: str | None, right: str | None) -> str:

@@ -132,7 +132,8 @@ def build(calls: Calls, doors: Doors) -> None:
 
     for event in (
         at.stage.input(switch, moved, at.all, **quiet),
-        at.layer.input(slide, moved, at.all, **quiet, trigger_mode="always_last"),
+        # Unchecked: a session's own slider, made where its maximum was moved, has Gradio's check again.
+        at.layer.input(slide, moved, at.all, **quiet, trigger_mode="always_last", preprocess=False),
         at.drawing.click(jump, at.wish, at.all, **quiet),
         at.note.click(jump, at.wish, at.all, **quiet),
         at.adapter.input(choose, at.here, [at.note, at.wish], **quiet),

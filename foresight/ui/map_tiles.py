@@ -16,7 +16,7 @@ from foresight.latent_map import LatentMap, Projected
 from foresight.map_data import BACKGROUND, KINDS
 from foresight.render import render
 from foresight.separation import Array
-from foresight.ui.cards import HINTS, NAMES
+from foresight.ui.cards import HINTS, NAMES, number
 from foresight.ui.pictures import png
 
 THUMBNAIL = 112  # pixels
@@ -102,7 +102,7 @@ def detail(
 
 def _reconstruction(made: Reconstruction | str | None) -> str:
     if isinstance(made, Reconstruction):
-        values = {name: "–" if (v := made.scores[name]) is None else f"{v:.3f}" for name in SCORES}
+        values = {name: "–" if (v := made.scores[name]) is None else number(name, v) for name in SCORES}
         told = "".join(f'<span title="{HINTS[n]}">{NAMES[n]} {value}</span>' for n, value in values.items())
         shown = f'<img src="{data_url(to_pil(made.picture))}" alt="The reconstruction">'
         return f"<figure>{shown}<figcaption>read by {escape(made.name)} {told}</figcaption></figure>"

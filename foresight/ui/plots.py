@@ -124,6 +124,7 @@ def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
             row=i // columns + 1,
             col=i % columns + 1,
         )
+    figure.update_xaxes(type="category")  # a number of objects is none in between
     figure.update_yaxes(title=title, col=1)
     return _dressed(figure, 280 * rows)
 
@@ -151,7 +152,8 @@ def plane_chart(plane: Tensor) -> Figure:
 def _four() -> Figure:
     from plotly.subplots import make_subplots
 
-    titles = [f"{NAMES[score]} {'↓' if score == 'lpips' else '↑'}" for score in _GRID]
+    units = {"psnr": ", dB"}
+    titles = [f"{NAMES[score]}{units.get(score, '')} {'↓' if score == 'lpips' else '↑'}" for score in _GRID]
     return make_subplots(2, 2, subplot_titles=titles, vertical_spacing=0.2, horizontal_spacing=0.1)
 
 
@@ -165,7 +167,7 @@ def _dressed(figure: Figure, height: int, legend: bool = False) -> Figure:
     figure.update_layout(
         template=None,
         height=height,
-        margin={"l": 52, "r": 12, "t": 30, "b": 44},
+        margin={"l": 52, "r": 12, "t": 50, "b": 44},
         paper_bgcolor=clear,
         plot_bgcolor=clear,
         font={"color": INK, "size": 12, "family": "system-ui, sans-serif"},

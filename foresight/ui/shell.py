@@ -66,7 +66,7 @@ def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     app.load(arrive, None, doors.inspect, **quiet)
     for name, door in (("Inspect", doors.inspect), ("Latent map", doors.latent_map)):
-        door.change(functools.partial(gr.Tabs, selected=name), None, tabs, **quiet)
+        door.change(functools.partial(gr.Tabs, selected=name), None, tabs, js="() => { scrollTo(0, 0); }", **quiet)
 
 
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:

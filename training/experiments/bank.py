@@ -24,7 +24,6 @@ from training.fit import STATISTICS_ROWS, new_adapter
 from training.latents import Latents
 
 SCORES = ("lpips", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
-LOWER = ("lpips", "object_lpips", "object_error")  # scores where less is better
 
 Samples = dict[str, np.ndarray]  # by the names in SCORES: (S, N)
 

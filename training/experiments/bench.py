@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from foresight.evaluation import Floors
 from foresight.points import STAGES, ExtractionPoint
 from foresight.scenes import Scenes, SceneSpec, take
 from foresight.vae import VAE
@@ -114,9 +115,6 @@ class Bench:
     @cached_property
     def floors(self) -> dict[str, Tensor]:
         """What needs no latents, for each test picture (N, 3, H, W): "blank", "mean", "nearest"."""
-        train, test = self.train().pictures, self.test().pictures
-        known = train.flatten(1).float() / 255
-        wanted = test.flatten(1).float() / 255
-        nearest = torch.cdist(wanted, known).argmin(1)
-        mean = known.mean(0).view(1, *test.shape[1:]).expand(test.shape)
-        return {"blank": torch.ones_like(mean), "mean": mean, "nearest": train[nearest].float() / 255}
+        known, x = Floors(self.train().pictures.float() / 255), self.test().pictures.float() / 255
+        nearest = torch.stack([known.nearest(one) for one in x])
+        return {"blank": torch.ones_like(x), "mean": known.mean.expand_as(x), "nearest": nearest}

@@ -22,11 +22,13 @@ def run(bench: Bench) -> Result:
     grid = run_grid(bench, entries, "Blends")
     write_scores(bench.artifacts / "blends.csv", grid.samples)
     names = [name for name in blends if name in grid.samples]
-    best = min((str(p) for p in every), key=lambda n: grid.samples[n]["lpips"].mean())
-    best_inside = min((str(p) for p in window), key=lambda n: grid.samples[n]["lpips"].mean())
+    best_inside = {
+        name: min((str(p) for p in blends[name]), key=lambda n: grid.samples[n]["lpips"].mean()) for name in names
+    }
+    best = best_inside[names[-1]]
     gaps = {
         name: paired(grid.samples[name]["lpips"], grid.samples[against]["lpips"])
-        for name, against in zip(names, (best_inside, best), strict=True)
+        for name, against in best_inside.items()
     }
     shares = []
     for name in names:
@@ -37,8 +39,8 @@ def run(bench: Bench) -> Result:
         "title": "Beyond: blends of layers",
         "question": "Does a blend of layers 7 to 14 (scaled to this depth) hold more than the best single layer?",
         "verdict": "holds" if gain[2] < 0 else "does not hold" if gain[1] > 0 else "open",
-        "verdict_reason": f"Claim: the blend helps. Its paired LPIPS minus that of {best_inside}, the best layer "
-        f"inside it, is {shown(gain, 4)}.",
+        "verdict_reason": f"Claim: the {names[0]} helps. Its paired LPIPS minus that of {best_inside[names[0]]}, the "
+        f"best layer inside it, is {shown(gain, 4)}.",
         "paragraph": "Each blend is a softmax over standardised latents, one learned number a layer, before the "
         "same token adapter. "
         + " ".join(f"{n}: {said(grid.samples[n]['lpips'])}." for n in names)

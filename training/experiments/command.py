@@ -15,6 +15,7 @@ from typing import Any
 from foresight import vae as vae_module
 from foresight import vlm as vlm_module
 from foresight.errors import InputError
+from foresight.evaluation import folder_files
 from foresight.hub import folder_of
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
@@ -109,7 +110,7 @@ def scale_of(args: argparse.Namespace) -> Scale:
 def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
     """What a result depends on. The device is not among it: it changes digits, not findings."""
     model, vae = (
-        folder_of(name or bundled, ["*.json", "*.safetensors"], what)
+        folder_of(name or bundled, ["config.json", "vae/config.json"], what)  # a hub's files are fetched when needed
         for name, bundled, what in ((args.model, vlm_module.BUNDLED, "model"), (args.vae, vae_module.BUNDLED, "VAE"))
     )
     models = {"model": args.model or "bundled", "vae": args.vae or "bundled"}
@@ -120,8 +121,8 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Runs what is asked for and not yet finished, then writes the findings of all that lies in --out."""
-    if args.photos is not None and not args.photos.is_dir():
-        raise InputError(f"there is no folder {str(args.photos)!r}.")
+    if args.photos is not None:
+        folder_files(args.photos)  # raises InputError where there is no picture
     todo = chosen(args.only, args.skip, args.protocol)
     scale = scale_of(args)
     kept.open_folder(args.out)

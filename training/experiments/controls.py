@@ -14,7 +14,6 @@ from training.experiments.bench import Bench
 from training.experiments.result import (
     Result,
     chart,
-    finite,
     said,
     score_table,
     series,
@@ -23,7 +22,7 @@ from training.experiments.result import (
     write_grid,
     write_scores,
 )
-from training.experiments.statistics import Interval, paired
+from training.experiments.statistics import Interval, interval, paired
 
 WINDOW = 4  # tokens a side of an attention window: 112 px
 
@@ -66,7 +65,7 @@ def where_errors_sit(errors: Tensor, norms: Tensor) -> dict[str, Interval]:
     at = {"seams": errors[:, seam].mean(1).numpy()[None]}
     if inner.any():
         at["elsewhere"] = errors[:, inner].mean(1).numpy()[None]
-    found = {"rank correlation of error and norm": finite(np.array(correlation)) or [0.0, 0.0, 0.0]}
+    found = {"rank correlation of error and norm": interval(correlation)} if correlation else {}
     if len(at) == 2 and seam.any():
         found["error at seams minus elsewhere"] = paired(at["seams"], at["elsewhere"])
     return found
@@ -114,8 +113,8 @@ def _told(at: ExtractionPoint, samples: dict[str, Any], grid: Grid, sitting: dic
         f"{said(samples[f'{at}, random-weights VLM']['lpips'])} with random ones, "
         f"{said(samples[f'{at}, tokens shuffled']['lpips'])} with tokens shuffled (trained so), "
         f"{said(samples[f'{at}, another picture' + chr(39) + 's latents']['lpips'])} with another picture's "
-        "latents. Random "
-        "weights pass pixels on too: what an adapter finds there is the architecture's doing, not what was learned.",
+        "latents. "
+        "What an adapter finds behind random weights is the architecture's doing, not what was learned.",
         "seed": {},
         "tables": [
             score_table("Controls", samples),

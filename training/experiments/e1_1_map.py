@@ -9,8 +9,8 @@ from foresight.errors import InputError
 from foresight.scenes import COLOR_NAMES, SHAPES
 from training.experiments.bench import Bench
 from training.experiments.e1_1 import FACTORS, FEATURES, MEANS
-from training.experiments.result import Result, chart, finite, said, series, table
-from training.experiments.statistics import silhouettes, standardised
+from training.experiments.result import Result, chart, finite, said, series, shown, table
+from training.experiments.statistics import paired, silhouettes, standardised
 
 NEEDS = ("e1_1",)
 APART = 0.05  # of a silhouette: more than that is another answer
@@ -44,14 +44,19 @@ def run(bench: Bench) -> Result:
             for c in np.unique(both)
         ]
         charts.append(chart(f"UMAP of {name}, mean over all tokens", "scatter", ("UMAP 1", "UMAP 2"), dots))
-    gain = [f.mean() - g.mean() for f, g in zip(flat, full, strict=True)]
+    gains = {n: paired(f, g) for n, f, g in zip(names, flat, full, strict=True)}
+    verdict = "open"
+    if any(low > APART or high < -APART for _, low, high in gains.values()):
+        verdict = "does not hold"
+    elif all(low > -APART and high < APART for _, low, high in gains.values()):
+        verdict = "holds"
     return {
         "title": "E1.1 The 2-D map",
         "question": "How much of a silhouette is made by the map on which it is taken?",
-        "verdict": "does not hold" if max(map(abs, gain)) > APART else "holds",
+        "verdict": verdict,
         "verdict_reason": "Claim: a silhouette on 2-D coordinates measures the latents. On the map it changes by "
-        + ", ".join(f"{g:+.2f} at {n}" for g, n in zip(gain, names, strict=True))
-        + ".",
+        + ", ".join(f"{shown(gain, 2)} at {n}" for n, gain in gains.items())
+        + f" (paired); more than {APART} is another answer.",
         "paragraph": f"UMAP pulls neighbours together, so that a silhouette on its two coordinates says what the map "
         f"does as well as what the latents hold: by shape and colour at {names[-1]} it is "
         f"{said(flat[-1])} on the map and {said(full[-1])} in the latents.",

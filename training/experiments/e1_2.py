@@ -20,6 +20,7 @@ from training.experiments.result import (
     write_grid,
     write_scores,
 )
+from training.experiments.statistics import paired
 
 
 def run(bench: Bench) -> Result:
@@ -45,8 +46,9 @@ def run(bench: Bench) -> Result:
         entry = next(e for e in entries if e.name == name)
         rows.append(reconstruct(bench, grid.modules[name][0], [x[which] for x in entry.test_inputs()]))
     write_grid(bench.artifacts / "e1_2.png", rows)
-    verdict = "holds" if found[2] < blank[1] and found[2] < TARGETS["lpips"] else "open"
-    if found[1] > blank[2] or found[1] > TARGETS["lpips"]:
+    gap = paired(grid.samples[at]["lpips"], floors["blank"]["lpips"])
+    verdict = "holds" if gap[2] < 0 and found[2] < TARGETS["lpips"] else "open"
+    if gap[1] > 0 or found[1] > TARGETS["lpips"]:
         verdict = "does not hold"
     lines = {
         s: [series("linear probe", names, [grid.samples[n][s] for n in names], names)]
@@ -57,7 +59,8 @@ def run(bench: Bench) -> Result:
         "question": "Can a picture be read off the latents by one linear map a token?",
         "verdict": verdict,
         "verdict_reason": f"At {at} the probe's LPIPS is {shown(found)} beside {shown(blank)} of a blank page, on test "
-        "scenes of the whole mixture. It holds where both intervals keep apart and the seed's target is met.",
+        f"scenes of the whole mixture; paired difference {shown(gap)}. It holds where that is under 0 and the seed's "
+        "target is met.",
         "paragraph": f"One linear map for each token, {grid.steps} steps at every point, {bench.scale.seeds} seeds. "
         "Best at "
         f"{best} ({said(grid.samples[best]['lpips'])}), {shown(found)} at {at}, "

@@ -26,6 +26,7 @@ from training.experiments.result import (
     write_scores,
 )
 from training.experiments.side_by_side import run_capped
+from training.experiments.statistics import paired
 from training.fit import Fit, FitConfig
 from training.latents import MIXTURE
 from training.loop import Recipe
@@ -98,10 +99,10 @@ def _told(
     tokens, pooled = (samples[f"{at} {kind}"] for kind in ("tokens", "pooled"))
     found = {s: finite(tokens[s]) or [] for s in ("lpips", "ssim")}
     blank = {s: finite(floors["blank"][s]) or [] for s in found}
-    good = found["lpips"][2] < min(TARGETS["lpips"], blank["lpips"][1]) and found["ssim"][1] > max(
-        TARGETS["ssim"], blank["ssim"][2]
-    )
+    better = {s: paired(sign * tokens[s], sign * floors["blank"][s]) for s, sign in (("lpips", -1), ("ssim", 1))}
+    good = found["lpips"][2] < TARGETS["lpips"] and found["ssim"][1] > TARGETS["ssim"]
     bad = found["lpips"][1] > TARGETS["lpips"] or found["ssim"][2] < TARGETS["ssim"]
+    good, bad = good and all(g[1] > 0 for g in better.values()), bad or any(g[2] < 0 for g in better.values())
     share = len(tokens["lpips"][0]) // len(MIXTURE)
     parts = {
         f"{n}, {part}": {s: samples[n][s][:, k * share : (k + 1) * share] for s in SCORES}
@@ -114,8 +115,8 @@ def _told(
         "verdict": "holds" if good else "does not hold" if bad else "open",
         "verdict_reason": f"At {at} token adapters reach LPIPS {shown(found['lpips'])} and SSIM "
         f"{shown(found['ssim'])}; a blank "
-        f"page has {shown(blank['lpips'])} and {shown(blank['ssim'])} on the same scenes. The seed's design "
-        "(pooled) reaches "
+        f"page has {shown(blank['lpips'])} and {shown(blank['ssim'])} on the same scenes. It holds "
+        "where both beat the blank page (paired) and the seed's targets. The seed's design (pooled) reaches "
         f"{said(pooled['lpips'])}.",
         "paragraph": f"Three adapters at {', '.join(map(str, points))}: {steps[0]} steps on VAE latents, then "
         f"{steps[1]} on decoded "

@@ -83,6 +83,8 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
         "Scores are those of a fixed budget, not of the best adapter there could be.",
         "An adapter's score is a lower bound on what latents hold: what it misses may still be there.",
         "Intervals are 95 % bootstrap intervals over test pictures and seeds, not over VLMs: one model is one sample.",
+        "What is called the best of several points was picked on the pictures that its score is told of, which "
+        "flatters it a little.",
     ]
     if settings.get("model") == "bundled":
         said.append(
@@ -107,10 +109,13 @@ def recommendations(facts: Mapping[str, Any], experiments: Mapping[str, Any]) ->
         rule = experiments["e1_6"]["tables"][-1]["rows"]
         said += [f"By the {what}: {found}." for what, found in rule]
     if "e1_4" in facts:
-        pooled, tokens = (shown(facts["e1_4"][k], 2) for k in ("pooled", "tokens"))
-        said.append(f"Keep the grid of tokens: box IoU {tokens} from tokens, {pooled} from their mean.")
+        pooled, tokens = (facts["e1_4"][k] for k in ("pooled", "tokens"))
+        advice = "Keep the grid of tokens" if tokens[1] > pooled[2] else "The grid of tokens is not needed for boxes"
+        if tokens[1] <= pooled[2] and pooled[1] <= tokens[2]:
+            advice = "Whether boxes need the grid of tokens is open"
+        said.append(f"{advice}: box IoU {shown(tokens, 2)} from tokens, {shown(pooled, 2)} from their mean.")
     if "e1_3" in facts:
-        said.append(f"Merger: reading after it costs {shown(facts['e1_3']['gap'])} LPIPS against before it.")
+        said.append(f"Merger: LPIPS after it minus before it is {shown(facts['e1_3']['gap'])} (paired).")
     return said
 
 

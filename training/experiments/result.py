@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from foresight.images import to_pil
-from training.experiments.bank import LOWER, SCORES, Samples
+from foresight.metrics import SEED_TARGETS
+from training.experiments.bank import SCORES, Samples
 from training.experiments.statistics import Interval, interval
 
 NAMES = {
@@ -23,7 +24,7 @@ NAMES = {
     "object_lpips": "LPIPS on objects",
     "object_error": "error on objects",
 }
-TARGETS = {"lpips": 0.35, "ssim": 0.75, "mask_iou": 0.60, "box_iou": 0.60}  # the seed study's
+TARGETS = SEED_TARGETS | {"box_iou": 0.60}  # the seed study's
 
 Result = dict[str, Any]
 
@@ -117,7 +118,3 @@ def write_grid(path: Path, rows: Sequence[Tensor], gap: int = 4) -> None:
         x = torch.nn.functional.pad(pictures.float().cpu().clamp(0, 1), (0, gap, 0, gap), value=1.0)
         lines.append(torch.cat(list(x), -1))
     to_pil(torch.cat(lines, -2)).save(path)
-
-
-def better(score: str) -> str:
-    return "lower is better" if score in LOWER else "higher is better"

@@ -47,6 +47,14 @@ def paired(a: np.ndarray, b: np.ndarray) -> Interval:
     return interval(np.atleast_2d(a) - np.atleast_2d(b))
 
 
+def apart(a: np.ndarray, b: np.ndarray) -> Interval:
+    """`interval` of mean a - mean b, of the same seeds but of pictures drawn apart: (S, N) and (S, M)."""
+    x, y = np.atleast_2d(a), np.atleast_2d(b)
+    of_seeds, of_x, of_y = (_draws(n, k) for k, n in enumerate((len(x), x.shape[1], y.shape[1])))
+    low, high = np.quantile(((of_x @ x.T - of_y @ y.T) * of_seeds).sum(1), [0.025, 0.975])
+    return [float(x.mean() - y.mean()), float(low), float(high)]
+
+
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
     """The number of the first setting from which on nothing better comes, or None where that is only the last.
 

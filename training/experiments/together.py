@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foresight.adapters import Adapter, LinearProbe, TokenAdapter, _fold, _unfold
+from foresight.adapters import Adapter, LinearProbe, TokenAdapter, fold_tokens, unfold_tokens
 
 Parameters = dict[str, Tensor]  # by their names in one adapter, each (K, …)
 
@@ -37,17 +37,17 @@ def together(adapters: Sequence[Adapter], latents: Tensor) -> Tensor:
     )
     x = (latents[:, :, 0].float() - mean) / std  # (K, B, H, W, D)
     if adapters[0].fold > 1:
-        x = _fold(x.flatten(0, 1), adapters[0].fold).unflatten(0, (k, b))
+        x = fold_tokens(x.flatten(0, 1), adapters[0].fold).unflatten(0, (k, b))
     each = [dict(a.named_parameters()) for a in adapters]
     p = {name: torch.stack([one[name] for one in each]) for name in each[0]}
     cells = adapters[0].cells
     if isinstance(adapters[0], LinearProbe):
-        x = _unfold(_linear(p, "linear", x).flatten(0, 1), cells)
+        x = unfold_tokens(_linear(p, "linear", x).flatten(0, 1), cells)
     else:
         x = _linear(p, "stem", x)
         for block in ("tokens.0", "tokens.1"):
             x = _block(p, block, x)
-        x = _unfold(_linear(p, "spread_out", x).flatten(0, 1), cells).unflatten(0, (k, b))
+        x = unfold_tokens(_linear(p, "spread_out", x).flatten(0, 1), cells).unflatten(0, (k, b))
         for block in ("refine.0", "refine.1"):
             x = _block(p, block, x)
         x = _linear(p, "head.1", _norm(p, "head.0", x)).flatten(0, 1)
