@@ -22,11 +22,11 @@ START = time.perf_counter()
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from benchmarks.scores import medians, one_by_one  # noqa: E402
+from benchmarks.scores import lpips_package, medians, one_by_one  # noqa: E402
 from foresight.errors import InputError  # noqa: E402
 from foresight.images import resize, to_pil  # noqa: E402
 from foresight.inspector import STAGES, Inspector  # noqa: E402
-from foresight.metrics import LPIPS, compare  # noqa: E402
+from foresight.metrics import compare  # noqa: E402
 from foresight.render import render  # noqa: E402
 from foresight.scenes import SceneSpec, take  # noqa: E402
 from foresight.shelf import BUNDLED  # noqa: E402
@@ -43,13 +43,14 @@ def whole_forward(model: Any, processor: Any, picture: Any, text: str) -> Tensor
 
 def peers(inspector: Inspector, picture: Tensor, point: str, repeats: int) -> dict[str, list[float]]:
     """Median seconds [obvious, ours] of the stages that have a peer."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
     vlm, vae, pil = inspector.vlm, inspector.vae, to_pil(picture)
     report = inspector.inspect(picture, point)
     shown = torch.stack([r.picture for r in (*report.reconstructions, report.oracle, report.blank)])
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(vlm._folder, dtype=torch.float32).eval()
-    forward = partial(whole_forward, model, vlm.processor, pil, vlm.prompt("Describe the image."))
+    processor = AutoProcessor.from_pretrained(vlm._folder)
+    forward = partial(whole_forward, model, processor, pil, vlm.prompt("Describe the image."))
     z = vae.encode(resize(shown[:-1], (256, 256)))
     plain = load_vae(None, device="cpu").model.to(memory_format=torch.contiguous_format)
 
@@ -59,10 +60,9 @@ def peers(inspector: Inspector, picture: Tensor, point: str, repeats: int) -> di
 
     @torch.inference_mode()
     def decode_ours() -> Tensor:
-        return inspector._decode(z, (224, 224))
+        return inspector.decode(z, (224, 224))
 
-    package = LPIPS().net.to(memory_format=torch.contiguous_format)
-    score_all = partial(one_by_one, package, picture[None], shown)
+    score_all = partial(one_by_one, lpips_package(), picture[None], shown)
     score_ours = partial(compare, picture[None], shown)
     jobs: dict[str, list[Callable[[], object]]] = {
         "latents": [forward, partial(vlm.latents, [pil], [point])],

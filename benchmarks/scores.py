@@ -13,12 +13,27 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from foresight.metrics import LPIPS, compare
+from foresight.metrics import TRUNK, compare
 from foresight.render import render
 from foresight.scenes import SceneSpec, sample
+
+
+def lpips_package() -> nn.Module:
+    """The lpips package's own model, built its own way, on the bundled trunk."""
+    import lpips
+
+    model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    trunk = load_file(TRUNK)
+    for part in model.net.children():
+        for layer, module in part.named_children():
+            if f"features.{layer}.weight" in trunk:
+                module.weight.data = trunk[f"features.{layer}.weight"].float()
+                module.bias.data = trunk[f"features.{layer}.bias"].float()
+    return model
 
 
 def one_by_one(network: nn.Module, original: Tensor, reconstructions: Tensor) -> list[tuple[float, float, float]]:
@@ -63,9 +78,7 @@ def main() -> None:
     scenes = sample(range(args.pictures + 1), 0, SceneSpec(size=(args.size, args.size)))
     pictures = (render(scenes).images.float() / 255).to(args.device)
     original, reconstructions = pictures[:1], pictures[1:]
-    # The package's own model and forward, with its weights laid out as it does.
-    package = LPIPS().to(args.device).net.to(memory_format=torch.contiguous_format)
-    peer = partial(one_by_one, package, original, reconstructions)
+    peer = partial(one_by_one, lpips_package().to(args.device), original, reconstructions)
     ours = partial(in_one_batch, original, reconstructions)
     apart = (torch.tensor(peer()) - torch.tensor(ours())).abs().amax(0).tolist()
     slow, fast = medians(args.repeats, peer, ours)

@@ -149,8 +149,9 @@ def silhouette_panel(found: LatentMap | None) -> str:
         '<div class="fs-map-note"><h4>What the latents keep apart</h4>'
         f'<div class="fs-map-wide"><table><thead><tr><th scope=col>Silhouette</th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
-        f"<p>1 is far apart, 0 no difference. Small: the floor, the mean of shuffled labels; ✓ above every shuffle. Of "
-        f"{count:,} latents themselves, by the cosine, not of the map, whose distances tell less than they seem to.</p>"
+        f"<p>1 is far apart, 0 no difference, less than 0 mixed up. Small: the floor, the mean of shuffled labels; ✓ "
+        f"above every shuffle, however mixed. Of {count:,} latents themselves, by the cosine, not of the map, whose "
+        "distances tell less than they seem to.</p>"
         f"{moved}{''.join(_by_class(point, one.silhouettes) for point, one in layers.items())}</div>"
     )
 
