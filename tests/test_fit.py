@@ -121,7 +121,7 @@ def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
 
 def test_the_loss_on_pixels_is_what_it_says(house):
     vlm, vae = house
-    config = replace(CONFIG, points=("pre-merge/0",), latent=0.5, perceptual=0.0, pictures_from=0.0)
+    config = replace(CONFIG, points=("pre-merge/0",), latent=0.5, perceptual=0.0, pictures_from=0.0, window=None)
     task, rows = prepare(config, vlm, vae), torch.arange(3)
     found = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-linear"]
     adapter, latents = task.adapters["pre-merge/0-linear"], task.latents
@@ -154,9 +154,14 @@ def test_twenty_million_at_7b():
         ({"points": ["post-merge/9"]}, "no post-merge/9"),
         ({"kinds": ["magic"]}, "unknown kind"),
         ({"loss": "none"}, "unknown loss"),
-        ({"steps": 0}, "steps must be from 1"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1,000,000, not 0"),
+        ({"hidden": 9999}, "the hidden width must be a whole number from 0 to 4,096, not 9,999"),
+        ({"scenes": float("inf")}, "scenes must be a whole number"),
         ({"batch": 2.5}, "batch must be a whole number"),
-        ({"seed": None}, "seed must be a whole number"),
+        ({"seed": None}, "the seed must be a whole number from 0 to 999,999\\."),
+        ({"points": "post-merge/1"}, "points must be a list of names"),
+        ({"loss": ["latents"]}, "unknown loss"),
+        ({"objects": [1.5, 2], "data": "factors"}, "objects must be a whole number from 1 to 5, not 1.5"),
         ({"lr": 0}, "learning rate must be from"),
         ({"objects": [3, 1], "data": "factors"}, "objects must be a range"),
         ({"radius": [12], "data": "factors"}, "a least and a largest"),

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foresight.adapters import KINDS, Adapter
 from foresight.checkpoint import save_adapter
 from foresight.errors import InputError
-from foresight.images import resize, resize_weights
-from foresight.metrics import bootstrap, lpips_model, score_batch
+from foresight.images import resize
+from foresight.metrics import bootstrap, score_batch
 from foresight.points import ExtractionPoint
 from foresight.scenes import SceneSpec
 from foresight.vae import VAE
@@ -31,10 +30,10 @@ from training.data import (
     training_scenes,
 )
 from training.latents import Latents, processes
+from training.look import Look
 from training.loop import Recipe, Step, train
 from training.store import Store
 
-BESIDE = 3  # pixels around an object that still count as near it
 STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken
 
 
@@ -60,6 +59,8 @@ class FitConfig:
     """Weight of LPIPS between decoded pictures and originals."""
     pictures_from: float = 0.3
     """Share of the steps after which pictures are decoded and looked at; 1: never."""
+    window: int | None = 16
+    """Cells of VAE latents a side of the part of each picture that is looked at; None: all, at 4 times the cost."""
     recipe: Recipe = field(default_factory=Recipe)
     factors: SceneSpec | None = None
     """What the scenes may hold; None: the usual mixture."""
@@ -97,11 +98,7 @@ class Fit:
         self.adapters = adapters
         self._sources = {name: latents.points[name.rsplit("-", 1)[0]] for name in adapters}
         self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
-        self.lpips = lpips_model(latents.targets.device)
-        decoded, seen = (n * vae.downscale for n in latents.targets.shape[2:]), latents.pictures.shape[2:]
-        self._axes = [resize_weights(a, b, latents.targets.device) for a, b in zip(decoded, seen, strict=True)]
-        on_gpu = latents.targets.device.type == "cuda"
-        self._judge = torch.compile(self._judge_pictures) if on_gpu else self._judge_pictures
+        self._look = Look(vae, config.window, config.pixel, config.near, config.perceptual)
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.latents.targets.device)
@@ -112,28 +109,9 @@ class Fit:
         }
         if done < self.config.pictures_from:
             return losses
-        judged = self._judge(torch.cat(list(found.values())), self.latents.pictures[where], self.latents.masks[where])
+        pictures, masks = self.latents.pictures[where], self.latents.masks[where]
+        judged = self._look(torch.cat(list(found.values())), pictures, masks, generator)
         return {name: self.config.latent * loss + judged[k] for k, (name, loss) in enumerate(losses.items())}
-
-    def _judge_pictures(self, z: Tensor, originals: Tensor, masks: Tensor) -> Tensor:
-        """Losses (adapters,) of decoded latents (adapters · B, C, h, w) against originals (B, 3, H, W) uint8.
-
-        masks: (B, H, W) bool, what shows an object.
-        """
-        x = originals.float() / 255
-        several = len(z) // len(x)
-        y = self.vae.decode(z, clamp=False)
-        with torch.autocast(y.device.type, enabled=False):  # `resize`, whose own backward is never twice the same
-            y = (self._axes[0] @ y @ self._axes[1].T).clamp(0, 1)
-        error = (y - x.repeat(several, 1, 1, 1)).abs().mean(1)  # (adapters · B, H, W)
-        loss = self.config.pixel * error.mean((1, 2))
-        if self.config.near:
-            near = F.max_pool2d(masks[:, None].float(), 2 * BESIDE + 1, 1, BESIDE).repeat(several, 1, 1, 1)[:, 0]
-            loss = loss + self.config.near * (error * near).sum((1, 2)) / near.sum((1, 2)).clamp_min(1)
-        if self.config.perceptual:
-            seen = [f.repeat(several, 1, 1, 1) for f in self.lpips.features(x)]
-            loss = loss + self.config.perceptual * self.lpips.distance(seen, self.lpips.features(y))
-        return loss.view(several, -1).mean(1)
 
 
 def prepare(

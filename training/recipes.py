@@ -13,7 +13,7 @@ from torch import Tensor
 from foresight.adapters import KINDS, TokenAdapter
 from foresight.errors import InputError
 from foresight.points import ExtractionPoint
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES, SceneSpec
+from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.vae import VAE
 from foresight.vlm import VLM
 from training.data import SIDE
@@ -24,7 +24,7 @@ Settings = dict[str, Any]  # by the names in DEFAULTS
 Points = Sequence[ExtractionPoint]
 
 DATA = ("mixture", "factors", "pictures")
-LOSSES: dict[str, dict[str, float]] = {
+LOSSES: dict[str, dict[str, Any]] = {
     "latents": {"pictures_from": 1.0},
     "latents, then pixels": {"pictures_from": 0.3, "perceptual": 0.0},
     "latents, then pixels and LPIPS": {"pictures_from": 0.3},
@@ -48,7 +48,7 @@ DEFAULTS: Settings = {  # hidden 0: a quarter of the latents' width; an empty li
     "held_out": 64,
 }
 LIMITS: dict[str, tuple[int, int]] = {
-    "hidden": (0, 8192),
+    "hidden": (0, 4096),
     "scenes": (16, 1_000_000),
     "steps": (1, 1_000_000),
     "batch": (1, 4096),
@@ -57,6 +57,8 @@ LIMITS: dict[str, tuple[int, int]] = {
 }
 ONE_ON_WHITE: Settings = {"data": "factors", "objects": [1, 1], "backgrounds": ["white"]}
 ACTIVATIONS = 60  # bytes that a token adapter keeps for each cell of the VAE and each number of its hidden width
+NOUNS = {"hidden": "the hidden width", "held_out": "held-out pictures", "batch": "the batch", "seed": "the seed"}
+LISTS = ("points", "kinds", "shapes", "colors", "backgrounds")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
@@ -108,14 +110,17 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
         raise InputError(f"there is no setting {unknown[0]!r}: choose from {', '.join(DEFAULTS)}.")
     chosen = DEFAULTS | settings
     whole = {name: _whole(name, chosen[name], *limits) for name, limits in LIMITS.items()}
+    for name in LISTS:
+        if not isinstance(chosen[name], list | tuple) or not all(isinstance(n, str) for n in chosen[name]):
+            raise InputError(f"{name} must be a list of names, not {chosen[name]!r}.")
     if not chosen["points"]:
         raise InputError("choose at least one extraction point.")
     for noun, given, known in (
         ("kind", chosen["kinds"], KINDS),
         ("kind of data", [chosen["data"]], DATA),
-        ("loss", [chosen["loss"]], LOSSES),
+        ("loss", [chosen["loss"]], tuple(LOSSES)),
     ):
-        if not given or not set(given) <= set(known):
+        if not given or not all(name in known for name in given):
             wrong = f"unknown {noun} in {list(given)}" if given else f"no {noun} is chosen"
             raise InputError(f"{wrong}: choose from {'; '.join(known)}.")
     if chosen["data"] == "pictures" and pictures is None:
@@ -134,34 +139,39 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
 
 
 def _factors(chosen: Settings) -> SceneSpec:
-    try:
-        objects, radius = [int(n) for n in chosen["objects"]], [float(r) for r in chosen["radius"]]
-    except (TypeError, ValueError) as error:
-        raise InputError("objects and radius are each a least and a largest number.") from error
-    if len(objects) != 2 or len(radius) != 2:
-        raise InputError("objects and radius are each a least and a largest number.")
+    for name in ("objects", "radius"):
+        ends = chosen[name]
+        if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(_is_number(end) for end in ends):
+            raise InputError(f"{name} must be a least and a largest number.")
+    objects, radius = [_whole("objects", n, 1, MAX_OBJECTS) for n in chosen["objects"]], chosen["radius"]
     return SceneSpec(
         objects=(objects[0], objects[1]),
         shapes=tuple(chosen["shapes"]) or SHAPES,
         colors=tuple(chosen["colors"]) or COLOR_NAMES,
-        radius=(radius[0], radius[1]),
+        radius=(float(radius[0]), float(radius[1])),
         backgrounds=tuple(chosen["backgrounds"]) or BACKGROUNDS,
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _whole(name: str, value: Any, low: int, high: int) -> int:
-    told = name.replace("_", "-")
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value != int(value):
-        raise InputError(f"{told} must be a whole number from {low:,} to {high:,}, not {value!r}.")
-    if not low <= value <= high:
-        raise InputError(f"{told} must be from {low:,} to {high:,}, not {value:,}.")
+    if not _is_number(value) or not low <= value <= high or value != int(value):
+        raise InputError(f"{NOUNS.get(name, name)} must be a whole number from {low:,} to {high:,}{_but(value)}.")
     return int(value)
 
 
 def _rate(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-7 <= value <= 1:
-        raise InputError(f"the learning rate must be from 0.0000001 to 1, not {value!r}.")
+    if not _is_number(value) or not 1e-7 <= value <= 1:
+        raise InputError(f"the learning rate must be from 0.0000001 to 1{_but(value)}.")
     return float(value)
+
+
+def _but(value: Any) -> str:
+    """What was given instead; nothing where a field was left empty."""
+    return "" if value is None else f", not {value:,}" if _is_number(value) else f", not {value!r}"
 
 
 def checked_name(name: str, taken: set[str]) -> str:
@@ -203,16 +213,17 @@ def cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
             if isinstance(adapter, TokenAdapter):
                 kept += ACTIVATIONS * cells**2 * adapter.stem.out_features
     models = sum(p.numel() * m.dtype.itemsize for m in (vlm, vae) for p in m.model.parameters())
-    looked = _decoder_bytes(vae) if config.pictures_from < 1 else 0
+    looked = _decoder_bytes(vae, config.window) if config.pictures_from < 1 else 0
     activations = config.recipe.batch * (kept + len(sizes) * looked)
     learning = 5 * 4 * sum(sizes.values()) + activations
     return {"parameters": sizes, "bytes": config.scenes * row + max(models, learning)}
 
 
 @lru_cache(maxsize=4)
-def _decoder_bytes(vae: VAE) -> int:
-    """What the decoder keeps of one picture for its backward pass, measured on one."""
-    side = SIDE * 8 // 7 // vae.downscale
+def _decoder_bytes(vae: VAE, window: int | None) -> int:
+    """What the decoder keeps of one picture, or of a window of it, for its backward pass, measured on one."""
+    whole = SIDE * 8 // 7 // vae.downscale
+    side = min(window or whole, whole)
     kept: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:

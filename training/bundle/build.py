@@ -21,9 +21,9 @@ from training.bundle.check import check_vae, check_vlm
 from training.fit import FitConfig, fit, prepare
 from training.loop import Recipe, Step, Task, train
 
-# Adapters learn to hit latents first, in large batches, then to make pictures, which take most of the time.
+# Adapters learn to hit latents first, then to make pictures, seen through windows, which takes most of the time.
 LATENTS = Recipe(steps=4000, batch=256, lr=2e-3, warmup=200, ema=0.99)
-PICTURES = Recipe(steps=5000, batch=48, lr=1e-3, warmup=200, ema=0.998)
+PICTURES = Recipe(steps=5000, batch=128, lr=1e-3, warmup=200, ema=0.998)
 LATENTS_SHARE = 0.3  # of the seconds given
 
 
@@ -111,7 +111,7 @@ def build_adapters(
     if start:
         for name, adapter in task.adapters.items():
             adapter.load_state_dict(load_adapter(start / name.replace("/", "-")).state_dict())
-        pictures = replace(PICTURES, lr=PICTURES.lr * 0.7, batch=32)
+        pictures = replace(PICTURES, lr=PICTURES.lr * 0.7)
     else:
         first = replace(length, seconds=length.seconds and length.seconds * LATENTS_SHARE)
         task.config = replace(config, recipe=_fitted(task, config.recipe, device, first))
