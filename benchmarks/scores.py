@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import lpips
 import torch
 from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -22,11 +23,9 @@ from foresight.render import render
 from foresight.scenes import SceneSpec, sample
 
 
-def lpips_package() -> nn.Module:
+def lpips_package(spatial: bool = False) -> nn.Module:
     """The lpips package's own model, built its own way, on the bundled trunk."""
-    import lpips
-
-    model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, verbose=False)
+    model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, spatial=spatial, verbose=False)
     trunk = load_file(TRUNK)
     for part in model.net.children():
         for layer, module in part.named_children():

@@ -49,9 +49,9 @@ def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
             if not torch.equal(read_back[key], value.float()):
                 raise OSError(f"{key} of adapter {str(folder)!r} reads back otherwise than it was written.")
         for file in (WEIGHTS, CONFIG):
-            _sync(stage / file)
+            sync(stage / file)
             os.replace(stage / file, folder / file)
-    _sync(folder)
+    sync(folder)
     return folder
 
 
@@ -201,8 +201,8 @@ def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[
     return weights
 
 
-def _sync(path: Path) -> None:
-    """Hands the content of a file or folder to the disk."""
+def sync(path: Path) -> None:
+    """Hands the content of a file, or the names in a folder, to the disk, so that they outlast a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,6 +1,6 @@
 """How well latents of one label keep together: silhouettes, clusters, nearest neighbours; all by the cosine.
 
-Shapes: N latents of D numbers each, numpy float32. Labels are (N,) arrays of names.
+Shapes: N latents of D numbers each, numpy float32. Labels are (N,) arrays of names or numbers.
 """
 
 from __future__ import annotations
@@ -46,15 +46,25 @@ def unit(latents: Array) -> Array:
     return (latents / np.where(length > 0, length, 1)).astype(np.float32)
 
 
+def each_silhouette(points: Array, labels: Array, metric: str = "cosine") -> Array:
+    """Each point's own silhouette (N,) from -1 to 1, of at least two labels and fewer than points.
+
+    metric: "cosine" for latents; "euclidean" for places on a map, whose angles mean nothing; "precomputed" where
+    points are the distances (N, N). Source: Rousseeuw, "Silhouettes", 1987.
+    """
+    from sklearn.metrics import silhouette_samples
+
+    return silhouette_samples(points, labels, metric=metric)
+
+
 def silhouettes(
     latents: Array, labels: dict[str, Array], clusters: Array | None = None, seed: int = 0
 ) -> dict[str, Silhouette | None]:
     """A silhouette for each set of labels, on at most MOST latents drawn by `seed`.
 
-    None where the labels drawn have fewer than two classes, or each latent its own. Source: Rousseeuw,
-    "Silhouettes", 1987.
+    None where the labels drawn have fewer than two classes, or each latent its own.
     """
-    from sklearn.metrics import adjusted_mutual_info_score, silhouette_samples
+    from sklearn.metrics import adjusted_mutual_info_score
     from sklearn.metrics.pairwise import cosine_distances
 
     draw = np.random.default_rng(seed)
@@ -66,9 +76,9 @@ def silhouettes(
         if not 2 <= len(names) < len(rows):
             found[name] = None
             continue
-        each = silhouette_samples(distances, codes, metric="precomputed")
+        each = each_silhouette(distances, codes, "precomputed")
         shuffled = (draw.permutation(codes) for _ in range(SHUFFLES))
-        floors = [float(silhouette_samples(distances, s, metric="precomputed").mean()) for s in shuffled]
+        floors = [float(each_silhouette(distances, s, "precomputed").mean()) for s in shuffled]
         found[name] = Silhouette(
             value=float(each.mean()),
             floor=float(np.mean(floors)),

@@ -82,6 +82,16 @@ def tiny(tmp_path_factory) -> Tiny:
     return Tiny(folder, model, processor)
 
 
+@pytest.fixture(scope="module")
+def house(tiny, tmp_path_factory):
+    """A folder with tiny models and adapters of the real classes."""
+    from house import build_house
+
+    folder = tmp_path_factory.mktemp("house")
+    build_house(tiny.folder, folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def children():
     """Processes that begin in a moment, forked by a server which has torch but no threads.

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from house import build_house, save_tiny_adapter
+from house import save_tiny_adapter
 from PIL import Image
 
 import foresight
@@ -16,13 +16,6 @@ from foresight.images import load_image, load_mask, to_tensor
 from foresight.metrics import score
 from foresight.render import render
 from foresight.scenes import Scenes
-
-
-@pytest.fixture(scope="module")
-def house(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    build_house(tiny.folder, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

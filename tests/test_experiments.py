@@ -16,6 +16,7 @@ from training.experiments.boxes import PooledBox, TokenBox, box_loss
 from training.experiments.controls import seams, shuffled, where_errors_sit
 from training.experiments.e1_1 import labels
 from training.experiments.e1_4 import crowd, figures
+from training.experiments.figures import _before
 from training.experiments.held_out import unseen_pair
 from training.experiments.seed_protocol import PAIRS, SEEDS_OWN, confounded, grey_ssim
 
@@ -46,26 +47,10 @@ def test_a_paired_interval_forgets_what_pictures_have_in_common():
     assert statistics.paired(hard + 0.1 + noise, hard) == pytest.approx([0.1, 0.1, 0.1], abs=0.01)
 
 
-def test_pictures_drawn_apart_are_as_unsure_as_both_together():
-    a, b = np.random.default_rng(0).normal(size=(1, 400)), np.random.default_rng(1).normal(1, 2, size=(1, 100))
-    mean, low, high = statistics.apart(a, b)
-    assert mean == pytest.approx(a.mean() - b.mean())
-    error = (a.var() / 400 + b.var() / 100) ** 0.5  # Welch 1947
-    assert (low - mean, high - mean) == pytest.approx((-1.96 * error, 1.96 * error), rel=0.1)
-    shift = np.array([[-1.0], [0.0], [1.0]])  # what a seed does to both of its means cancels out
-    assert statistics.apart(a + shift, b + shift) == pytest.approx([mean, low, high], abs=0.03)
-
-
 @pytest.mark.parametrize("bad", [[], [float("nan"), 1.0]])
 def test_no_interval_without_finite_values(bad):
     with pytest.raises(InputError, match="finite"):
         statistics.interval(bad)
-
-
-def test_silhouettes_by_hand():
-    found = statistics.silhouettes(np.array([[0.0], [1.0], [10.0], [12.0]]), np.array([0, 0, 1, 1]))
-    # First point: 1 to its like, (10 + 12) / 2 to the others; and so on.
-    assert found == pytest.approx([1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5])
 
 
 def test_box_iou_by_hand():
@@ -123,6 +108,15 @@ def test_objects_of_a_clean_picture_are_found_one_by_one():
     assert (found["IoU an object, 0 if missed"] > 0.95).all()
     blank = crowd(torch.ones(4, 3, 224, 224), drawn.visible)
     assert (blank["missed a picture"] == 3).all()
+    sliver = drawn.visible.clone()
+    sliver[:, 0] = False
+    sliver[:, 0, 0, : statistics.LEAST_OBJECT - 1] = True  # of which too little is seen to be an object
+    assert (crowd(torch.ones(4, 3, 224, 224), sliver)["missed a picture"] == 2).all()
+
+
+def test_a_waterfalls_bar_begins_where_the_one_before_it_ended():
+    assert _before({"kind": "waterfall"}, [0.1, None, 0.4]) == [0.0, 0.1, 0.0]
+    assert _before({"kind": "bar"}, [0.1, 0.3, 0.4]) == [0.0] * 3
 
 
 def test_figures_of_boxes_by_hand():
@@ -141,7 +135,7 @@ def test_heads_learn_a_box_that_latents_tell():
         torch.manual_seed(0)
         head = make(latents)
         optimizer = torch.optim.Adam(head.parameters(), 3e-3)
-        before = float(box_loss(head(latents), boxes))
+        before = box_loss(head(latents), boxes).item()
         for _ in range(60):
             optimizer.zero_grad()
             loss = box_loss(head(latents), boxes)
@@ -258,12 +252,3 @@ def test_advice_follows_the_numbers():
 def test_numbers_become_plain_ones():
     given = {"a": np.float64(0.1234567), "b": [float("nan"), np.int64(3)], "c": (True, None)}
     assert kept.plain(given) == {"a": 0.123457, "b": [None, 3], "c": [True, None]}
-
-
-def test_other_weights_have_another_fingerprint(tmp_path):
-    (tmp_path / "a.safetensors").write_bytes(b"x" * 100)
-    first = kept.fingerprint(tmp_path)
-    (tmp_path / "a.safetensors").write_bytes(b"x" * 99 + b"y")
-    assert kept.fingerprint(tmp_path) != first
-    commit = "0123456789" * 4
-    assert kept.fingerprint(tmp_path / "snapshots" / commit) == commit[:16]  # whose weights may not lie here yet

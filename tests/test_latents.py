@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-from house import build_house
 
 from foresight.errors import InputError
 from foresight.evaluation import Broken
@@ -16,13 +15,6 @@ from training.latents import Extractor, Latents, extract, extract_files, extract
 
 POINTS = ["pre-merge/2", "post-merge/1"]
 SMALL = SceneSpec(size=(56, 84))
-
-
-@pytest.fixture(scope="module")
-def house(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    build_house(tiny.folder, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

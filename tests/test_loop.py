@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+import weakref
 from dataclasses import replace
 from functools import partial
 
@@ -173,6 +174,32 @@ def test_a_batch_that_does_not_fit_is_cut():
     torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-4, atol=1e-5)
     with pytest.raises(torch.OutOfMemoryError):
         finished(Regression(fits=0))
+
+
+def test_nothing_is_left_of_a_pass_that_did_not_fit_when_the_next_is_tried():
+    """Else a GPU that the failed pass has filled is too small for any other."""
+
+    class Full(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, y):
+            ctx.kept = torch.zeros(len(y))
+            alive.append(weakref.ref(ctx.kept))
+            return y.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            if len(ctx.kept) > 3:
+                raise torch.OutOfMemoryError
+            return gradient
+
+    class Deep(Regression):
+        def loss(self, rows, generator, done):
+            left.append(sum(kept() is not None for kept in alive))
+            return {"a": Full.apply(self.modules["a"](self.x[rows])).square().mean()}
+
+    alive, left = [], []
+    step = next(train(Deep(("a",)), RECIPE, CPU))
+    assert step.pieces == 4 and left[:3] == [0, 0, 0]  # the whole batch, halves, quarters
 
 
 def test_a_spoiled_step_changes_nothing():

@@ -2,14 +2,13 @@ import json
 import warnings
 from pathlib import Path
 
-import lpips
 import numpy as np
 import pytest
 import scipy.stats
 import torch
-from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from benchmarks.scores import lpips_package
 from foresight.errors import InputError
 from foresight.foreground import EMPTY_MASK, NO_OBJECT
 from foresight.images import to_pil
@@ -41,17 +40,9 @@ def scene_pictures(count, size=(224, 224)):
 
 
 def package(spatial=False):
-    """The lpips package's own model, built its own way, on the bundled trunk."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = lpips.LPIPS(net="alex", version="0.1", pnet_rand=True, spatial=spatial, verbose=False)
-    trunk = load_file(TRUNK)
-    for part in model.net.children():
-        for layer, module in part.named_children():
-            if f"features.{layer}.weight" in trunk:
-                module.weight.data = trunk[f"features.{layer}.weight"].float()
-                module.bias.data = trunk[f"features.{layer}.bias"].float()
-    return model
+        return lpips_package(spatial)
 
 
 @pytest.mark.parametrize("size", [(224, 224), (84, 140)])

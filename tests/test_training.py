@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-from house import build_house
 from safetensors.torch import load_file
 
 from foresight.images import to_pil
@@ -20,13 +19,6 @@ from training.__main__ import main
 from training.loop import STATE
 
 POINTS = "pre-merge/2,post-merge/1"
-
-
-@pytest.fixture(scope="module")
-def house(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    build_house(tiny.folder, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from foresight.evaluation import Broken, file_samples
+from foresight.floors import MIXTURE as MIXTURE
+from foresight.floors import mixture as mixture
 from foresight.images import resize, vae_size
 from foresight.points import ExtractionPoint
 from foresight.render import render
-from foresight.scenes import Scenes, SceneSpec, take
+from foresight.scenes import Scenes
 from foresight.vae import VAE
 from foresight.vlm import VLM
 from training.store import Store, key_of, picture_hashes, weights_digest
@@ -26,8 +28,6 @@ from training.store import Store, key_of, picture_hashes, weights_digest
 TARGETS = "targets"
 Batch = tuple[Tensor, Tensor]  # pictures (B, 3, H, W) uint8, masks of what they show (B, H, W) bool
 WHITE = ("white",)
-# What adapters are trained on: half of everything, a quarter of one object and of several on white.
-MIXTURE = (SceneSpec(), SceneSpec(), SceneSpec(objects=(1, 1), backgrounds=WHITE), SceneSpec(backgrounds=WHITE))
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,6 @@ class Latents:
 
     def __len__(self) -> int:
         return len(self.pictures)
-
-
-def mixture(count: int, seed: int, split: str) -> list[Scenes]:
-    """`count` scenes of `split` in all, an equal share of each part of MIXTURE."""
-    share = -(-count // len(MIXTURE))
-    return [take(share, seed * len(MIXTURE) + k, spec, split) for k, spec in enumerate(MIXTURE)]
 
 
 def processes() -> tuple[int, int]:

@@ -20,8 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from foresight.checkpoint import sync
 from foresight.errors import InputError
-from training.store import sync_folder
 
 STATE = "training.pt"
 _PATIENCE = 5  # steps whose loss is not finite before training stops
@@ -137,10 +137,8 @@ def train(
     about = json.loads(json.dumps(asdict(recipe) | dict(facts or {})))
     start = _resume(folder / STATE, about, trained, average, optimizer, device) if folder else 0
     generator, spoiled, pieces = torch.Generator(device), torch.zeros((), device=device), 1
-    loose, torch.backends.cudnn.deterministic = (
-        torch.backends.cudnn.deterministic,
-        True,
-    )  # else no run repeats to the bit
+    loose = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True  # else no run repeats to the bit
     saved = clock = time.monotonic()
     step, counted, rate = start, start, math.nan
     task.modules.train()
@@ -200,9 +198,10 @@ def _backward(
         except torch.OutOfMemoryError:
             if pieces >= len(rows):
                 raise
-            task.modules.zero_grad(set_to_none=True)
-            torch.cuda.empty_cache()
-            pieces *= 2
+        losses = {}  # only here, where the error and its frames are gone too, is what the pass kept set free
+        task.modules.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        pieces *= 2
 
 
 def _begin_alike(modules: nn.Module) -> None:
@@ -246,7 +245,7 @@ def _save(path: Path, about: dict[str, Any], step: int, trained: Any, average: A
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _resume(path: Path, about: dict[str, Any], trained: Any, average: Any, optimizer: Any, device: Any) -> int:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from foresight.checkpoint import sync
 from foresight.errors import InputError
 from foresight.vlm import VLM
 
@@ -37,12 +38,12 @@ def picture_hashes(pictures: Tensor) -> list[str]:
 
 
 def revision(folder: Path) -> str:
-    """What tells a checkpoint from all others: the hub's commit, or a digest of its config and weights' files."""
+    """What tells a checkpoint from all others: the hub's commit, or a digest of its configs and weights' files."""
     if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name):
         return folder.name
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    for path in [*sorted(folder.rglob("config.json")), *sorted(folder.rglob("*.safetensors"))]:
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)
@@ -150,19 +151,10 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
-            sync_folder(self.folder)
+            sync(self.folder)
         except OSError as error:
             raise InputError(
                 f"{str(self.folder)!r} cannot be written ({error.strerror}); what lies there stays of use."
             ) from error
         finally:
             partial.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Hands a folder's list of names to the disk, so that a file put there stays after a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

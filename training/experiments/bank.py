@@ -19,9 +19,10 @@ from foresight.images import resize
 from foresight.metrics import compare
 from foresight.points import ExtractionPoint
 from training.experiments.bench import Bench
-from training.experiments.side_by_side import Member, adapter_member, learn
+from training.experiments.side_by_side import Member, adapter_member, learn, usual
 from training.fit import STATISTICS_ROWS, new_adapter
 from training.latents import Latents
+from training.loop import Recipe
 
 SCORES = ("lpips", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
 
@@ -34,6 +35,7 @@ class Entry:
 
     points: where its latents are from; several are blended. x, test_x: latents that stand in for those of
     `learn` and `test` at its point. rows: so many training pictures, evenly spread over `learn`; None: all.
+    seeds: the only ones to train it with; None: all of the study's.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Entry:
     rows: int | None = None
     x: Tensor | None = None
     test_x: Tensor | None = None
+    seeds: tuple[int, ...] | None = None
 
     @property
     def every(self) -> int:
@@ -61,6 +64,7 @@ class Entry:
 class Blend(nn.Module):
     """A softmax mix of the standardised latents of several points, then an adapter: one number more a point."""
 
+    EAGER = 20.0  # Adam moves a number by 0.3 in a run: times this, enough to leave all points but one behind
     shifts: Tensor
     scales: Tensor
 
@@ -75,7 +79,7 @@ class Blend(nn.Module):
     @property
     def shares(self) -> Tensor:
         """(points,), each point's share of the mix."""
-        return self.logits.softmax(0)
+        return (self.EAGER * self.logits).softmax(0)
 
     def mix(self, *latents: Tensor) -> Tensor:
         """Latents (B, T, H, W, D) of each point → their mix."""
@@ -97,6 +101,11 @@ class Grid:
     modules: dict[str, list[nn.Module]]
     steps: int
 
+    def __or__(self, other: Grid) -> Grid:
+        """Both, of entries that were trained for as many steps."""
+        assert self.steps == other.steps
+        return Grid(self.samples | other.samples, self.modules | other.modules, self.steps)
+
     def parameters(self, name: str) -> int:
         return sum(p.numel() for p in self.modules[name][0].parameters())
 
@@ -106,7 +115,7 @@ def fresh(bench: Bench, entry: Entry, seed: int) -> nn.Module:
     torch.manual_seed(1000 * bench.seed + seed)
     hidden = entry.hidden or (bench.scale.hidden if entry.kind == "tokens" else None)
     if entry.kind == "pooled":
-        hidden = entry.hidden or bench.scale.pooled[len(bench.scale.pooled) // 2]
+        hidden = entry.hidden or bench.scale.widths[len(bench.scale.widths) // 2]
     adapter = new_adapter(entry.kind, entry.points[0], bench.vlm, bench.vae, hidden).to(bench.device)
     count = entry.rows or len(entry.learn)
     some = torch.linspace(0, count - 1, min(count, STATISTICS_ROWS), device=bench.device).long() * entry.every
@@ -128,13 +137,13 @@ def member(entry: Entry, module: nn.Module) -> Member:
     )
 
 
-def run_grid(bench: Bench, entries: Sequence[Entry], title: str, steps: int | None = None) -> Grid:
+def run_grid(bench: Bench, entries: Sequence[Entry], title: str, recipe: Recipe | None = None) -> Grid:
     """Trains every entry with every seed, all side by side, and scores them on their test pictures."""
-    modules = {e.name: [fresh(bench, e, seed) for seed in range(bench.scale.seeds)] for e in entries}
+    modules = {e.name: [fresh(bench, e, seed) for seed in e.seeds or range(bench.scale.seeds)] for e in entries}
     members = {
         f"{k}-{seed}": member(e, module) for k, e in enumerate(entries) for seed, module in enumerate(modules[e.name])
     }
-    made = learn(bench, members, steps or bench.scale.steps, title)
+    made = learn(bench, members, recipe or usual(bench), title)
     samples = {}
     for e in tqdm(entries, f"{title}: scores", leave=False):
         samples[e.name] = stack([score(bench, reconstruct(bench, m, e.test_inputs()), e.test) for m in modules[e.name]])
@@ -183,6 +192,13 @@ def score(bench: Bench, pictures: Tensor, truth: Latents) -> dict[str, np.ndarra
 def oracle(bench: Bench, truth: Latents) -> Tensor:
     """The VAE's own round trip of pictures."""
     return reconstruct(bench, nn.Identity(), [truth.targets])
+
+
+def floors_and_ceiling(bench: Bench) -> dict[str, Samples]:
+    """What the study's test pictures score without latents: "blank", "mean", "nearest"; and by the "oracle"."""
+    test = bench.test()
+    pictures = bench.floors | {"oracle": oracle(bench, test)}
+    return {name: stack([score(bench, x, test)]) for name, x in pictures.items()}
 
 
 def hidden_for(parameters: int, entry: Entry, bench: Bench) -> int:

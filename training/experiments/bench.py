@@ -36,7 +36,11 @@ class Bench:
     model: str | None = None
     photos: Path | None = None
     cap: float | None = None
-    """Seconds that one training may take; its steps are cut to fit. None: as many steps as the scale says."""
+    """Seconds that one training may take; its steps are cut to fit. None: as many steps as the scale says.
+
+    Trainings that are compared with each other are cut alike. E1.6's amounts of data and the seed's own protocol
+    are never cut.
+    """
     _kept: dict[str, Latents] = field(default_factory=dict, repr=False)
 
     @property
@@ -70,13 +74,17 @@ class Bench:
         """The points just before and just after the 2×2 merger."""
         return ExtractionPoint("pre-merge", len(self.vlm.model.model.visual.blocks)), ExtractionPoint("post-merge", 0)
 
-    @cached_property
-    def random_vlm(self) -> VLM:
+    @property
+    def landmarks(self) -> list[ExtractionPoint]:
+        """Before the merger, after it, the recommended point, and the last one."""
+        return list(dict.fromkeys([*self.merger, self.recommended, self.points[-1]]))
+
+    def random_vlm(self, draw: int) -> VLM:
         """A VLM of the same config with random weights: what the architecture alone lets through."""
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         vlm = load_vlm(self.model, self.device, self.vlm.dtype)
-        torch.manual_seed(self.seed)
+        torch.manual_seed(1000 * self.seed + draw)
         with torch.device(self.device):
             vlm.model = Qwen2_5_VLForConditionalGeneration(vlm.config)
         vlm.model.eval().requires_grad_(False).to(self.vlm.dtype)

@@ -36,6 +36,7 @@ from training.experiments import (
 )
 from training.experiments.bench import Bench
 from training.experiments.scale import FULL, QUICK, Scale
+from training.store import revision
 
 EXAMPLES = """examples:
   python -m training experiments c1 --quick --out runs/c1-quick
@@ -114,7 +115,7 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
         for name, bundled, what in ((args.model, vlm_module.BUNDLED, "model"), (args.vae, vae_module.BUNDLED, "VAE"))
     )
     models = {"model": args.model or "bundled", "vae": args.vae or "bundled"}
-    weights = {"model_weights": kept.fingerprint(model), "vae_weights": kept.fingerprint(vae)}
+    weights = {"model_revision": revision(model), "vae_revision": revision(vae)}
     photos = args.photos.name if args.photos else None  # no path: results are for others to read
     return models | weights | {"seed": args.seed, "photos": photos, "cap": args.cap} | scale.plain()
 

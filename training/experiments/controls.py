@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor
 
 from foresight.points import ExtractionPoint
-from training.experiments.bank import Entry, Grid, reconstruct, run_grid, score, stack
+from training.experiments.bank import Entry, Grid, floors_and_ceiling, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
+    ALONE,
     Result,
     chart,
+    finite,
+    key,
     said,
     score_table,
     series,
@@ -25,6 +29,7 @@ from training.experiments.result import (
 from training.experiments.statistics import Interval, interval, paired
 
 WINDOW = 4  # tokens a side of an attention window: 112 px
+BLIND = "random-weights VLM"
 
 
 def shuffled(latents: Tensor, seed: int) -> Tensor:
@@ -42,14 +47,17 @@ def seams(side: int, window: int) -> Tensor:
 
 
 @torch.inference_mode()
-def token_errors(bench: Bench, module: torch.nn.Module, entry: Entry) -> tuple[Tensor, Tensor]:
-    """(N, h, w) each: the mean absolute error of values in a token's 28 × 28 pixels, and the norm of its latents."""
-    pictures = reconstruct(bench, module, entry.test_inputs())
-    error = (pictures - entry.test.pictures.float() / 255).abs().mean(1, keepdim=True)
+def token_errors(bench: Bench, modules: Sequence[torch.nn.Module], entry: Entry) -> tuple[Tensor, Tensor]:
+    """(N, h, w) each: the mean absolute error of values in a token's 28 × 28 pixels, and the norm of its latents.
+
+    modules: an entry's adapter of each seed, whose errors are averaged.
+    """
+    truth = entry.test.pictures.float() / 255
+    each = [(reconstruct(bench, m, entry.test_inputs()) - truth).abs().mean(1, keepdim=True) for m in modules]
     x = entry.test_inputs()[0][:, 0].float().norm(dim=-1)[:, None]  # (N, 1, H, W)
-    side = pictures.shape[-1] // 28
+    side = truth.shape[-1] // 28
     pool = torch.nn.functional.adaptive_avg_pool2d
-    return pool(error, side)[:, 0].cpu(), pool(x, side)[:, 0].cpu()
+    return pool(torch.stack(each).mean(0), side)[:, 0].cpu(), pool(x, side)[:, 0].cpu()
 
 
 def where_errors_sit(errors: Tensor, norms: Tensor) -> dict[str, Interval]:
@@ -72,54 +80,69 @@ def where_errors_sit(errors: Tensor, norms: Tensor) -> dict[str, Interval]:
 
 
 def run(bench: Bench) -> Result:
-    before, after = bench.merger
-    points = list(dict.fromkeys([before, after, bench.recommended, bench.points[-1]]))
-    learn, test, scale = bench.train(), bench.test(), bench.scale
-    blind_learn, blind_test = (
-        bench.latents(bench.mixture(count, split), points, bench.random_vlm)
-        for count, split in ((scale.train, "train"), (scale.test, "test"))
-    )
+    points, at = bench.landmarks, bench.recommended
+    learn, test = bench.train(), bench.test()
     entries = [Entry(f"{p}", "tokens", (p,), learn, test) for p in points]
-    entries += [Entry(f"{p}, random-weights VLM", "tokens", (p,), blind_learn, blind_test) for p in points]
-    at = bench.recommended
+    for draw in range(bench.scale.seeds):
+        entries += blind_entries(bench, points, draw)
     x, y = (shuffled(data.points[str(at)], k) for k, data in enumerate((learn, test)))
     entries.append(Entry(f"{at}, tokens shuffled", "tokens", (at,), learn, test, x=x, test_x=y))
     grid = run_grid(bench, entries, "Controls")
+    found = {n: s for n, s in grid.samples.items() if BLIND not in n}
+    for p in points:
+        draws = [grid.samples[f"{p}, {BLIND} {draw}"] for draw in range(bench.scale.seeds)]
+        found[f"{p}, {BLIND}"] = {s: np.concatenate([one[s] for one in draws]) for s in draws[0]}
     made = [reconstruct(bench, m, [test.points[str(at)]]) for m in grid.modules[str(at)]]
-    samples = grid.samples | {
-        f"{at}, another picture's latents": stack([score(bench, z.roll(1, 0), test) for z in made])
-    }
-    samples["blank"] = stack([score(bench, bench.floors["blank"], test)])
+    samples = found | {f"{at}, another picture's latents": stack([score(bench, z.roll(1, 0), test) for z in made])}
+    samples |= floors_and_ceiling(bench)
     write_scores(bench.artifacts / "controls.csv", samples)
-    maps = {e.name: token_errors(bench, grid.modules[e.name][0], e) for e in entries[: len(points)]}
+    maps = {e.name: token_errors(bench, grid.modules[e.name], e) for e in entries[: len(points)]}
     mean_maps = torch.stack([errors.mean(0) for errors, _ in maps.values()])
     picture = (mean_maps / mean_maps.amax((1, 2), True).clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)
     write_grid(bench.artifacts / "controls.png", [1 - picture.repeat_interleave(16, 2).repeat_interleave(16, 3)])
     return _told(at, samples, grid, {name: where_errors_sit(*m) for name, m in maps.items()})
 
 
+def blind_entries(bench: Bench, points: Sequence[ExtractionPoint], draw: int) -> list[Entry]:
+    """Token adapters behind one VLM with random weights, of the seed of that draw alone."""
+    vlm = bench.random_vlm(draw)
+    sets = ((bench.scale.train, "train"), (bench.scale.test, "test"))
+    learn, test = (bench.latents(bench.mixture(count, split), points, vlm) for count, split in sets)
+    return [Entry(f"{p}, {BLIND} {draw}", "tokens", (p,), learn, test, seeds=(draw,)) for p in points]
+
+
 def _told(at: ExtractionPoint, samples: dict[str, Any], grid: Grid, sitting: dict[str, dict[str, Interval]]) -> Result:
-    gap = paired(samples[str(at)]["lpips"], samples[f"{at}, random-weights VLM"]["lpips"])
+    own, blind, page = samples[str(at)], samples[f"{at}, {BLIND}"], samples["blank"]
+    another = samples[f"{at}, another picture's latents"]
+    gap = paired(own["lpips"], blind["lpips"])
     columns = list(dict.fromkeys(c for found in sitting.values() for c in found))
     return {
         "title": "Beyond: controls and where errors sit",
         "question": "Is it the trained VLM that the picture is read from, and are some places harder than others?",
         "verdict": "holds" if gap[2] < 0 else "does not hold" if gap[1] > 0 else "open",
-        "verdict_reason": f"Asked: do trained weights hold more than random ones at {at}? Paired LPIPS, trained "
-        f"minus random: {shown(gap, 4)} "
-        "(under 0 favours trained).",
-        "paragraph": f"Token adapters of {grid.steps} steps. At {at}: {said(samples[str(at)]['lpips'])} with "
-        "trained weights, "
-        f"{said(samples[f'{at}, random-weights VLM']['lpips'])} with random ones, "
-        f"{said(samples[f'{at}, tokens shuffled']['lpips'])} with tokens shuffled (trained so), "
-        f"{said(samples[f'{at}, another picture' + chr(39) + 's latents']['lpips'])} with another picture's "
-        "latents. "
+        "verdict_reason": f"Asked: does a trained VLM hold more of the picture at {at} than one with random weights? "
+        f"LPIPS of trained minus random is {shown(gap, 4)} (paired over pictures and seeds; under 0 favours trained).",
+        "paragraph": f"Token adapters, {ALONE}, {grid.steps} steps, each trained on the latents it is tested on. At "
+        f"{at} LPIPS is {said(own['lpips'])} behind the trained VLM, {said(blind['lpips'])} behind random ones "
+        f"({len(blind['lpips'])}, an adapter each), {said(samples[f'{at}, tokens shuffled']['lpips'])} where the "
+        f"tokens of each picture change places, {said(another['lpips'])} where the adapter is given another "
+        f"picture's latents, {said(page['lpips'])} for a blank page. "
         "What an adapter finds behind random weights is the architecture's doing, not what was learned.",
         "seed": {},
+        "key": [
+            key(
+                f"LPIPS, {what}, {at}",
+                finite(values["lpips"]),
+                None,
+                ("blank page", finite(page["lpips"])),
+                finite(samples["oracle"]["lpips"]),
+            )
+            for what, values in (("trained VLM", own), ("random-weights VLMs", blind))
+        ],
         "tables": [
             score_table("Controls", samples),
             table(
-                "Where errors sit",
+                "Where errors sit, mean of all seeds",
                 ["point", *columns],
                 [[n, *(found.get(c) for c in columns)] for n, found in sitting.items()],
             ),

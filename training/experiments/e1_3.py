@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from training.experiments.bank import SCORES, Entry, fresh, hidden_for, run_grid
+from training.experiments.bank import SCORES, Entry, floors_and_ceiling, fresh, hidden_for, run_grid
 from training.experiments.bench import Bench
-from training.experiments.result import NAMES, Result, chart, finite, score_table, series, shown, table, write_scores
+from training.experiments.result import (
+    ALONE,
+    NAMES,
+    Result,
+    chart,
+    finite,
+    key,
+    score_table,
+    series,
+    shown,
+    table,
+    write_scores,
+)
 from training.experiments.statistics import paired
 
 KINDS = ("linear", "tokens", "pooled")
@@ -23,6 +35,7 @@ def run(bench: Bench) -> Result:
             entries.append(Entry(entry.name, kind, (point,), learn, test, hidden))
     grid = run_grid(bench, entries, "E1.3")
     write_scores(bench.artifacts / "e1_3.csv", grid.samples)
+    marks = floors_and_ceiling(bench)
     counts = {name: grid.parameters(name) for name in grid.samples}
     gaps = {
         kind: {
@@ -39,17 +52,25 @@ def run(bench: Bench) -> Result:
         "title": "E1.3 Before and after the merger",
         "question": "Is a picture better read out after the 2×2 merger than before it?",
         "verdict": verdict,
-        "verdict_reason": "Claim: after the merger is better. With token adapters of the same size the LPIPS after "
-        "it is "
-        f"higher by {shown(gap, 4)} (paired over pictures and seeds; under 0 would favour after).",
-        "paragraph": f"{before} against {after}: the merger is a function of what lies before it, so it can only "
-        "lose; the "
-        f"question is how much. Token adapters of {counts[f'{before} tokens']:,} and {counts[f'{after} tokens']:,} "
-        f"parameters, linear probes and pooled adapters, {grid.steps} steps each on the same scenes, latents "
-        "standardised "
-        "at both points. The seed's 1.542 before the merger is what features give that go un-normalised into a "
-        "sigmoid.",
+        "verdict_reason": "Claim: after the merger is better. With token adapters of the same size, LPIPS after "
+        f"minus before it is {shown(gap, 4)} (paired over pictures and seeds; under 0 would favour after).",
+        "paragraph": f"{before} against {after}. The merger is a function of what lies before it, so it can only "
+        f"lose; the question is how much, for adapters of a given size. Token adapters of "
+        f"{counts[f'{before} tokens']:,} and {counts[f'{after} tokens']:,} parameters, linear probes and pooled "
+        f"adapters, {ALONE}, {grid.steps} steps each on the same scenes, standardised alike at both points. Of "
+        "linear and pooled adapters the width of a token decides the size: see the table. "
+        "The seed's 1.542 before the merger is what un-normalised features give in a sigmoid.",
         "seed": {"lpips_pre": 1.542, "ssim_pre": 0.011, "lpips_post": 0.342, "ssim_post": 0.910},
+        "key": [
+            key(
+                f"LPIPS, {where} the merger",
+                finite(grid.samples[f"{point} tokens"]["lpips"]),
+                seeds,
+                ("blank page", finite(marks["blank"]["lpips"])),
+                finite(marks["oracle"]["lpips"]),
+            )
+            for where, point, seeds in (("before", before, 1.542), ("after", after, 0.342))
+        ],
         "tables": [
             score_table("Scores", grid.samples, more={"parameters": counts}),
             table(

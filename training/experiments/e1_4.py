@@ -16,9 +16,12 @@ from training.experiments.bank import Entry, Grid, oracle, reconstruct, run_grid
 from training.experiments.bench import Bench
 from training.experiments.boxes import PooledBox, TokenBox, box_loss
 from training.experiments.result import (
+    ALONE,
     TARGETS,
     Result,
     chart,
+    finite,
+    key,
     said,
     score_table,
     series,
@@ -27,8 +30,17 @@ from training.experiments.result import (
     write_grid,
     write_scores,
 )
-from training.experiments.side_by_side import Member, learn
-from training.experiments.statistics import best_constant_box, box_iou, instances, interval, match, pairwise_iou
+from training.experiments.side_by_side import Member, learn, usual
+from training.experiments.statistics import (
+    LEAST_OBJECT,
+    best_constant_box,
+    box_iou,
+    instances,
+    interval,
+    match,
+    paired,
+    pairwise_iou,
+)
 from training.fit import STATISTICS_ROWS
 
 ONE = SceneSpec(objects=(1, 1))
@@ -77,7 +89,7 @@ def box_heads(bench: Bench, points: list[ExtractionPoint]) -> tuple[dict[str, di
                 head = make(source[:STATISTICS_ROWS]).to(bench.device)
                 modules[point, kind, seed] = head
                 members[f"{len(members)}"] = Member(head, _reads(head, source, goal), len(x))
-    steps = learn(bench, members, 2 * scale.steps, "E1.4")
+    steps = learn(bench, members, usual(bench, 2 * scale.steps), "E1.4")
     found = {}
     with torch.inference_mode():
         for point in points:
@@ -94,11 +106,14 @@ def _reads(head: torch.nn.Module, source: Tensor, goal: Tensor) -> Callable[[Ten
 
 
 def crowd(pictures: Tensor, visible: Tensor) -> dict[str, np.ndarray]:
-    """Of pictures (N, 3, H, W) against visible masks (N, slots, H, W): per picture, matched IoU, misses, extras."""
+    """Of pictures (N, 3, H, W) against visible masks (N, slots, H, W): per picture, matched IoU, misses, extras.
+
+    An object of which fewer than LEAST_OBJECT pixels are seen is none, there and here.
+    """
     masks, _ = foreground(pictures)
     rows = []
     for picture, mask, objects in zip(pictures, masks, visible, strict=True):
-        real = objects[objects.flatten(1).sum(1) > 0]
+        real = objects[objects.flatten(1).sum(1) >= LEAST_OBJECT]
         pairs, missed, extra = match(pairwise_iou(real.cpu(), instances(picture, mask).cpu()))
         rows.append((sum(pairs) / len(real), missed, extra, len(pairs) / len(real)))
     names = ("IoU an object, 0 if missed", "missed a picture", "extra a picture", "share found")
@@ -106,8 +121,7 @@ def crowd(pictures: Tensor, visible: Tensor) -> dict[str, np.ndarray]:
 
 
 def run(bench: Bench) -> Result:
-    before, after = bench.merger
-    points = list(dict.fromkeys([before, after, bench.recommended, bench.points[-1]]))
+    points = bench.landmarks
     heads, steps = box_heads(bench, points)
 
     several = bench.scenes(bench.scale.crowds, SCENES, SEVERAL, "test")
@@ -121,7 +135,7 @@ def run(bench: Bench) -> Result:
     crowds = {}
     for name, pictures in each.items():
         found = [crowd(y, drawn.visible) for y in pictures]
-        crowds[name] = {key: np.concatenate([one[key] for one in found]) for key in found[0]}  # (S, N)
+        crowds[name] = {what: np.concatenate([one[what] for one in found]) for what in found[0]}  # (S, N)
     crowds |= {"oracle": crowd(ceiling, drawn.visible), "originals": crowd(test.pictures.float() / 255, drawn.visible)}
     crowds["blank"] = crowd(torch.ones_like(ceiling), drawn.visible)
     write_scores(bench.artifacts / "e1_4-several.csv", grid.samples)
@@ -139,7 +153,11 @@ def _told(
     pooled, tokens = (interval(heads[f"{at} {kind}"]["mean IoU"]) for kind in HEADS)
     constant = interval(heads[CONSTANT]["mean IoU"])
     target = TARGETS["box_iou"]
-    verdict = "does not hold" if tokens[1] > target else "holds" if tokens[2] < target else "open"
+    better = max(HEADS, key=lambda kind: heads[f"{at} {kind}"]["mean IoU"].mean())
+    best = heads[f"{at} {better}"]["mean IoU"]
+    _, low, high = interval(best)
+    rough = high < target and paired(best, heads[CONSTANT]["mean IoU"])[1] > 0
+    verdict = "does not hold" if low > target else "holds" if rough else "open"
     strings = [str(p) for p in points]
     lines = [series(kind, strings, [heads[f"{p} {kind}"]["mean IoU"] for p in points], strings) for kind in HEADS]
     lines.append(series(CONSTANT, strings, [heads[CONSTANT]["mean IoU"]] * len(points)))
@@ -150,16 +168,34 @@ def _told(
         "title": "E1.4 Where things are",
         "question": "Do latents keep positions exactly, or only roughly?",
         "verdict": verdict,
-        "verdict_reason": f"Claim: positions are only approximate, under an IoU of {target}. At {at} a head on the "
-        "tokens "
-        f"reaches {shown(tokens)}, one on their mean {shown(pooled)}, the best constant box {shown(constant)}.",
-        "paragraph": f"Boxes of one object on any background, heads trained for {steps} steps on "
+        "verdict_reason": f"Claim: latents keep positions, but only roughly, with a box IoU under {target}. At {at} a "
+        f"small network that reads all tokens reaches {shown(tokens)}, one that reads their mean, as the seed's did, "
+        f"{shown(pooled)}; the best box that never moves has {shown(constant)}. The claim is of the latents, so the "
+        "better reader decides; it holds where that one beats the box that never moves (paired) and stays under "
+        f"{target}.",
+        "paragraph": f"Boxes of one object on any background, read by networks that learned for {steps} steps from "
         f"{bench.scale.boxes} scenes. "
-        f"Above an IoU of 0.75 at {at}: {shown(interval(heads[f'{at} token head']['IoU > 0.75']))} of them from the "
-        f"tokens, {shown(interval(heads[f'{at} pooled head']['IoU > 0.75']))} from their mean. "
-        f"In decoded pictures of 2 to 5 objects at {at}, {said(most['share found'])} of the objects are "
-        f"found again (the oracle: {said(crowds['oracle']['share found'])}).",
+        f"Above an IoU of 0.75 at {at}: {shown(interval(heads[f'{at} token head']['IoU > 0.75']))} of the boxes from "
+        f"all tokens, {shown(interval(heads[f'{at} pooled head']['IoU > 0.75']))} from their mean. "
+        f"In decoded pictures of 2 to 5 objects at {at} (token adapters, {ALONE}), "
+        f"{said(most['share found'])} of the objects are found again, {said(most['missed a picture'])} a picture are "
+        f"missed and {said(most['extra a picture'])} are too many; after the VAE alone "
+        f"{said(crowds['oracle']['share found'])} are found, in the originals "
+        f"{said(crowds['originals']['share found'])}: neither tells objects of one colour apart that touch.",
         "seed": {"box_iou": 0.567, "above_0.5": 0.68, "above_0.75": 0.08},
+        "key": [
+            key(f"box IoU, {what}, {at}", found, seeds, (CONSTANT, constant), target=f"> {target}")
+            for what, found, seeds in (("all tokens", tokens, None), ("mean of tokens", pooled, 0.567))
+        ]
+        + [
+            key(
+                f"objects found, of 2 to 5, {at}",
+                finite(most["share found"]),
+                None,
+                ("blank page", finite(crowds["blank"]["share found"])),
+                finite(crowds["oracle"]["share found"]),
+            )
+        ],
         "tables": [
             table(
                 "Boxes of one object",

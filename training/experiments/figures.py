@@ -55,6 +55,11 @@ def _errors(line: dict[str, Any]) -> list[list[float]] | None:
     return [[max(0.0, y - low) for y, low, _ in pairs], [max(0.0, high - y) for y, _, high in pairs]]
 
 
+def _before(chart: dict[str, Any], y: Sequence[float | None]) -> list[float]:
+    """Where each bar begins: in a waterfall where the one before it ended, else at 0."""
+    return [0.0, *(v or 0.0 for v in y[:-1])] if chart["kind"] == "waterfall" else [0.0] * len(y)
+
+
 def _marks(chart: dict[str, Any]) -> list[tuple[float, str, str]]:
     return [(chart[key], label, style) for key, (label, style) in MARKS.items() if chart.get(key) is not None]
 
@@ -77,10 +82,12 @@ def _png(path: Path, chart: dict[str, Any]) -> None:
         else:
             width = 0.8 / len(lines)
             at = [i + (k - (len(lines) - 1) / 2) * width for i in range(len(y))]
+            below = _before(chart, y)
             axes.bar(
                 at,
-                y,
+                [top - bottom for top, bottom in zip(y, below, strict=True)],
                 width,
+                below,
                 yerr=_errors(line),
                 capsize=3,
                 hatch=("", "//", "..", "xx")[k % 4],
@@ -97,7 +104,7 @@ def _png(path: Path, chart: dict[str, Any]) -> None:
         pyplot.setp(axes.get_xticklabels(), ha="right")
     axes.set(title=chart["title"], xlabel=chart["x"], ylabel=chart["y"])
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(path)
     pyplot.close(figure)
 
@@ -116,7 +123,9 @@ def _html(path: Path, chart: dict[str, Any]) -> None:
             "marker_color": _COLOURS[k % len(_COLOURS)],
         }
         if chart["kind"] in ("bar", "waterfall"):
-            figure.add_bar(error_y=error, **look)
+            base = _before(chart, line["y"])
+            look["y"] = [None if v is None else v - b for v, b in zip(line["y"], base, strict=True)]
+            figure.add_bar(error_y=error, base=base, **look)
         else:
             mode = "markers" if chart["kind"] == "scatter" else "lines+markers"
             figure.add_scatter(mode=mode, error_y=error, marker_symbol=k, **look)

@@ -25,9 +25,18 @@ ORDER = (  # in which they are told
 )
 SIGN = {"holds": "✅ holds", "does not hold": "❌ does not hold", "open": "⚠️ open"}
 QUESTION = (
-    "Can Qwen2.5-VL's internal representation be decoded back into a picture, at which point of its depth, and how "
-    "much "
-    "of what the seed study reported stays when floors, controls and unseen pictures are added?"
+    "Can Qwen2.5-VL's latents be decoded back into a picture, at which point of its depth, and how much of what the "
+    "seed study reported stays when floors, controls and unseen pictures are added?"
+)
+
+
+HOW_TO_READ = (
+    "LPIPS (0 to about 1, lower is better) says how different two pictures look; SSIM and IoU (up to 1) are better "
+    "the higher. *Ours*: the mean and its 95 % interval, over test scenes that nothing was trained on and over seeds. "
+    "*Floor*: what needs no latents, on the same scenes. *Oracle*: the VAE's own round trip, the best an adapter could "
+    "reach. *Verdict*: on the seed's claim, or on the question asked, by the rule told with each experiment below. "
+    "All adapters but E1.5's learned from VAE latents alone, each experiment's for as long as it says: compare within "
+    "an experiment. The seed's numbers are of another VLM and of easier pictures, one shape on white."
 )
 
 
@@ -78,11 +87,12 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
     said = [
         "Scenes are drawn: flat shapes on even, graded or softly textured grounds. Photos are tested only where a "
         "folder was given.",
-        "Adapters of the grid learn from VAE latents alone for a few hundred steps; only E1.5's also look at "
-        "decoded pictures. "
-        "Scores are those of a fixed budget, not of the best adapter there could be.",
+        "All adapters but E1.5's learn from VAE latents alone, for a few hundred steps; E1.5's go on with decoded "
+        "pictures. Scores are those of such a budget, not of the best adapter there could be, and those of two "
+        "experiments are of two budgets.",
         "An adapter's score is a lower bound on what latents hold: what it misses may still be there.",
-        "Intervals are 95 % bootstrap intervals over test pictures and seeds, not over VLMs: one model is one sample.",
+        "Intervals are 95 % bootstrap intervals over test scenes and seeds: of adapters, and of whole VLMs where these "
+        "have random weights. The trained VLM is one, so of others of its kind they tell nothing.",
         "What is called the best of several points was picked on the pictures that its score is told of, which "
         "flatters it a little.",
     ]
@@ -90,14 +100,15 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
         said.append(
             "The bundled VLM is small and was trained on such scenes alone: its depths are not those of the 7B model."
         )
-    if settings.get("seeds") == 1 or (settings.get("test") or 99) < 16:
-        said.insert(
-            0,
-            f"A rehearsal: {settings.get('seeds')} seed, {settings.get('test')} test scenes, "
-            f"{settings.get('steps')} steps. "
-            "Its verdicts are no findings.",
-        )
     return said
+
+
+def _rehearsal(settings: Mapping[str, Any]) -> str:
+    """What stands behind the status of a run too small to find anything."""
+    if settings.get("seeds") != 1 and (settings.get("test") or 99) >= 16:
+        return ""
+    sizes = f"{settings.get('seeds')} seed, {settings.get('test')} test scenes, {settings.get('steps')} steps"
+    return f"; a rehearsal ({sizes}), whose verdicts are no findings"
 
 
 def recommendations(facts: Mapping[str, Any], experiments: Mapping[str, Any]) -> list[str]:
@@ -133,19 +144,27 @@ def _table(columns: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(cell(v).replace("|", "/") for v in row) + " |" for row in rows])
 
 
-def _key_results(experiments: Mapping[str, Any]) -> list[list[Any]]:
-    rows = [[e["title"], _seed(e["seed"]), SIGN[e["verdict"]], e["verdict_reason"]] for e in experiments.values()]
-    return rows or [["nothing finished yet", None, None, None]]
+def _key_results(experiments: Mapping[str, Any]) -> str:
+    columns = ["Experiment", "What", "Seed's target", "Seed", "Ours", "Floor", "Oracle", "Verdict"]
+    rows = []
+    for e in experiments.values():
+        for k, line in enumerate(e["key"]):
+            floor = f"{cell(line['floor'])} ({line['floor_is']})" if line["floor"] else None
+            told = [line["what"], line["target"], line["seed"], line["ours"], floor, line["oracle"]]
+            rows.append(["" if k else e["title"], *told, "" if k else SIGN[e["verdict"]]])
+    return _table(columns, rows)
 
 
 def _seed(numbers: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in numbers.items()) or "–"
+    words = {"lpips": "LPIPS", "ssim": "SSIM", "iou": "IoU"}
+    names = {name: " ".join(words.get(word, word) for word in name.split("_")) for name in numbers}
+    return ", ".join(f"{names[name]} {cell(value)}" for name, value in numbers.items())
 
 
 def _answer(experiments: Mapping[str, Any]) -> str:
-    if "e1_5" not in experiments:
-        return "E1.5 is not finished yet."
-    return experiments["e1_5"]["verdict_reason"] + " " + experiments["e1_5"]["paragraph"]
+    answer = experiments["e1_5"]["verdict_reason"] if "e1_5" in experiments else "E1.5 is not finished yet."
+    verdicts = {v: [e["title"] for e in experiments.values() if e["verdict"] == v] for v in SIGN}
+    return "\n\n".join([answer, *(f"{SIGN[v]}: {', '.join(titles)}." for v, titles in verdicts.items() if titles)])
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -153,20 +172,22 @@ def markdown(results: Mapping[str, Any]) -> str:
     experiments = results["experiments"]
     parts = [
         "# C1: VLM Latent Sufficiency - Findings",
-        f"**Status:** {len(experiments)} experiments  \n**Date:** {results['created']}  \n**Model:** "
-        f"{results['model']}, "
-        f"**VAE:** {results['vae']}  \n**Device:** {results['device']}, {results['seconds']:.0f} s in all",
+        f"**Status:** {len(experiments)} of {len(ORDER)} experiments finished{_rehearsal(results['settings'])}  \n"
+        f"**Date:** {results['created']}  \n"
+        f"**Model:** {results['model']}, **VAE:** {results['vae']}  \n"
+        f"**Device:** {results['device']}, {results['seconds']:.0f} s in all",
         "## The Question",
         QUESTION,
         "## The Answer",
         _answer(experiments),
         "## Key Results",
-        "Each verdict is on the seed's claim (or on the question asked), by the rule stated beside it.",
-        _table(["Experiment", "Seed's numbers", "Verdict", "Why"], _key_results(experiments)),
+        HOW_TO_READ,
+        _key_results(experiments),
         "## Sub-experiment Summaries",
     ]
     for name, e in experiments.items():
-        parts += [f"### {e['title']}", f"*{e['question']}*", f"**{SIGN[e['verdict']]}.** {e['paragraph']}"]
+        parts += [f"### {e['title']}", f"*{e['question']}*", f"**{SIGN[e['verdict']]}.** {e['verdict_reason']}"]
+        parts += [e["paragraph"], f"The seed's numbers: {_seed(e['seed'])}." if e["seed"] else ""]
         parts += [f"![{figure['title']}](artifacts/{figure['png']})" for figure in e.get("figures", [])[:2]]
         parts += [
             f"![{picture['title']}](artifacts/{picture['file']})\n\n{picture['title']}" for picture in e["pictures"]
@@ -187,4 +208,4 @@ def markdown(results: Mapping[str, Any]) -> str:
         + "\n".join(results["commands"])
         + "\n```",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -13,7 +12,6 @@ from typing import Any
 from foresight.errors import InputError
 
 FOLDER = "experiments"
-_SAMPLE = 1 << 20  # bytes of a file's head and tail that tell it from another
 
 
 def open_folder(out: Path) -> None:
@@ -26,21 +24,6 @@ def open_folder(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"results cannot be written to {out} ({error.strerror}): choose another folder.") from error
-
-
-def fingerprint(folder: Path) -> str:
-    """16 hexadecimal digits of a model's weight files: of their names, sizes, heads and tails; or the hub's commit."""
-    if folder.parent.name == "snapshots":  # of which only what is needed lies here
-        return folder.name[:16]
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size} ".encode())
-        with file.open("rb") as data:
-            digest.update(data.read(_SAMPLE))
-            data.seek(max(0, size - _SAMPLE))
-            digest.update(data.read())
-    return digest.hexdigest()[:16]
 
 
 def load(out: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:

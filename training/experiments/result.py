@@ -25,6 +25,7 @@ NAMES = {
     "object_error": "error on objects",
 }
 TARGETS = SEED_TARGETS | {"box_iou": 0.60}  # the seed study's
+ALONE = "learned from VAE latents alone"
 
 Result = dict[str, Any]
 
@@ -73,6 +74,27 @@ def skills(found: Samples, blank: Samples, ceiling: Samples) -> dict[str, float]
     """(score - blank) / (oracle - blank) of the means, by score."""
     means = {name: [float(np.nanmean(s[name])) for s in (found, blank, ceiling)] for name in SCORES}
     return {name: (a - low) / (high - low) for name, (a, low, high) in means.items() if high != low}
+
+
+def key(
+    what: str,
+    ours: Interval | None,
+    seed: float | None = None,
+    floor: tuple[str, Interval | None] | None = None,
+    oracle: Interval | None = None,
+    target: str | None = None,
+) -> dict[str, Any]:
+    """One line of the key results. seed: the seed study's number. floor: what needs no latents, and its score."""
+    name, score = floor or (None, None)
+    return {
+        "what": what,
+        "target": target,
+        "seed": seed,
+        "ours": ours,
+        "floor": score,
+        "floor_is": name,
+        "oracle": oracle,
+    }
 
 
 def series(name: str, x: Sequence[Any], samples: Sequence[np.ndarray], points: Sequence[str] | None = None) -> dict:

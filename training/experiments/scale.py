@@ -22,13 +22,13 @@ class Scale:
     """Test scenes, of the same mixture."""
     steps: int = 300
     """Optimizer steps of an adapter that learns from VAE latents."""
-    batch: int = 128
+    batch: int = 64
     """Pictures a step."""
     lr: float = 2e-3
     """Peak learning rate."""
     hidden: int | None = None
     """Hidden width of token adapters; None: a quarter of the latents' width, at least 128."""
-    picture_steps: int = 120
+    picture_steps: int = 360
     """Further steps of E1.5's adapters, which also learn from decoded pictures."""
     picture_batch: int = 16
     """Pictures a step once they are decoded."""
@@ -38,14 +38,15 @@ class Scale:
     """Training scenes of E1.4's box heads."""
     crowds: int = 96
     """Test scenes of several objects in E1.4."""
-    widths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    """E1.6's hidden widths of token adapters, as shares of the usual one."""
-    pooled: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
-    """E1.6's hidden widths of pooled adapters, as in the seed study."""
+    widths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    """E1.6's hidden widths; elsewhere pooled adapters have the middle one."""
+    width_batch: int = 32
+    """Pictures a step at each of these; the widest costs a third of a TFLOP a picture."""
     amounts: tuple[int, ...] = (10, 100, 1000, 10_000, 100_000)
     """E1.6's numbers of training scenes."""
     amount_steps: int = 800
-    """Steps at each of these."""
+    """Steps at each of these, of `amount_batch` pictures: as many as the largest number."""
+    amount_batch: int = 128
     sides: tuple[int, ...] = (224, 336, 448)
     """E1.6's picture sizes in pixels."""
     side_train: int = 2048
@@ -78,10 +79,11 @@ QUICK = Scale(
     clusters=72,
     boxes=48,
     crowds=4,
-    widths=(0.5, 1.0),
-    pooled=(64, 128),
+    widths=(64, 128),
+    width_batch=8,
     amounts=(10, 48),
     amount_steps=16,
+    amount_batch=8,
     sides=(112, 168),
     side_train=12,
     seed_train=24,

@@ -96,10 +96,14 @@ class SideBySide:
         return module
 
 
-def learn(bench: Bench, members: dict[str, Member], steps: int, title: str) -> int:
-    """Trains all members side by side and returns the steps made: `steps`, or what fits into the bench's cap."""
-    scale = bench.scale
-    recipe = Recipe(steps, scale.batch, scale.lr, max(1, steps // 10), seed=bench.seed)
+def usual(bench: Bench, steps: int | None = None) -> Recipe:
+    """The study's recipe, for so many steps or the usual number."""
+    steps = steps or bench.scale.steps
+    return Recipe(steps, bench.scale.batch, bench.scale.lr, max(1, steps // 10), seed=bench.seed)
+
+
+def learn(bench: Bench, members: dict[str, Member], recipe: Recipe, title: str) -> int:
+    """Trains all members side by side and returns the steps made: the recipe's, or what fits into the bench's cap."""
     return run_capped(bench, SideBySide(members, bench.device, bench.device.type == "cuda"), recipe, title)
 
 

@@ -1,4 +1,4 @@
-"""Intervals, silhouettes, boxes and matched objects: what the study says with numbers.
+"""Intervals, boxes and matched objects: what the study says with numbers.
 
 Shapes: S seeds, N pictures. A score's samples are (S, N): the same pictures by adapters of several seeds.
 """
@@ -47,14 +47,6 @@ def paired(a: np.ndarray, b: np.ndarray) -> Interval:
     return interval(np.atleast_2d(a) - np.atleast_2d(b))
 
 
-def apart(a: np.ndarray, b: np.ndarray) -> Interval:
-    """`interval` of mean a - mean b, of the same seeds but of pictures drawn apart: (S, N) and (S, M)."""
-    x, y = np.atleast_2d(a), np.atleast_2d(b)
-    of_seeds, of_x, of_y = (_draws(n, k) for k, n in enumerate((len(x), x.shape[1], y.shape[1])))
-    low, high = np.quantile(((of_x @ x.T - of_y @ y.T) * of_seeds).sum(1), [0.025, 0.975])
-    return [float(x.mean() - y.mean()), float(low), float(high)]
-
-
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
     """The number of the first setting from which on nothing better comes, or None where that is only the last.
 
@@ -66,21 +58,6 @@ def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
         if k == best or paired(values, samples[best])[2] < margin:
             return k if k < len(samples) - 1 else None
     raise AssertionError("the best setting is among them")
-
-
-def silhouettes(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each point's silhouette (N,) in [-1, 1] by Euclidean distance. Source: Rousseeuw 1987, by scikit-learn."""
-    from sklearn.metrics import silhouette_samples
-
-    return silhouette_samples(points, labels)
-
-
-def standardised(features: Tensor) -> np.ndarray:
-    """Features (N, D), each column with mean 0 and spread 1; constant columns are left out."""
-    x = features.double().cpu().numpy()
-    spread = x.std(0)
-    keep = spread > 1e-6 * (np.abs(x).max() + 1e-12)
-    return (x[:, keep] - x[:, keep].mean(0)) / spread[keep]
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
