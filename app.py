@@ -35,9 +35,9 @@ def main() -> int:
         if not (settings.public or settings.no_train):
             from training.desk import Desk
 
-            trainer = TrainCalls.of(Desk(inspector))
+            trainer = TrainCalls.of(Desk(inspector), settings.local)
         warm.join()
-        app = build_app(inspector, trainer, settings.public)
+        app = build_app(inspector, settings, trainer)
     except InputError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

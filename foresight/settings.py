@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from ipaddress import ip_address
 
 from foresight.errors import InputError
 
 EXAMPLES = """examples:
   python app.py
   python app.py --host 0.0.0.0 --port 8080 --public
+  FORESIGHT_PUBLIC=0 python app.py --share
   python app.py --model Qwen/Qwen2.5-VL-7B-Instruct --vae stabilityai/sd-vae-ft-mse
   FORESIGHT_PORT=8080 python app.py
 """
@@ -24,6 +26,7 @@ class Settings:
 
     host: address to listen on; None is this machine only. port: None is the first free one from 7860.
     public: strangers may use it: no training, no details of errors. no_train: leave training out.
+    local, which no flag sets: whoever reaches the app sits at this machine.
     model, vae: a folder or hub id; None is the bundled one. share: open a link through Gradio's servers.
     mcp: serve the named endpoints to assistants too, as tools of the Model Context Protocol.
     """
@@ -41,15 +44,14 @@ class Settings:
     def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         """Settings from the command line, else from the environment: --port wins over FORESIGHT_PORT.
 
-        On a Hugging Face Space, which sets SPACE_ID, public is the default. Raises InputError on values that
-        cannot be meant; argparse itself ends the process, with 2, on unknown flags.
+        On a Hugging Face Space, which sets SPACE_ID, and on a shared link public is the default. Raises InputError
+        on values that cannot be meant; argparse itself ends the process, with 2, on unknown flags.
         """
         given = vars(_parser().parse_args(arguments))
-        defaults = {"public": "1"} if environment.get("SPACE_ID") else {}
-        text = {
-            name: value or environment.get(f"FORESIGHT_{name.upper()}") or defaults.get(name)
-            for name, value in given.items()
-        }
+        text = {name: value or environment.get(f"FORESIGHT_{name.upper()}") for name, value in given.items()}
+        share = _switch("share", text["share"])
+        text["host"] = text["host"] or environment.get("GRADIO_SERVER_NAME")  # else Gradio would take it unseen
+        text["public"] = text["public"] or ("1" if share or environment.get("SPACE_ID") else None)
         if (mcp := _switch("mcp", text["mcp"])) and find_spec("mcp") is None:
             raise InputError('--mcp needs one more package: pip install "gradio[mcp]".')
         return cls(
@@ -59,9 +61,25 @@ class Settings:
             no_train=_switch("no_train", text["no_train"]),
             model=text["model"],
             vae=text["vae"],
-            share=_switch("share", text["share"]),
+            share=share,
             mcp=mcp,
         )
+
+    @property
+    def local(self) -> bool:
+        """Whether whoever reaches the app sits at this machine: it listens to a loopback address and is not shared."""
+        # Who comes over a network without --public is trusted with the app and what it makes: to start runs, and to
+        # stop, rename and delete them and their adapters. What lies beyond is for those at this machine alone: its
+        # folders, and the hub, where one acts and downloads by the owner's login.
+        return not (self.public or self.share) and (self.host is None or loopback(self.host))
+
+
+def loopback(host: str) -> bool:
+    """Whether an address, or the name "localhost", is one of this machine alone; no other name is looked up."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,14 +89,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES + "\nEach flag has a variable: --no-train is FORESIGHT_NO_TRAIN=1.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", help="address to listen on (default: this machine only)")
+    parser.add_argument(
+        "--host",
+        help="address to listen on (default: this machine only; on any other, no folder of this machine can be "
+        "named in the app, and its owner's login on the hub is not used)",
+    )
     parser.add_argument("--port", help="port (default: the first free one from 7860)")
     parser.add_argument("--model", help="Qwen2.5-VL, a folder or hub id (default: the bundled one)")
     parser.add_argument("--vae", help="VAE, a folder or hub id (default: the bundled one)")
     for flag, told in (
         ("--public", "strangers may use it: no training, no details of errors"),
         ("--no-train", "leave training out"),
-        ("--share", "open a temporary public link through Gradio's servers"),
+        ("--share", "open a temporary link through Gradio's servers; public, unless FORESIGHT_PUBLIC is 0"),
         ("--mcp", 'serve the endpoints as MCP tools at /gradio_api/mcp (needs "gradio[mcp]")'),
     ):
         parser.add_argument(flag, action="store_const", const="1", help=told)

@@ -12,8 +12,9 @@ from foresight.ui.shell import build_app, launch
 @contextmanager
 def serve(inspector: Inspector, trainer: Any = None, **settings: bool) -> Iterator[str]:
     """The address of the app, as long as the block lasts. trainer: the Train tab's calls; None leaves it out."""
-    app = build_app(inspector, trainer, settings.get("public", False))
-    _, url, _ = launch(app, Settings(**settings), prevent_thread_lock=True, quiet=True)
+    chosen = Settings(**settings)
+    app = build_app(inspector, chosen, trainer)
+    _, url, _ = launch(app, chosen, prevent_thread_lock=True, quiet=True)
     try:
         yield url.rstrip("/")
     finally:

@@ -14,6 +14,8 @@ from serving import serve
 
 import app
 from foresight.images import load_image, load_mask
+from foresight.settings import Settings
+from foresight.ui.shell import build_app
 
 NAMED = {"/generate", "/reconstruct", "/compare", "/evaluate", "/latent_map", "/findings", "/info"}
 
@@ -68,6 +70,13 @@ def test_what_is_generated_is_scored_as_the_library_scores_it(client, inspector,
     assert (scores["point"], scores["adapter"]) == ("post-merge/1", "linear")
     shown = np.asarray(load_image(made)).astype(int)
     assert abs(shown - (report.reconstructions[0].picture.permute(1, 2, 0).numpy() * 255)).max() < 1.5
+
+
+def test_a_folder_of_this_machine_can_be_named_at_this_machine_alone(inspector):
+    for host, offered in (("127.0.0.1", True), ("0.0.0.0", False)):
+        built = build_app(inspector, Settings(host=host)).blocks.values()
+        (source,) = [block for block in built if block.elem_id == "failures-source"]
+        assert ("Folder" in dict(source.choices)) is offered
 
 
 def test_sixteen_bits_arrive_whole(client, tmp_path):

@@ -4,8 +4,10 @@ import fcntl
 import json
 import os
 import signal
+import sqlite3
 import time
 import zipfile
+from importlib.util import find_spec
 
 import pytest
 from house import build_house
@@ -156,13 +158,34 @@ def test_a_zip_with_broken_files_starts_all_the_same(desk, tmp_path):
     desk.stop("photos")
     assert ended(run)["state"] == STOPPED
     with pytest.raises(InputError, match="no zip archive"):
-        desk.start("photos", SETTINGS | {"data": "pictures"}, __file__)
+        desk.start("photos-2", SETTINGS | {"data": "pictures"}, __file__)
     with pytest.raises(InputError, match="choose a zip"):
-        desk.start("photos", SETTINGS | {"data": "pictures"})
+        desk.start("photos-2", SETTINGS | {"data": "pictures"})
     with pytest.raises(InputError, match="steps must be"):
-        desk.start("photos", SETTINGS | {"steps": -1})
+        desk.start("photos-2", SETTINGS | {"steps": -1})
+    for name, sentence in (("photos", "is taken"), ("../../evil", "must be 1 to 60 of a-z")):
+        with pytest.raises(InputError, match=sentence):
+            desk.start(name, SETTINGS)
     assert [r.name for r in desk.line.runs() if r.name.startswith("photos")] == ["photos"]  # nothing is left behind
     assert not list(desk.line.root.glob(".upload-*"))
+
+
+@pytest.mark.skipif(find_spec("trackio") is None, reason="needs trackio")
+def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(desk, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    models = {"model": str(desk.inspector.vlm.name), "vae": str(desk.inspector.vae.name), "device": "cpu"}
+    run = desk.line.start("tracked", {"settings": SETTINGS | {"steps": 2000}, "save_every": -1, **models})
+    until(lambda: (run.folder / "log.jsonl").exists(), run)
+    desk.stop("tracked")
+    assert ended(run)["state"] == STOPPED
+    write_json(run.folder / "job.json", run.job | {"save_every": 1})  # it would write a state at each step to the end
+    desk.resume("tracked")
+    assert ended(run)["state"] == DONE
+    (file,) = tmp_path.rglob("*.db")
+    with sqlite3.connect(file) as database:
+        kept = list(database.execute("select run_name, step, metrics from metrics order by step"))
+    assert {name for name, _, _ in kept} == {"tracked"} and (kept[0][1], kept[-1][1]) == (1, 2000)
+    assert {key.rpartition("/")[2] for _, _, values in kept for key in json.loads(values)} >= {"0-linear", "lpips"}
 
 
 def test_a_line_for_each_device(tmp_path):
@@ -177,10 +200,17 @@ def test_a_line_for_each_device(tmp_path):
     assert runs[0].state()["state"] == CUT and runs[1].state()["state"] == WAITING
 
 
+def test_a_run_on_a_gpu_that_is_gone_is_not_resumed(desk):
+    run = make_run(desk.line.folder / "far", "training", device="cuda:9")
+    with pytest.raises(InputError, match="'far' began on cuda:9, which this machine has no more"):
+        desk.resume("far")
+    desk.remove(run.name)
+
+
 def test_a_crash_leaves_its_last_words(tmp_path):
     run = make_run(tmp_path / "train/r", "training")
-    (run.folder / "output.txt").write_text("Traceback\nRuntimeError: cuda went away\n")
-    assert run.state()["message"].startswith("RuntimeError: cuda went away; what it learned")
+    (run.folder / "output.txt").write_text("Traceback\ntorch.AcceleratorError: cuda went away\nSet X=1 for more.\n")
+    assert run.state()["message"].startswith("torch.AcceleratorError: cuda went away; what it learned")
 
 
 def test_a_log_of_a_resumed_run_is_read_once_and_half_a_line_not_at_all(tmp_path):

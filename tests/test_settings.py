@@ -26,6 +26,35 @@ def test_a_space_is_public_unless_told_otherwise(variables: dict[str, str], publ
     assert Settings.read([], {"SPACE_ID": "me/it"} | variables).public is public
 
 
+def test_a_shared_link_is_public_unless_told_otherwise() -> None:
+    assert Settings.read(["--share"], {}).public
+    assert not Settings.read(["--share"], {"FORESIGHT_PUBLIC": "0"}).public
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "local"),
+    [
+        ([], {}, True),
+        (["--host", "localhost"], {}, True),
+        (["--host", "127.8.0.1"], {}, True),
+        (["--host", "[::1]"], {}, True),
+        (["--host", "0.0.0.0"], {}, False),
+        (["--host", "::"], {}, False),
+        (["--host", "192.168.1.5"], {}, False),
+        (["--host", "localhost.example.org"], {}, False),
+        (["--public"], {}, False),
+        (["--share"], {"FORESIGHT_PUBLIC": "0"}, False),
+        ([], {"FORESIGHT_HOST": "0.0.0.0"}, False),
+        ([], {"GRADIO_SERVER_NAME": "0.0.0.0"}, False),
+        (["--host", "127.0.0.1"], {"GRADIO_SERVER_NAME": "0.0.0.0"}, True),
+    ],
+)
+def test_only_a_loopback_address_that_is_not_shared_is_local(
+    arguments: list[str], variables: dict[str, str], local: bool
+) -> None:
+    assert Settings.read(arguments, variables).local is local
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "²"])
 def test_a_port_is_a_port(port: str) -> None:
     with pytest.raises(InputError, match="port"):

@@ -31,26 +31,25 @@ class Desk:
         self.losses = list(LOSSES)
         self.presets = {name: preset(self.points) for name, preset in PRESETS.items()}
 
-    def cost(self, settings: Settings) -> dict[str, Any]:
-        """{"parameters": {"post-merge/6-tokens": n}, "bytes": about as much memory, "free": bytes}."""
+    def cost(self, settings: Settings, device: str) -> dict[str, Any]:
+        """{"parameters": {"post-merge/6-tokens": n}, "bytes": about as much memory, "free": bytes on the device}."""
         from training.work import memory
 
         vlm, vae = self.inspector.vlm, self.inspector.vae
         found = cost(config_of(settings, vlm, "uploaded"), vlm, vae)
-        return found | {"free": memory(torch.device(self.devices[0]))["free"]}
+        return found | {"free": memory(torch.device(self._known(device)))["free"]}
 
     def start(self, name: str, settings: Settings, archive: str | None = None, device: str | None = None) -> Any:
         """Puts a run in line: {"name": its name, "broken": [[file, reason], …] of the archive}.
 
-        name: one of the presets' names, or a wish, is made a free name. Raises InputError.
+        name: of one of the presets a free name like it is made; any other is taken as it is. Raises InputError.
         """
-        vlm, vae, device = self.inspector.vlm, self.inspector.vae, device or self.devices[0]
-        if device not in self.devices:
-            raise InputError(f"unknown device {device!r}: choose from {', '.join(self.devices)}.")
+        vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._known(device or self.devices[0])
         chosen = DEFAULTS | settings
         wants_pictures = chosen["data"] == "pictures" and archive is not None
         config_of(settings, vlm, "uploaded" if wants_pictures else None)
-        name = checked_name(new_name(name, self.line.names()), set())
+        taken = self.line.names()
+        name = new_name(name, taken) if name in self.presets else checked_name(name, taken)
         broken: list[list[str]] = []
         self.line.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.line.root, prefix=".upload-") as place:
@@ -62,6 +61,11 @@ class Desk:
             models = {key: None if value == "bundled" else value for key, value in names.items()}
             self.line.start(name, {"settings": settings, "device": device, **models}, pictures)
         return {"name": name, "broken": broken}
+
+    def _known(self, device: str) -> str:
+        if device not in self.devices:
+            raise InputError(f"there is no device {device!r} here: choose from {', '.join(self.devices)}.")
+        return device
 
     def _unpack(self, archive: str, folder: Path) -> tuple[Path, list[list[str]]]:
         """An archive's pictures in a folder, those that cannot be read left out and told."""
@@ -108,6 +112,9 @@ class Desk:
         self.line.stop(name)
 
     def resume(self, name: str) -> None:
+        device = self.line.run(name).job["device"]
+        if device not in (*self.devices, "cpu"):
+            raise InputError(f"the run {name!r} began on {device}, which this machine has no more.")
         self.line.resume(name)
 
     def remove(self, name: str) -> None:

@@ -6,7 +6,7 @@ What a run is and how far it got are files in its folder, which any page can rea
     log.jsonl       losses, rate and memory, a line a second or so
     held_out.jsonl  scores on held-out pictures now and then
     samples.png     held-out pictures and what the adapters make of them by now
-    output.txt      what the process printed
+    output.txt      what the last process printed
 A process holds a lock on its folder as long as it lives, so that even kill -9 is noticed at once.
 """
 
@@ -15,11 +15,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from foresight.errors import InputError
 WAITING, DONE, STOPPED, FAILED, CUT = "waiting", "done", "stopped", "failed", "cut off"
 ENDED = (DONE, STOPPED, FAILED, CUT)
 STOP = "stop"  # a file that is there once somebody asked for the end
+_ERROR = re.compile(r"[\w.]+Error: ")  # as Python ends a traceback
 TRIES = 20  # of 10 ms each to get a lock, since whoever looks holds it for an instant
 
 
@@ -95,9 +98,10 @@ class Run:
         return found
 
     def _last_words(self) -> str:
-        lines = (self.folder / "output.txt").read_text(errors="replace").strip().splitlines()
-        told = lines[-1] if lines and "Error" in lines[-1] else "its process ended without a word"
-        return f"{told[:300]}; what it learned so far is kept."
+        lines = (self.folder / "output.txt").read_text(errors="replace").splitlines()
+        errors = (line for line in reversed(lines) if _ERROR.match(line))  # CUDA and its compiler add advice below
+        told = next(errors, "its process ended without a word")
+        return f"{told[:300]}; what it learned so far is kept, and it can be resumed."
 
 
 class Line:
@@ -141,7 +145,8 @@ class Line:
         if not run.alive():
             raise InputError(f"the run {name!r} is not running.")
         (run.folder / STOP).touch()
-        os.kill(int((run.folder / "pid").read_text()), signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(int((run.folder / "pid").read_text()), signal.SIGTERM)
 
     def resume(self, name: str) -> None:
         """Puts a run that was stopped, cut off or failed at the end of the line again."""
@@ -169,7 +174,7 @@ class Line:
 
     def _launch(self, run: Run) -> None:
         lock = (run.folder / "lock").open("a")
-        with lock, (run.folder / "output.txt").open("a") as output:
+        with lock, (run.folder / "output.txt").open("w") as output:
             for tried in range(TRIES):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import zipfile
@@ -70,29 +71,37 @@ class Cabinet:
     def publish(self, name: str, repository: str, private: bool) -> str:
         """Uploads an adapter with a model card to the user's own place on the hub; returns its address.
 
-        Raises InputError where nobody is logged in, or the hub refuses or cannot be reached.
+        Raises InputError where nobody is logged in, the hub refuses or cannot be reached, or what is to be private
+        would be seen by all, since there is a repository of that name already.
         """
-        from huggingface_hub import HfApi, get_token
+        from huggingface_hub import CommitOperationAdd, HfApi, get_token
         from huggingface_hub.errors import HFValidationError, HTTPError
 
-        folder = self._find(name)
+        folder, repository = self._find(name), repository.strip()
         if get_token() is None:
             raise InputError("nobody is logged in to the Hugging Face hub here: run `hf auth login` first.")
         api = HfApi()
         try:
-            made = api.create_repo(repository.strip(), private=private, exist_ok=True)
-            files: dict[str, Any] = {
-                WEIGHTS: folder / WEIGHTS,
-                CONFIG: folder / CONFIG,
-                CARD: card_text(name, describe_adapter(folder)).encode(),
+            made = api.create_repo(repository, private=private, exist_ok=True)
+            if private and not api.model_info(made.repo_id).private:
+                raise InputError(
+                    f"{made.repo_id} is there already, and public: take another name, or push it publicly."
+                )
+            config = describe_adapter(folder)
+            files = {
+                WEIGHTS: (folder / WEIGHTS).read_bytes(),
+                CONFIG: json.dumps(_without_paths(config), indent=2).encode(),
+                CARD: card_text(made.repo_id, config).encode(),
             }
-            for path, content in files.items():
-                api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=made.repo_id)
+            adding = [CommitOperationAdd(path, content) for path, content in files.items()]
+            api.create_commit(made.repo_id, adding, commit_message=f"Foresight adapter {name}")
         except HFValidationError as error:
             raise InputError(f"{repository!r} is no name for a repository: write owner/name.") from error
         except (OSError, HTTPError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"the hub did not take it ({type(error).__name__}): {reason}") from error
+            raise InputError(
+                f"the hub did not take it, or could not be reached ({type(error).__name__}): {reason}"
+            ) from error
         return str(made)
 
     def _names(self) -> set[str]:
@@ -115,19 +124,32 @@ def _told(folder: Path, entry: Entry) -> dict[str, Any]:
     }
 
 
+def _known_to_all(name: str) -> bool:
+    """Whether a model's name means the same anywhere; a folder's path is also nobody else's business."""
+    return name == "bundled" or (_HUB.fullmatch(name) is not None and not Path(name).is_dir())
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose card names the VLM and the VAE only where others know them by that name."""
+    kept = {k: v for k, v in config["card"].items() if k not in ("model", "vae") or _known_to_all(str(v))}
+    return config | {"card": kept}
+
+
 def card_text(name: str, config: dict[str, Any]) -> str:
-    """A model card, from `describe_adapter`: what it is, how it was made, what it scores, and how to use it."""
+    """A model card, from `describe_adapter`: what it is, how it was made, what it scores, and how to use it.
+
+    name: a folder's, or a repository's on the hub (owner/name).
+    """
     from huggingface_hub import ModelCardData
 
     card, kind, point = config["card"], config["kind"], config["card"].get("point", "unknown")
     with torch.device("meta"):  # shapes alone
         count = KINDS[kind](**{key: value for key, value in config.items() if key != "kind"}).parameter_count
-    # A local folder's path is nobody else's business.
-    model, vae = (v if _HUB.fullmatch(v) else Path(v).name for v in (str(card.get("model")), str(card.get("vae"))))
+    model, vae = (v if _known_to_all(v) else Path(v).name for v in (str(card.get("model")), str(card.get("vae"))))
     facts = ModelCardData(
         library_name="foresight",
         tags=["foresight", "interpretability", "vision-language-model"],
-        base_model=model if _HUB.fullmatch(model) else None,
+        base_model=model if _HUB.fullmatch(model) else None,  # none where it is a folder or the bundled one
     )
     rows = [
         f"| {title} | " + " | ".join(_interval(found.get(s)) for s in ("lpips", "ssim", "psnr", "mask_iou")) + " |"
@@ -155,7 +177,7 @@ Means with 95 % intervals, on pictures it never learned from.
 ```python
 import foresight
 
-adapter = foresight.load_adapter("OWNER/{name}")
+adapter = foresight.load_adapter("{name}")
 z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
 ```
 """

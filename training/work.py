@@ -26,6 +26,7 @@ from training.latents import Latents, open_store
 from training.loop import STATE, Step, train
 from training.recipes import config_of
 
+LOG = "log.jsonl"
 SAMPLES = 4  # held-out pictures shown
 SAVE_EVERY = 10.0  # seconds between states to resume from
 TELL = 0.5  # seconds between lines of the log, at least; a long run has them further apart
@@ -49,13 +50,15 @@ def work(run: Run, line: Line) -> None:
 def _work(run: Run, line: Line) -> None:
     job, start = run.job, time.monotonic()
     device = torch.device(job["device"])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else what names no device would go to the first one
     vlm = load_vlm(job["model"], device)
     vae = load_vae(job["vae"], device, quick_dtype(device))
     pictures = run.folder / "pictures"
     config = config_of(job["settings"], vlm, str(pictures) if pictures.is_dir() else None)
     config = replace(config, recipe=replace(config.recipe, save_every=job.get("save_every", SAVE_EVERY)))
     with ExitStack() as stack:
-        tracker = stack.enter_context(Tracker(run.name, job["settings"]))
+        tracker = stack.enter_context(Tracker(run, job["settings"]))
         store = open_store(run.folder / "latents", vlm)
         batch = 16 if device.type == "cpu" else 64
 
@@ -66,7 +69,8 @@ def _work(run: Run, line: Line) -> None:
         points = list(task.latents.points)
         held_out = held_out_latents(config, vlm, vae, points, job["settings"].get("held_out", 64), batch, store)
         facts = run_facts(config, vlm, vae)
-        del vlm  # has done its part, and may be most of a GPU
+        del vlm  # has done its part, and may be most of a GPU,
+        torch.cuda.empty_cache()  # which others on it, such as the app, can use again
         watch = Watch(run, task, vae, held_out, start, tracker)
         for step in train(task, config.recipe, device, run.folder, facts):
             watch.see(step)
@@ -114,7 +118,7 @@ class Watch:
             "pieces": step.pieces,
             "seconds": now - self.began,
         }
-        _append(self.run.folder / "log.jsonl", entry)
+        _append(self.run.folder / LOG, entry)
         self.tracker.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
         self.run.tell("training", done=step.number, total=self.task.config.recipe.steps, seconds=entry["seconds"])
         if not last and now - self.scored > max(2.0, self.cost / SHARE):
@@ -171,15 +175,17 @@ class Watch:
 class Tracker:
     """trackio, where it is installed: losses and scores in its own dashboard too."""
 
-    def __init__(self, name: str, settings: dict[str, Any]) -> None:
-        self.name, self.settings = name, settings
+    def __init__(self, run: Run, settings: dict[str, Any]) -> None:
+        self.run, self.settings = run, settings
         self.trackio: Any = None
 
     def __enter__(self) -> Tracker:
         if find_spec("trackio"):
             import trackio
 
-            trackio.init(project="foresight", name=self.name, config=self.settings, resume="allow")
+            begun = (self.run.folder / LOG).exists()  # else one of that name is of a run that was removed since
+            resume = "allow" if begun else "never"
+            trackio.init(project="foresight", name=self.run.name, config=self.settings, resume=resume)
             self.trackio = trackio
         return self
 

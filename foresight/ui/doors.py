@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -15,11 +15,15 @@ Case = dict[str, Any] | str | None  # a scene's description, the path of an uplo
 class Doors:
     """States that tabs write a `visit` into, as the output of an event: the page then goes to that tab.
 
-    inspect: opens the Inspect tab with the case, point and adapter. latent_map: the Latent map.
+    inspect: opens the Inspect tab with the case, point and adapter. latent_map: the Latent map. train: takes the
+    name of a run instead, and opens the Train tab with it. compare, failures: take what an address asks for.
     """
 
     inspect: gr.State
     latent_map: gr.State
+    train: gr.State = field(default_factory=gr.State)
+    compare: gr.State = field(default_factory=gr.State)
+    failures: gr.State = field(default_factory=gr.State)
 
 
 def visit(case: Case, point: str, adapter: str | None) -> dict[str, Any]:

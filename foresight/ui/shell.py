@@ -7,13 +7,16 @@ from types import ModuleType
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from foresight.errors import InputError
 from foresight.inspector import Inspector
 from foresight.settings import Settings
 from foresight.ui import compare, failures, findings, inspect, latent_map, link, train
 from foresight.ui.about import ABOUT
 from foresight.ui.calls import Calls, telling
 from foresight.ui.doors import Doors, visit
+from foresight.ui.guard import OnlyHere
 from foresight.ui.map_calls import MapCalls
 from foresight.ui.runs import FailuresCalls
 from foresight.ui.theme import CSS, theme
@@ -23,17 +26,17 @@ TITLE = """<header class="fs-title"><h1>Foresight</h1>
 <p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""
 
 
-def build_app(inspector: Inspector, trainer: TrainCalls | None = None, public: bool = False) -> gr.Blocks:
+def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | None = None) -> gr.Blocks:
     """The whole app as a Blocks, ready for `launch(app, settings)`.
 
-    trainer: the Train tab's calls; None leaves training out, tab and endpoint. public: strangers may use it.
+    trainer: the Train tab's calls; None leaves training out, tab and endpoint.
     """
     calls = Calls.of(inspector)
     tabs: list[tuple[str, ModuleType, Any]] = [
         ("Inspect", inspect, calls),
-        ("Compare", compare, compare.CompareCalls.of(inspector)),
-        ("Failures", failures, FailuresCalls.of(inspector, local=not public)),
-        ("Latent map", latent_map, MapCalls.of(inspector, public)),
+        ("Compare", compare, compare.CompareCalls.of(inspector, settings.public)),
+        ("Failures", failures, FailuresCalls.of(inspector, settings.local, settings.public)),
+        ("Latent map", latent_map, MapCalls.of(inspector, settings.public)),
         ("Train", train, trainer),
         ("Findings", findings, findings.FindingsCalls.of(inspector)),
     ]
@@ -49,23 +52,35 @@ def build_app(inspector: Inspector, trainer: TrainCalls | None = None, public: b
                     tab.build(asked, doors)
             with gr.Tab("About", id="About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        _open(app, row, doors, calls)
+        _open(app, row, doors, calls, trainer is not None)
     return app.queue(max_size=64)
 
 
-def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls) -> None:
-    """A visit in a door shows the tab behind it; an address that names a picture or a point is such a visit."""
+def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls, training: bool) -> None:
+    """A visit in a door shows the tab behind it; an address that names a tab, a picture or a run is such a visit."""
+    views = {"compare": doors.compare, "failures": doors.failures, "map": doors.latent_map}
 
     @telling
     def arrive(request: gr.Request) -> Any:
         asked = dict(request.query_params)
-        if not asked.keys() & link.NAMES:
-            return gr.skip()
-        return visit(link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter"))
+        if (tab := asked.get(link.TAB)) is not None:
+            if tab not in views:
+                raise InputError(f"there is no view of a tab {tab!r}: choose from {', '.join(views)}.")
+            return {views[tab]: asked}
+        if asked.keys() & link.NAMES:
+            found = visit(link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter"))
+            return {doors.inspect: found}
+        return {doors.train: asked[link.RUN] if training and link.RUN in asked else gr.skip()}
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    app.load(arrive, None, doors.inspect, **quiet)
-    for name, door in (("Inspect", doors.inspect), ("Latent map", doors.latent_map)):
+    app.load(arrive, None, [doors.inspect, doors.train, *views.values()], **quiet)
+    for name, door in (
+        ("Inspect", doors.inspect),
+        ("Compare", doors.compare),
+        ("Failures", doors.failures),
+        ("Latent map", doors.latent_map),
+        ("Train", doors.train),
+    ):
         door.change(functools.partial(gr.Tabs, selected=name), None, tabs, js="() => { scrollTo(0, 0); }", **quiet)
 
 
@@ -87,5 +102,6 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         footer_links=["api"],
         state_session_capacity=1000,
         mcp_server=settings.mcp,
+        app_kwargs={"middleware": [Middleware(OnlyHere)] if settings.local else []},
         **more,
     )

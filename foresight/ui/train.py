@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from foresight.errors import InputError
-from foresight.ui import train_adapters, train_form
+from foresight.ui import link, train_adapters, train_form
 from foresight.ui import train_views as views
 from foresight.ui.calls import telling
 from foresight.ui.doors import Doors, visit
@@ -41,7 +41,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
             form = train_form.build(calls.points, calls.losses, calls.devices, calls.presets)
             broken = gr.HTML(elem_id="train-broken", apply_default_css=False)
         with gr.Column(scale=7, min_width=320):
-            runs = gr.HTML(elem_id="train-runs", apply_default_css=False, js_on_load=_CHOOSE)
+            runs = gr.HTML(elem_id="train-runs", apply_default_css=False, js_on_load=_CHOOSE + link.ADDRESS)
             with gr.Row():
                 stop = gr.Button("■ Stop", size="sm", min_width=80, interactive=False, elem_id="train-stop")
                 resume = gr.Button("▶ Resume", size="sm", min_width=80, interactive=False, elem_id="train-resume")
@@ -55,28 +55,27 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     buttons = [stop, resume, remove, inspect]
     watched = [chosen, seen, runs, progress, plot, samples, *buttons, table, adapters]
 
-    def watch(name: str | None, before: Any) -> Any:
+    def watch(name: str | None, before: Any, adapter: str | None) -> Any:
         """What changed since this page looked last; nothing is sent where nothing did."""
-        found = calls.runs()
-        names = [run["name"] for run in found]
-        if name not in names:
+        found, points = calls.runs(), {a["name"]: a.get("point") for a in calls.adapters()}
+        if name not in [run["name"] for run in found]:
             name = _foremost(found)
-        now = [name, found]
+        now = [name, found, points]
         if now == before:
             return [gr.skip()] * len(watched)
         run = None if name is None else calls.look(name)
-        made = [r.get("adapters") for r in found]
-        fresh = before is None or made != [r.get("adapters") for r in before[1]]
-        listed = _listed(calls, run) if fresh else (gr.skip(), gr.skip())
+        known = points if before is None else before[2]
+        same = before is not None and points == known
+        wished = [*(name for name in points if name not in known), adapter, *(run or {}).get("adapters", ())]
         return (
             name,
             now,
             views.run_list(found, name),
-            views.progress(run),
+            views.progress(run, points),
             "" if run is None else curves(run),
             views.samples(run),
-            *_buttons(run),
-            *listed,
+            *_buttons(run, points),
+            *((gr.skip(), gr.skip()) if same else train_adapters.listed(calls, wished)),
         )
 
     def choose(event: gr.EventData) -> Any:
@@ -89,9 +88,9 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     def show(data: str) -> Any:
         return gr.Group(visible=data == "factors"), gr.Group(visible=data == "pictures")
 
-    def estimate(*values: Any) -> str:
+    def estimate(device: str, *values: Any) -> str:
         try:
-            return views.cost_note(calls.cost(form.settings(values)))
+            return views.cost_note(calls.cost(form.settings(values), device))
         except InputError as error:
             return views.problem_note(str(error))
 
@@ -122,14 +121,15 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         raise InputError(f"what {name} made was renamed or deleted, or does not fit the models at hand.")
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    looking: dict[str, Any] = {"fn": watch, "inputs": [chosen, seen], "outputs": watched, **quiet}
+    looking: dict[str, Any] = {"fn": watch, "inputs": [chosen, seen, adapters], "outputs": watched, **quiet}
     timer.tick(**looking, trigger_mode="once")
     runs.click(choose, None, [chosen, seen], **quiet).then(**looking)
+    doors.train.change(lambda name: (name, None), doors.train, [chosen, seen], **quiet).then(**looking)
     shown = [form.factors, form.upload]
     form.preset.input(fill, form.preset, [*form.inputs, *shown], **quiet)
     form.fields["data"].input(show, form.fields["data"], shown, **quiet)  # type: ignore[attr-defined]
     # Without triggers it runs when the page loads, and whenever an input changes.
-    gr.on(fn=estimate, inputs=form.inputs, outputs=form.cost, trigger_mode="always_last", **quiet)
+    gr.on(fn=estimate, inputs=[form.device, *form.inputs], outputs=form.cost, trigger_mode="always_last", **quiet)
     asked = [form.preset, form.name, form.archive, form.device, *form.inputs]
     begun = form.start.click(begin, asked, [chosen, seen, form.name, broken], **quiet).success(**looking)
     begun.then(None, js=_SHOW, **quiet)
@@ -145,20 +145,14 @@ def _foremost(runs: list[Run]) -> str | None:
     return next((run["name"] for run in [*working, *runs]), None)
 
 
-def _listed(calls: TrainCalls, run: Run | None) -> tuple[str, gr.Dropdown]:
-    """The list of adapters, with what the run at hand made chosen."""
-    adapters = calls.adapters()
-    names = [adapter["name"] for adapter in adapters]
-    made = [name for name in (run or {}).get("adapters", ()) if name in names]
-    return views.adapter_table(adapters), gr.Dropdown(names, value=next(iter([*made, *names]), None))
-
-
-def _buttons(run: Run | None) -> list[gr.Button]:
-    """Stop, resume, remove and open, each alive where it would do something."""
+def _buttons(run: Run | None, points: dict[str, str | None]) -> list[gr.Button]:
+    """Stop, resume, remove and open, each alive where it would do something. points: as for `views.progress`."""
     state = run["state"] if run else None
     alive = run is not None and not run["ended"]
-    able = (alive, state in ("stopped", "failed", "cut off"), run is not None and not alive, state == "done")
-    return [gr.Button(interactive=yes) for yes in able]
+    made = any(points.get(name) for name in (run or {}).get("adapters", ()))
+    able = (alive, state in ("stopped", "failed", "cut off"), run is not None and not alive)
+    opened = gr.Button(interactive=made, variant="primary" if made else "secondary")
+    return [*(gr.Button(interactive=yes) for yes in able), opened]
 
 
 def endpoint(calls: TrainCalls) -> None:
@@ -175,10 +169,13 @@ def endpoint(calls: TrainCalls) -> None:
         """Starts a run, and tells how far it is until it ends; it goes on when the client leaves.
 
         recipe: a preset's name. settings: what differs from it, such as {"points": ["post-merge/0"], "steps": 200}.
-        archive: a zip of pictures, for {"data": "pictures"}. wait: False tells the run's name and place at once.
+        name: of the run and its adapter; empty: the recipe's. archive: a zip of pictures, for {"data": "pictures"}.
+        wait: False tells the run's name and place at once.
         """
         if recipe not in calls.presets:
             raise InputError(f"unknown recipe {recipe!r}: choose from {'; '.join(calls.presets)}.")
+        if not isinstance(settings or {}, dict):
+            raise InputError('settings must be a JSON object, such as {"steps": 200}.')
         made = calls.start(name.strip() or recipe, calls.presets[recipe] | (settings or {}), archive, None)
         while True:
             run = calls.look(made["name"])
@@ -191,7 +188,7 @@ def endpoint(calls: TrainCalls) -> None:
         trigger = gr.Button()
         recipe = gr.Dropdown(list(calls.presets), value=next(iter(calls.presets)), label="recipe")
         settings = gr.JSON({}, label="settings that differ from the recipe's")
-        name = gr.Textbox(label="name")
+        name = gr.Textbox("", label="name of the run and its adapter; empty: the recipe's")
         archive = only_uploads(gr.File(label="zip of pictures (optional)", file_types=[".zip"]))
         wait = gr.Checkbox(True, label="wait until it ends")
         told = gr.JSON(label="run")

@@ -16,17 +16,18 @@ Settings = dict[str, Any]
 class TrainCalls:
     """Training as callables that speak JSON values, since this package knows nothing of how it is done.
 
-    presets: settings by their recipe's name. cost: settings → parameters and bytes. start: a name wished for,
-    settings, a zip of pictures, a device → the run's name and the archive's broken files. runs: every run in
-    short; look: one in full. adapters: those trained here. pack: an adapter as a zip. take_in: a folder or hub
-    id → its name here. publish: name, repository, private → its address. All raise InputError.
+    presets: settings by their recipe's name. cost: settings, device → parameters and bytes. start: a new name or
+    a recipe's, settings, a zip of pictures, a device → the run's name and the archive's broken files. runs: every
+    run in short; look: one in full. adapters: those trained here. pack: an adapter as a zip. take_in: a folder or
+    hub id → its name here. publish: name, repository, private → its address. All raise InputError; the last two
+    are None where whoever comes must neither see this machine's folders nor act by its owner's login.
     """
 
     points: Sequence[ExtractionPoint]
     devices: Sequence[str]
     losses: Sequence[str]
     presets: dict[str, Settings]
-    cost: Callable[[Settings], dict[str, Any]]
+    cost: Callable[[Settings, str], dict[str, Any]]
     start: Callable[[str, Settings, str | None, str | None], dict[str, Any]]
     stop: Callable[[str], None]
     resume: Callable[[str], None]
@@ -37,10 +38,11 @@ class TrainCalls:
     rename: Callable[[str, str], None]
     delete: Callable[[str], None]
     pack: Callable[[str], bytes]
-    take_in: Callable[[str], str]
-    publish: Callable[[str, str, bool], str]
+    take_in: Callable[[str], str] | None
+    publish: Callable[[str, str, bool], str] | None
 
     @classmethod
-    def of(cls, desk: Any) -> TrainCalls:
-        """The calls of `training.desk.Desk`, whose attributes go by the same names."""
-        return cls(**{field.name: getattr(desk, field.name) for field in fields(cls)})
+    def of(cls, desk: Any, local: bool = False) -> TrainCalls:
+        """The calls of `training.desk.Desk`, whose attributes go by the same names. local: as in `Settings`."""
+        calls = {field.name: getattr(desk, field.name) for field in fields(cls)}
+        return cls(**calls if local else calls | {"take_in": None, "publish": None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -22,13 +22,10 @@ def curves(run: dict[str, Any]) -> str:
     log, held_out, steps = run["log"], run["held_out"], run["settings"].get("steps", 1)
     names = list(log[-1]["losses"]) if log else []
     thin = [*log[:: max(1, len(log) // SHOWN)], *log[-1:]]
-    losses = [[(e["step"], e["losses"][name]) for e in thin if name in e["losses"]] for name in names]
+    losses = [_finite((e["step"], e["losses"].get(name)) for e in thin) for name in names]
     charts = [_chart("Loss", losses, steps, _decades(losses), logarithmic=True)]
     for title, score, top in (("Held-out LPIPS ↓", "lpips", None), ("Held-out mask IoU ↑", "mask_iou", 1.0)):
-        lines = [
-            [(e["step"], v) for e in held_out if (v := first_mean(e["scores"].get(name, {}), score)) is not None]
-            for name in names
-        ]
+        lines = [_finite((e["step"], first_mean(e["scores"].get(name, {}), score)) for e in held_out) for name in names]
         highest = top or max((v for line in lines for _, v in line), default=1.0)
         highest = next((end for end in ROUND if end >= highest), highest)
         charts.append(_chart(title, lines, steps, [0, highest / 2, highest]))
@@ -43,6 +40,11 @@ def first_mean(tables: dict[str, Any], score: str) -> float | None:
     """The score's mean on the first set of held-out pictures, where it has one."""
     first: dict[str, Any] = next((found for title, found in tables.items() if title != "n"), {})
     return first[score][0] if score in first else None
+
+
+def _finite(points: Iterable[tuple[float, float | None]]) -> Line:
+    """Those that can be drawn: the losses of a training that goes wrong are infinite in the end."""
+    return [(step, value) for step, value in points if value is not None and math.isfinite(value)]
 
 
 def _decades(lines: Sequence[Line]) -> list[float]:

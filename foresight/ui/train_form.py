@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from foresight.adapters import KINDS
 from foresight.points import ExtractionPoint
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
 from foresight.ui.uploads import only_uploads
 
 DATA = [
@@ -65,7 +65,10 @@ def build(
     given = presets[first]
     preset = gr.Radio(list(presets), value=first, label="Recipe", elem_id="train-preset")
     name = gr.Textbox(
-        label="Name", placeholder="of the run and its adapter; empty: the recipe's", max_lines=1, elem_id="train-name"
+        label="Name of the run and its adapter",
+        placeholder="such as my-stars; empty: the recipe's",
+        max_lines=1,
+        elem_id="train-name",
     )
     start = gr.Button("Start", variant="primary", elem_id="train-start")
     fields: dict[str, Component] = {}
@@ -90,12 +93,12 @@ def build(
             info="Of pooled and tokens. 0 is a quarter of the latents' width, at least 128.",
             elem_id="train-hidden",
         )
+        # Else Gradio refuses what is typed beyond the slider, and then misses the change to the slider's end.
+        fields["hidden"].preprocess = lambda payload: payload  # type: ignore[method-assign]
         cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
     with gr.Group(elem_classes="fs-train-group"):
         fields["data"] = gr.Radio(DATA, value=given["data"], label="Learn from", elem_id="train-data")
-        fields["scenes"] = gr.Number(
-            given["scenes"], precision=0, label="Scenes", minimum=1, elem_id="train-scenes", visible=True
-        )
+        fields["scenes"] = gr.Number(given["scenes"], precision=0, label="Scenes", elem_id="train-scenes")
         with gr.Group(visible=given["data"] == "factors") as factors:
             _factor_fields(fields, given)
         with gr.Group(visible=given["data"] == "pictures") as upload:
@@ -133,10 +136,8 @@ def _factor_fields(fields: dict[str, Component], given: Settings) -> None:
             label=f"{label}: none chosen is any",
             elem_id=f"train-{name}",
         )
-    with gr.Row():
-        for name, label, k in (("objects_low", "Objects, least", 0), ("objects_high", "most", 1)):
-            fields[name] = gr.Number(
-                given["objects"][k], precision=0, minimum=1, maximum=MAX_OBJECTS, label=label, min_width=80
-            )
-        for name, label, k in (("radius_low", "Radius in px, least", 0), ("radius_high", "largest", 1)):
-            fields[name] = gr.Number(given["radius"][k], minimum=12, maximum=64, label=label, min_width=80)
+    # No bounds on numbers: Gradio's sentence would not say which of them is meant.
+    for pair, noun, precision in (("objects", "Objects", 0), ("radius", "Radius in px", None)):
+        with gr.Row():
+            for name, end, value in zip(PAIRS[pair], ("least", "most"), given[pair], strict=True):
+                fields[name] = gr.Number(value, precision=precision, label=f"{noun}, {end}", min_width=120)

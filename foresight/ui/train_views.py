@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from foresight.ui.cards import NAMES
+from foresight.ui.link import RUN
 from foresight.ui.train_charts import first_mean
 
 Run = dict[str, Any]  # what `TrainCalls.look` tells of a run; `runs` tells less
@@ -23,7 +25,8 @@ def run_list(runs: Sequence[Run], chosen: str | None) -> str:
     """Every run as a button, the chosen one marked; those in line with their place."""
     if not runs:
         return f'<p class="fs-train-empty">{NOTHING}</p>'
-    return f'<ul class="fs-train-runs">{"".join(_entry(run, run["name"] == chosen) for run in runs)}</ul>'
+    entries = "".join(_entry(run, run["name"] == chosen) for run in runs)
+    return f'<ul class="fs-train-runs" data-link="{RUN}={quote(chosen or "")}">{entries}</ul>'
 
 
 def _entry(run: Run, here: bool) -> str:
@@ -43,8 +46,11 @@ def standing(run: Run) -> str:
     return f"{run['state']}{share}"
 
 
-def progress(run: Run | None) -> str:
-    """How far the run is: a bar, rate, time left, memory, and what went wrong."""
+def progress(run: Run | None, points: dict[str, str | None]) -> str:
+    """How far the run is: a bar, rate, time left, memory, and what went wrong or was made.
+
+    points: those that the adapters here read, by the adapters' names; None where one does not serve.
+    """
     if run is None:
         return '<div class="fs-train-progress"></div>'
     done, total = run.get("done", 0), run.get("total", 0)
@@ -61,9 +67,9 @@ def progress(run: Run | None) -> str:
         facts += [f"batch cut in {last['pieces']}, as memory ran short"] if last["pieces"] > 1 else []
     if "seconds" in run:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
-    message = f'<p class="fs-train-message" role="alert">⚠ {escape(run["message"])}</p>' if run["message"] else ""
-    made = ", ".join(escape(name) for name in run.get("adapters", ()))
-    message += f'<p class="fs-train-made">✓ Made: {made}. It can be chosen in every tab.</p>' if made else ""
+    message = f'<p class="fs-train-message" role="alert">⚠ {_sentence(run["message"])}</p>' if run["message"] else ""
+    made = "".join(_made(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
+    message += f'<div class="fs-train-made" role="status">{made}</div>' if made else ""
     return (
         f'<div class="fs-train-progress"><h3>{escape(run["name"])} <span>{escape(standing(run))}</span></h3>'
         f'<progress max="{total or 1}" value="{done}" aria-label="progress of the run"></progress>'
@@ -71,9 +77,18 @@ def progress(run: Run | None) -> str:
     )
 
 
+def _made(name: str, point: str) -> str:
+    return (
+        f"<p>✓ Made <b>{escape(name)}</b>. To see it, open it in Inspect with the button above, or choose {point} "
+        f"and <b>{escape(name)}</b> in Compare and Failures.</p>"
+    )
+
+
 def samples(run: Run | None) -> str:
     """The sheet of held-out pictures, originals above, with what each row is."""
-    if run is None or run["samples"] is None or not run["log"]:
+    if run is None:
+        return ""
+    if run["samples"] is None or not run["log"]:
         return '<div class="fs-train-samples"><p>Samples come a few seconds after training has begun.</p></div>'
     rows = ["originals", *run["log"][-1]["losses"]]
     data = base64.b64encode(Path(run["samples"]).read_bytes()).decode()
@@ -96,7 +111,11 @@ def cost_note(cost: dict[str, Any]) -> str:
 
 
 def problem_note(sentence: str) -> str:
-    return f'<p class="fs-train-cost" role="alert">⚠ {escape(sentence[:1].upper() + sentence[1:])}</p>'
+    return f'<p class="fs-train-cost" role="alert">⚠ {_sentence(sentence)}</p>'
+
+
+def _sentence(told: str) -> str:
+    return escape(told[:1].upper() + told[1:])
 
 
 def broken_note(broken: Sequence[Sequence[str]]) -> str:
