@@ -5,41 +5,38 @@ Shapes: N points on the map, D numbers a latent, K dimensions.
 
 from __future__ import annotations
 
-import re
-import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
+from foresight import map_worker
 from foresight.errors import InputError
 from foresight.images import PATCH
-from foresight.map_data import Gathered, MapSpec, Progress, gather, rows_of
-from foresight.separation import Array, Silhouette, cluster, nearest, silhouettes
+from foresight.map_data import BACKGROUND, Gathered, MapSpec, Progress, gather, rows_of
+from foresight.map_worker import Worker, at_once, warm, worker
+from foresight.separation import Array, Silhouette, nearest
 from foresight.vlm import VLM
 
 T = TypeVar("T")
 
 KEPT = 6  # maps, and latents of as many, that are kept
-_TICK = 0.25  # seconds between two reports of progress
 
 
 @dataclass(frozen=True)
 class Layer:
     """The map at one point, and what was found there.
 
-    reducer: the fitted UMAP; its own coordinates c are (c - shift) / scale @ turn here. coordinates: (N, K)
+    reducer: the fitted UMAP, pickled; its own coordinates c are (c - shift) / scale @ turn here. coordinates: (N, K)
     float32 around 0, of mean square 1 a dimension. change: Procrustes' disparity from the layer before, 0 is
     the same map and 1 nothing in common; None for the first. clusters: (N,) numbers from 0. silhouettes: by label.
     """
 
-    reducer: Any
+    reducer: bytes
     shift: Array
     scale: float
     turn: Array
@@ -50,7 +47,7 @@ class Layer:
 
     def project(self, latents: Array) -> Array:
         """New latents (M, D) → where they belong on this map (M, K)."""
-        found = self.reducer.transform(latents)
+        found = at_once(map_worker.transform, self.reducer, latents)
         return (((found - self.shift) / self.scale) @ self.turn).astype(np.float32)
 
 
@@ -85,10 +82,6 @@ class Projected:
     middle: int
 
 
-class Stopped(Exception):
-    """Fitting was told to stop."""
-
-
 def align(coordinates: Array, before: Array | None) -> tuple[Array, float, Array, Array, float | None]:
     """Coordinates (N, K) centred, scaled to a mean square of 1, and turned onto those of the layer before.
 
@@ -108,96 +101,42 @@ def align(coordinates: Array, before: Array | None) -> tuple[Array, float, Array
     return shift, scale, turn, aligned, float(1 - (strength / before.size) ** 2)
 
 
-class _Meter:
-    """Where UMAP's progress bar writes: keeps the epoch, and ends the fit once `stop` is set."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop, self.done, self.total = stop, 0, 0
-
-    def write(self, text: str) -> None:
-        if self.stop.is_set():
-            raise Stopped
-        if found := re.search(r"(\d+)/(\d+)", text):
-            self.done, self.total = int(found[1]), int(found[2])
-
-    def flush(self) -> None:
-        pass
-
-
-def _reduce(latents: Array, spec: MapSpec, start: Array | None, meter: _Meter) -> Any:
-    """UMAP fitted to latents (N, D) by the cosine. start: (N, K) coordinates to begin from."""
-    from tqdm import tqdm
-    from umap import UMAP
-
-    compile_umap()
-    bar = {"file": meter, "bar_format": "{n}/{total}", "mininterval": _TICK, "disable": False}
-    reducer = UMAP(
-        n_neighbors=spec.neighbours,
-        n_components=spec.dimensions,
-        min_dist=spec.min_dist,
-        metric="cosine",
-        init="spectral" if start is None else start,
-        random_state=spec.seed,
-        n_jobs=1,  # what a seed asks for anyway
-        tqdm_kwds=bar,
-    )
-    try:
-        reducer.fit(latents)
-    except Stopped:
-        with suppress(RuntimeError):  # not held; but as a rule tqdm keeps its lock where a write fails
-            tqdm.get_lock().release()
-        raise
-    reducer.tqdm_kwds = {"disable": True}
-    return reducer
-
-
-@cache
-def compile_umap() -> None:
-    """Has UMAP compiled, once in a process: about 10 s, which a thread may begin while latents are gathered."""
-    with _COMPILING:
-        from umap import UMAP
-
-        few = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
-        UMAP(n_neighbors=4, metric="cosine", random_state=0, n_jobs=1).fit(few).transform(few[:1])
-
-
-_COMPILING = threading.Lock()
-
-
 def fit(data: Gathered, spec: MapSpec) -> Generator[Progress, None, LatentMap]:
     """Draws the map of gathered latents at all points, with the same seed; returns it.
 
     Every layer begins where the one before has put its points, and is then turned onto it: so what moves from
-    layer to layer has moved in the latents. Closing the generator stops the fit.
+    layer to layer has moved in the latents. Silhouettes leave tokens of the background out. Closing the generator
+    stops the fit.
     """
     layers: dict[str, Layer] = {}
     before: Array | None = None
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            for number, (point, latents) in enumerate(data.latents.items(), 1):
-                stage = f"fitting the map at {point}, layer {number} of {len(data.latents)}"
-                meter = _Meter(stop)
-                reducer = yield from _watch(pool.submit(_reduce, latents, spec, before, meter), stage, meter)
-                shift, scale, turn, before, change = align(reducer.embedding_, before)
-                found = pool.submit(_groups, latents, data, spec)
-                clusters, told = yield from _watch(found, f"silhouettes and clusters at {point}", _Meter(stop))
-                layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, told)
-        finally:
-            stop.set()
+    asked = {
+        "n_neighbors": spec.neighbours,
+        "n_components": spec.dimensions,
+        "min_dist": spec.min_dist,
+        "random_state": spec.seed,
+    }
+    shown = data.labels["shape"] != BACKGROUND
+    with worker() as there:
+        for number, (point, latents) in enumerate(data.latents.items(), 1):
+            stage = f"fitting the map at {point}, layer {number} of {len(data.latents)}"
+            made = there.do(map_worker.reduce, latents, asked, before)
+            reducer, places = yield from _told(made, stage, there)
+            shift, scale, turn, before, change = align(places, before)
+            found = there.do(map_worker.group, latents, data.labels, shown, spec.clusters, spec.seed)
+            clusters, told = yield from _told(found, f"silhouettes and clusters at {point}", there)
+            layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, told)
     return LatentMap(spec, data, layers)
 
 
-def _groups(latents: Array, data: Gathered, spec: MapSpec) -> tuple[Array, dict[str, Silhouette | None]]:
-    clusters = cluster(latents, spec.clusters, spec.seed)
-    return clusters, silhouettes(latents, data.labels, clusters, spec.seed)
-
-
-def _watch(job: Future[T], stage: str, meter: _Meter) -> Generator[Progress, None, T]:
-    while not job.done():
-        yield Progress(stage, meter.done, meter.total)
-        wait([job], _TICK)
-    return job.result()
+def _told(steps: Generator[tuple[int, int], None, T], stage: str, there: Worker) -> Generator[Progress, None, T]:
+    with closing(steps):
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield Progress(stage if there.compiled else "UMAP is being compiled, for the first map only", done, total)
 
 
 class Maps:
@@ -208,13 +147,13 @@ class Maps:
         self._data: OrderedDict[MapSpec, Gathered] = OrderedDict()
         self._maps: OrderedDict[MapSpec, LatentMap] = OrderedDict()
 
-    def gather(self, spec: MapSpec) -> Iterator[Progress]:
+    def gather(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Makes sure that a spec's latents are at hand."""
         if spec.gathered not in self._data:
-            threading.Thread(target=compile_umap, daemon=True).start()
+            warm()
             _keep(self._data, spec.gathered, (yield from gather(self.vlm, spec.gathered)))
 
-    def fit(self, spec: MapSpec) -> Iterator[Progress]:
+    def fit(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Makes sure that the map is at hand, from latents that are. Raises InputError where they are not."""
         if spec not in self._maps:
             data = self._data.get(spec.gathered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from foresight.evaluation import Row, Sample, evaluate
 from foresight.inspector import Inspector, Scores, prepare
@@ -23,7 +23,7 @@ class MapScores:
         self.inspector = inspector
         self._tables: OrderedDict[tuple[MapSpec, str], list[Scores]] = OrderedDict()
 
-    def score(self, found: LatentMap, entry: Entry, count: int) -> Iterator[Progress]:
+    def score(self, found: LatentMap, entry: Entry, count: int) -> Generator[Progress, None, None]:
         """Scores the first `count` scenes with an adapter; begins where an earlier call has stopped."""
         key = _scenes_alone(found.spec), f"{entry.name} at {entry.point}"
         table = self._tables.setdefault(key, [])

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -32,7 +33,9 @@ pytestmark = needs_chromium
 @pytest.fixture(scope="module")
 def url(tiny, tmp_path_factory):
     """The tab alone, with a second tab that brings a picture in and shows what goes out."""
-    calls = latent_map.MapCalls.of(build_house(tiny.folder, tmp_path_factory.mktemp("house")), public=True)
+    house = build_house(tiny.folder, tmp_path_factory.mktemp("house"))
+    calls = latent_map.MapCalls.of(house, public=True)
+    calls = replace(calls, limits=replace(calls.limits, links=True))
     with gr.Blocks() as app:
         doors = Doors(gr.State(), gr.State())
         with gr.Tabs():
@@ -40,7 +43,11 @@ def url(tiny, tmp_path_factory):
                 latent_map.build(calls, doors)
             with gr.Tab("Elsewhere"):
                 bring, gone = gr.Button("Show on map"), gr.JSON(elem_id="gone")
-        scene = generate.examples()[0][1]
+                follow = gr.Button("Follow a link")
+        scene = generate.examples()[2][1]
+        follow.click(
+            lambda: {"tab": "map", "points": "pre-merge/2", "scenes": "40", "tokens": "2"}, None, doors.latent_map
+        )
         bring.click(lambda: visit(scene, "post-merge/1", "tokens"), None, doors.latent_map)
         doors.inspect.change(lambda visited: visited, doors.inspect, gone)
         latent_map.endpoint(calls)
@@ -80,8 +87,11 @@ def test_before_a_map_it_says_what_to_do(visit):
     page = visit()
     expect(page.locator("#map-status")).to_contain_text("No map yet")
     expect(page.locator("#map-gallery")).to_contain_text("Nothing is selected")
+    expect(page.locator("#map-stop")).to_be_disabled()
+    expect(page.locator("#map-save")).to_be_disabled()
     page.locator("#map-score").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("Draw a map first")
+    expect(page.locator("#map-status")).to_contain_text("Draw a map first. Nothing else has changed.")
 
 
 def test_hover_click_and_neighbours(visit):
@@ -128,6 +138,7 @@ def test_lasso_greys_the_rest_and_exports(visit):
     page.locator("#map .fs-map-clear").click()
     expect(count).to_have_text("30 scenes")
     expect(page.locator("#map-gallery")).to_contain_text("Nothing is selected")
+    expect(page.locator("#map-save")).to_be_disabled()
 
 
 def half_of(page):
@@ -146,6 +157,25 @@ def test_a_name_selects_its_points_by_keyboard(visit):
     expect(page.locator("#map-gallery .fs-map-tiles button")).to_have_count(int(number))
 
 
+def test_stop_keeps_the_last_map_and_another_can_be_drawn_at_once(visit):
+    page = visit()
+    draw(page)
+    status, stop, go = (page.locator(name) for name in ("#map-status", "#map-stop", "#map-draw"))
+    for scenes in (2000, 1990):
+        number = page.locator("#map-scenes input[type=number]")
+        number.fill(str(scenes))
+        number.press("Tab")
+        go.click()
+        expect(status).to_contain_text(f" of {scenes:,}")
+        expect(go).to_be_disabled()
+        expect(page.locator("#map-score")).to_be_disabled()
+        stop.click()
+        expect(status).to_contain_text("Stopped. The last map and all scores so far stay.")
+        expect(stop).to_be_disabled()
+    expect(page.locator("#map .fs-map-count")).to_have_text("30 scenes")
+    draw(page, 40)
+
+
 def test_layers_move_and_a_picture_is_brought_in(visit):
     page = visit()
     page.get_by_role("button", name="Through the layers").click()
@@ -153,20 +183,42 @@ def test_layers_move_and_a_picture_is_brought_in(visit):
     page.locator("#map-stop").click()
     expect(page.locator("#map-status")).to_contain_text("Stopped")
     draw(page)
+    reader = page.locator("#map-reader")
+    expect(reader).to_contain_text("No adapter reads post-merge/0 yet.")
     places = page.evaluate(POINTS)
     page.locator("#map .fs-map-slider").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#map .fs-map-layer")).to_have_text("post-merge/1")
+    expect(reader).to_contain_text("Read latents of post-merge/1 with")
+    expect(reader.get_by_label("pooled")).to_be_visible()
     page.wait_for_function(f"a => ({POINTS})()[0].x !== a", arg=places[0]["x"])
     expect(page.locator("#map-silhouettes")).to_contain_text("Procrustes")
     page.get_by_role("tab", name="Elsewhere").click()
     page.get_by_role("button", name="Show on map").click()
     page.get_by_role("tab", name="Map", exact=True).click()
-    expect(page.locator("#map-detail h4")).to_have_text("Your picture at post-merge/1")
+    expect(page.locator("#map-draw")).to_have_text("Draw the map")
+    detail = page.locator("#map-detail")
+    expect(detail.locator("h4")).to_have_text("Your picture at post-merge/1")
+    expect(detail.locator(".warn")).to_contain_text("your picture has 5 objects on texture")
     star = "() => document.querySelector('#map .fs-map-plot').data.filter(t => t.name === 'your picture').length"
     page.wait_for_function(star)
+    expect(page.locator("#map .fs-map-legend")).to_contain_text("★your picture")
     expect(page.locator("#map .fs-map-layer")).to_have_text("post-merge/1")
-    expect(page.locator("#map-detail").get_by_alt_text("The reconstruction")).to_be_visible()
+    expect(detail.get_by_alt_text("The reconstruction")).to_be_visible()
+
+
+def test_a_link_draws_its_map_and_fills_the_form(visit):
+    page = visit()
+    page.get_by_role("tab", name="Elsewhere").click()
+    page.get_by_role("button", name="Follow a link").click()
+    page.get_by_role("tab", name="Map", exact=True).click()
+    expect(page.locator("#map .fs-map-count")).to_have_text("80 tokens")
+    expect(page.locator("#map-scenes input[type=number]")).to_have_value("40")
+    expect(page.locator("#map-unit").get_by_label("a token")).to_be_checked()
+    expect(page.locator("#map-silhouettes")).to_contain_text("of 80 tokens, which show only background")
+    link = page.locator("#map-status").get_by_role("link", name="link to this map")
+    expect(link).to_have_attribute("href", "?tab=map&points=pre-merge/2&scenes=40&seed=0&tokens=2")
+    page.wait_for_function("new URLSearchParams(location.search).get('points') === 'pre-merge/2'")
 
 
 def test_tokens_scores_and_three_dimensions(visit):
@@ -192,6 +244,7 @@ def test_too_much_is_one_sentence_and_nothing_is_lost(visit):
     page.locator("#map-unit").get_by_text("a token").click()
     page.locator("#map-draw").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("at most 5,000 points, not 40,000")
+    expect(page.locator("#map-status")).to_contain_text("A map here has at most 5,000 points, not 40,000")
     expect(page.locator("#map .fs-map-count")).to_have_text("30 scenes")
 
 
@@ -199,6 +252,7 @@ def test_too_much_is_one_sentence_and_nothing_is_lost(visit):
 def test_a_phone_scrolls_down_only(visit, dark):
     page = visit(390, 844, dark)
     draw(page)
+    expect(page.locator("#map .fs-map-legend")).to_be_in_viewport()  # it has come up by itself
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     expect(page.locator("#map [data-mode=lasso]")).to_have_attribute("aria-pressed", "false")  # a finger scrolls
 

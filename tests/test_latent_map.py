@@ -1,6 +1,5 @@
 """The latent map: silhouettes, clusters and neighbours by hand and by scikit-learn; maps on a tiny real VLM."""
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +7,12 @@ import pytest
 import torch
 from scipy.spatial import procrustes
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
-from tqdm import tqdm
 
+from foresight import map_worker
 from foresight.errors import InputError
-from foresight.latent_map import Maps, Stopped, _Meter, _reduce, align, fit
+from foresight.latent_map import Maps, align, fit
 from foresight.map_data import BACKGROUND, MapSpec, gather, in_depth_order, rows_of, token_cells
+from foresight.map_worker import worker
 from foresight.render import render
 from foresight.separation import MOST, cluster, nearest, silhouettes
 from foresight.vlm import load_vlm
@@ -199,28 +199,43 @@ def test_three_dimensions(maps):
     assert maps.find(spec).layers[HERE].coordinates.shape == (48, 3)
 
 
-def test_closing_stops_the_fit(data):
-    steps = fit(data, replace(SPEC, seed=9))
-    next(steps)
-    steps.close()  # returns, since the bar of UMAP's epochs raises
-    with pytest.raises(StopIteration):
-        next(steps)
+def test_closing_stops_the_fit_and_its_process_goes_on(data):
+    asked = {"n_neighbors": 6, "n_components": 2, "min_dist": 0.1, "random_state": 0}
+    with worker() as there:
+        for_ever = there.do(map_worker.reduce, data.latents[HERE], asked | {"n_epochs": 10**7}, None)
+        while not next(for_ever)[1]:
+            pass
+        for_ever.close()
+        _, places = finish(there.do(map_worker.reduce, data.latents[HERE], asked, None))[0]
+    assert places.shape == (48, 2)
+    with worker() as again:
+        assert again is there
 
 
-def test_a_stopped_fit_leaves_no_lock_behind():
-    """tqdm holds a lock of the whole process while it writes, where a stop is noticed."""
-    stop = threading.Event()
-    stop.set()
+def test_a_process_that_ended_is_one_sentence_and_is_not_used_again(data):
+    with worker() as warm, worker() as fresh, pytest.raises(InputError, match="has ended"):
+        fresh.process.kill()
+        finish(fresh.do(map_worker.transform, b"", data.latents[HERE]))
+    with worker() as again:
+        assert again is warm and fresh is not warm
 
-    def fitted():
-        with pytest.raises(Stopped):
-            _reduce(np.random.default_rng(0).normal(size=(40, 4)), SPEC, None, _Meter(stop))
 
-    for work in (fitted, lambda: list(tqdm(range(3)))):
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(60)
-        assert not thread.is_alive()
+def test_silhouettes_leave_the_background_out(vlm):
+    spec = replace(SPEC, points=(HERE,), scenes=20, tokens=8)
+    tokens, _ = finish(gather(vlm, spec))
+    found, _ = finish(fit(tokens, spec))
+    shown = tokens.labels["shape"] != BACKGROUND
+    assert 0 < shown.sum() < 160
+    told = found.layers[HERE].silhouettes
+    assert told["shape"].count == shown.sum() and BACKGROUND not in told["shape"].classes
+    labels = {name: column[shown] for name, column in tokens.labels.items()}
+    assert told["size"].value == silhouettes(tokens.latents[HERE][shown], labels)["size"].value
+
+
+def test_too_few_to_compare_have_no_silhouettes():
+    latents, labels = two_directions()
+    clusters, told = map_worker.group(None, latents, {"x": labels}, np.arange(60) < 2, 3, 0)
+    assert told == {"x": None} and set(clusters) == {0, 1, 2}
 
 
 def test_points_in_order_of_depth(vlm):

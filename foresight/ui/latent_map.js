@@ -10,14 +10,13 @@ const SYMBOLS_3D = ['circle', 'square', 'diamond', 'cross', 'x', 'circle-open', 
 const OF_SHAPE = {circle: 'circle', square: 'square', triangle: 'triangle-up', star: 'star', diamond: 'diamond',
   cross: 'cross', bar: 'triangle-down', ring: 'circle-open', background: 'x'};
 const CAMERA = {eye: {x: 0.95, y: 0.95, z: 0.6}};
-const GREY = '#9aa3ad';
+const GREY = '#9aa3ad', YOURS = 'your picture';
 const THUMBNAILS = 400; // kept in the page
 
 const find = name => element.querySelector('.fs-map-' + name);
 const [plot, stage, tip, legend, count, colour, clear, layers, slider, layerName, play] = ['plot', 'stage', 'tip',
   'legend', 'count', 'colour', 'clear', 'layers', 'slider', 'layer', 'play'].map(find);
-const modes = [...element.querySelectorAll('[data-mode]')];
-const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+const modes = [...element.querySelectorAll('[data-mode]')], calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 let map = null; // the value, its numbers decoded
 let at = 0; // the layer shown
@@ -26,13 +25,10 @@ let selected = null; // Uint8Array, one for each point, or null
 let mode = null; // what a drag does; set at the first drawing
 let groups = []; // the points of each trace
 let shown = null; // the places drawn now, between two layers while they move
-let moving = 0; // the number of the last move
-let stale = true;
+let stale = true, moving = 0; // the number of the last move
 const thumbnails = new Map();
 
-function decode(text, Kind) {
-  return new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
-}
+const decode = (text, Kind) => new Kind(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 
 function read(text) {
   const value = JSON.parse(text);
@@ -62,6 +58,7 @@ const library = (async () => {
 
 const column = () => map.columns.find(c => c.name === colour.value) || map.columns[0];
 const solid = () => map.dimensions === 3;
+const own = () => solid() ? 'diamond' : 'star'; // the symbol of the picture that was brought in
 const axes = () => solid() ? ['x', 'y', 'z'] : ['x', 'y'];
 const pick = (rows, axis) => Float32Array.from(rows, i => shown[i * map.dimensions + axis]);
 const send = (event, more) => trigger(event, {id: map.id, point: map.layers[at].point, ...more});
@@ -115,8 +112,8 @@ function rings() { // what was clicked, and the picture that was projected in
     add([place(shown, chosen)], {size: solid() ? 9 : 20, symbol: 'circle-open', color: ink, line: {width: 2.5}});
   if (marks) {
     const all = Array.from({length: marks.length / map.dimensions}, (_, i) => place(marks, i)), many = all.length > 1;
-    add(all, {size: (solid() ? 8 : 17) / (many ? 2 : 1), symbol: solid() ? 'diamond' : 'star',
-      color: '#D55E00', line: {width: many ? 0.5 : 1.5, color: ink}}, 'your picture');
+    add(all, {size: (solid() ? 8 : 17) / (many ? 2 : 1), symbol: own(),
+      color: '#D55E00', line: {width: many ? 0.5 : 1.5, color: ink}}, YOURS);
   }
   return found;
 }
@@ -144,7 +141,6 @@ async function draw() {
 }
 
 const indexOf = point => groups[point.curveNumber]?.rows[point.pointNumber] ?? null; // null: a ring or a star
-
 function listen() {
   plot.listening = true;
   plot.on('plotly_click', e => choose(indexOf(e.points[0])));
@@ -212,29 +208,31 @@ function label() {
   count.textContent = selected ? some + ' / ' + map.count + ' ' + map.noun : map.count + ' ' + map.noun;
   clear.hidden = !selected;
   modes.forEach(b => b.setAttribute('aria-pressed', String(b.dataset.mode === mode)));
-  legend.replaceChildren(...(c.classes ? groups.map(key) : [scale(c)]));
+  legend.replaceChildren(...(c.classes ? groups.map(key) : [scale(c)]), ...(map.layers[at].marks ? [yours()] : []));
   layers.hidden = map.layers.length < 2;
   layerName.textContent = map.layers[at].point;
   slider.setAttribute('aria-valuetext', map.layers[at].point);
 }
 
-function key(g) { // a class: its mark, name and number; a click selects it
-  const make = (tag, values) => Object.assign(document.createElement(tag), values);
-  const made = make('button', {type: 'button', title: 'Select all ' + g.rows.length + ' of ' + g.name});
-  const mark = make('i', {textContent: GLYPHS[g.symbol]});
-  mark.style.color = g.color;
-  made.append(mark, g.name + ' ', make('span', {textContent: g.rows.length}));
-  made.setAttribute('aria-pressed', String(Boolean(selected) && g.rows.every(i => selected[i])));
-  made.addEventListener('click', () => select(made.getAttribute('aria-pressed') === 'true' ? [] : g.rows));
+function make(tag, values, ...parts) {
+  const made = Object.assign(document.createElement(tag), values);
+  made.append(...parts);
   return made;
 }
 
-function scale(c) {
-  const made = document.createElement('div');
-  made.className = 'fs-map-scale';
-  made.append(c.low.toPrecision(3), document.createElement('i'), c.high.toPrecision(3) + ' ' + c.unit);
+function key(g) { // a class: its mark, name and number; a click selects it
+  const mark = make('i', {textContent: GLYPHS[g.symbol]}), all = Boolean(selected) && g.rows.every(i => selected[i]);
+  const made = make('button', {type: 'button', title: 'Select all ' + g.rows.length + ' of ' + g.name}, mark,
+    g.name + ' ', make('span', {textContent: g.rows.length}));
+  mark.style.color = g.color;
+  made.setAttribute('aria-pressed', String(all));
+  made.addEventListener('click', () => select(all ? [] : g.rows));
   return made;
 }
+
+const scale = c => make('div', {className: 'fs-map-scale'}, c.low.toPrecision(3), make('i'),
+  c.high.toPrecision(3) + ' ' + c.unit);
+const yours = () => make('div', {className: 'fs-map-yours'}, make('i', {textContent: GLYPHS[own()]}), YOURS);
 
 async function go(to) {
   const Plotly = await library, from = shown, aim = map.layers[to].places, run = ++moving;
@@ -282,16 +280,18 @@ function load() {
   if (map.layers[0].marks) chosen = null;
   if (map.layer !== null) at = map.layers.findIndex(l => l.point === map.layer);
   shown = map.layers[at].places;
-  mode = mode ?? (element.clientWidth < 560 ? false : 'lasso'); // on a phone a drag scrolls the page
-  const kept = colour.value;
+  const phone = element.clientWidth < 560; // a drag scrolls the page, and the map lies below its form
+  mode = mode ?? (phone ? false : 'lasso');
+  const wish = map.colour || colour.value;
   colour.replaceChildren(...map.columns.map(c => new Option(c.title, c.name)));
-  colour.value = map.columns.some(c => c.name === (map.colour || kept)) ? map.colour || kept : map.columns[0].name;
+  colour.value = map.columns.some(c => c.name === wish) ? wish : map.columns[0].name;
   slider.max = map.layers.length - 1;
   slider.value = at;
   element.classList.toggle('fs-map-solid', solid());
   element.classList.add('fs-map-full');
   if (before && before.dimensions !== map.dimensions) library.then(P => { P.purge(plot); plot.listening = false; });
   draw();
+  if (phone && map.layer !== null) element.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
 }
 
 watch('value', load);

@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from foresight.map_data import MapSpec
 from foresight.scenes import BACKGROUNDS
 from foresight.ui import map_panels, map_tiles
 from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.choices import on_opening
 from foresight.ui.doors import Doors
 from foresight.ui.generate import ANY
+from foresight.ui.link import ADDRESS
 from foresight.ui.map_calls import MapCalls as MapCalls
-from foresight.ui.map_events import HINT, PAGE, MapEvents, telling_status, told
+from foresight.ui.map_events import HINT, PAGE, MapEvents
 from foresight.ui.map_form import build_form, presets
+from foresight.ui.map_runs import told
 from foresight.ui.plotly_file import plotly_file
+from foresight.ui.uploads import telling_each
 
 FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
 EMPTY = "No map yet: press “Draw the map”, or one of the three examples."
-STOPPED = "Stopped. The last map and all scores so far stay."
 _HERE = Path(__file__).parent
 
 
 def build(calls: MapCalls, doors: Doors) -> None:
     """Builds the tab inside the current layout; nothing is drawn until somebody asks."""
-    events = MapEvents(calls)
+    examples = presets(calls.points, calls.default)
+    events = MapEvents(calls, starts=len(examples) + 2)
 
     def thumbnail(asked: list[Any]) -> str:  # a function, for Gradio marks it; a method cannot be
         return events.thumbnail(asked)
 
-    examples = presets(calls.points, calls.default)
-    wanted, spec, mark, seen = gr.State(), gr.State(), gr.State(), gr.State()
+    spec, mark, seen = gr.State(), gr.State(), gr.State()
     layer, chosen, shown = gr.State(str(calls.default)), gr.State([]), gr.State(PAGE)
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
             form = build_form(calls.points, calls.default, examples, calls.limits.points)
-            status = _html(told(EMPTY), "map-status")
-            reader, score = _build_reader(calls)
+            status = _html(told(EMPTY), "map-status", js_on_load=ADDRESS)
+            with gr.Group():
+                reader = gr.Radio(**events.readers(str(calls.default), None), elem_id="map-reader")
+                score = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
         with gr.Column(scale=7, min_width=320):
             board = gr.HTML(
                 "",
@@ -59,71 +66,59 @@ def build(calls: MapCalls, doors: Doors) -> None:
             tiles = _html(map_tiles.gallery(None, [], 0), "map-gallery")
             with gr.Row():
                 more = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
-                save = gr.Button("Export", size="sm", visible=False, elem_id="map-save")
+                save = gr.Button("Export", size="sm", interactive=False, elem_id="map-save")
                 file = gr.DownloadButton("Download", elem_id="map-file", elem_classes="fs-map-file")
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     model, fitting = quiet | MODEL_QUEUE, quiet | FIT_QUEUE
-    selection = [chosen, shown, tiles, more, save]
-    look = [spec, seen, mark]
+    selection, look, turned = [chosen, shown, tiles, more, save], [spec, seen, mark], [layer, reader]
+    buttons = [form.draw, *form.presets, score, form.stop]
+    picture = [*look, reader]
 
-    starts = [form.draw.click(telling(events.read), form.inputs, [wanted, mark, status], **quiet)]
+    def start(trigger: Any, reading: Any, inputs: Sequence[Any]) -> tuple[gr.State, Any]:
+        run = gr.State()  # of each trigger, so that no chain of events takes another one's
+        return run, trigger(telling_each(reading), inputs, [status, run, *buttons], **quiet)
+
+    starts = [start(form.draw.click, events.read, form.inputs)]
     for button, values in zip(form.presets, examples.values(), strict=True):
         filled = button.click(lambda values=values: values, None, form.inputs, **quiet)
-        starts.append(filled.then(telling(events.read), form.inputs, [wanted, mark, status], **quiet))
-    arrival = [wanted, mark, status, form.points]
-    starts.append(
-        doors.latent_map.change(telling(events.arrive), [doors.latent_map, spec, *form.inputs], arrival, **quiet)
-    )
-    running = []
-    for start in starts:
-        gathered = start.success(telling_status(events.gather), wanted, status, **model)
-        fitted = gathered.success(telling_status(events.fit), wanted, status, **fitting)
-        drawn = fitted.success(
-            telling(events.present),
-            [wanted, spec, mark],
-            [board, silhouettes, spec, layer, mark, seen, *selection],
+        starts.append(start(filled.then, events.read, form.inputs))
+    arrival = start(doors.latent_map.change, events.arrive, [doors.latent_map, spec, *form.inputs])
+    arrival[1].success(events.fill, arrival[0], form.inputs, **quiet)
+    for run, started in [*starts, arrival]:
+        gathered = started.success(telling_each(events.gather), run, [status, *buttons], **model)
+        fitted = gathered.then(telling_each(events.fit), run, [status, *buttons], **fitting)
+        drawn = fitted.then(
+            telling_each(events.present),
+            [run, spec, reader],
+            [status, board, silhouettes, spec, *turned, mark, seen, detail, go, *selection, *buttons],
             **model,
         )
-        explained = drawn.success(telling(events.explain), look, [detail, go], **quiet)
-        explained.success(telling(events.reconstruct), [*look, reader], detail, **model)
-        running += [gathered, fitted]
+        drawn.failure(events.runs.give_up, run, buttons, **quiet)
+        drawn.success(telling(events.reconstruct), picture, detail, **model)
 
-    scoring = score.click(telling_status(events.score), [spec, layer, reader], status, **model)
-    coloured: dict[str, Any] = {"inputs": [spec, mark, layer, reader], "outputs": board, **quiet}
-    scoring.success(telling(events.show_scores), **coloured)
-    stopped = form.stop.click(lambda: told(STOPPED), None, status, cancels=[*running, scoring], **quiet)
-    stopped.then(events.show_scores, **coloured)
+    run, started = start(score.click, events.ask_scores, [spec, layer, reader])
+    scoring = started.success(telling_each(events.score), [run, layer, reader], [status, *buttons], **model)
+    scoring.failure(events.runs.give_up, run, buttons, **quiet)
+    scoring.then(telling(events.show_scores), [spec, mark, layer, reader], board, **quiet)
+    form.stop.click(events.runs.stop, None, form.stop, **quiet)
+    Context.root_block.unload(events.runs.leave)  # type: ignore[union-attr]
 
-    board.input(events.turn, None, layer, **quiet)
+    on_opening(events.turn_to, turned, turned)
+    board.input(events.turn, reader, turned, **quiet)
     clicked = board.click(telling(events.click), spec, seen, **quiet, trigger_mode="always_last")
     explained = clicked.success(telling(events.explain), look, [detail, go], **quiet)
-    explained.success(telling(events.reconstruct), [*look, reader], detail, **model, trigger_mode="always_last")
-    reader.input(telling(events.reconstruct), [*look, reader], detail, **model)
-    go.click(telling(events.leave), [*look, reader], doors.inspect, **quiet)
+    explained.success(telling(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
+    reader.input(telling(events.reconstruct), picture, detail, **model)
+    go.click(telling(events.leave), picture, doors.inspect, **quiet)
     board.select(telling(events.select), spec, selection, **quiet, trigger_mode="always_last")
     more.click(telling(events.extend), [spec, chosen, shown], selection, **quiet)
     exported = save.click(telling(events.export), [spec, chosen], file, api_visibility="private")
     exported.success(None, None, None, js="() => setTimeout(() => document.querySelector('#map-file').click(), 100)")
 
 
-def _build_reader(calls: MapCalls) -> tuple[gr.Radio, gr.Button]:
-    entries = calls.adapters(calls.default) + calls.adapters(None)  # those at the default point come first
-    names = list(dict.fromkeys(entry.name for entry in entries))
-    with gr.Group():
-        reader = gr.Radio(
-            names,
-            value=names[0] if names else None,
-            label="Read latents with",
-            info="For the reconstruction of a point, and for scores to colour by.",
-            elem_id="map-reader",
-        )
-        score = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
-    return reader, score
-
-
-def _html(value: str, name: str) -> gr.HTML:
-    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False)
+def _html(value: str, name: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)
 
 
 def endpoint(calls: MapCalls) -> None:

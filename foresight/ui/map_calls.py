@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,15 +15,21 @@ from foresight.map_scores import MapScores
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
 
+Steps = Generator[Progress, None, None]
+
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one map may ask of this machine. scored: scenes; pictures: in an exported zip."""
+    """The most that one map may ask of this machine.
+
+    scored: scenes; pictures: in an exported zip; links: an address alone may have a map drawn.
+    """
 
     points: int = 20_000
     layers: int = 64
     scored: int = 20_000
     pictures: int = 2_000
+    links: bool = True
 
     def check(self, spec: MapSpec) -> MapSpec:
         """The spec itself. Raises InputError beyond the limits."""
@@ -34,7 +40,7 @@ class Limits:
         return spec
 
 
-PUBLIC = Limits(points=5_000, layers=6, scored=100, pictures=200)
+PUBLIC = Limits(points=5_000, layers=6, scored=100, pictures=200, links=False)
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,14 @@ class MapCalls:
     default: ExtractionPoint
     limits: Limits
     in_order: Callable[[tuple[str, ...]], tuple[str, ...]]
-    gather: Callable[[MapSpec], Iterator[Progress]]
-    fit: Callable[[MapSpec], Iterator[Progress]]
+    gather: Callable[[MapSpec], Steps]
+    fit: Callable[[MapSpec], Steps]
     find: Callable[[MapSpec | None], LatentMap]
     named: Callable[[str], LatentMap | None]
     project: Callable[[MapSpec, Tensor], Projected]
     adapters: Callable[[ExtractionPoint | None], list[Entry]]
     inspect: Callable[[Tensor, Entry, Tensor | None], Report]
-    score: Callable[[LatentMap, Entry, int], Iterator[Progress]]
+    score: Callable[[LatentMap, Entry, int], Steps]
     scores: Callable[[LatentMap], dict[str, list[Scores]]]
 
     @classmethod
@@ -91,5 +97,6 @@ class MapCalls:
         for entry in at_hand:
             if entry.name == name:
                 return entry
-        choice = f"choose from {', '.join(e.name for e in at_hand)}" if at_hand else "no adapter reads it yet"
-        raise InputError(f"{point} has no adapter {name!r}: {choice}.")
+        if not at_hand:
+            raise InputError(f"no adapter reads {point} yet.")
+        raise InputError(f"{point} has no adapter {name!r}: choose from {', '.join(e.name for e in at_hand)}.")

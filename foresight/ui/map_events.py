@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -17,30 +15,22 @@ from torch import Tensor
 from foresight.errors import InputError
 from foresight.images import to_pil
 from foresight.inspector import Reconstruction, prepare
-from foresight.latent_map import LatentMap, Projected
-from foresight.map_data import MapSpec, Progress
+from foresight.latent_map import LatentMap
+from foresight.map_data import MapSpec
+from foresight.points import ExtractionPoint
 from foresight.render import render
-from foresight.ui import generate, map_panels, map_tiles
+from foresight.ui import generate, link, map_link, map_panels, map_tiles
 from foresight.ui.calls import open_picture
 from foresight.ui.doors import Case, visit
 from foresight.ui.map_calls import MapCalls
-from foresight.ui.map_form import spec_of
-from foresight.ui.uploads import telling_each
+from foresight.ui.map_form import spec_of, values_of
+from foresight.ui.map_runs import Mark, Run, Runs, noun, paced, told, what
 
 PAGE = 60  # tiles of a selection shown at a time
 HINT = (
     '<p class="fs-map-note">Hover over a point to see its picture. Click it for its reconstruction and its nearest '
     "neighbours in the latents.</p>"
 )
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A picture brought in from elsewhere. projected: its place on the map, once that is known."""
-
-    case: Case
-    point: str
-    projected: Projected | None = None
 
 
 @dataclass(frozen=True)
@@ -54,50 +44,95 @@ class Seen:
 class MapEvents:
     """The tab's handlers, on top of its calls."""
 
-    def __init__(self, calls: MapCalls) -> None:
+    def __init__(self, calls: MapCalls, starts: int) -> None:
         self.calls = calls
+        self.runs = Runs(starts)
 
-    def read(self, *form: Any) -> tuple[MapSpec, None, str]:
-        """The form → what is to be drawn, nothing brought in, status."""
-        spec = self.calls.limits.check(spec_of(*form))
-        spec = replace(spec, points=self.calls.in_order(spec.points))
-        return spec, None, told(f"{what(spec)}: waiting for the model.", 0, 0)
+    def read(self, request: gr.Request, *form: Any) -> Iterator[list[Any]]:
+        """The form → a map's run."""
+        return self.runs.start(lambda: Run(self._checked(spec_of(*form))), request)
 
-    def arrive(self, visited: dict[str, Any] | None, drawn: MapSpec | None, *form: Any) -> Any:
-        """A picture from another tab → what is to be drawn, the picture, status, and the form's points."""
-        if visited is None or visited["case"] is None:
-            raise InputError("choose a picture first.")
-        point = str(visited["point"])
-        spec = drawn if drawn is not None and point in drawn.points else self.read([point], *form[1:])[0]
-        status = told(f"{what(spec)}, with your picture: waiting for the model.", 0, 0)
-        return spec, Mark(visited["case"], point), status, list(spec.points)
+    def arrive(
+        self, request: gr.Request, visited: dict[str, Any] | None, drawn: MapSpec | None, *form: Any
+    ) -> Iterator[list[Any]]:
+        """A picture from another tab, or the map that an address asks for → a map's run."""
 
-    def gather(self, spec: MapSpec) -> Iterator[str]:
-        """Status while the latents are taken."""
-        yield from paced(self.calls.gather(spec))
+        def asked() -> Run:
+            if visited and link.TAB in visited:
+                spec = self._checked(map_link.spec_of(visited, str(self.calls.default)))
+                return Run(spec, ended=not self.calls.limits.links)
+            if visited is None or visited["case"] is None:
+                raise InputError("choose a picture first.")
+            point = str(visited["point"])
+            if drawn is None or point not in drawn.points:
+                return Run(self._checked(spec_of([point], *form[1:])), Mark(visited["case"], point))
+            return Run(drawn, Mark(visited["case"], point))
 
-    def fit(self, spec: MapSpec) -> Iterator[str]:
-        """Status while the map is fitted."""
-        start = time.perf_counter()
-        yield from paced(self.calls.fit(spec))
-        seconds = time.perf_counter() - start
-        yield told(f"{what(spec)}" + (f": fitted in {seconds:.1f} s." if seconds > 0.5 else "."))
+        return self.runs.start(asked, request)
 
-    def present(self, spec: MapSpec, before: MapSpec | None, mark: Mark | None) -> Any:
-        """The map that is now at hand: drawing, silhouettes, spec, layer, picture brought in, what is looked at,
-        and the selection with its gallery and buttons, which stay where the map is the one that was there."""
-        found, point, seen = self.calls.find(spec), spec.points[0], None
-        if mark is not None:
-            point = mark.point
-            mark = replace(mark, projected=self.calls.project(spec, look(mark.case)[0]))
-            seen = Seen(None, point)
-        drawing = map_panels.payload(found, self.calls.scores(found), mark.projected if mark else None, point)
-        kept = [gr.skip()] * 5 if spec == before else self._selection(found, [], PAGE)
-        return drawing, map_panels.silhouette_panel(found), spec, point, mark, seen, *kept
+    def _checked(self, spec: MapSpec) -> MapSpec:
+        return self.calls.limits.check(replace(spec, points=self.calls.in_order(spec.points)))
 
-    def turn(self, event: gr.EventData) -> str:
-        """The layer that the slider has moved to."""
-        return str(event.point)
+    def fill(self, run: Run) -> list[Any]:
+        """The form of a run's map."""
+        return values_of(run.spec)
+
+    def gather(self, run: Run, request: gr.Request) -> Iterator[list[Any]]:
+        """Status and buttons while the latents are taken."""
+        return self.runs.follow(run, paced(self.calls.gather(run.spec)), request)
+
+    def fit(self, run: Run, request: gr.Request) -> Iterator[list[Any]]:
+        """Status and buttons while the map is fitted."""
+
+        def timed() -> Generator[list[Any], None, None]:
+            start = time.perf_counter()
+            yield from paced(self.calls.fit(run.spec))
+            run.seconds = time.perf_counter() - start
+
+        return self.runs.follow(run, timed(), request)
+
+    def present(self, run: Run, before: MapSpec | None, reader: str | None, request: gr.Request) -> Iterator[list[Any]]:
+        """The map that is now at hand: status, drawing, silhouettes, spec, layer, reader, picture brought in, what is
+        looked at and its panel, and the selection with its gallery and buttons, which stay where the map is the one
+        that was there; then the buttons."""
+
+        def made() -> Generator[list[Any], None, None]:
+            spec, mark = run.spec, run.mark
+            found, point, seen = self.calls.find(spec), spec.points[0], None
+            if mark is not None:
+                point = mark.point
+                mark = replace(mark, projected=self.calls.project(spec, look(mark.case)[0]))
+                seen = Seen(None, point)
+            if run.stopped:
+                return
+            drawing = map_panels.payload(found, self.calls.scores(found), mark.projected if mark else None, point)
+            status = what(spec) + (f": fitted in {run.seconds:.1f} s." if run.seconds > 0.5 else ".")
+            looked = [spec, *self.turn_to(point, reader), mark, seen, *self.explain(spec, seen, mark)]
+            kept = [gr.skip()] * 5 if spec == before else self._selection(found, [], PAGE)
+            self.runs.end(run, request)
+            told_here = told(status, link=map_link.query(spec))
+            yield [told_here, drawing, map_panels.silhouette_panel(found), *looked, *kept]
+
+        return self.runs.follow(run, made(), request, others=14)
+
+    def turn(self, reader: str | None, event: gr.EventData) -> list[Any]:
+        """The layer that the slider has moved to, and the adapters there."""
+        return self.turn_to(str(event.point), reader)
+
+    def turn_to(self, point: str, reader: str | None) -> list[Any]:
+        """A layer, and the choice of the adapters that read it."""
+        return [point, gr.Radio(**self.readers(point, reader))]
+
+    def readers(self, point: str, wish: str | None) -> dict[str, Any]:
+        """The choice of the adapters at a point: the one that is wished for, or the first."""
+        names = [entry.name for entry in self.calls.adapters(ExtractionPoint.parse(point))]
+        use = "For the reconstruction of a point, and for scores to colour by."
+        return {
+            "choices": names,
+            "value": wish if wish in names else names[0] if names else None,
+            "label": f"Read latents of {point} with",
+            "info": use if names else f"No adapter reads {point} yet.",
+        }
 
     def click(self, spec: MapSpec | None, event: gr.EventData) -> Seen:
         """A point that was clicked on the map, in the gallery, or among neighbours."""
@@ -112,21 +147,21 @@ class MapEvents:
         if seen is None:
             return HINT, gr.Button(visible=False)
         found = self.calls.find(spec)
-        of, picture, _ = self._look(found, seen, mark)
-        return map_tiles.detail(found, seen.point, of, to_pil(picture), None), gr.Button(visible=True)
+        of, picture, _, note = self._look(found, seen, mark)
+        return map_tiles.detail(found, seen.point, of, to_pil(picture), None, note), gr.Button(visible=True)
 
     def reconstruct(self, spec: MapSpec | None, seen: Seen | None, mark: Mark | None, name: str | None) -> Any:
         """The same, with what an adapter reads out of the latents, or why none does."""
         if seen is None:
             return gr.skip()
         found = self.calls.find(spec)
-        of, picture, mask = self._look(found, seen, mark)
+        of, picture, mask, note = self._look(found, seen, mark)
         made: Reconstruction | str
         try:
             made = self.calls.inspect(picture, self.calls.entry(seen.point, name), mask).reconstructions[0]
         except InputError as error:
             made = str(error)
-        return map_tiles.detail(found, seen.point, of, to_pil(picture), made)
+        return map_tiles.detail(found, seen.point, of, to_pil(picture), made, note)
 
     def select(self, spec: MapSpec | None, event: gr.EventData) -> Any:
         """Points that were lassoed: the selection, its gallery and buttons."""
@@ -146,7 +181,7 @@ class MapEvents:
             shown,
             map_tiles.gallery(found, indices, shown),
             gr.Button(f"Show {min(rest, PAGE)} more of {some:,}", visible=rest > 0),
-            gr.Button(f"Export {some:,} {noun(found.spec, some)} (zip)", visible=some > 0),
+            gr.Button(f"Export {some:,} {noun(found.spec, some)} (zip)" if some else "Export", interactive=some > 0),
         ]
 
     def export(self, spec: MapSpec | None, indices: list[int]) -> str:
@@ -158,11 +193,28 @@ class MapEvents:
         data = map_panels.export(found, self.calls.scores(found), indices, drawn)
         return save_bytes_to_cache(data, f"foresight-map-{found.spec.id}.zip", get_upload_folder())
 
-    def score(self, spec: MapSpec | None, layer: str, name: str | None) -> Iterator[str]:
-        """Status while the map's scenes are read by an adapter."""
-        found, entry = self.calls.find(spec), self.calls.entry(layer, name)
-        yield from paced(self.calls.score(found, entry, self.calls.limits.scored))
-        yield told(f"Scored by {name} at {layer}. “Colour by” has the scores now.")
+    def ask_scores(
+        self, request: gr.Request, spec: MapSpec | None, layer: str, name: str | None
+    ) -> Iterator[list[Any]]:
+        """The map that is shown → a run of scores."""
+
+        def asked() -> Run:
+            found, _ = self.calls.find(spec), self.calls.entry(layer, name)
+            return Run(found.spec)
+
+        return self.runs.start(asked, request)
+
+    def score(self, run: Run, layer: str, name: str | None, request: gr.Request) -> Iterator[list[Any]]:
+        """Status and buttons while the map's scenes are read by an adapter."""
+
+        def scored() -> Generator[list[Any], None, None]:
+            found, entry = self.calls.find(run.spec), self.calls.entry(layer, name)
+            yield from paced(self.calls.score(found, entry, self.calls.limits.scored))
+            self.runs.end(run, request)
+            sentence = f"Scored by {name} at {layer}. “Colour by” has the scores now."
+            yield [told(sentence, link=map_link.query(run.spec))]
+
+        return self.runs.follow(run, scored(), request)
 
     def show_scores(self, spec: MapSpec | None, mark: Mark | None, layer: str, name: str | None) -> Any:
         """The map, coloured by what was scored so far; nothing where there is no map yet."""
@@ -193,29 +245,14 @@ class MapEvents:
             return ""
         return map_tiles.data_url(map_tiles.pictures(found, [index], map_tiles.THUMBNAIL)[0])
 
-    def _look(self, found: LatentMap, seen: Seen, mark: Mark | None) -> tuple[Any, Tensor, Tensor | None]:
-        """What `detail` wants: the point or projected picture; its pixels (3, H, W) and mask (H, W)."""
+    def _look(self, found: LatentMap, seen: Seen, mark: Mark | None) -> tuple[Any, Tensor, Tensor | None, str]:
+        """What `detail` wants: the point or projected picture; its pixels (3, H, W), mask (H, W), and a warning."""
         if seen.index is None:
             if mark is None or mark.projected is None:
                 raise InputError("this picture is no longer on the map: bring it in again.")
-            return mark.projected, *look(mark.case)
+            return mark.projected, *look(mark.case), map_tiles.stranger(found.spec, mark.case)
         drawn = render(found.data.scenes[int(found.data.rows[seen.index])])
-        return seen.index, drawn.images[0].float() / 255, drawn.mask[0]
-
-
-def telling_status(steps: Callable[..., Iterator[str]]) -> Callable[..., Iterator[str]]:
-    """Status steps whose InputErrors are told in the status too, where they stay."""
-
-    @functools.wraps(steps)
-    def followed(*values: Any) -> Iterator[str]:
-        try:
-            yield from steps(*values)
-        except InputError as error:
-            sentence = str(error)
-            yield told(f"{sentence[0].upper()}{sentence[1:]} Nothing else has changed.")
-            raise
-
-    return telling_each(followed)
+        return seen.index, drawn.images[0].float() / 255, drawn.mask[0], ""
 
 
 def look(case: Case) -> tuple[Tensor, Tensor | None]:
@@ -224,41 +261,3 @@ def look(case: Case) -> tuple[Tensor, Tensor | None]:
         drawn, mask = generate.draw(case)
         return prepare(drawn, mask)
     return prepare(open_picture(case))
-
-
-def noun(spec: MapSpec, count: int) -> str:
-    return ("token" if spec.tokens else "scene") + ("" if count == 1 else "s")
-
-
-def what(spec: MapSpec) -> str:
-    """A map in words."""
-    where = spec.points[0] if len(spec.points) == 1 else f"{len(spec.points)} points"
-    return f"{spec.size:,} {noun(spec, spec.size)} at {where}"
-
-
-def paced(steps: Iterator[Progress]) -> Iterator[str]:
-    """Progress as status with the remaining time, at most four a second."""
-    stage, start, first, last = "", 0.0, 0, 0.0
-    for step in steps:
-        now = time.perf_counter()
-        if step.stage != stage:
-            stage, start, first, last = step.stage, now, step.done, 0.0
-        if now - last < 0.25:
-            continue
-        last, made = now, step.done - first
-        left = (now - start) / made * (step.total - step.done) if made > 0 else None
-        rest = "" if left is None else f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"
-        number = f"{step.done:,} of {step.total:,}{rest}" if step.total else "at work"
-        yield told(f"{step.stage[0].upper()}{step.stage[1:]}: {number}", step.done, step.total)
-
-
-def told(text: str, done: int | None = None, total: int = 0) -> str:
-    """A line of status, with a bar while something runs: of unknown length where total is 0."""
-    bar = (
-        ""
-        if done is None
-        else f'<progress max="{total}" value="{done}"></progress>'
-        if total
-        else "<progress></progress>"
-    )
-    return f'<div class="fs-map-status"><p role="status">{escape(text)}</p>{bar}</div>'

@@ -81,6 +81,15 @@ def spec_of(
     )
 
 
+def values_of(spec: MapSpec) -> list[Any]:
+    """The form's values that give a spec."""
+    unit, tokens = (TOKENS, spec.tokens) if spec.tokens else (SCENES, 8)
+    background = ANY if spec.backgrounds == BACKGROUNDS else spec.backgrounds[0]
+    shape, objects = SOLID if spec.dimensions == 3 else FLAT, ONE if spec.objects[1] == 1 else MANY
+    chosen = [list(spec.points), unit, spec.scenes, tokens, shape, objects, background]
+    return [*chosen, spec.seed, spec.neighbours, spec.min_dist, spec.clusters]
+
+
 def build_form(
     points: Sequence[ExtractionPoint], default: ExtractionPoint, examples: dict[str, list[Any]], most: int
 ) -> Form:
@@ -121,7 +130,7 @@ def build_form(
         clusters = gr.Slider(2, 30, value=first[10], step=1, label="Clusters", info="k-means on the latents.")
     with gr.Row():
         draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
-        stop = gr.Button("Stop", min_width=80, elem_id="map-stop")
+        stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")
     unit.change(
         lambda chosen: gr.Slider(visible=chosen == TOKENS),
         unit,

@@ -17,7 +17,7 @@ import numpy as np
 
 from foresight.inspector import SCORES, Scores
 from foresight.latent_map import LatentMap, Projected
-from foresight.map_data import KINDS, MEASURES
+from foresight.map_data import BACKGROUND, KINDS, MEASURES
 from foresight.scenes import COLORS
 from foresight.separation import Array, Silhouette
 from foresight.ui.cards import NAMES
@@ -142,7 +142,7 @@ def silhouette_panel(found: LatentMap | None) -> str:
         lines = [(escape(point), [cells[point, name] for name in names]) for point in layers]
     head = "".join(f"<th scope=col>{title}</th>" for title in heads)
     body = "".join(f"<tr><th scope=row>{title}</th>{''.join(row)}</tr>" for title, row in lines)
-    count = max(s.count for one in layers.values() for s in one.silhouettes.values() if s)
+    count = max((s.count for one in layers.values() for s in one.silhouettes.values() if s), default=0)
     changes = [f"{point} {one.change:.2f}" for point, one in layers.items() if one.change is not None]
     moved = f"<p>Moved since the layer before (Procrustes, 0 to 1): {', '.join(changes)}.</p>" if changes else ""
     return (
@@ -151,9 +151,15 @@ def silhouette_panel(found: LatentMap | None) -> str:
         f"<tbody>{body}</tbody></table></div>"
         f"<p>1 is far apart, 0 no difference, less than 0 mixed up. Small: the floor, the mean of shuffled labels; ✓ "
         f"above every shuffle, however mixed. Of {count:,} latents themselves, by the cosine, not of the map, whose "
-        "distances tell less than they seem to.</p>"
+        f"distances tell less than they seem to.{_left_out(found)}</p>"
         f"{moved}{''.join(_by_class(point, one.silhouettes) for point, one in layers.items())}</div>"
     )
+
+
+def _left_out(found: LatentMap) -> str:
+    """How many tokens show no object, and so are not among the silhouettes."""
+    empty = int((found.data.labels["shape"] == BACKGROUND).sum())
+    return f" Left out: {empty:,} of {found.spec.size:,} tokens, which show only background." if empty else ""
 
 
 def _cell(told: Silhouette | None, floor: str) -> str:

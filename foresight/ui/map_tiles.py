@@ -13,10 +13,12 @@ from PIL import Image, ImageDraw
 from foresight.images import PATCH, to_pil
 from foresight.inspector import SCORES, Reconstruction
 from foresight.latent_map import LatentMap, Projected
-from foresight.map_data import BACKGROUND, KINDS
+from foresight.map_data import BACKGROUND, KINDS, MapSpec
 from foresight.render import render
+from foresight.scenes import BACKGROUNDS
 from foresight.separation import Array
 from foresight.ui.cards import HINTS, NAMES, number
+from foresight.ui.doors import Case
 from foresight.ui.pictures import png
 
 THUMBNAIL = 112  # pixels
@@ -81,11 +83,12 @@ def detail(
     of: int | Projected,
     image: Image.Image,
     made: Reconstruction | str | None,
+    note: str = "",
 ) -> str:
     """A point looked at: its picture, what an adapter reads out of it, and its nearest neighbours in latents.
 
     of: the point of the map, or a picture that was projected in. image: the picture. made: the reconstruction;
-    why there is none; or None while it is being made.
+    why there is none; or None while it is being made. note: a warning.
     """
     rows, cosines = found.neighbours(point, of, NEIGHBOURS)
     what = "Your picture" if isinstance(of, Projected) else words(found, of)
@@ -93,11 +96,26 @@ def detail(
     tiles = _tiles(found, [(i, f"{cosine:.3f} · {words(found, i)}") for i, cosine in pairs])
     return (
         f'<div class="fs-map-detail"><h4>{escape(what[0].upper() + what[1:])} <span>at {escape(point)}</span></h4>'
+        f"{f'<p class=warn>{escape(note)}</p>' if note else ''}"
         f'<div class="fs-map-pair"><figure><img src="{data_url(image)}" alt="The picture">'
         f"<figcaption>picture</figcaption></figure>{_reconstruction(made)}</div>"
         f"<h5>Nearest in latents <span>by the cosine{_shared(found, of, rows)}</span></h5>"
         f"{tiles}</div>"
     )
+
+
+def stranger(spec: MapSpec, case: Case) -> str:
+    """Why a picture is not of the kind that a map is made of; "" where it is."""
+    low, high = spec.objects
+    count = "one object" if high == 1 else f"{low} to {high} objects"
+    kind = f"scenes with {count} on {'any background' if spec.backgrounds == BACKGROUNDS else spec.backgrounds[0]}"
+    if not isinstance(case, dict):
+        return f"This map is of drawn {kind}, and your picture is none: its place tells little."
+    objects, ground = len(case["objects"]), str(case["background"]["kind"])
+    if low <= objects <= high and ground in spec.backgrounds:
+        return ""
+    own = f"{objects} object{'' if objects == 1 else 's'} on {ground}"
+    return f"This map is of {kind}, and your picture has {own}: its place tells little. “More” has other scenes."
 
 
 def _reconstruction(made: Reconstruction | str | None) -> str:
