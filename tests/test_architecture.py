@@ -14,8 +14,8 @@ MODULES = {
 FLOORS = {
     0: "errors settings points",
     1: "images archive foreground metrics scenes render objects qwen adapters separation findings",
-    2: "hub vlm vae checkpoint map_data latent_map",
-    3: "shelf inspector depth evaluation tables map_scores",
+    2: "hub vlm vae checkpoint map_data map_worker latent_map",
+    3: "shelf inspector depth evaluation tables floors map_scores",
     4: "ui commands cli __main__",
 }
 FLOOR = {f"foresight.{name}": floor for floor, names in FLOORS.items() for name in names.split()}
@@ -28,12 +28,14 @@ NEIGHBOURS = {  # imports within a floor
     ("foresight.objects", "foresight.foreground"),
     ("foresight.map_data", "foresight.vlm"),
     ("foresight.latent_map", "foresight.map_data"),
+    ("foresight.latent_map", "foresight.map_worker"),
     ("foresight.latent_map", "foresight.vlm"),
     ("foresight.checkpoint", "foresight.hub"),
     ("foresight.vae", "foresight.hub"),
     ("foresight.vlm", "foresight.hub"),
     ("foresight.inspector", "foresight.shelf"),
     ("foresight.depth", "foresight.inspector"),
+    ("foresight.floors", "foresight.inspector"),
     ("foresight.depth", "foresight.shelf"),
     ("foresight.map_scores", "foresight.evaluation"),
     ("foresight.map_scores", "foresight.inspector"),

@@ -112,6 +112,45 @@ def test_a_link_opens_the_same_view(visit):
     expect(again.locator("#objects li")).to_have_count(5)
 
 
+def test_a_visit_fills_the_form_it_was_made_from(visit):
+    page = visit(asked="&seed=11&objects=2&shape=star&overlap=False")
+    expect(page.locator("#objects li")).to_have_count(2)
+    page.get_by_role("tab", name="Generate").click()
+    expect(page.get_by_label("Seed")).to_have_value("11")
+    expect(page.get_by_label("Shape")).to_have_value("star")
+    expect(page.get_by_label("Objects may overlap")).not_to_be_checked()
+
+
+def test_floors_are_there_for_those_who_open_them_and_follow_the_point(visit):
+    page = visit()
+    page.get_by_role("button", name="Floors:").click()
+    expect(page.locator("#floors tbody th")).to_have_text(["blank page", "mean", "nearest scene", "tokens", "oracle"])
+    expect(page.locator("#floors img")).to_have_count(2)
+    expect(page.locator("#floors")).to_contain_text("of 256 by its latents at post-merge/1")
+    page.locator("#diagram [data-point='pre-merge/2']").click()
+    expect(page.locator("#floors")).to_contain_text("of 256 by its latents at pre-merge/2")
+    page.get_by_role("button", name="Floors:").click()
+    expect(page.locator("#floors")).to_be_hidden()
+
+
+def test_a_link_opens_a_comparison_and_failures_as_they_were(visit, url):
+    page = visit()
+    page.goto(f"{url}/?tab=compare&seed=11&objects=2&adapters=linear")
+    expect(page.locator("#compare-head")).to_contain_text("All 2 of 2 tiles")
+    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
+    page.wait_for_url("**/?tab=compare&seed=11&objects=2&adapters=linear")
+    page.goto(f"{url}/?tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim")
+    expect(page.locator("#failures-status h3")).to_have_text("post-merge/1 read by linear")
+    expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
+    shots = page.locator("#failures-gallery [data-number]")
+    expect(shots.first).to_contain_text("SSIM")
+    expect(shots).to_have_count(shots.filter(has_text="star").count())
+    expect(page.locator("#failures-csv")).to_have_text(f"Download CSV: {shots.count()} of 8")
+    page.wait_for_url("**/?tab=failures&point=post-merge%2F1&adapter=linear&scenes=8&shapes=star%2Cbar&**")
+    page.goto(f"{url}/?tab=nowhere")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("no view of a tab 'nowhere'")
+
+
 def test_a_link_to_nothing_says_so(visit):
     page = visit(asked="&example=nothing")
     expect(page.get_by_test_id("toast-body")).to_contain_text("There is no example 'nothing'")
@@ -199,5 +238,6 @@ def test_a_phone_scrolls_down_only(visit, dark):
     ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color.match(/\\d+/g).map(Number)")
     assert (sum(ink[:3]) > 384) is dark
     expect(page.locator("#slider")).to_be_visible()
-    assert page.locator("#headline").bounding_box()["y"] < 700
+    source, headline = (page.locator(f"#{name}").bounding_box()["y"] for name in ("source", "headline"))
+    assert source < 300 and headline < 800
     assert page.locator("#diagram .finger").first.bounding_box()["height"] >= 44

@@ -56,6 +56,8 @@ def compared(page, count=3):
 
 def test_tiles_come_one_by_one_and_nothing_moves(visit, gate):
     page = visit()
+    for empty in ("chart", "left"):  # before there is anything to show
+        expect(page.locator(f"#compare-{empty}")).to_be_hidden()
     gate.clear()
     page.locator("#compare-go").click()
     expect(tiles(page)).to_have_count(1)
@@ -111,10 +113,12 @@ def test_stop_keeps_what_is_done(visit, gate):
     page.locator("#compare-go").click()
     expect(tiles(page)).to_have_count(1)
     page.locator("#compare-stop").click()
-    expect(page.locator("#compare-pair .over")).to_have_count(2)
+    expect(page.locator("#compare-go")).to_be_disabled()  # until the tile under way is done
     gate.set()
-    page.wait_for_timeout(1500)
-    expect(tiles(page)).to_have_count(1)
+    expect(page.locator("#compare-head")).to_contain_text("Stopped: 2 of 3 tiles")
+    expect(tiles(page)).to_have_count(2)
+    expect(page.locator("#compare-pair .over")).to_have_count(2)
+    expect(page.locator("#compare-stop")).to_be_disabled()
     compared(page)  # and another run is not in its way
 
 

@@ -1,6 +1,7 @@
 """What a person does in the Failures tab, in headless Chromium."""
 
 import io
+import json
 import re
 import threading
 import zipfile
@@ -85,7 +86,11 @@ def test_worst_first_sort_filter_and_open_in_inspect(visit):
     expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))  # nothing is lost
     page.locator("#failures-low input, #failures-low textarea").fill("900")
     expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
+    expect(page.locator("#failures-csv")).to_be_disabled()
     page.locator("#failures-low input, #failures-low textarea").fill("")
+    page.locator("#failures-sort input").click()
+    page.get_by_role("option", name="PSNR").click()
+    expect(page.get_by_label("PSNR from")).to_be_visible()
     shots(page).first.click()
     expect(page.locator("#door textarea")).to_have_value(re.compile("^post-merge/1 tokens {'size'"))
 
@@ -104,6 +109,7 @@ def test_table_charts_and_downloads(visit):
     ):
         page.get_by_role("tab", name=tab).click()
         expect(page.locator(f"#failures-{chart} .js-plotly-plot")).to_contain_text(words)
+    expect(page.locator("#failures-zip")).to_have_text("Download zip with pictures")
     for kind, start in (("csv", b"image,"), ("json", b"{\n  "), ("zip", b"PK\x03\x04")):
         with page.expect_download() as download:
             page.locator(f"#failures-{kind}").click()
@@ -140,13 +146,33 @@ def test_stop_keeps_what_is_done(visit, gate):
     gate.clear()
     evaluate(page, 16)
     expect(page.locator("#failures-status")).to_contain_text("of 16 pictures")
-    page.wait_for_timeout(2500)
     page.locator("#failures-stop").click()
-    expect(page.locator("#failures-status")).to_contain_text("Stopped: 3 of 16 pictures")
-    expect(shots(page)).to_have_count(3)
+    expect(page.locator("#failures-go")).to_be_disabled()
     gate.set()
+    status = page.locator("#failures-status")
+    expect(status).to_contain_text(re.compile(r"Stopped: \d+ of 16 pictures"))
+    kept = int(re.search(r"Stopped: (\d+)", status.inner_text())[1])
+    assert 1 <= kept < 16
+    expect(shots(page)).to_have_count(kept)
+    expect(page.locator("#failures-stop")).to_be_disabled()
     evaluate(page, 8)
     evaluated(page)
+
+
+def test_a_part_is_downloaded_as_a_part(visit):
+    page = visit()
+    expect(page.locator("#failures-json")).to_be_disabled()
+    evaluate(page)
+    evaluated(page)
+    found = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
+    page.get_by_label("LPIPS from").fill(f"{found[2] - 0.0005}")
+    expect(page.locator("#failures-json")).to_contain_text("of 8")
+    with page.expect_download() as download:
+        page.locator("#failures-json").click()
+    with open(download.value.path()) as file:
+        told = json.load(file)
+    assert told["filtered_by"].startswith("LPIPS from") and told["selected"] == len(told["pictures"]) < 8
+    assert download.value.suggested_filename == f"foresight-failures-{told['selected']}-of-8.json"
 
 
 def test_a_folder_that_is_none(visit):

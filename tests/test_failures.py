@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import zipfile
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def rows(inspector):
 
 def run_of(inspector, rows, broken=()):
     shots = [Shot(i, row.without_pixels(), f"/{i}.png", f"/{i}-made.png") for i, row in enumerate(rows)]
-    made = Run(inspector.shelf.entry("linear"), len(shots) + len(broken), {"scenes": len(rows)}, shots, list(broken))
+    total, data = len(shots) + len(broken), {"scenes": len(rows)}
+    made = Run(inspector.shelf.entry("linear"), total, data, shots=shots, broken=list(broken))
     made.end()
     return made
 
@@ -149,21 +151,67 @@ def test_filters_keep_and_order_shots(inspector, rows):
         choices.bound("nan")
 
 
-def test_what_is_exported_is_whole(inspector, rows, tmp_path, monkeypatch):
+def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     keeper = failures.gr.HTML()
     run = Run(inspector.shelf.entry("linear"), 4, {"scenes": 4})
     for item in [*rows, Broken("x.png", "it is no picture.")]:
         runs.take(run, item, keeper)
-    table, data, packed = runs.files(run, keeper)
-    told = json.loads(Path(data).read_text())
-    assert told["summary"]["pictures"] == told["evaluated"] == 3 and told["asked"] == 4 and len(told["broken"]) == 1
+    every = ("lpips", "worst first", "", "", [], [], [], [], [])
+    table, data, packed = (Path(runs.export(run, kind, every, keeper)) for kind in failures.DOWNLOADS)
+    told = json.loads(data.read_text())
+    assert told["summary"]["pictures"] == told["evaluated"] == told["selected"] == 3 and told["filtered_by"] is None
+    assert told["asked"] == 4 and len(told["broken"]) == 1 and table.name == "foresight-failures.csv"
     with zipfile.ZipFile(packed) as archive:
         assert len(archive.namelist()) == 2 + 2 * 3 and archive.testzip() is None
-        assert archive.read("table.csv").decode() == Path(table).read_bytes().decode()
+        assert archive.read("table.csv").decode() == table.read_bytes().decode()
         with Image.open(archive.open("00000-original.png")) as original:
             assert original.size == (224, 224)
-    assert {table, data, packed} <= keeper.temp_files  # so that they are deleted in time
+    assert {str(table), str(data), str(packed)} <= keeper.temp_files  # so that they are deleted in time
+
+    least = runs.worst(run.shots, "ssim")[1].line.scores["adapter"]["ssim"]
+    some = ("ssim", "worst first", f"{least}", "", [], [], [], [], [])
+    table, data, packed = (Path(runs.export(run, kind, some, keeper)) for kind in failures.DOWNLOADS)
+    told = json.loads(data.read_text())
+    assert told["selected"] == len(told["pictures"]) == told["summary"]["pictures"] == 2 and told["broken"] == []
+    assert told["filtered_by"] == f"SSIM from {least}" and packed.name == "foresight-failures-2-of-3.zip"
+    with zipfile.ZipFile(packed) as archive:
+        assert len(archive.namelist()) == 2 + 2 * 2
+    shape = ("lpips", "best first", "", "0.5", ["star", "cross"], [], [], [], ["white"])
+    assert runs.filtered_by(*shape) == "shape star or cross; background white; LPIPS to 0.5"
+
+
+def test_strangers_evaluate_a_few_pictures_at_a_time(inspector, tmp_path):
+    public = runs.FailuresCalls.of(inspector, public=True)
+    choice = [0, 1, 1, [], [], "any", "any", [], True]
+    assert runs.samples(public, "Generated scenes", None, "", [64, *choice], None)[1] == 64
+    with pytest.raises(InputError, match="it takes 64 pictures at a time, not 65"):
+        runs.samples(public, "Generated scenes", None, "", [65, *choice], None)
+    with pytest.raises(InputError, match="it takes 64 pictures at a time, not 65"):
+        runs.samples(public, "Upload", [str(tmp_path / f"{i}.png") for i in range(65)], "", [], None)
+
+
+def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector):
+    real, begun, ended, made = runs.FailuresCalls.of(inspector), threading.Event(), threading.Event(), []
+
+    def watched(entry, samples):
+        try:
+            for item in real.evaluate(entry, samples):
+                made.append(item.image)
+                begun.set()
+                yield item
+        finally:
+            ended.set()
+
+    calls = runs.FailuresCalls(real.adapters, real.default, watched)
+    with serve_tab(failures.build, failures.endpoint, calls) as url:
+        client = Client(url, verbose=False)
+        job = client.submit("post-merge/1", "linear", None, 1000, 0, SPEC, api_name="/evaluate")
+        assert begun.wait(60)
+        job.cancel()
+        assert ended.wait(60) and len(made) < 1000
+        told = client.predict("post-merge/1", "linear", None, 2, 0, SPEC, api_name="/evaluate")
+        assert len(told["pictures"]) == 2  # and the next one is not in its way
 
 
 def test_time_in_words():

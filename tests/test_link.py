@@ -13,7 +13,7 @@ import torch
 
 from foresight.errors import InputError
 from foresight.scenes import SceneSpec, sample
-from foresight.ui import generate, link
+from foresight.ui import choices, generate, link
 
 FIVE = sample(range(1), 3, SceneSpec(objects=(5, 5), backgrounds=("texture",))).describe(0)
 
@@ -52,6 +52,33 @@ def test_an_upload_leaves_point_and_adapter() -> None:
     assert link.case_of({"point": "post-merge/6"}) is None
 
 
+def parsed(address: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(address[1:]).items()}
+
+
+@pytest.mark.parametrize("case", [generate.example("wide"), FIVE, None])
+def test_a_comparison_is_written_and_read_again(case: Any) -> None:
+    found = parsed(link.compare_query(case, ["tokens", "linear"]))
+    assert found[link.TAB] == "compare" and link.case_of(found) == case
+    known = {"adapters": ["tokens", "linear", "pooled"]}
+    assert link.fields_of(found, {"adapters": ["tokens"]}, known) == {"adapters": ["tokens", "linear"]}
+    with pytest.raises(InputError, match="unknown adapters 'huge': choose from tokens, linear, pooled"):
+        link.fields_of({"adapters": "tokens,huge"}, {"adapters": ["tokens"]}, known)
+
+
+def test_failures_are_written_as_far_as_they_are_unusual_and_read_again() -> None:
+    usual = choices.FACTORS | choices.FILTERS
+    assert link.failures_query("post-merge/6", "tokens", usual, usual).count("=") == 3
+    chosen = {"scenes": 16, "shapes": ["star", "bar"], "overlap": False, "only-objects": ["2"], "from": "0,5"}
+    found = parsed(link.failures_query("post-merge/6", "tokens", usual | chosen, usual))
+    assert found.keys() == {link.TAB, "point", "adapter", *chosen}
+    assert link.fields_of(found, usual, choices.KNOWN) == usual | chosen
+    for name, text in (("scenes", "-1"), ("shapes", "star,heart"), ("sort", "beauty"), ("order", "")):
+        with pytest.raises(InputError):
+            link.fields_of({name: text}, usual, choices.KNOWN)
+    assert set(choices.KNOWN) <= usual.keys()
+
+
 def test_names_for_files() -> None:
     scene = generate.make_scene("star", "any", 2, "any", "top left", "white", False, 11)
     assert link.name_of(scene) == "seed-11-star-2-top-left"
@@ -67,6 +94,9 @@ def test_names_for_files() -> None:
         ({"seed": "1", "objects": "1e9"}, "objects must be a whole number"),
         ({"seed": "1", "objects": "9"}, "up to 5"),
         ({"seed": "1", "shape": "heart"}, "unknown shape"),
+        ({"shape": "hexagon"}, "an address with shape asks for a drawn scene, which needs its seed too"),
+        ({"objects": "3", "point": "post-merge/6"}, "an address with objects"),
+        ({"seed": "1", "overlap": "maybe"}, "unknown overlap 'maybe': choose from True, False"),
         ({"scene": "%%%"}, "broken"),
         (packed([1]), "broken"),
         ({"scene": packed(FIVE)["scene"][:40]}, "broken"),

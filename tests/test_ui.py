@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from foresight.shelf import Entry
 from foresight.ui import cards, generate
 from foresight.ui.diagram import diagram
 from foresight.ui.pictures import heat, masks_over, strip, tile_grid, tiles
+from foresight.ui.train_charts import curves
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINTS = [ExtractionPoint("pre-merge", k) for k in range(4)] + [ExtractionPoint("post-merge", k) for k in range(9)]
@@ -98,6 +100,13 @@ def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
     assert "held out 0.100 ± 0.100" in cards.metric_cards(made_by, one)  # 0.0196 / 3.92 · √400
     assert "held out 0.300 ± 1.020" in cards.metric_cards(made_by, many)
     assert "held out" not in cards.metric_cards(made_by, "photo.png") + cards.metric_cards(report(), one)
+
+
+def test_the_curves_of_a_training_that_goes_wrong_are_drawn_as_far_as_they_go() -> None:
+    log = [{"step": step, "losses": {"a": loss}} for step, loss in ((1, 2.0), (2, math.inf), (3, math.nan))]
+    scores = {"a": {"n": 1, "white": {"lpips": [math.nan, 0.0, 1.0], "mask_iou": [0.5, 0.4, 0.6]}}}
+    html = curves({"log": log, "held_out": [{"step": 3, "scores": scores}], "settings": {"steps": 3}})
+    assert "<b>2</b>" in html and "<b>0.5</b>" in html and "nan" not in html and "inf" not in html
 
 
 def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:

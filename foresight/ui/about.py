@@ -23,6 +23,9 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 - **PSNR**: closeness of the pixels in decibels; 30 is good.
 - **Blank** is what an empty page scores, **oracle** the VAE's own round trip, the best any adapter could do. A pass
   says little where a blank page passes too.
+- **Floors** are what needs no reading at all: the blank page, and in Inspect, under the pictures, the **mean** of 256
+  training scenes and the **nearest** of them, by their latents at the point. An adapter that only remembers shows the
+  nearest; one that reads shows the picture.
 - **Skill** puts a score between these two: 0 is no better than a blank page, 1 is the oracle, and below 0 is worse
   than showing nothing.
 - **Distance** tells how unlike its training pictures a picture's latents look to the adapter: 1 is usual, and 99 of 100

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from foresight.errors import InputError
+from foresight.floors import Memory
 from foresight.images import load_image
 from foresight.inspector import Inspector, Report
 from foresight.points import ExtractionPoint, Stage
@@ -33,6 +34,7 @@ class Calls:
     points: every extraction point, in order of depth. default: the one to begin with. adapters: those that fit,
     at a point or (None) all. inspect: picture, point, adapter's folder, mask → report. describe: picture,
     question, and what is asked after each word whether to stop → answer. facts: what `/info` tells, as JSON values.
+    memory: the floors of what remembers training pictures, and no more.
     """
 
     points: list[ExtractionPoint]
@@ -41,6 +43,7 @@ class Calls:
     inspect: Callable[[Image.Image, ExtractionPoint, Path, Tensor | None], Report]
     describe: Callable[[Image.Image, str, Callable[[], bool] | None], str]
     facts: Callable[[], dict[str, Any]]
+    memory: Memory
 
     @classmethod
     def of(cls, inspector: Inspector) -> Calls:
@@ -52,6 +55,7 @@ class Calls:
             inspect=inspector.inspect,
             describe=lambda picture, question, stop: str(inspector.vlm.describe(picture, question, stop=stop)),
             facts=lambda: facts(inspector),
+            memory=Memory(inspector),
         )
 
     def served(self) -> list[ExtractionPoint]:

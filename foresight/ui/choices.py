@@ -24,7 +24,48 @@ from foresight.ui.uploads import only_uploads
 SOURCES = ("Generated scenes", "Upload", "Folder")
 MAX_SCENES = 1024
 SCORE_CHOICES = [(NAMES[name], name) for name in SCORES]
-PRESETS: tuple[tuple[str, tuple[Any, ...]], ...] = (  # name, values of `Scenes.inputs`
+ORDERS = ("worst first", "best first")
+COUNTS = tuple(str(n) for n in range(1, MAX_OBJECTS + 1))
+# What the tab begins with, by the names that an address uses: what scenes are made from, in the order of
+# `Source.scenes`; and which results are shown, in the order of `runs.select`'s arguments.
+FACTORS: dict[str, Any] = {
+    "scenes": 48,
+    "seed": 0,
+    "least": 1,
+    "most": MAX_OBJECTS,
+    "shapes": [],
+    "colors": [],
+    "size": ANY,
+    "position": ANY,
+    "backgrounds": [],
+    "overlap": True,
+}
+FILTERS: dict[str, Any] = {
+    "sort": "lpips",
+    "order": ORDERS[0],
+    "from": "",
+    "to": "",
+    "only-shape": [],
+    "only-color": [],
+    "only-size": [],
+    "only-objects": [],
+    "only-background": [],
+}
+KNOWN: dict[str, tuple[str, ...]] = {  # the words that these may hold
+    "shapes": SHAPES,
+    "colors": COLOR_NAMES,
+    "size": tuple(RADII),
+    "position": tuple(POSITIONS),
+    "backgrounds": BACKGROUNDS,
+    "sort": SCORES,
+    "order": ORDERS,
+    "only-shape": SHAPES,
+    "only-color": COLOR_NAMES,
+    "only-size": tuple(SIZES),
+    "only-objects": COUNTS,
+    "only-background": BACKGROUNDS,
+}
+PRESETS: tuple[tuple[str, tuple[Any, ...]], ...] = (  # name, values of FACTORS
     ("One on white", (48, 0, 1, 1, [], [], ANY, ANY, ["white"], True)),
     ("Five on texture", (48, 0, 5, 5, [], [], ANY, ANY, ["texture"], True)),
     ("Small things", (48, 0, 1, 3, [], [], "small", ANY, [], False)),
@@ -89,8 +130,8 @@ class Source:
         return [self.kind, self.files, self.folder, *self.scenes]
 
 
-def build_source(local: bool) -> Source:
-    """The pictures to evaluate; local: a folder of this machine may be named."""
+def build_source(local: bool, most: int) -> Source:
+    """The pictures to evaluate. local: a folder of this machine may be named. most: scenes at a time."""
     kind = gr.Radio(
         [s for s in SOURCES if local or s != "Folder"], value=SOURCES[0], label="Pictures", elem_id="failures-source"
     )
@@ -98,7 +139,15 @@ def build_source(local: bool) -> Source:
         with gr.Row():
             presets = [gr.Button(name, size="sm", min_width=80) for name, _ in PRESETS]
         with gr.Row():
-            count = gr.Slider(8, 512, value=48, step=8, label="Scenes", min_width=140, elem_id="failures-count")
+            count = gr.Slider(
+                8,
+                min(512, most),
+                value=FACTORS["scenes"],
+                step=8,
+                label="Scenes",
+                min_width=140,
+                elem_id="failures-count",
+            )
             seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=80)
         with gr.Row():
             low = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects, least", min_width=120)
@@ -129,7 +178,7 @@ def build_adapter(adapters: Callable[[], list[Entry]], default: str) -> tuple[gr
     """Extraction point and adapter; what training has added since is found when the tab is opened."""
     points = _points(adapters())
     at = default if default in points else points[0] if points else None
-    names = _names(adapters(), at)
+    names = names_at(adapters(), at)
     with gr.Row():
         point = gr.Dropdown(points, value=at, label="Extraction point", min_width=120, elem_id="failures-point")
         adapter = gr.Dropdown(
@@ -140,14 +189,19 @@ def build_adapter(adapters: Callable[[], list[Entry]], default: str) -> tuple[gr
         known = adapters()
         points = _points(known)
         kept = at if at in points else points[0] if points else None
-        names = _names(known, kept)
+        names = names_at(known, kept)
         chosen = name if name in names else names[0] if names else None
-        return gr.Dropdown(points, value=kept), gr.Dropdown(names, value=chosen)
+        return offering(gr.Dropdown, points, at, kept), offering(gr.Dropdown, names, name, chosen)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     point.input(offer, [point, adapter], [point, adapter], **quiet)
     on_opening(offer, [point, adapter], [point, adapter])
     return point, adapter
+
+
+def offering(kind: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:
+    """New choices for a component; its value only if it must change, for meanwhile the user may have chosen again."""
+    return kind(choices) if kept == chosen else kind(choices, value=kept)
 
 
 def on_opening(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
@@ -162,25 +216,44 @@ def _points(entries: Sequence[Entry]) -> list[str]:
     return list(dict.fromkeys(str(entry.point) for entry in entries))
 
 
-def _names(entries: Sequence[Entry], at: str | None) -> list[str]:
+def names_at(entries: Sequence[Entry], at: str | None) -> list[str]:
+    """The names of the adapters at a point."""
     return [entry.name for entry in entries if str(entry.point) == at]
 
 
 def build_filters() -> list[Any]:
     """Order and filters, in the order of `failures.select`'s arguments."""
     with gr.Row():
-        score = gr.Dropdown(SCORE_CHOICES, value="lpips", label="Sort by", min_width=110, elem_id="failures-sort")
-        order = gr.Radio(["worst first", "best first"], value="worst first", label="Order", min_width=200)
-        low = gr.Textbox(label="Score from", placeholder="lowest", max_lines=1, min_width=90, elem_id="failures-low")
-        high = gr.Textbox(label="to", placeholder="highest", max_lines=1, min_width=90, elem_id="failures-high")
+        score = gr.Dropdown(
+            SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"
+        )
+        order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=200)
+        ends = range_names(FILTERS["sort"])
+        low = gr.Textbox(label=ends[0], placeholder="lowest", max_lines=1, min_width=90, elem_id="failures-low")
+        high = gr.Textbox(label=ends[1], placeholder="highest", max_lines=1, min_width=90, elem_id="failures-high")
+    score.change(
+        lambda name: [gr.Textbox(label=end) for end in range_names(name)],
+        score,
+        [low, high],
+        api_visibility="private",
+        show_progress="hidden",
+    )
     with gr.Row():
         shapes = _several(SHAPES, "Shape", "failures-shape")
         colors = _several(COLOR_NAMES, "Colour")
         sizes = _several(tuple(SIZES), "Size")
-        counts = _several(tuple(str(n) for n in range(1, MAX_OBJECTS + 1)), "Objects")
+        counts = _several(COUNTS, "Objects")
         backgrounds = _several(BACKGROUNDS, "Background")
     return [score, order, low, high, shapes, colors, sizes, counts, backgrounds]
 
 
+def range_names(score: str) -> tuple[str, str]:
+    """The labels of the range of the score that the pictures are sorted by."""
+    return f"{NAMES[score]} from", f"{NAMES[score]} to"
+
+
 def _several(values: Sequence[str], label: str, name: str | None = None) -> gr.Dropdown:
-    return gr.Dropdown(list(values), value=[], multiselect=True, label=label, min_width=130, elem_id=name)
+    """A choice of several values, or of none, which means any: style.css says so in the empty field."""
+    return gr.Dropdown(
+        list(values), value=[], multiselect=True, label=label, min_width=130, elem_id=name, elem_classes="fs-several"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,29 +18,32 @@ from foresight.images import load_mask, resize, to_pil, to_tensor, vlm_size
 from foresight.inspector import Inspector
 from foresight.scenes import MAX_OBJECTS
 from foresight.shelf import Entry
-from foresight.ui import generate, grids
+from foresight.ui import generate, grids, link, stopping
 from foresight.ui.calls import MODEL_QUEUE, keep_raw, open_picture, telling
-from foresight.ui.choices import on_opening
+from foresight.ui.choices import offering, on_opening
 from foresight.ui.doors import Case, Doors, visit
 from foresight.ui.grids import Sheet, Shown, title
 from foresight.ui.pictures import png
 from foresight.ui.plots import depth_chart
+from foresight.ui.source import example_pictures, example_row, picture_input
 from foresight.ui.uploads import keep, telling_each
-
-CHART_EVERY = 1.5  # seconds between two drawings of the chart while tiles arrive
 
 
 @dataclass(frozen=True)
 class CompareCalls:
-    """adapters: all that fit. descend: picture, adapters, mask → tiles, each when it is ready."""
+    """adapters: all that fit. descend: picture, adapters, mask → tiles, each when it is ready.
+
+    public: strangers come, so that a run starts on a click alone, and not by a link.
+    """
 
     adapters: Callable[[], list[Entry]]
     descend: Callable[[Image.Image, Sequence[Entry], Tensor | None], Iterator[Tile]]
+    public: bool = False
 
     @classmethod
-    def of(cls, inspector: Inspector) -> CompareCalls:
+    def of(cls, inspector: Inspector, public: bool = False) -> CompareCalls:
         """The calls of one inspector and its models."""
-        return cls(inspector.adapters, lambda *given: descend(inspector, *given))
+        return cls(inspector.adapters, lambda *given: descend(inspector, *given), public)
 
     def names(self) -> list[str]:
         """The adapters' names, each once."""
@@ -58,36 +60,12 @@ class CompareCalls:
 def build(calls: CompareCalls, doors: Doors) -> None:
     """Builds the tab inside the current layout."""
     gallery = generate.examples()
-    pictures: list[Any] = [(generate.draw(scene)[0], name) for name, scene in gallery]
+    pictures = example_pictures()
     sheet, case = gr.State(), gr.State(gallery[1][1])
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
-            source = keep_raw(
-                gr.Image(
-                    pictures[1][0],
-                    label="Picture: drop, click or paste one",
-                    type="filepath",
-                    image_mode=None,
-                    format="png",
-                    sources=["upload", "clipboard"],
-                    height=220,
-                    buttons=[],
-                    elem_id="compare-source",
-                    alt_text="The picture to compare",
-                )
-            )
-            picks = gr.Gallery(
-                pictures,
-                show_label=False,
-                columns=5,
-                height=94,
-                allow_preview=False,
-                object_fit="contain",
-                format="png",
-                buttons=[],
-                interactive=False,
-                elem_id="compare-examples",
-            )
+            source = picture_input(pictures[1][0], 220, "to compare", "compare-source")
+            picks = example_row(pictures, "compare-examples")
             with gr.Group():
                 objects = gr.Slider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
                 dice = gr.Button("🎲 New scene", elem_id="compare-dice")
@@ -101,48 +79,39 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             )
             with gr.Row():
                 go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
-                stop = gr.Button("Stop", min_width=80, elem_id="compare-stop")
+                stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
         with gr.Column(scale=8, min_width=320):
-            head = _html("", "compare-head")
+            head = _html("", "compare-head", js_on_load=link.ADDRESS)
             grid = _html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
-            with gr.Row():
+            with gr.Row(visible=False) as sides:
                 left = gr.Dropdown([], label="Left", min_width=150, elem_id="compare-left")
                 right = gr.Dropdown([], label="Right", min_width=150, elem_id="compare-right")
             pair = _html("", "compare-pair", js_on_load=grids.SLIDE)
-            chart = gr.Plot(label="Scores against depth", elem_id="compare-chart", elem_classes="fs-plot")
+            chart = gr.Plot(
+                label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
+            )
 
     @telling_each
-    def run(case: Case, chosen: list[str]) -> Iterator[Any]:
-        picture, mask = _look(case)
-        start = drawn = time.perf_counter()
+    def run(case: Case, chosen: list[str]) -> Iterator[list[Any]]:
+        picture, mask = generate.look(case)
         made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
+        yield [gr.skip()] * 3 + stopping.going(2)  # the last comparison stays until there is a tile to show
         for tile in calls.descend(picture, made.entries, mask):
             made.shown.append(_shown(tile, grid))
-            now = time.perf_counter()
-            figure: Any = gr.skip()
-            if made.read and now - drawn > CHART_EVERY:
-                figure, drawn = depth_chart([s.tile for s in made.shown]), now
-            yield made, grids.head(made), grids.grid(made), figure, *[gr.skip()] * 3
-        titles = [shown.title for shown in made.shown]
-        first, last = made.read[0].title, made.read[-1].title
-        yield (
-            made,
-            grids.head(made, time.perf_counter() - start),
-            grids.grid(made),
-            depth_chart([s.tile for s in made.shown]),
-            gr.Dropdown(titles, value=first),
-            gr.Dropdown(titles, value=last),
-            grids.pair(made, first, last),
-        )
+            yield [made, grids.head(made), grids.grid(made)] + [gr.skip()] * 3
+        made.end()
 
-    def stopped(made: Sheet | None) -> Any:
-        """What was made stays, and can be looked at."""
-        if made is None or not made.read:
-            return [gr.skip()] * 4
-        titles = [shown.title for shown in made.shown]
-        first, last = made.read[0].title, made.read[-1].title
-        figure = depth_chart([s.tile for s in made.shown])
-        return figure, gr.Dropdown(titles, value=first), gr.Dropdown(titles, value=last), grids.pair(made, first, last)
+    def finish(made: Sheet | None) -> list[Any]:
+        """Ends the clock, also of a run that was stopped; what was made can be looked at side by side."""
+        if made is None:
+            return [gr.skip()] * 7 + stopping.idle(2)
+        made.end()
+        views: list[Any] = [gr.skip()] * 5
+        if made.read:
+            figure = depth_chart([shown.tile for shown in made.shown])
+            views = [gr.Row(visible=True), *_sides(made, made.read[0].title, made.read[-1].title)]
+            views.append(gr.Plot(figure, visible=True))
+        return [grids.head(made), grids.grid(made), *views, *stopping.idle(2)]
 
     @telling
     def act(made: Sheet | None, first: str | None, second: str | None, event: gr.EventData) -> Any:
@@ -153,20 +122,14 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             entry = wanted.tile.entry
             return visit(made.case, str(entry.point), entry.name), gr.skip(), gr.skip(), gr.skip()
         sides = (wanted.title, second) if event.do == "left" else (first, wanted.title)
-        titles = [shown.title for shown in made.shown]
-        return (
-            gr.skip(),
-            gr.Dropdown(titles, value=sides[0]),
-            gr.Dropdown(titles, value=sides[1]),
-            grids.pair(made, *sides),
-        )
+        return gr.skip(), *_sides(made, *sides)
 
     @telling
     def accept(path: str | None) -> Any:
         return open_picture(path), path
 
     def put_back(case: Case) -> Image.Image | None:
-        return None if case is None else _look(case)[0]
+        return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData) -> Any:
         return generate.draw(gallery[event.index][1])[0], gallery[event.index][1]
@@ -177,17 +140,25 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
         return generate.draw(scene)[0], scene
 
+    @telling
+    def arrive(asked: dict[str, str]) -> Any:
+        """A link's picture and adapters; where it names no picture, the one that is there stays."""
+        found, names = link.case_of(asked), calls.names()
+        chosen = link.fields_of(asked, {"adapters": names[:1]}, {"adapters": names})["adapters"]
+        picture, kept = (gr.skip(), gr.skip()) if found is None else (put_back(found), found)
+        return picture, kept, gr.CheckboxGroup(names, value=chosen)
+
     def offer(chosen: list[str]) -> gr.CheckboxGroup:
         names = calls.names()  # training may have added some
-        return gr.CheckboxGroup(names, value=[name for name in chosen if name in names] or names[:1])
+        kept = [name for name in chosen if name in names] or names[:1]
+        return offering(gr.CheckboxGroup, names, chosen, kept)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     running: dict[str, Any] = {
         "inputs": [case, adapters],
-        "outputs": [sheet, head, grid, chart, left, right, pair],
+        "outputs": [sheet, head, grid, go, dice, stop],
         **MODEL_QUEUE,
-        "api_visibility": "private",
-        "show_progress": "hidden",
+        **quiet,
     }
     upload = source.upload(accept, source, [source, case], **quiet)
     upload.failure(put_back, case, source, **quiet)
@@ -198,7 +169,12 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         picks.select(pick, None, [source, case], **quiet).success(run, **running),
         dice.click(roll, objects, [source, case], **quiet).success(run, **running),
     ]
-    stop.click(stopped, sheet, [chart, left, right, pair], cancels=runs, **quiet)
+    arrived = doors.compare.change(arrive, doors.compare, [source, case, adapters], **quiet)
+    if not calls.public:
+        runs.append(arrived.success(run, **running))
+    for each in runs:
+        each.then(finish, sheet, [head, grid, sides, left, right, pair, chart, go, dice, stop], **quiet)
+    stop.click(stopping.stopping, None, stop, cancels=runs, **quiet)
     grid.click(act, [sheet, left, right], [doors.inspect, left, right, pair], **quiet)
     for side in (left, right):
         side.input(grids.pair, [sheet, left, right], pair, **quiet)
@@ -235,11 +211,6 @@ def endpoint(calls: CompareCalls) -> None:
     trigger.click(compare, [image, names, mask], [told, pictures], api_name="compare", **MODEL_QUEUE)
 
 
-def _look(case: Case) -> tuple[Image.Image, Tensor | None]:
-    """The picture, and its mask where it is known exactly."""
-    return generate.draw(case) if isinstance(case, dict) else (open_picture(case), None)
-
-
 def _seen(picture: Image.Image, keeper: gr.HTML) -> str:
     """The file of a picture at the size at which the VLM sees it."""
     size = vlm_size(picture.height, picture.width)
@@ -250,6 +221,12 @@ def _shown(tile: Tile, keeper: gr.HTML) -> Shown:
     name = f"{title(tile.entry)}.png".replace("/", "-") if tile.entry else f"{tile.name}.png"
     path = keep(png(to_pil(tile.picture)), Path(name).name, keeper)
     return Shown(replace(tile, picture=torch.empty(0)), path)  # the file is enough
+
+
+def _sides(made: Sheet, first: str, second: str | None) -> list[Any]:
+    """Both choices, and the two tiles under one slider."""
+    titles = [shown.title for shown in made.shown]
+    return [gr.Dropdown(titles, value=first), gr.Dropdown(titles, value=second), grids.pair(made, first, second)]
 
 
 def _html(value: str, name: str, **more: Any) -> gr.HTML:

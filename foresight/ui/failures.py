@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,19 +13,27 @@ from gradio.utils import get_upload_folder
 
 from foresight.archive import Broken
 from foresight.errors import InputError
-from foresight.evaluation import Row, summarise
+from foresight.evaluation import Line, Row, summarise
 from foresight.tables import LEVELS, by_factor, iou_plane
-from foresight.ui import choices, galleries, plots, runs
+from foresight.ui import choices, galleries, link, plots, runs, stopping
 from foresight.ui.calls import MODEL_QUEUE, telling
 from foresight.ui.cards import NAMES
-from foresight.ui.choices import MAX_SCENES, SOURCES
+from foresight.ui.choices import SOURCES
 from foresight.ui.doors import Doors, visit
 from foresight.ui.generate import ANY
 from foresight.ui.runs import FailuresCalls, Run
 from foresight.ui.uploads import only_uploads, telling_each
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
+DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
 PAGE = 24  # pictures shown at first, and added by "more"
+# Hands a file to the browser's downloads as soon as it is written.
+SAVE = """file => {
+  const link = document.createElement('a');
+  link.href = file.url;
+  link.download = file.orig_name;
+  link.click();
+}"""
 Found = Iterator[Row | Broken]
 
 
@@ -33,14 +42,14 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     run, limit = gr.State(), gr.State(PAGE)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
-            source = choices.build_source(calls.local)
+            source = choices.build_source(calls.local, calls.most)
             point, adapter = choices.build_adapter(calls.adapters, str(calls.default))
             with gr.Row():
                 go = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
-                stop = gr.Button("Stop", min_width=100, elem_id="failures-stop")
+                stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
         with gr.Column(scale=8, min_width=320):
             status = _html(galleries.EMPTY, "failures-status")
-            means = _html("", "failures-means")
+            means = _html("", "failures-means", js_on_load=link.ADDRESS)
             filters = choices.build_filters()
             with gr.Tabs():
                 with gr.Tab("Gallery"):
@@ -65,19 +74,18 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                     histograms = _plot("Scores of all pictures shown", "failures-histograms")
             with gr.Row():
                 downloads = [
-                    gr.DownloadButton(f"Download {what}", size="sm", elem_id=f"failures-{kind}")
-                    for kind, what in (("csv", "CSV"), ("json", "JSON"), ("zip", "zip with pictures"))
+                    gr.Button(f"Download {what}", size="sm", interactive=False, elem_id=f"failures-{kind}")
+                    for kind, what in DOWNLOADS.items()
                 ]
+                file = gr.DownloadButton(visible="hidden")
 
     @telling_each
-    def evaluate_all(
-        kind: str, files: list[str] | None, folder: str, *rest: Any
-    ) -> Iterator[tuple[Run, str, Any, Any]]:
+    def evaluate_all(kind: str, files: list[str] | None, folder: str, *rest: Any) -> Iterator[list[Any]]:
         *factors, at, name, score = rest
         entry = calls.entry(at, name)
         samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
-        going = Run(entry, total, data)
-        yield going, galleries.status(going), "", ""
+        going = Run(entry, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
+        yield [going, galleries.status(going), "", "", *stopping.going()]
         told = shown = time.perf_counter()
         for item in calls.evaluate(entry, samples):
             runs.take(going, item, gallery)
@@ -86,22 +94,21 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 worst: Any = gr.skip()
                 if now - shown > GALLERY_EVERY:
                     worst, shown = galleries.gallery(runs.worst(going.shots, score), score, PAGE), now
-                yield going, galleries.status(going), gr.skip(), worst
+                yield [going, galleries.status(going), gr.skip(), worst, gr.skip(), gr.skip()]
                 told = now
         going.end()
-        yield going, galleries.status(going), gr.skip(), gr.skip()
 
     def finish(going: Run | None) -> Any:
-        """Ends the clock, also of a run that was stopped, and writes the files to download."""
+        """Ends the clock, also of a run that was stopped."""
         if going is None:
-            return [gr.skip()] * 4
+            return [gr.skip(), *stopping.idle()]
         going.end()
-        return galleries.status(going), *runs.files(going, gallery)
+        return [galleries.status(going), *stopping.idle()]
 
     @telling
     def show(going: Run | None, limit: int, of: str, *chosen: Any) -> Any:
         if going is None:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 9
         shots = runs.select(going.shots, *chosen)
         lines = [shot.line for shot in shots]
         charts: list[Any] = [None, None, None]
@@ -111,8 +118,28 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
             charts = [plots.factor_chart(levels, title) if any(levels.values()) else None]
             charts += [plots.plane_chart(iou_plane(lines)), plots.histograms(lines)]
         pictures = galleries.gallery(shots, chosen[0], limit) if going.shots else ""
-        means = galleries.summary(lines, len(going.shots)) if going.shots else ""
-        return means, pictures, galleries.table(shots), *charts
+        means = galleries.summary(lines, len(going.shots), galleries.view(going, chosen)) if going.shots else ""
+        part = "" if len(shots) == len(going.shots) else f": {len(shots)} of {len(going.shots)}"
+        buttons = [gr.Button(f"Download {what}{part}", interactive=bool(shots)) for what in DOWNLOADS.values()]
+        return means, pictures, galleries.table(shots), *charts, *buttons
+
+    @telling
+    def export(kind: str, going: Run | None, *chosen: Any) -> str:
+        if going is None:
+            raise InputError("there is nothing to download yet: press Evaluate.")
+        return runs.export(going, kind, chosen, gallery)
+
+    @telling
+    def arrive(asked: dict[str, str]) -> Any:
+        """A link's scenes, adapter and filters."""
+        at = asked.get("point", str(calls.default))
+        names = choices.names_at(calls.adapters(), at)
+        entry = calls.entry(at, asked.get("adapter", names[0] if names else None))
+        found = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
+        choices.whole(found["scenes"], "scenes", calls.most, 1)
+        values = list(found.values())
+        scenes, chosen = values[: len(choices.FACTORS)], values[len(choices.FACTORS) :]
+        return [SOURCES[0], *scenes, at, gr.Dropdown(names, value=entry.name), *chosen]
 
     def open_number(going: Run | None, number: int) -> Any:
         if going is None or not 0 <= number < len(going.shots):
@@ -134,24 +161,36 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     showing: dict[str, Any] = {
         "fn": show,
         "inputs": [run, limit, of, *filters],
-        "outputs": [means, gallery, table, factors, where, histograms],
+        "outputs": [means, gallery, table, factors, where, histograms, *downloads],
         **quiet,
     }
-    ending: dict[str, Any] = {"fn": finish, "inputs": run, "outputs": [status, *downloads], **quiet}
-    going = go.click(lambda: PAGE, None, limit, **quiet).then(
-        evaluate_all,
-        [*source.inputs, point, adapter, filters[0]],
-        [run, status, means, gallery],
-        **MODEL_QUEUE,
-        **quiet,
+    arrived = doors.failures.change(
+        arrive, doors.failures, [source.kind, *source.scenes, point, adapter, *filters], **quiet
     )
-    going.success(**showing).then(**ending)
-    stop.click(**ending, cancels=going).then(**showing)
+    starts = [go.click(lambda: PAGE, None, limit, **quiet)]
+    if not calls.public:
+        starts.append(arrived.success(lambda: PAGE, None, limit, **quiet))
+    evaluations = [
+        start.then(
+            evaluate_all,
+            [*source.inputs, point, adapter, filters[0]],
+            [run, status, means, gallery, go, stop],
+            **MODEL_QUEUE,
+            **quiet,
+        )
+        for start in starts
+    ]
+    for each in evaluations:
+        each.then(**showing).then(finish, run, [status, go, stop], **quiet)
+    stop.click(stopping.stopping, None, stop, cancels=evaluations, **quiet)
     for control in (*filters, of):
         control.change(**showing, trigger_mode="always_last")
     gallery.select(lambda n: n + PAGE, limit, limit, **quiet).then(**showing)
     gallery.click(open_shot, run, doors.inspect, **quiet)
     table.select(open_row, run, doors.inspect, **quiet)
+    for button, kind in zip(downloads, DOWNLOADS, strict=True):
+        made = button.click(functools.partial(export, kind), [run, *filters], file, **quiet)
+        made.success(None, file, None, js=SAVE)
     for button, (_, values) in zip(source.presets, choices.PRESETS, strict=True):
         button.click(lambda values=values: list(values), None, list(source.scenes), **quiet)
 
@@ -167,7 +206,7 @@ def _html(value: str, name: str, **more: Any) -> gr.HTML:
 def endpoint(calls: FailuresCalls) -> None:
     """Adds /evaluate to the current Blocks; nothing of it is seen on the page."""
 
-    @telling
+    @telling_each
     def evaluate(
         point: str,
         adapter: str = "tokens",
@@ -175,23 +214,29 @@ def endpoint(calls: FailuresCalls) -> None:
         scenes: int = 32,
         seed: int = 0,
         factors: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Iterator[dict[str, Any]]:
         """Evaluates an adapter on uploaded files or, without any, on generated scenes of the test split.
 
         files: pictures or zip archives. factors: {"objects": [1, 5], "shapes", "colors", "backgrounds": names,
-        "size", "position": a name, "overlap"}. Returns means with intervals, every picture's scores, and the
-        files that were left out with the reason.
+        "size", "position": a name, "overlap"}. Yields {"done", "of"} after each picture, so that it ends soon after
+        the client cancels or goes away; then means with intervals, every picture's scores, and the files that
+        were left out with the reason.
         """
         entry = calls.entry(point, adapter)
         kind = SOURCES[1] if files else SOURCES[0]
         samples, total, data = runs.samples(calls, kind, files, "", [scenes, seed, *_factors(factors or {})], keeper)
-        items = list(calls.evaluate(entry, samples))
-        rows, broken = [i for i in items if isinstance(i, Row)], [i for i in items if isinstance(i, Broken)]
-        if not rows:
+        lines, broken = list[Line](), list[Broken]()
+        for done, item in enumerate(calls.evaluate(entry, samples), 1):
+            if isinstance(item, Broken):
+                broken.append(item)
+            else:
+                lines.append(item.without_pixels())
+            yield {"done": done, "of": total}
+        if not lines:
             raise InputError(f"none of the {total} files is a picture: {broken[0].reason}")
-        flat = [row.flat() for row in rows]
+        flat = [line.flat() for line in lines]
         facts = {"point": str(entry.point), "adapter": entry.name, "data": data, "summary": summarise(flat)}
-        return facts | {"pictures": flat, "broken": [vars(b) for b in broken]}
+        yield facts | {"pictures": flat, "broken": [vars(b) for b in broken]}
 
     with gr.Row(visible=False):
         trigger, keeper = gr.Button(), gr.HTML()
@@ -199,7 +244,7 @@ def endpoint(calls: FailuresCalls) -> None:
             gr.Textbox(str(calls.default), label="point, such as post-merge/6"),
             gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
             only_uploads(gr.File(file_count="multiple", label="files: pictures or zip archives (optional)")),
-            gr.Number(32, precision=0, label=f"scenes, 1 to {MAX_SCENES}, where there are no files"),
+            gr.Number(32, precision=0, label=f"scenes, 1 to {calls.most}, where there are no files"),
             gr.Number(0, precision=0, label="seed"),
             gr.JSON(label="factors of the scenes (optional)"),
         ]

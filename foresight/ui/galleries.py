@@ -12,7 +12,8 @@ from foresight.inspector import SCORES
 from foresight.metrics import SEED_TARGETS
 from foresight.objects import ObjectScore
 from foresight.tables import own_score
-from foresight.ui.cards import HINTS, NAMES
+from foresight.ui import choices, link
+from foresight.ui.cards import HINTS, NAMES, SEED_STUDY
 from foresight.ui.runs import Run, Shot
 from foresight.ui.uploads import address
 
@@ -55,8 +56,18 @@ def clock(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def summary(lines: Sequence[Line], total: int) -> str:
-    """Means with 95 % intervals of the lines shown, beside blank page and oracle."""
+def view(run: Run, chosen: Sequence[Any]) -> str:
+    """The address that opens a run and its filters again; empty where its pictures are on no other page.
+
+    chosen: of `runs.select`.
+    """
+    fields = {**run.fields, **dict(zip(choices.FILTERS, chosen, strict=True))}
+    usual = choices.FACTORS | choices.FILTERS
+    return link.failures_query(str(run.entry.point), run.entry.name, fields, usual) if run.fields else ""
+
+
+def summary(lines: Sequence[Line], total: int, view: str = "") -> str:
+    """Means with 95 % intervals of the lines shown, beside blank page and oracle. view: its address."""
     if not lines:
         return NOTHING
     found = summarise([line.flat() for line in lines])
@@ -71,11 +82,12 @@ def summary(lines: Sequence[Line], total: int) -> str:
         f"<td>{'–' if found['skill'][n] is None else format(found['skill'][n], '.2f')}</td>" for n in SCORES
     )
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
+    seen = f' <a href="{escape(view)}">Link to this view</a>' if view else ""
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in found["without_mask"].items())
     return (
-        '<table class="fs-failures-means">'
+        f'<table class="fs-failures-means" data-link="{escape(view)}">'
         f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals; PSNR in dB. "
-        f"The seed study's targets: {targets}.{none}</caption>"
+        f"Targets of the {SEED_STUDY}: {targets}.{none}{seen}</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead>"
         f'<tbody>{rows}<tr><th scope="row">skill</th>{skill}</tr></tbody></table>'
     )

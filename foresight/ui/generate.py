@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from foresight.errors import InputError
 from foresight.images import to_pil
 from foresight.render import render
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
+from foresight.ui.calls import open_picture
+from foresight.ui.doors import Case
 
 ANY = "any"
 SIZES = {ANY: (12.0, 64.0), "small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}
@@ -91,15 +93,16 @@ def make_scene(
     return sample(range(1), int(seed), spec).describe(0) | {"recipe": told}
 
 
-def from_recipe(recipe: Mapping[str, str]) -> dict[str, Any]:
-    """The scene that a recipe's words ask for, as a link holds them. Raises InputError."""
-    values = {**FACTORS, **recipe}
-    for name in ("seed", "objects"):
-        if not str(values[name]).isdecimal():
-            raise InputError(f"{name} must be a whole number of at least 0, not {values[name]!r}.")
-        values[name] = int(values[name])
-    values["overlap"] = str(values["overlap"]) == "True"
-    return make_scene(**values)
+def fields(case: Case) -> list[Any]:
+    """The values of `Controls.inputs` that a case was made from; those that are there, where nothing tells."""
+    recipe = case.get("recipe", {}) if isinstance(case, dict) else {}
+    seed, *rest = (FACTORS | recipe).values()
+    return [*rest, seed] if "seed" in recipe else [gr.skip()] * len(FACTORS)
+
+
+def look(case: Case) -> tuple[Image.Image, Tensor | None]:
+    """A case's picture, and its mask where it is known exactly. Raises InputError where there is none."""
+    return draw(case) if isinstance(case, dict) else (open_picture(case), None)
 
 
 def draw(scene: dict[str, Any]) -> tuple[Image.Image, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -9,6 +10,7 @@ from html import escape
 from foresight.depth import Tile
 from foresight.points import STAGES, Stage
 from foresight.shelf import Entry
+from foresight.ui import link
 from foresight.ui.cards import HINTS, NAMES, number
 from foresight.ui.doors import Case
 from foresight.ui.uploads import address
@@ -38,6 +40,12 @@ class Sheet:
     original: str
     entries: list[Entry]
     shown: list[Shown] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+    seconds: float | None = None  # None while it runs
+
+    def end(self) -> None:
+        """Stops the clock; a second time it does nothing."""
+        self.seconds = self.seconds or time.perf_counter() - self.start
 
     @property
     def read(self) -> list[Shown]:
@@ -50,17 +58,21 @@ def title(entry: Entry) -> str:
     return f"{entry.point} · {entry.name}"
 
 
-def head(sheet: Sheet, seconds: float | None = None) -> str:
-    """How far it has come, as a bar and in words; seconds: what it took, when it is done."""
+def head(sheet: Sheet) -> str:
+    """How far it has come, as a bar and in words."""
     done, total = len(sheet.read), len(sheet.entries)
-    told = f"{done} of {total} tiles" if seconds is None else f"{done} of {total} tiles in {seconds:.1f} s"
+    told = f"{done} of {total} tiles"
+    if sheet.seconds is not None:
+        told = f"{'All' if done == total else 'Stopped:'} {told} in {sheet.seconds:.1f} s"
     reason = sheet.shown[0].tile.mask_reason if sheet.shown else None
     note = f" No mask IoU: {escape(reason)}." if reason else ""
     far = sum(shown.tile.distance > shown.tile.far for shown in sheet.read)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
+    view = escape(link.compare_query(sheet.case, list(dict.fromkeys(entry.name for entry in sheet.entries))))
     return (
-        f'<div class="fs-compare-head"><progress max="{total}" value="{done}" aria-label="tiles made"></progress>'
-        f'<p role="status">{told}.{note}</p></div>'
+        f'<div class="fs-compare-head" data-link="{view}">'
+        f'<progress max="{total}" value="{done}" aria-label="tiles made"></progress>'
+        f'<p role="status">{told}.{note} <a href="{view}">Link to this view</a></p></div>'
     )
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 from PIL import Image
-from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.points import ExtractionPoint, Stage
-from foresight.ui import cards, generate, point, results
+from foresight.ui import cards, floors, generate, point, results
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
-from foresight.ui.calls import MODEL_QUEUE, Calls, keep_raw, open_picture, telling
+from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture, telling
 from foresight.ui.doors import Case, Doors, visit
+from foresight.ui.source import example_pictures, example_row, picture_input
 from foresight.ui.speech import QUESTION, Speech
 
 
@@ -31,6 +31,7 @@ def build(calls: Calls, doors: Doors) -> None:
             to_map = gr.Button("Show on the latent map", size="sm", elem_id="to-map")
         with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
             shown = results.build(_first(calls, first))
+            floors.build(calls, shown[-2])
             answer, question = results.build_answer(calls.facts()["model"] == "bundled")
     speech = Speech(calls)
 
@@ -46,7 +47,7 @@ def build(calls: Calls, doors: Doors) -> None:
         if case is None or name is None:
             stay = [gr.skip()] * (len(shown) - 1)
             return *stay, cards.stale(None if case is None else place), gr.Button(interactive=False)
-        picture, mask = _look(case)
+        picture, mask = generate.look(case)
         report = calls.inspect(picture, place, calls.entry(place, name).folder, mask)
         return *results.present(calls, report, case), gr.Button(interactive=True)
 
@@ -71,7 +72,7 @@ def build(calls: Calls, doors: Doors) -> None:
         return open_picture(path), path
 
     def put_back(case: Case) -> Image.Image | None:
-        return None if case is None else _look(case)[0]
+        return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData, request: gr.Request) -> Any:
         speech.hush(request)
@@ -87,7 +88,7 @@ def build(calls: Calls, doors: Doors) -> None:
         speech.hush(request)
         place, case = calls.point(asked["point"]), case if asked["case"] is None else asked["case"]
         wish = asked["adapter"] or wish
-        return put_back(case), case, *point.settle(calls, place, wish), wish
+        return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case)
 
     @telling
     def map_visit(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def build(calls: Calls, doors: Doors) -> None:
 
     @telling
     def ask(case: Case, words: str, request: gr.Request) -> Any:
-        return gr.skip() if case is None else speech.say(_look(case)[0], words, request)
+        return gr.skip() if case is None else speech.say(generate.look(case)[0], words, request)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     model: dict[str, Any] = {**MODEL_QUEUE, "api_visibility": "private", "show_progress": "minimal"}
@@ -110,6 +111,7 @@ def build(calls: Calls, doors: Doors) -> None:
         "show_progress_on": shown[0],
     }
     moved = [at.stage, at.layer, at.wish]
+    entered = [source, chosen, *at.all, at.wish, *scene.inputs]
 
     gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
     Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
@@ -122,7 +124,7 @@ def build(calls: Calls, doors: Doors) -> None:
         upload,
         picks.select(pick, None, [source, chosen], **quiet),
         scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, [source, chosen], **quiet),
-        doors.inspect.change(enter, [doors.inspect, chosen, at.wish], [source, chosen, *at.all, at.wish], **quiet),
+        doors.inspect.change(enter, [doors.inspect, chosen, at.wish], entered, **quiet),
     ):
         event.success(**running).success(**asking)
     source.clear(lambda: None, None, chosen, **quiet).then(**running)
@@ -141,11 +143,6 @@ def build(calls: Calls, doors: Doors) -> None:
         event.then(**running, trigger_mode="always_last")
 
 
-def _look(case: Case) -> tuple[Image.Image, Tensor | None]:
-    """The picture, and its mask where it is known exactly."""
-    return generate.draw(case) if isinstance(case, dict) else (open_picture(case), None)
-
-
 def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:
     """The first page's results; None where no adapter reads the default point."""
     if not (entries := calls.adapters(calls.default)):
@@ -159,36 +156,12 @@ def _build_source(
     gallery: list[tuple[str, dict[str, Any]]],
 ) -> tuple[gr.Image, gr.State, gr.Gallery, generate.Controls]:
     """The picture and where it comes from; the state holds its case."""
-    pictures: list[tuple[Image.Image, str]] = [(generate.draw(scene)[0], name) for name, scene in gallery]
-    source = keep_raw(
-        gr.Image(
-            pictures[0][0],
-            label="Picture: drop, click or paste one",
-            type="filepath",
-            image_mode=None,
-            format="png",
-            sources=["upload", "clipboard"],
-            height=250,
-            buttons=[],
-            elem_id="source",
-            alt_text="The picture to inspect",
-        )
-    )
+    pictures = example_pictures()
+    source = picture_input(pictures[0][0], 250, "to inspect", "source")
     chosen = gr.State(gallery[0][1])
     with gr.Tabs(elem_classes="fs-sources"):
         with gr.Tab("Examples"):
-            picks = gr.Gallery(
-                pictures,  # type: ignore[arg-type]
-                show_label=False,
-                columns=5,
-                height=94,
-                allow_preview=False,
-                object_fit="contain",
-                format="png",
-                buttons=[],
-                interactive=False,
-                elem_id="examples",
-            )
+            picks = example_row(pictures, "examples")
         with gr.Tab("Generate"):
             controls = generate.build()
     return source, chosen, picks, controls

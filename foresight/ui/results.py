@@ -12,7 +12,7 @@ from gradio.utils import get_upload_folder
 
 from foresight.inspector import SCORES, Reconstruction, Report
 from foresight.objects import score_objects
-from foresight.ui import cards, generate, link
+from foresight.ui import cards, floors, generate, link
 from foresight.ui.calls import Calls
 from foresight.ui.doors import Case
 from foresight.ui.pictures import png, strip, tile_grid, tiles
@@ -22,15 +22,6 @@ PICTURE_HEIGHT = 380
 SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says of a photo means nothing."
 
 _SIDES = '<p class="fs-sides"><span>◀ original</span><span>drag the line</span><span>reconstruction ▶</span></p>'
-
-# Each new result writes its address into the browser's, so that a reload or a copied link opens it again.
-_ADDRESS = """watch('value', () => {
-  const link = element.querySelector('[data-link]');
-  if (!link) return;
-  const asked = new URLSearchParams(link.dataset.link), theme = new URLSearchParams(location.search).get('__theme');
-  if (theme) asked.set('__theme', theme);
-  history.replaceState(history.state, '', '?' + asked);
-});"""
 
 
 def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tuple[Any, ...]:
@@ -48,6 +39,7 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
         cards.object_table(_objects(report, case)),
         _file(png(strip(shown, heading)), f"foresight-{name}.png"),
         _file(json.dumps(record(calls, report, case), indent=2).encode(), f"foresight-{name}.json"),
+        floors.Asked.of(report, case),
         "",
     )
 
@@ -93,9 +85,9 @@ def _file(data: bytes, name: str) -> str:
 
 def build(first: tuple[Any, ...] | None) -> list[Any]:
     """The components; first: `present`'s values, None where there is no adapter to begin with."""
-    values = first or (None, f'<p class="fs-head">{cards.NO_RESULT}</p>', "", "", "", None, None, "")
-    headline = html(values[1], "headline", js_on_load=_ADDRESS, padding=False)
-    stale = html(values[7], "stale")
+    values = first or (None, f'<p class="fs-head">{cards.NO_RESULT}</p>', "", "", "", None, None, None, "")
+    headline = html(values[1], "headline", js_on_load=link.ADDRESS, padding=False)
+    stale = html(values[8], "stale")
     with gr.Row(equal_height=False, elem_classes="fs-shown"):
         with gr.Column(scale=1, min_width=300, elem_classes="fs-view"):
             slider = gr.ImageSlider(
@@ -115,7 +107,7 @@ def build(first: tuple[Any, ...] | None) -> list[Any]:
     with gr.Row(elem_classes="fs-files"):
         picture = gr.DownloadButton("Download pictures (PNG)", values[5], size="sm", elem_id="download-png")
         data = gr.DownloadButton("Download scores (JSON)", values[6], size="sm", elem_id="download-json")
-    return [slider, headline, metrics, grid, objects, picture, data, stale]
+    return [slider, headline, metrics, grid, objects, picture, data, gr.State(values[7]), stale]
 
 
 def build_answer(bundled: bool) -> tuple[gr.Textbox, gr.Textbox]:

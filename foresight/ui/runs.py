@@ -21,9 +21,13 @@ from foresight.scenes import SceneSpec
 from foresight.shelf import Entry
 from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
 from foresight.ui import choices
+from foresight.ui.cards import NAMES
 from foresight.ui.choices import MAX_SCENES, MAX_SEED, SOURCES, bound, whole
 from foresight.ui.pictures import png
 from foresight.ui.uploads import handed_in, keep
+
+PUBLIC_MOST = 64  # pictures; about eight seconds of two CPU cores, for which all others wait
+FILTERS = ("shape", "colour", "size", "objects", "background")  # `select`'s last arguments
 
 Found = Iterator[Row | Broken]
 
@@ -33,23 +37,31 @@ class FailuresCalls:
     """The library as callables, so that the tab holds no model code and runs alone.
 
     adapters: all that fit. default: the extraction point to begin with. evaluate: adapter, samples → rows.
-    local: folders of this machine may be named.
+    local: folders of this machine may be named. public: strangers come, so that a run is short, and starts on a
+    click alone.
     """
 
     adapters: Callable[[], list[Entry]]
     default: ExtractionPoint
     evaluate: Callable[[Entry, Iterable[Sample | Broken]], Found]
     local: bool = False
+    public: bool = False
 
     @classmethod
-    def of(cls, inspector: Inspector, local: bool = False) -> FailuresCalls:
+    def of(cls, inspector: Inspector, local: bool = False, public: bool = False) -> FailuresCalls:
         """The calls of one inspector and its models."""
         return cls(
             adapters=inspector.adapters,
             default=inspector.default_point,
             evaluate=lambda entry, samples: evaluate(inspector, entry, samples),
             local=local,
+            public=public,
         )
+
+    @property
+    def most(self) -> int:
+        """Scenes that one run may take; strangers' other pictures too."""
+        return PUBLIC_MOST if self.public else MAX_SCENES
 
     def entry(self, point: str | None, name: str | None) -> Entry:
         """The adapter of that name at a point. Raises InputError."""
@@ -78,6 +90,7 @@ class Run:
     entry: Entry
     total: int
     data: dict[str, Any]
+    fields: dict[str, Any] = field(default_factory=dict)  # of choices.FACTORS; empty where these are no scenes
     shots: list[Shot] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
@@ -129,6 +142,13 @@ def select(
     return sorted(kept, key=lambda shot: place[id(shot.line)])
 
 
+def filtered_by(score: str, order: str, low: str, high: str, *factors: Sequence[str]) -> str:
+    """`select`'s filters in words: "shape star or circle; LPIPS from 0.1"; empty where nothing is filtered."""
+    told = [f"{name} {' or '.join(values)}" for name, values in zip(FILTERS, factors, strict=True) if values]
+    ends = [f"{word} {text.strip()}" for word, text in (("from", low), ("to", high)) if text.strip()]
+    return "; ".join([*told, *([f"{NAMES[score]} {' '.join(ends)}"] if ends else [])])
+
+
 def worst(shots: Sequence[Shot], score: str) -> list[Shot]:
     return select(shots, score, "worst first", "", "", (), (), (), (), ())
 
@@ -139,15 +159,22 @@ def samples(
     """The pictures, how many there are, and where they come from, as JSON values."""
     if kind == SOURCES[0]:
         count, seed = whole(factors[0], "scenes", MAX_SCENES, 1), whole(factors[1], "the seed", MAX_SEED)
+        _check_length(calls, count)
         spec = choices.scene_spec(*factors[2:])
         return scene_samples(count, seed, spec), count, _recipe(count, seed, spec)
     if kind == SOURCES[1]:
         found = handed_in(files, keeper)
+        _check_length(calls, len(found))
         return file_samples(found), len(found), {"files": [Path(path).name for path in files or ()]}
     if kind != SOURCES[2] or not calls.local:
         raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + calls.local])}.")
     inside = [File(path.name, path) for path in folder_files(folder.strip())]
     return file_samples(inside), len(inside), {"folder": folder.strip()}
+
+
+def _check_length(calls: FailuresCalls, count: int) -> None:
+    if calls.public and count > calls.most:
+        raise InputError(f"this app is open to everybody: it takes {calls.most} pictures at a time, not {count:,}.")
 
 
 def _recipe(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
@@ -165,16 +192,28 @@ def take(run: Run, item: Row | Broken, keeper: Component) -> None:
     run.shots.append(Shot(len(run.shots), item.without_pixels(), *paths))
 
 
-def files(run: Run, keeper: Component) -> list[Any]:
-    """The table as CSV and as JSON, and both with all pictures as a zip."""
-    facts = run.facts() | ({"summary": summarise([line.flat() for line in run.lines])} if run.shots else {})
-    texts = {"table.csv": as_csv(run.lines, run.broken), "table.json": as_json(facts, run.lines, run.broken)}
+def export(run: Run, kind: str, chosen: Sequence[Any], keeper: Component) -> str:
+    """The file of what the filters keep: "csv", "json", or "zip" of both and the pictures.
+
+    chosen: of `select`. The name of a part says how much it is of the whole, and JSON what it was filtered by;
+    files that were left out stand in the whole alone.
+    """
+    shots, total = select(run.shots, *chosen), len(run.shots)
+    lines, whole_run = [shot.line for shot in shots], len(shots) == total
+    facts = run.facts() | {"selected": len(shots), "filtered_by": filtered_by(*chosen) or None}
+    facts |= {"summary": summarise([line.flat() for line in lines])} if lines else {}
+    broken = run.broken if whole_run else []
+    name = "foresight-failures" + ("" if whole_run else f"-{len(shots)}-of-{total}")
+    if kind == "csv":
+        return keep(as_csv(lines, broken).encode(), f"{name}.csv", keeper)
+    if kind == "json":
+        return keep(as_json(facts, lines, broken).encode(), f"{name}.json", keeper)
+    packed = io.BytesIO()
     pictures = (
         (f"{shot.number:05d}-{name}.png", Path(path).read_bytes())
-        for shot in run.shots
+        for shot in shots
         for name, path in (("original", shot.original), ("reconstruction", shot.made))
     )
-    packed = io.BytesIO()
+    texts = {"table.csv": as_csv(lines, broken), "table.json": as_json(facts, lines, broken)}
     write_zip(packed, texts, pictures)
-    files = {f"foresight-{Path(name).name}": text.encode() for name, text in texts.items()}
-    return [keep(data, name, keeper) for name, data in {**files, "foresight-failures.zip": packed.getvalue()}.items()]
+    return keep(packed.getvalue(), f"{name}.zip", keeper)
