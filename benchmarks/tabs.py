@@ -35,14 +35,16 @@ from foresight.vlm import load_vlm
 from training.desk import Desk
 
 READY = "#tiles img"
-TABS = {
-    "Compare": "#compare-go",
-    "Failures": "#failures-go",
-    "Latent map": "#map-draw",
-    "Train": "#train-cost :text('parameters')",
-    "Findings": ".fs-findings-empty, #findings-charts",
-    "About": ".fs-about h3",
+TABS = {  # a selector, and the text to be found in one of its elements
+    "Compare": ("#compare-go", ""),
+    "Failures": ("#failures-go", ""),
+    "Latent map": ("#map-draw", ""),
+    "Train": ("#train-cost", "arameters"),
+    "Findings": (".fs-findings-empty, #findings-charts", ""),
+    "About": (".fs-about h3", ""),
 }
+SEEN = """([selector, text]) => [...document.querySelectorAll(selector)].some(
+    e => e.checkVisibility() && e.innerText.includes(text))"""
 COUNT, OTHER = 16, ExtractionPoint("pre-merge", 6)  # scenes evaluated; where Inspect goes
 
 
@@ -59,8 +61,8 @@ def weigh(page: Page, url: str, ready: str) -> dict[str, float]:
 def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
     """What a person does in each tab: its name, the doing, and the waiting until it is answered."""
 
-    def shown(selector: str, text: str = "") -> Callable[[], Any]:
-        return page.locator(selector, has_text=text).first.wait_for
+    def shown(selector: str, text: str = "") -> Callable[[], Any]:  # at each frame; a locator looks twice a second
+        return lambda: page.wait_for_function(SEEN, arg=[selector, text])
 
     def changed(script: str) -> Callable[[], Any]:
         before = page.evaluate(script)
@@ -70,7 +72,7 @@ def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any
         return page.get_by_role("tab", name=name, exact=True).click
 
     for name, landmark in TABS.items():
-        yield f"{name}: opened", tab(name), shown(landmark)
+        yield f"{name}: opened", tab(name), shown(*landmark)
     tab("Inspect")()
     tab("Generate")()
     yield "Inspect: new scene", page.locator("#dice").click, changed(f"document.querySelector('{READY}').src")

@@ -18,6 +18,8 @@ from foresight.ui.doors import Case
 from foresight.ui.pictures import png, strip, tile_grid, tiles
 from foresight.ui.speech import QUESTION
 
+ObjectIoU = tuple[str, float | None, float | None]  # an object's label, its mask IoU, and the oracle's
+
 PICTURE_HEIGHT = 380
 SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says of a photo means nothing."
 
@@ -30,21 +32,21 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
     original, made = shown[0], next(tile for tile in shown if tile.marked)
     name = f"{link.name_of(case)}-{report.point.stage}-{report.point.layer}-{made.title}"
     heading = f"{link.name_of(case)} at {report.point}, {made.title} adapter: {_scores(report.reconstructions[0])}"
-    address = link.query(case, str(report.point), made.title)
+    address, objects = link.query(case, str(report.point), made.title), _objects(report, case)
     return (
         (_file(original.png, "original.png"), _file(made.png, "reconstruction.png")),
         cards.headline(report, cold, address),
         cards.metric_cards(report, case),
         tile_grid(shown),
-        cards.object_table(_objects(report, case)),
+        cards.object_table(objects),
         _file(png(strip(shown, heading)), f"foresight-{name}.png"),
-        _file(json.dumps(record(calls, report, case), indent=2).encode(), f"foresight-{name}.json"),
+        _file(json.dumps(record(calls, report, case, objects), indent=2).encode(), f"foresight-{name}.json"),
         floors.Asked.of(report, case),
         "",
     )
 
 
-def record(calls: Calls, report: Report, case: Case) -> dict[str, Any]:
+def record(calls: Calls, report: Report, case: Case, objects: list[ObjectIoU]) -> dict[str, Any]:
     """All that is needed to repeat a result: the scores, the models, the adapter's card, the scene."""
     chosen, facts = report.reconstructions[0], calls.facts()
     return {
@@ -53,14 +55,14 @@ def record(calls: Calls, report: Report, case: Case) -> dict[str, Any]:
         "vae": facts["vae"],
         "adapter_card": chosen.card,
         "scene": case if isinstance(case, dict) else None,
-        "objects": [{"object": label, "iou": made, "oracle_iou": best} for label, made, best in _objects(report, case)],
+        "objects": [{"object": label, "iou": made, "oracle_iou": best} for label, made, best in objects],
         "others": {r.name: r.scores for r in report.reconstructions[1:]},
         "versions": facts["versions"],
     }
 
 
-def _objects(report: Report, case: Case) -> list[tuple[str, float | None, float | None]]:
-    """Each object of a scene, front ones last: its label, its mask IoU, and the oracle's."""
+def _objects(report: Report, case: Case) -> list[ObjectIoU]:
+    """Each object of a scene, front ones last."""
     if not isinstance(case, dict):
         return []
     seen = generate.visible(case)
