@@ -8,7 +8,7 @@ demo: $(VENV)/.demo  ## the app, on bundled weights
 	$(RUN) app.py
 
 test: $(VENV)/.test lint  ## lint, types and all tests; a browser's where Chromium is present
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile  # a file, and what its tests share, is one process's
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .

@@ -177,11 +177,12 @@ def test_the_endpoint_tells_the_broken_files(url, desk, tmp_path):
 
 
 def test_an_address_opens_its_run(browser, desk):
-    """After the tests above, of whose runs it is not the latest."""
+    for name in ("an-earlier-run", "the-latest-run"):
+        desk.start(name, {"points": ["pre-merge/0"], "scenes": 16, "steps": 2, "loss": "latents"})
     with serve(desk.inspector, train.TrainCalls.of(desk)) as address:
         page = browser.new_page()
-        page.goto(f"{address}/?run=linear-probe")
-        expect(heading(page)).to_contain_text("linear-probe done")
+        page.goto(f"{address}/?run=an-earlier-run")
+        expect(heading(page)).to_contain_text("an-earlier-run")
         expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
         page.close()
 
