@@ -35,12 +35,15 @@ def chromium() -> Iterator[Any]:
 
 
 def visits(browser: Any, url: str, ready: str) -> Iterator[Callable[..., Any]]:
-    """Gives a function that opens the page; at the end no other host was asked, and no error was logged."""
+    """Gives a function that opens the page; at the end no other host was asked, and no error was logged.
+
+    A page that is left or reloaded logs the calls that were cut, so tests open another and close the first.
+    """
     contexts: list[Any] = []
     outside: list[str] = []
     errors: list[str] = []
 
-    def opened(width: int = 1280, height: int = 900, dark: bool = False, asked: str = "") -> Any:
+    def opened(width: int = 1280, height: int = 900, dark: bool = False, asked: str = "", ready: str = ready) -> Any:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE)

@@ -11,6 +11,7 @@ import torch
 
 from training.bundle.vlm import SPECIAL, VISION, build_processor
 
+pytest.register_assert_rewrite("browsing")  # so that a failed visit says what the page logged
 os.environ.setdefault("NUMBA_OPT", "0")  # UMAP compiles in half the time, and its maps here are small
 torch.set_num_threads(1)  # these sizes gain nothing from more, and lose much where cores are shared
 

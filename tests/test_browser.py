@@ -1,6 +1,7 @@
 """What a person does in the Inspect tab, in headless Chromium."""
 
 import json
+import re
 
 import pytest
 from browsing import PATIENCE, expect, needs_chromium
@@ -133,21 +134,23 @@ def test_floors_are_there_for_those_who_open_them_and_follow_the_point(visit):
     expect(page.locator("#floors")).to_be_hidden()
 
 
-def test_a_link_opens_a_comparison_and_failures_as_they_were(visit, url):
-    page = visit()
-    page.goto(f"{url}/?tab=compare&seed=11&objects=2&adapters=linear")
+def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):
+    page = visit(asked="tab=compare&seed=11&objects=2&adapters=linear", ready="#compare-head")
     expect(page.locator("#compare-head")).to_contain_text("All 2 of 2 tiles")
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
-    page.wait_for_url("**/?tab=compare&seed=11&objects=2&adapters=linear")
-    page.goto(f"{url}/?tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim")
+    expect(page).to_have_url(re.compile(r"/\?tab=compare&seed=11&objects=2&adapters=linear"))
+    page.close()
+    asked = "tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim"
+    page = visit(asked=asked, ready="#failures-status")
     expect(page.locator("#failures-status h3")).to_have_text("post-merge/1 read by linear")
     expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
     shots = page.locator("#failures-gallery [data-number]")
     expect(shots.first).to_contain_text("SSIM")
     expect(shots).to_have_count(shots.filter(has_text="star").count())
     expect(page.locator("#failures-csv")).to_have_text(f"Download CSV: {shots.count()} of 8")
-    page.wait_for_url("**/?tab=failures&point=post-merge%2F1&adapter=linear&scenes=8&shapes=star%2Cbar&**")
-    page.goto(f"{url}/?tab=nowhere")
+    expect(page).to_have_url(re.compile(r"/\?tab=failures&point=post-merge%2F1&adapter=linear&scenes=8&shapes=star%2Cbar&"))
+    page.close()
+    page = visit(asked="tab=nowhere")
     expect(page.get_by_test_id("toast-body")).to_contain_text("no view of a tab 'nowhere'")
 
 

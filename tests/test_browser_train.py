@@ -84,7 +84,8 @@ def test_a_run_from_start_over_a_reload_to_an_adapter(visit, desk):
     expect(page.locator("#train-samples img")).to_be_visible()
 
     expect(page).to_have_url(re.compile("run=mine"))
-    page.reload()
+    page.close()
+    page = visit(asked="run=mine", ready="#train-samples img")
     expect(heading(page)).to_contain_text("training")
     expect(page.locator("#train-samples img")).to_be_visible()
     expect(page.locator("#train-curves polyline").first).to_be_attached()

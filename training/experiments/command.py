@@ -35,7 +35,7 @@ from training.experiments import (
     seed_protocol,
 )
 from training.experiments.bench import Bench
-from training.experiments.scale import FULL, QUICK, Scale
+from training.experiments.scale import FULL, LAPTOP, QUICK, Scale
 from training.store import revision
 
 EXAMPLES = """examples:
@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `experiments`."""
     parser.add_argument("study", choices=("c1",), help="the study: c1, what a VLM's latents hold of a picture")
     parser.add_argument("--out", type=Path, required=True, help="folder of results.yaml, FINDINGS.md and artifacts/")
-    parser.add_argument("--quick", action="store_true", help="a rehearsal in minutes: few scenes, points and steps")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a rehearsal in minutes: few scenes, points and steps")
+    size.add_argument("--laptop", action="store_true", help="without a GPU: fewer scenes, points, steps and widths")
     parser.add_argument("--only", help=f"some of {', '.join([*ALL, *GROUPS])}, with commas; and what they need")
     parser.add_argument("--skip", default="", help="experiments to leave for a later call")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="both", help="the seed's, ours, or both")
@@ -99,7 +101,7 @@ def _spelt_out(words: str) -> list[str]:
 
 
 def scale_of(args: argparse.Namespace) -> Scale:
-    scale = QUICK if args.quick else FULL
+    scale = QUICK if args.quick else LAPTOP if args.laptop else FULL
     for field, value in (("points", args.points), ("train", args.scenes)):
         if value is not None:
             if value < 4:

@@ -66,6 +66,24 @@ class Scale:
 
 
 FULL = Scale()
+LAPTOP = Scale(
+    points=8,
+    train=768,
+    test=48,
+    steps=200,
+    batch=16,
+    hidden=64,
+    picture_steps=0,
+    clusters=480,
+    boxes=1024,
+    crowds=48,
+    widths=(32, 64, 128, 256),
+    width_batch=16,
+    amounts=(10, 100, 1000, 3000),
+    amount_steps=400,
+    amount_batch=16,
+    side_train=256,
+)
 QUICK = Scale(
     points=6,
     side=112,
