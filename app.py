@@ -29,7 +29,7 @@ def main() -> int:
         warm = threading.Thread(target=inspector.warm_up)  # torch works while Python imports Gradio
         warm.start()
         from foresight.ui.shell import build_app, launch
-        from foresight.ui.train import TrainCalls
+        from foresight.ui.train.calls import TrainCalls
 
         trainer = None
         if not (settings.public or settings.no_train):

@@ -27,9 +27,9 @@ from foresight.points import ExtractionPoint
 from foresight.scenes import take
 from foresight.separation import cluster, silhouettes
 from foresight.settings import Settings
-from foresight.ui import latent_map
 from foresight.ui.doors import Doors
-from foresight.ui.map_calls import Limits, MapCalls
+from foresight.ui.latent_map import tab as latent_map
+from foresight.ui.latent_map.calls import Limits, MapCalls
 from foresight.ui.shell import launch
 
 POINT = ExtractionPoint("post-merge", 6)

@@ -29,7 +29,7 @@ from foresight.settings import Settings
 from foresight.shelf import BUNDLED
 from foresight.ui import generate
 from foresight.ui.shell import build_app, launch
-from foresight.ui.train import TrainCalls
+from foresight.ui.train.calls import TrainCalls
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
 from training.desk import Desk

@@ -69,6 +69,12 @@ def part(name: str) -> str:
     return ".".join(name.split(".")[:2])
 
 
+def tab(name: str) -> str | None:
+    """foresight.ui.inspect.tab → inspect; None for what the tabs share."""
+    rooms = name.split(".")
+    return rooms[2] if rooms[:2] == ["foresight", "ui"] and len(rooms) > 3 else None
+
+
 def broken_rules(name: str, source: str) -> list[str]:
     """What a module's source does that it must not, in words."""
     broken, package = [], name.split(".")[0]
@@ -80,6 +86,8 @@ def broken_rules(name: str, source: str) -> list[str]:
             broken.append("imports gradio")
         elif other == "app" or (package, top) == ("foresight", "training") or (package, theirs) == ("training", 4):
             broken.append(f"imports {other}")
+        elif tab(other) and name != "foresight.ui.shell" and package != "app" and tab(name) != tab(other):
+            broken.append(f"imports {other}, which is another tab's")
         elif mine is not None and top == "foresight" and part(name) != part(other):
             if theirs is None:
                 broken.append(f"imports {other}, which has no floor")
@@ -117,7 +125,12 @@ def test_no_two_modules_import_each_other():
         ("foresight.vae", "from foresight.nowhere import x", "imports foresight.nowhere, which has no floor"),
         ("foresight.vlm", "from foresight import load_vae", "imports foresight, which has no floor"),
         ("foresight.images", "from .errors import InputError", "imports relatively"),
-        ("foresight.ui.inspect", "from training.loop import train", "imports training.loop"),
+        ("foresight.ui.inspect.tab", "from training.loop import train", "imports training.loop"),
+        (
+            "foresight.ui.link",
+            "from foresight.ui.train import form",
+            "imports foresight.ui.train.form, which is another tab's",
+        ),
         ("training.loop", "import gradio as gr", "imports gradio"),
         ("foresight.inspector", "from gradio import Blocks", "imports gradio"),
         ("training.fit", "import foresight.ui", "imports foresight.ui"),
@@ -134,5 +147,5 @@ def test_the_checker_sees_each_breach(name, source, broken):
 def test_the_checker_lets_good_code_pass():
     good = "from foresight.images import resize\nfrom foresight.hub import folder_of\nimport torch\n"
     assert broken_rules("foresight.vlm", good + "try:\n    f()\nexcept OSError:\n    raise\n") == []
-    assert broken_rules("foresight.ui.inspect", "import gradio\nfrom foresight.ui.theme import x") == []
+    assert broken_rules("foresight.ui.inspect.tab", "import gradio\nfrom foresight.ui.theme import x") == []
     assert broken_rules("app", "import gradio\nfrom training.loop import train\nfrom foresight.ui import theme") == []

@@ -148,7 +148,9 @@ def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):
     expect(shots.first).to_contain_text("SSIM")
     expect(shots).to_have_count(shots.filter(has_text="star").count())
     expect(page.locator("#failures-csv")).to_have_text(f"Download CSV: {shots.count()} of 8")
-    expect(page).to_have_url(re.compile(r"/\?tab=failures&point=post-merge%2F1&adapter=linear&scenes=8&shapes=star%2Cbar&"))
+    expect(page).to_have_url(
+        re.compile(r"/\?tab=failures&point=post-merge%2F1&adapter=linear&scenes=8&shapes=star%2Cbar&")
+    )
     page.close()
     page = visit(asked="tab=nowhere")
     expect(page.get_by_test_id("toast-body")).to_contain_text("no view of a tab 'nowhere'")

@@ -9,7 +9,7 @@ from house import build_house, save_tiny_adapter
 from PIL import Image
 from tabs import serve_tab
 
-from foresight.ui import compare
+from foresight.ui.compare import tab as compare
 
 READY = "#compare-grid:has-text('No comparison yet')"
 

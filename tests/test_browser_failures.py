@@ -12,8 +12,8 @@ from house import build_house
 from PIL import Image
 from tabs import serve_tab
 
-from foresight.ui import failures
-from foresight.ui.runs import FailuresCalls
+from foresight.ui.failures import tab as failures
+from foresight.ui.failures.runs import FailuresCalls
 
 READY = "#failures-status:has-text('Nothing evaluated yet')"
 

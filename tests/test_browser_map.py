@@ -14,8 +14,9 @@ from gradio_client import Client
 from house import build_house
 
 from foresight.settings import Settings
-from foresight.ui import generate, latent_map
+from foresight.ui import generate
 from foresight.ui.doors import Doors, visit
+from foresight.ui.latent_map import tab as latent_map
 from foresight.ui.shell import launch
 
 READY = "#map-draw"

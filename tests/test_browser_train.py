@@ -18,9 +18,9 @@ from serving import serve
 
 from foresight.inspector import Inspector
 from foresight.settings import Settings
-from foresight.ui import train
 from foresight.ui.doors import Doors
 from foresight.ui.shell import launch
+from foresight.ui.train import tab as train
 from training.desk import Desk
 
 READY = "#train-cost:has-text('Parameters')"

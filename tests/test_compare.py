@@ -14,8 +14,9 @@ from foresight.images import load_image, load_mask, to_pil
 from foresight.inspector import SCORES
 from foresight.render import render
 from foresight.scenes import SceneSpec, sample
-from foresight.ui import compare, grids
-from foresight.ui.grids import Sheet, Shown, title
+from foresight.ui.compare import grids
+from foresight.ui.compare import tab as compare
+from foresight.ui.compare.grids import Sheet, Shown, title
 from foresight.ui.plots import depth_chart
 
 

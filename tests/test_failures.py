@@ -19,9 +19,10 @@ from foresight.evaluation import evaluate, scene_samples, summarise
 from foresight.images import to_pil
 from foresight.render import render
 from foresight.scenes import SceneSpec, sample
-from foresight.ui import choices, failures, galleries, runs
-from foresight.ui.galleries import clock
-from foresight.ui.runs import Run, Shot
+from foresight.ui.failures import choices, galleries, runs
+from foresight.ui.failures import tab as failures
+from foresight.ui.failures.galleries import clock
+from foresight.ui.failures.runs import Run, Shot
 
 SPEC = {"objects": [1, 2], "backgrounds": ["white"], "size": "large"}
 

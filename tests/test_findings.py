@@ -13,7 +13,7 @@ import yaml
 from foresight.errors import InputError
 from foresight.findings import load_study, place_of, studies
 from foresight.points import ExtractionPoint
-from foresight.ui import findings_parts as parts
+from foresight.ui.findings import parts
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINT = "post-merge/1"

@@ -11,7 +11,7 @@ from foresight.metrics import compare
 from foresight.points import ExtractionPoint
 from foresight.render import render
 from foresight.scenes import Scenes, take
-from foresight.ui.floors import Asked, panel
+from foresight.ui.inspect.floors import Asked, panel
 
 POINTS = [ExtractionPoint("pre-merge", 2), ExtractionPoint("post-merge", 1)]
 COUNT = 12

@@ -13,7 +13,8 @@ import torch
 
 from foresight.errors import InputError
 from foresight.scenes import SceneSpec, sample
-from foresight.ui import choices, generate, link
+from foresight.ui import generate, link
+from foresight.ui.failures import choices
 
 FIVE = sample(range(1), 3, SceneSpec(objects=(5, 5), backgrounds=("texture",))).describe(0)
 

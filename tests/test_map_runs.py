@@ -8,8 +8,9 @@ import pytest
 from foresight.errors import InputError
 from foresight.map_data import MapSpec, Progress
 from foresight.scenes import BACKGROUNDS
-from foresight.ui import generate, map_form, map_link, map_tiles, stopping
-from foresight.ui.map_runs import STOPPED, Run, Runs, paced, told
+from foresight.ui import generate, stopping
+from foresight.ui.latent_map import address, form, tiles
+from foresight.ui.latent_map.runs import STOPPED, Run, Runs, paced, told
 
 HERE, OTHER = gr.Request(session_hash="here"), gr.Request(session_hash="other")
 SPEC = MapSpec(("post-merge/6",))
@@ -105,12 +106,12 @@ def test_progress_is_closed_with_its_status():
     ],
 )
 def test_an_address_and_the_form_give_the_same_map_again(spec):
-    address = map_link.query(spec)
-    asked = {name: values[0] for name, values in parse_qs(address[1:]).items()}
-    assert map_link.spec_of(asked, "post-merge/0") == spec
-    assert map_form.spec_of(*map_form.values_of(spec)) == spec
-    assert map_link.query(SPEC) == "?tab=map&points=post-merge/6&scenes=400&seed=0"
-    assert map_link.spec_of({"tab": "map"}, "post-merge/6") == SPEC
+    link = address.query(spec)
+    asked = {name: values[0] for name, values in parse_qs(link[1:]).items()}
+    assert address.spec_of(asked, "post-merge/0") == spec
+    assert form.spec_of(*form.values_of(spec)) == spec
+    assert address.query(SPEC) == "?tab=map&points=post-merge/6&scenes=400&seed=0"
+    assert address.spec_of({"tab": "map"}, "post-merge/6") == SPEC
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,12 @@ def test_an_address_and_the_form_give_the_same_map_again(spec):
 )
 def test_an_address_that_asks_for_no_map_is_one_sentence(asked, sentence):
     with pytest.raises(InputError, match=sentence):
-        map_link.spec_of(asked, "post-merge/6")
+        address.spec_of(asked, "post-merge/6")
 
 
 def test_a_picture_of_another_kind_is_warned_of():
     one, five = generate.examples()[0][1], generate.examples()[2][1]
-    assert map_tiles.stranger(SPEC, one) == ""
-    assert "one object on white, and your picture has 5 objects on texture" in map_tiles.stranger(SPEC, five)
-    assert map_tiles.stranger(MapSpec(SPEC.points, objects=(1, 5), backgrounds=BACKGROUNDS), five) == ""
-    assert "your picture is none" in map_tiles.stranger(SPEC, "/tmp/photo.png")
+    assert tiles.stranger(SPEC, one) == ""
+    assert "one object on white, and your picture has 5 objects on texture" in tiles.stranger(SPEC, five)
+    assert tiles.stranger(MapSpec(SPEC.points, objects=(1, 5), backgrounds=BACKGROUNDS), five) == ""
+    assert "your picture is none" in tiles.stranger(SPEC, "/tmp/photo.png")

@@ -11,7 +11,7 @@ from house import build_house
 from PIL import Image
 
 from foresight.ui.calls import Calls
-from foresight.ui.speech import Speech
+from foresight.ui.inspect.speech import Speech
 
 PICTURE = Image.new("RGB", (224, 224), "white")
 

@@ -16,9 +16,9 @@ from foresight.inspector import Reconstruction, Report
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
 from foresight.ui import cards, generate
-from foresight.ui.diagram import diagram
+from foresight.ui.inspect.diagram import diagram
 from foresight.ui.pictures import heat, masks_over, strip, tile_grid, tiles
-from foresight.ui.train_charts import curves
+from foresight.ui.train.charts import curves
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINTS = [ExtractionPoint("pre-merge", k) for k in range(4)] + [ExtractionPoint("post-merge", k) for k in range(9)]

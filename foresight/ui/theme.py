@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = sorted(Path(__file__).parent.glob("*.css"))  # each tab may bring its own
+CSS = sorted(Path(__file__).parent.rglob("*.css"))  # each tab may bring its own
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

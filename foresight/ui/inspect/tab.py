@@ -11,12 +11,13 @@ from PIL import Image
 
 from foresight.errors import InputError
 from foresight.points import ExtractionPoint, Stage
-from foresight.ui import cards, floors, generate, point, results
+from foresight.ui import cards, generate
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
 from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture, telling
 from foresight.ui.doors import Case, Doors, visit
+from foresight.ui.inspect import floors, point, results
+from foresight.ui.inspect.speech import QUESTION, Speech
 from foresight.ui.source import example_pictures, example_row, picture_input
-from foresight.ui.speech import QUESTION, Speech
 
 
 def build(calls: Calls, doors: Doors) -> None:

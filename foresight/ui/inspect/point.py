@@ -10,8 +10,8 @@ import gradio as gr
 from foresight.points import STAGES, ExtractionPoint, Stage
 from foresight.ui import cards
 from foresight.ui.calls import Calls
-from foresight.ui.diagram import diagram
-from foresight.ui.results import html
+from foresight.ui.inspect.diagram import diagram
+from foresight.ui.inspect.results import html
 
 STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
 

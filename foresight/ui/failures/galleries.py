@@ -12,9 +12,10 @@ from foresight.inspector import SCORES
 from foresight.metrics import SEED_TARGETS
 from foresight.objects import ObjectScore
 from foresight.tables import own_score
-from foresight.ui import choices, link
+from foresight.ui import link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY
-from foresight.ui.runs import Run, Shot
+from foresight.ui.failures import choices
+from foresight.ui.failures.runs import Run, Shot
 from foresight.ui.uploads import address
 
 EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and an adapter, then press Evaluate.</p>'

@@ -11,16 +11,16 @@ from gradio.context import Context
 
 from foresight.map_data import MapSpec
 from foresight.scenes import BACKGROUNDS
-from foresight.ui import map_panels, map_tiles
 from foresight.ui.calls import MODEL_QUEUE, telling
-from foresight.ui.choices import on_opening
-from foresight.ui.doors import Doors
+from foresight.ui.doors import Doors, on_opening
 from foresight.ui.generate import ANY
+from foresight.ui.latent_map import panels
+from foresight.ui.latent_map.calls import MapCalls as MapCalls
+from foresight.ui.latent_map.events import HINT, PAGE, MapEvents
+from foresight.ui.latent_map.form import build_form, presets
+from foresight.ui.latent_map.runs import told
+from foresight.ui.latent_map.tiles import gallery
 from foresight.ui.link import ADDRESS
-from foresight.ui.map_calls import MapCalls as MapCalls
-from foresight.ui.map_events import HINT, PAGE, MapEvents
-from foresight.ui.map_form import build_form, presets
-from foresight.ui.map_runs import told
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.uploads import telling_each
 
@@ -49,8 +49,8 @@ def build(calls: MapCalls, doors: Doors) -> None:
         with gr.Column(scale=7, min_width=320):
             board = gr.HTML(
                 "",
-                html_template=(_HERE / "latent_map.html").read_text(),
-                js_on_load=(_HERE / "latent_map.js").read_text(),
+                html_template=(_HERE / "tab.html").read_text(),
+                js_on_load=(_HERE / "tab.js").read_text(),
                 server_functions=[thumbnail],
                 library=plotly_file(),
                 apply_default_css=False,
@@ -62,8 +62,8 @@ def build(calls: MapCalls, doors: Doors) -> None:
                     detail = _html(HINT, "map-detail")
                     go = gr.Button("Open in Inspect", size="sm", visible=False, elem_id="map-inspect")
                 with gr.Column(scale=3, min_width=320):
-                    silhouettes = _html(map_panels.silhouette_panel(None), "map-silhouettes")
-            tiles = _html(map_tiles.gallery(None, [], 0), "map-gallery")
+                    silhouettes = _html(panels.silhouette_panel(None), "map-silhouettes")
+            tiles = _html(gallery(None, [], 0), "map-gallery")
             with gr.Row():
                 more = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
                 save = gr.Button("Export", size="sm", interactive=False, elem_id="map-save")
@@ -158,7 +158,7 @@ def endpoint(calls: MapCalls) -> None:
         for steps in (calls.gather, calls.fit):
             for _ in steps(calls.limits.check(spec)):
                 pass
-        return map_panels.as_json(calls.find(spec))
+        return panels.as_json(calls.find(spec))
 
     with gr.Row(visible=False):
         trigger = gr.Button()

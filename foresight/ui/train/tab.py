@@ -12,12 +12,14 @@ from typing import Any
 import gradio as gr
 
 from foresight.errors import InputError
-from foresight.ui import link, train_adapters, train_form
-from foresight.ui import train_views as views
+from foresight.ui import link
 from foresight.ui.calls import telling
 from foresight.ui.doors import Doors, visit
-from foresight.ui.train_calls import Run, Settings, TrainCalls
-from foresight.ui.train_charts import curves
+from foresight.ui.train import views
+from foresight.ui.train.calls import Run, Settings, TrainCalls
+from foresight.ui.train.charts import curves
+from foresight.ui.train.form import build_form
+from foresight.ui.train.table import build_table, listed
 from foresight.ui.uploads import only_uploads, telling_each
 
 TICK = 1.0  # seconds between looks at the run
@@ -38,7 +40,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     chosen, seen = gr.State(), gr.State()
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_classes="fs-train-form"):
-            form = train_form.build(calls.points, calls.losses, calls.devices, calls.presets)
+            form = build_form(calls.points, calls.losses, calls.devices, calls.presets)
             broken = gr.HTML(elem_id="train-broken", apply_default_css=False)
         with gr.Column(scale=7, min_width=320):
             runs = gr.HTML(elem_id="train-runs", apply_default_css=False, js_on_load=_CHOOSE + link.ADDRESS)
@@ -50,7 +52,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
             progress = gr.HTML(elem_id="train-progress", apply_default_css=False)
             plot = gr.HTML(elem_id="train-curves", apply_default_css=False)
             samples = gr.HTML(elem_id="train-samples", apply_default_css=False)
-    table, adapters = train_adapters.build(calls)
+    table, adapters = build_table(calls)
     timer = gr.Timer(TICK)
     buttons = [stop, resume, remove, inspect]
     watched = [chosen, seen, runs, progress, plot, samples, *buttons, table, adapters]
@@ -75,7 +77,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
             "" if run is None else curves(run),
             views.samples(run),
             *_buttons(run, points),
-            *((gr.skip(), gr.skip()) if same else train_adapters.listed(calls, wished)),
+            *((gr.skip(), gr.skip()) if same else listed(calls, wished)),
         )
 
     def choose(event: gr.EventData) -> Any:

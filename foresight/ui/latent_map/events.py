@@ -19,12 +19,13 @@ from foresight.latent_map import LatentMap
 from foresight.map_data import MapSpec
 from foresight.points import ExtractionPoint
 from foresight.render import render
-from foresight.ui import generate, link, map_link, map_panels, map_tiles
+from foresight.ui import generate, link
 from foresight.ui.calls import open_picture
 from foresight.ui.doors import Case, visit
-from foresight.ui.map_calls import MapCalls
-from foresight.ui.map_form import spec_of, values_of
-from foresight.ui.map_runs import Mark, Run, Runs, noun, paced, told, what
+from foresight.ui.latent_map import address, panels, tiles
+from foresight.ui.latent_map.calls import MapCalls
+from foresight.ui.latent_map.form import spec_of, values_of
+from foresight.ui.latent_map.runs import Mark, Run, Runs, noun, paced, told, what
 
 PAGE = 60  # tiles of a selection shown at a time
 HINT = (
@@ -59,7 +60,7 @@ class MapEvents:
 
         def asked() -> Run:
             if visited and link.TAB in visited:
-                spec = self._checked(map_link.spec_of(visited, str(self.calls.default)))
+                spec = self._checked(address.spec_of(visited, str(self.calls.default)))
                 return Run(spec, ended=not self.calls.limits.links)
             if visited is None or visited["case"] is None:
                 raise InputError("choose a picture first.")
@@ -105,13 +106,13 @@ class MapEvents:
                 seen = Seen(None, point)
             if run.stopped:
                 return
-            drawing = map_panels.payload(found, self.calls.scores(found), mark.projected if mark else None, point)
+            drawing = panels.payload(found, self.calls.scores(found), mark.projected if mark else None, point)
             status = what(spec) + (f": fitted in {run.seconds:.1f} s." if run.seconds > 0.5 else ".")
             looked = [spec, *self.turn_to(point, reader), mark, seen, *self.explain(spec, seen, mark)]
             kept = [gr.skip()] * 5 if spec == before else self._selection(found, [], PAGE)
             self.runs.end(run, request)
-            told_here = told(status, link=map_link.query(spec))
-            yield [told_here, drawing, map_panels.silhouette_panel(found), *looked, *kept]
+            told_here = told(status, link=address.query(spec))
+            yield [told_here, drawing, panels.silhouette_panel(found), *looked, *kept]
 
         return self.runs.follow(run, made(), request, others=14)
 
@@ -148,7 +149,7 @@ class MapEvents:
             return HINT, gr.Button(visible=False)
         found = self.calls.find(spec)
         of, picture, _, note = self._look(found, seen, mark)
-        return map_tiles.detail(found, seen.point, of, to_pil(picture), None, note), gr.Button(visible=True)
+        return tiles.detail(found, seen.point, of, to_pil(picture), None, note), gr.Button(visible=True)
 
     def reconstruct(self, spec: MapSpec | None, seen: Seen | None, mark: Mark | None, name: str | None) -> Any:
         """The same, with what an adapter reads out of the latents, or why none does."""
@@ -161,7 +162,7 @@ class MapEvents:
             made = self.calls.inspect(picture, self.calls.entry(seen.point, name), mask).reconstructions[0]
         except InputError as error:
             made = str(error)
-        return map_tiles.detail(found, seen.point, of, to_pil(picture), made, note)
+        return tiles.detail(found, seen.point, of, to_pil(picture), made, note)
 
     def select(self, spec: MapSpec | None, event: gr.EventData) -> Any:
         """Points that were lassoed: the selection, its gallery and buttons."""
@@ -179,7 +180,7 @@ class MapEvents:
         return [
             indices,
             shown,
-            map_tiles.gallery(found, indices, shown),
+            tiles.gallery(found, indices, shown),
             gr.Button(f"Show {min(rest, PAGE)} more of {some:,}", visible=rest > 0),
             gr.Button(f"Export {some:,} {noun(found.spec, some)} (zip)" if some else "Export", interactive=some > 0),
         ]
@@ -190,7 +191,7 @@ class MapEvents:
         if not indices:
             raise InputError("select points first: draw a line around them with the lasso.")
         drawn = min(len(indices), self.calls.limits.pictures)
-        data = map_panels.export(found, self.calls.scores(found), indices, drawn)
+        data = panels.export(found, self.calls.scores(found), indices, drawn)
         return save_bytes_to_cache(data, f"foresight-map-{found.spec.id}.zip", get_upload_folder())
 
     def ask_scores(
@@ -212,7 +213,7 @@ class MapEvents:
             yield from paced(self.calls.score(found, entry, self.calls.limits.scored))
             self.runs.end(run, request)
             sentence = f"Scored by {name} at {layer}. “Colour by” has the scores now."
-            yield [told(sentence, link=map_link.query(run.spec))]
+            yield [told(sentence, link=address.query(run.spec))]
 
         return self.runs.follow(run, scored(), request)
 
@@ -223,7 +224,7 @@ class MapEvents:
         found = self.calls.find(spec)
         scores, reader = self.calls.scores(found), f"{name} at {layer}"
         colour = f"lpips {reader}" if reader in scores else None
-        return map_panels.payload(found, scores, mark.projected if mark else None, None, colour)
+        return panels.payload(found, scores, mark.projected if mark else None, None, colour)
 
     def leave(self, spec: MapSpec | None, seen: Seen | None, mark: Mark | None, name: str | None) -> dict[str, Any]:
         """What is looked at, for the Inspect tab."""
@@ -243,14 +244,14 @@ class MapEvents:
         found = self.calls.named(str(name))
         if found is None or not isinstance(index, int) or not 0 <= index < found.spec.size:
             return ""
-        return map_tiles.data_url(map_tiles.pictures(found, [index], map_tiles.THUMBNAIL)[0])
+        return tiles.data_url(tiles.pictures(found, [index], tiles.THUMBNAIL)[0])
 
     def _look(self, found: LatentMap, seen: Seen, mark: Mark | None) -> tuple[Any, Tensor, Tensor | None, str]:
         """What `detail` wants: the point or projected picture; its pixels (3, H, W), mask (H, W), and a warning."""
         if seen.index is None:
             if mark is None or mark.projected is None:
                 raise InputError("this picture is no longer on the map: bring it in again.")
-            return mark.projected, *look(mark.case), map_tiles.stranger(found.spec, mark.case)
+            return mark.projected, *look(mark.case), tiles.stranger(found.spec, mark.case)
         drawn = render(found.data.scenes[int(found.data.rows[seen.index])])
         return seen.index, drawn.images[0].float() / 255, drawn.mask[0], ""
 

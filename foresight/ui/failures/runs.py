@@ -20,9 +20,9 @@ from foresight.points import ExtractionPoint
 from foresight.scenes import SceneSpec
 from foresight.shelf import Entry
 from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
-from foresight.ui import choices
 from foresight.ui.cards import NAMES
-from foresight.ui.choices import MAX_SCENES, MAX_SEED, SOURCES, bound, whole
+from foresight.ui.failures import choices
+from foresight.ui.failures.choices import MAX_SCENES, MAX_SEED, SOURCES, bound, whole
 from foresight.ui.pictures import png
 from foresight.ui.uploads import handed_in, keep
 

@@ -16,16 +16,16 @@ from foresight.findings import BUNDLED, Experiment, Study, load_study, studies
 from foresight.inspector import Inspector, Report
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
-from foresight.ui import findings_parts as parts
 from foresight.ui import generate
 from foresight.ui.calls import MODEL_QUEUE, telling
 from foresight.ui.doors import Doors, visit
+from foresight.ui.findings import parts
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.uploads import telling_each
 
 PAIRS = 3  # scenes shown as pooled and tokens
 KINDS = ("pooled", "tokens")
-_DRAW = (Path(__file__).with_name("findings_charts.js")).read_text()
+_DRAW = Path(__file__).with_name("charts.js").read_text()
 
 
 @dataclass(frozen=True)

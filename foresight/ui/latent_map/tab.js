@@ -1,5 +1,5 @@
 // The map's drawing: runs once when Gradio mounts the component, with element, trigger, props, server and watch.
-// props.value: JSON of ui/map_panels.py, "" before the first map. props.library: where Gradio keeps its own plotly.
+// props.value: JSON of ui/latent_map/panels.py, "" before the first map. props.library: where Gradio keeps its own plotly.
 // Sends, all with the layer's point: click {index, id}, select {indices, id}, and input when the layer changes.
 
 const OKABE = ['#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#B8A900', '#7f8a97'];

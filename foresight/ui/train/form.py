@@ -57,7 +57,7 @@ class Form:
         return [flat[name] for name in self.fields]
 
 
-def build(
+def build_form(
     points: Sequence[ExtractionPoint], losses: Sequence[str], devices: Sequence[str], presets: dict[str, Settings]
 ) -> Form:
     """The controls inside the current layout, set to the first preset."""

@@ -18,11 +18,11 @@ from foresight.images import load_mask, resize, to_pil, to_tensor, vlm_size
 from foresight.inspector import Inspector
 from foresight.scenes import MAX_OBJECTS
 from foresight.shelf import Entry
-from foresight.ui import generate, grids, link, stopping
+from foresight.ui import generate, link, stopping
 from foresight.ui.calls import MODEL_QUEUE, keep_raw, open_picture, telling
-from foresight.ui.choices import offering, on_opening
-from foresight.ui.doors import Case, Doors, visit
-from foresight.ui.grids import Sheet, Shown, title
+from foresight.ui.compare import grids
+from foresight.ui.compare.grids import Sheet, Shown, title
+from foresight.ui.doors import Case, Doors, offering, on_opening, visit
 from foresight.ui.pictures import png
 from foresight.ui.plots import depth_chart
 from foresight.ui.source import example_pictures, example_row, picture_input

@@ -9,15 +9,15 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.ui import train_views as views
 from foresight.ui.calls import telling
-from foresight.ui.train_calls import TrainCalls
+from foresight.ui.train import views
+from foresight.ui.train.calls import TrainCalls
 from foresight.ui.uploads import keep
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def build(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
+def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
     """The list inside the current layout; returns what shows `listed`."""
     gr.HTML('<h3 class="fs-train-head">Trained adapters</h3>', apply_default_css=False)
     table = gr.HTML(views.adapter_table([]), elem_id="trained", apply_default_css=False)

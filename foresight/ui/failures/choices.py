@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from gradio.context import Context
 
 from foresight.errors import InputError
 from foresight.inspector import SCORES
@@ -17,6 +16,7 @@ from foresight.objects import SIZES
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.shelf import Entry
 from foresight.ui.cards import NAMES
+from foresight.ui.doors import offering, on_opening
 from foresight.ui.generate import ANY, MAX_SEED, POSITIONS
 from foresight.ui.generate import SIZES as RADII
 from foresight.ui.uploads import only_uploads
@@ -197,19 +197,6 @@ def build_adapter(adapters: Callable[[], list[Entry]], default: str) -> tuple[gr
     point.input(offer, [point, adapter], [point, adapter], **quiet)
     on_opening(offer, [point, adapter], [point, adapter])
     return point, adapter
-
-
-def offering(kind: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:
-    """New choices for a component; its value only if it must change, for meanwhile the user may have chosen again."""
-    return kind(choices) if kept == chosen else kind(choices, value=kept)
-
-
-def on_opening(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
-    """Runs a function when the page is loaded, and again whenever the tab that is being built is opened."""
-    page, tab = Context.root_block, Context.block
-    assert page is not None
-    triggers = [page.load, *([tab.select] if isinstance(tab, gr.Tab) else [])]
-    gr.on(triggers, function, inputs, outputs, api_visibility="private", show_progress="hidden")
 
 
 def _points(entries: Sequence[Entry]) -> list[str]:

@@ -21,7 +21,7 @@ from foresight.map_data import BACKGROUND, KINDS, MEASURES
 from foresight.scenes import COLORS
 from foresight.separation import Array, Silhouette
 from foresight.ui.cards import NAMES
-from foresight.ui.map_tiles import pictures
+from foresight.ui.latent_map.tiles import pictures
 from foresight.ui.pictures import png
 
 ScoreTable = dict[str, list[Scores]]  # by what read them, such as "tokens at post-merge/6": the first scenes' scores

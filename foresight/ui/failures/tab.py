@@ -15,13 +15,14 @@ from foresight.archive import Broken
 from foresight.errors import InputError
 from foresight.evaluation import Line, Row, summarise
 from foresight.tables import LEVELS, by_factor, iou_plane
-from foresight.ui import choices, galleries, link, plots, runs, stopping
+from foresight.ui import link, plots, stopping
 from foresight.ui.calls import MODEL_QUEUE, telling
 from foresight.ui.cards import NAMES
-from foresight.ui.choices import SOURCES
 from foresight.ui.doors import Doors, visit
+from foresight.ui.failures import choices, galleries, runs
+from foresight.ui.failures.choices import SOURCES
+from foresight.ui.failures.runs import FailuresCalls, Run
 from foresight.ui.generate import ANY
-from foresight.ui.runs import FailuresCalls, Run
 from foresight.ui.uploads import only_uploads, telling_each
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far

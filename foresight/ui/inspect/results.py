@@ -12,11 +12,12 @@ from gradio.utils import get_upload_folder
 
 from foresight.inspector import SCORES, Reconstruction, Report
 from foresight.objects import score_objects
-from foresight.ui import cards, floors, generate, link
+from foresight.ui import cards, generate, link
 from foresight.ui.calls import Calls
 from foresight.ui.doors import Case
+from foresight.ui.inspect import floors
+from foresight.ui.inspect.speech import QUESTION
 from foresight.ui.pictures import png, strip, tile_grid, tiles
-from foresight.ui.speech import QUESTION
 
 ObjectIoU = tuple[str, float | None, float | None]  # an object's label, its mask IoU, and the oracle's
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from foresight.ui.cards import NAMES
 from foresight.ui.link import RUN
-from foresight.ui.train_charts import first_mean
+from foresight.ui.train.charts import first_mean
 
 Run = dict[str, Any]  # what `TrainCalls.look` tells of a run; `runs` tells less
 
