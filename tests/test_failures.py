@@ -89,6 +89,7 @@ def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
         (("post-merge/1", "linear", None, 2, 0, {"objects": [4, 2]}), "within 1 to 5, not 4 to 2"),
         (("post-merge/1", "linear", None, 2, 0, {"objects": "many"}), "two numbers such as"),
         (("post-merge/1", "linear", None, 2, 0, {"shapes": ["heart"]}), "Unknown shape"),
+        (("post-merge/1", "linear", [handle_file("http://127.0.0.1/a.png")]), "addresses are not fetched"),
     ],
 )
 def test_bad_input_is_one_sentence(client, given, sentence):

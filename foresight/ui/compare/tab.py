@@ -160,7 +160,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         **MODEL_QUEUE,
         **quiet,
     }
-    upload = source.upload(accept, source, [source, case], **quiet)
+    upload = source.upload(accept, source, [source, case], **quiet, trigger_mode="always_last")
     upload.failure(put_back, case, source, **quiet)
     source.clear(lambda: None, None, case, **quiet)
     runs = [

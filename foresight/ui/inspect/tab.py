@@ -119,7 +119,7 @@ def build(calls: Calls, doors: Doors) -> None:
     scene.dice.click(generate.roll, None, scene.seed, **quiet).then(
         make, scene.inputs, [source, chosen], **quiet
     ).success(**running).success(**asking)
-    upload = source.upload(accept, source, [source, chosen], **quiet)
+    upload = source.upload(accept, source, [source, chosen], **quiet, trigger_mode="always_last")
     upload.failure(put_back, chosen, source, **quiet)
     for event in (
         upload,
