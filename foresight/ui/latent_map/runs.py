@@ -153,7 +153,7 @@ def told(text: str, done: int | None = None, total: int = 0, link: str = "") -> 
     """A line of status, with a bar while something runs: of unknown length where total is 0; link: to what is shown."""
     bar, known = "", f' max="{total}" value="{done}"' if total else ""
     if done is not None:
-        bar = f"<progress{known}></progress>"
+        bar = f'<progress{known} aria-label="progress of the map"></progress>'
     anchor = f' · <a href="{escape(link)}">link to this map</a>' if link else ""
     data = f' data-link="{escape(link)}"' if link else ""
     return f'<div class="fs-map-status"{data}><p role="status">{escape(text)}{anchor}</p>{bar}</div>'
