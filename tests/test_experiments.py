@@ -141,7 +141,7 @@ def test_heads_learn_a_box_that_latents_tell():
             loss = box_loss(head(latents), boxes)
             loss.backward()
             optimizer.step()
-        assert float(loss) < before / 3
+        assert loss.item() < before / 3
 
 
 def test_shuffled_tokens_are_the_same_tokens_elsewhere():
@@ -157,13 +157,21 @@ def test_seams_lie_on_both_sides_of_a_window():
 
 
 def test_where_all_errors_are_alike_no_correlation_is_told():
-    found = where_errors_sit(torch.ones(5, 8, 8), torch.rand(5, 8, 8))
-    assert list(found) == ["error at seams minus elsewhere"]
+    found = where_errors_sit(torch.ones(5, 8, 8), torch.rand(5, 8, 8), torch.zeros(5, 8, 8))
+    assert found == {"error at seams minus elsewhere, like tokens": [0, 0, 0]}
+
+
+def test_seams_are_not_blamed_for_the_objects_that_lie_on_them():
+    covered = seams(8, 4).float().expand(5, 8, 8) * torch.rand(5, 8, 8).round()
+    error = "error at seams minus elsewhere, like tokens"
+    assert where_errors_sit(covered, torch.rand(5, 8, 8), covered)[error] == [0, 0, 0]
+    worse = where_errors_sit(covered + 0.5 * seams(8, 4), torch.rand(5, 8, 8), covered)
+    assert worse[error] == pytest.approx([0.5, 0.5, 0.5])
 
 
 def test_errors_that_follow_norms_correlate_with_them():
     norms = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = where_errors_sit(norms**2, norms)
+    found = where_errors_sit(norms**2, norms, torch.zeros(5, 8, 8))
     assert found["rank correlation of error and norm"] == pytest.approx([1, 1, 1])
 
 

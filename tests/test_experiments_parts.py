@@ -13,7 +13,7 @@ from foresight.scenes import SceneSpec, take
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
 from training.experiments import blends, e1_5, e1_6
-from training.experiments.bank import Blend, Entry, fresh, hidden_for, run_grid
+from training.experiments.bank import Blend, Entry, fresh, hidden_for, member, run_grid
 from training.experiments.bench import Bench
 from training.experiments.held_out import KNOWN, _filtered, crowd_name, photos, splits, unseen_pair
 from training.experiments.seed_protocol import last_state, stages
@@ -87,6 +87,15 @@ def test_scenes_with_and_without_a_held_out_pair_have_as_many_objects(bench):
     assert [s.count.bincount().tolist() for s in sets] == [[0, 10, 10, 10]] * 2
 
 
+def test_seeds_learn_from_other_pictures_of_as_many(bench):
+    three = replace(bench, scale=replace(TINY, seeds=3))
+    entry = Entry("two of eight", "tokens", (bench.recommended,), bench.train(), bench.test(), rows=2)
+    members = [member(three, entry, fresh(three, entry, seed), seed) for seed in range(3)]
+    seen = [{row % one.rows * one.every + one.first for row in range(20)} for one in members]
+    assert seen == [{0, 4}, {1, 5}, {2, 6}]
+    assert not torch.equal(members[0].module.mean, members[1].module.mean)  # its own statistics
+
+
 def test_photos_are_middle_squares_of_the_studys_size(bench, tmp_path):
     x = torch.zeros(3, 100, 300)
     x[0, :, 100:200] = 1.0  # the middle square is red
@@ -100,8 +109,8 @@ def test_blends_of_few_points_are_compared_each_with_its_own(bench):
     few = Bench(bench.vlm, bench.vae, replace(TINY, points=5), bench.artifacts)
     few.points = [p for p in bench.points if str(p) in ("post-merge/0", "post-merge/3")]  # none within the window
     found = blends.run(few)
-    assert [row[0] for row in found["tables"][1]["rows"]] == ["blend of all after the merger"]
-    assert "blend of all after the merger" in found["verdict_reason"]
+    assert [row[0] for row in found["tables"][1]["rows"]] == ["blend of all 2 after the merger"]
+    assert "blend of all 2 after the merger" in found["verdict_reason"]
 
 
 def test_a_random_vlm_has_the_same_config_and_other_latents(bench):

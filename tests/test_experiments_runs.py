@@ -124,6 +124,12 @@ def test_other_settings_are_refused_in_the_same_folder(study, run):
         run(study[0], "--seed", "1")
 
 
+def test_a_result_of_an_older_way_is_not_taken_for_todays(study, run, monkeypatch):
+    monkeypatch.setattr(command.e1_3, "VERSION", 9, raising=False)
+    with pytest.raises(InputError, match="holds e1_3 made with version 1, not 9"):
+        run(study[0])
+
+
 def test_results_and_findings_tell_all_experiments(study):
     folder, _ = study
     results = yaml.safe_load((folder / "results.yaml").read_text())

@@ -34,8 +34,8 @@ class Entry:
     """An adapter to train with every seed. `name` is what tables call it.
 
     points: where its latents are from; several are blended. x, test_x: latents that stand in for those of
-    `learn` and `test` at its point. rows: so many training pictures, evenly spread over `learn`; None: all.
-    seeds: the only ones to train it with; None: all of the study's.
+    `learn` and `test` at its point. rows: so many training pictures, evenly spread over `learn`, and others for each
+    seed; None: all. seeds: the only ones to train it with; None: all of the study's.
     """
 
     name: str
@@ -53,6 +53,10 @@ class Entry:
     def every(self) -> int:
         """Rows of `learn` from one training picture to the next."""
         return len(self.learn) // (self.rows or len(self.learn))
+
+    def first(self, seed: int, seeds: int) -> int:
+        """The row of `learn` that a seed's training pictures begin at."""
+        return seed * self.every // seeds
 
     def inputs(self) -> list[Tensor]:
         return [self.x] if self.x is not None else [self.learn.points[str(p)] for p in self.points]
@@ -119,6 +123,7 @@ def fresh(bench: Bench, entry: Entry, seed: int) -> nn.Module:
     adapter = new_adapter(entry.kind, entry.points[0], bench.vlm, bench.vae, hidden).to(bench.device)
     count = entry.rows or len(entry.learn)
     some = torch.linspace(0, count - 1, min(count, STATISTICS_ROWS), device=bench.device).long() * entry.every
+    some = some + entry.first(seed, bench.scale.seeds)
     inputs = [x[some] for x in entry.inputs()]
     whole: nn.Module = adapter
     if len(inputs) > 1:
@@ -128,12 +133,18 @@ def fresh(bench: Bench, entry: Entry, seed: int) -> nn.Module:
     return whole
 
 
-def member(entry: Entry, module: nn.Module) -> Member:
+def member(bench: Bench, entry: Entry, module: nn.Module, seed: int) -> Member:
     """What learns an entry's VAE latents."""
     adapter = module.adapter if isinstance(module, Blend) else module
     assert isinstance(adapter, Adapter)
     return adapter_member(
-        module, adapter, entry.inputs(), entry.learn.targets, entry.rows or len(entry.learn), entry.every
+        module,
+        adapter,
+        entry.inputs(),
+        entry.learn.targets,
+        entry.rows or len(entry.learn),
+        entry.every,
+        entry.first(seed, bench.scale.seeds),
     )
 
 
@@ -141,7 +152,9 @@ def run_grid(bench: Bench, entries: Sequence[Entry], title: str, recipe: Recipe 
     """Trains every entry with every seed, all side by side, and scores them on their test pictures."""
     modules = {e.name: [fresh(bench, e, seed) for seed in e.seeds or range(bench.scale.seeds)] for e in entries}
     members = {
-        f"{k}-{seed}": member(e, module) for k, e in enumerate(entries) for seed, module in enumerate(modules[e.name])
+        f"{k}-{seed}": member(bench, e, module, seed)
+        for k, e in enumerate(entries)
+        for seed, module in zip(e.seeds or range(bench.scale.seeds), modules[e.name], strict=True)
     }
     made = learn(bench, members, recipe or usual(bench), title)
     samples = {}

@@ -28,7 +28,8 @@ def run(bench: Bench) -> Result:
     every = [p for p in bench.points if p.stage == "post-merge"]
     window = [p for p in every if low <= p.layer <= high]
     learn, test = bench.train(), bench.test()
-    blends = {f"blend of post-merge/{low} to {high}": tuple(window), "blend of all after the merger": tuple(every)}
+    inside = ", ".join(str(p.layer) for p in window)
+    blends = {f"blend of layers {inside}": tuple(window), f"blend of all {len(every)} after the merger": tuple(every)}
     entries = [Entry(str(p), "tokens", (p,), learn, test) for p in every]
     entries += [Entry(name, "tokens", points, learn, test) for name, points in blends.items() if len(points) > 1]
     grid = run_grid(bench, entries, "Blends")
@@ -50,7 +51,8 @@ def run(bench: Bench) -> Result:
     gain = gaps[names[0]]
     return {
         "title": "Beyond: blends of layers",
-        "question": "Does a blend of layers 7 to 14 (scaled to this depth) hold more than the best single layer?",
+        "question": f"Does a blend of the seed's layers 7 to 14 of 28 ({low} to {high} of {last} here, of which "
+        f"{inside} were tried) hold more than the best single layer?",
         "verdict": "holds" if gain[2] < 0 else "does not hold" if gain[1] > 0 else "open",
         "verdict_reason": f"Asked: does the {names[0]} help? Its LPIPS minus that of {best_inside[names[0]]}, the "
         f"best layer inside it, is {shown(gain, 4)} (paired; under 0 favours the blend). The best layer was picked on "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import sys
 import time
@@ -118,8 +119,17 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
     )
     models = {"model": args.model or "bundled", "vae": args.vae or "bundled"}
     weights = {"model_revision": revision(model), "vae_revision": revision(vae)}
-    photos = args.photos.name if args.photos else None  # no path: results are for others to read
-    return models | weights | {"seed": args.seed, "photos": photos, "cap": args.cap} | scale.plain()
+    return models | weights | {"seed": args.seed, "cap": args.cap} | scale.plain()
+
+
+def _own(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What one experiment's result depends on beside the settings of all."""
+    own: dict[str, Any] = {"version": getattr(ALL[name], "VERSION", 1)}
+    if name == "held_out":
+        files = folder_files(args.photos) if args.photos else []
+        digest = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+        own["photos"] = digest[:16] if files else None  # no path: results are for others to read
+    return own
 
 
 def run(args: argparse.Namespace) -> None:
@@ -130,7 +140,7 @@ def run(args: argparse.Namespace) -> None:
     scale = scale_of(args)
     kept.open_folder(args.out)
     settings = settings_of(args, scale)
-    finished = {name: entry for name in ALL if (entry := kept.load(args.out, name, settings))}
+    finished = {name: entry for name in ALL if (entry := kept.load(args.out, name, settings | _own(name, args)))}
     if missing := [name for name in todo if name not in finished]:
         vlm = load_vlm(args.model, args.device)
         vae = load_vae(args.vae, args.device)
@@ -154,7 +164,7 @@ def _run_one(
     result = experiment(bench, *handed)
     entry = kept.plain(
         {
-            "settings": settings,
+            "settings": settings | _own(name, args),
             "result": result,
             "seconds": time.monotonic() - start,
             "device": _device_name(bench),

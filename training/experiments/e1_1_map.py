@@ -1,6 +1,12 @@
-"""E1.1's picture: the same latents as a 2-D UMAP, and what the silhouette becomes when it is taken on that map."""
+"""E1.1's picture: the same latents as a 2-D UMAP, and what the silhouette becomes when it is taken on that map.
+
+Both silhouettes are by Euclidean distance: on a map of its places, in the latents of their directions (unit vectors).
+The cosine of E1.1 is half the square of the latter distance, and a square alone draws clusters apart.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,12 +15,12 @@ from foresight.errors import InputError
 from foresight.scenes import COLOR_NAMES, SHAPES
 from foresight.separation import each_silhouette
 from training.experiments.bench import Bench
-from training.experiments.e1_1 import FACTORS, FEATURES
+from training.experiments.e1_1 import BOTH, FACTORS, FEATURES
 from training.experiments.result import Result, chart, finite, key, said, series, shown, table
 from training.experiments.statistics import paired
 
 NEEDS = ("e1_1",)
-BOTH = FACTORS[2]
+VERSION = 2  # of the result: kept ones of another are not taken
 APART = 0.05  # of a silhouette: more than that is another answer
 
 
@@ -29,19 +35,25 @@ def flattened(latents: np.ndarray, seed: int) -> np.ndarray:
     return places
 
 
+def silhouettes(sets: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
+    """Each scene's silhouette (S, N) by Euclidean distance, of every set of places (N, D) with its classes (N,)."""
+    return np.stack([each_silhouette(x, c, "euclidean") for x, c in zip(sets, classes, strict=True)])
+
+
 def run(bench: Bench) -> Result:
     path = bench.artifacts / FEATURES
     if not path.is_file():
         raise InputError(f"{path} is missing: run e1_1 in this folder first.")
     kept = np.load(path)  # (S, N, D) by point, (S, N) by factor: of every set of scenes
-    names = [str(p) for p in bench.landmarks]
-    full, flat, charts = {}, {}, []
+    names, drawn = [str(p) for p in bench.points], {str(p) for p in bench.landmarks}
+    full, flat, charts = dict[str, np.ndarray](), dict[tuple[str, str], np.ndarray](), []
     for name in names:
         maps = [flattened(x, bench.seed) for x in kept[name]]
-        full[name] = np.stack([each_silhouette(x, c) for x, c in zip(kept[name], kept[BOTH], strict=True)])
-        for f in FACTORS:
-            rows = [each_silhouette(y, c, "euclidean") for y, c in zip(maps, kept[f], strict=True)]
-            flat[name, f] = np.stack(rows)
+        ways = kept[name] / np.linalg.norm(kept[name], axis=-1, keepdims=True).clip(1e-12)
+        full[name] = silhouettes(ways, kept[BOTH])
+        flat |= {(name, f): silhouettes(maps, kept[f]) for f in FACTORS}
+        if name not in drawn:
+            continue
         first, classes = maps[0], kept[BOTH][0]
         dots = [
             {
@@ -70,8 +82,8 @@ def run(bench: Bench) -> Result:
         "paragraph": "UMAP pulls neighbours together, so a silhouette on its two coordinates tells what the map "
         f"does as well as what the latents hold. By shape and colour at {at} it is {said(flat[at, BOTH])} on the map "
         f"and {said(full[at])} in the latents. Maps at each point: {len(kept[BOTH])}, "
-        "one for each set of scenes; the first is drawn. Latents are compared by the cosine, places on a map by their "
-        "distance.",
+        "one for each set of scenes; the first is drawn. Both silhouettes are by distance, in the latents that of "
+        "directions, so they are not E1.1's, which are by the cosine.",
         "seed": {"silhouette": 0.808},
         "key": [key(f"silhouette on the map, {at}", finite(flat[at, BOTH]), 0.808)],
         "tables": [

@@ -121,8 +121,9 @@ def _told(
         f"At {at} token adapters reach LPIPS {shown(found['lpips'])} and SSIM "
         f"{shown(found['ssim'])}; a blank page has {shown(blank['lpips'])} and {shown(blank['ssim'])} on the same "
         "scenes. The claim holds where both beat the blank page (paired) and the seed's targets.",
-        "paragraph": f"Three adapters at {', '.join(map(str, points))}: {steps[0]} steps on VAE latents, then "
-        f"{steps[1]} steps that look at decoded pictures too; {len(tokens['lpips'][0])} test scenes. The seed's "
+        "paragraph": f"Three adapters at {', '.join(map(str, points))}: {steps[0]} steps on VAE latents, "
+        + (f"then {steps[1]} that look at decoded pictures too; " if steps[1] else "none on decoded pictures; ")
+        + f"{len(tokens['lpips'][0])} test scenes. The seed's "
         f"design, the mean of all tokens, reaches LPIPS {said(pooled['lpips'])}. Skill is 0 for a blank page and 1 for "
         f"all that the VAE could give: by LPIPS at {at} it is {skill[f'{at} tokens']['lpips']:.3f} for tokens, "
         f"{skill[f'{at} pooled']['lpips']:.3f} for pooled, "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from training.experiments.bank import Entry, Grid, Samples, floors_and_ceiling, run_grid
+from training.experiments.bank import Entry, Grid, Samples, floors_and_ceiling, oracle, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -32,6 +33,7 @@ RULE = (
     f"Where quality saturates: from the first setting on that is worse than the best one by less than {MARGIN} of "
     "LPIPS, with 95 % confidence (paired)"
 )
+ORACLE = "oracle"
 SEEDS_SCENES = "100"  # so many the seed study found enough
 
 
@@ -65,8 +67,9 @@ def amount(bench: Bench) -> Grid:
     return run_grid(replace(bench, cap=None), entries, "E1.6, data", recipe)
 
 
-def side(bench: Bench) -> Grid:
-    at, entries = bench.recommended, []
+def side(bench: Bench) -> tuple[Grid, dict[str, Samples]]:
+    """Also each side's own ceiling: a larger picture is drawn more finely by the VAE itself."""
+    at, entries, ceilings = bench.recommended, [], {}
     for pixels in bench.scale.sides:
         sets = [
             bench.latents([s.resized((pixels, pixels)) for s in bench.mixture(count, split)], [at])
@@ -74,16 +77,13 @@ def side(bench: Bench) -> Grid:
         ]
         seen = sets[1].points[str(at)]
         entries.append(Entry(str(pixels), "tokens", (at,), sets[0], bench.test(), test_x=seen))
-    return run_grid(bench, entries, "E1.6, picture size")
+        ceilings[str(pixels)] = stack([score(bench, oracle(bench, sets[1]), bench.test())])
+    return run_grid(bench, entries, "E1.6, picture size"), ceilings
 
 
 def run(bench: Bench) -> Result:
-    grids = {
-        "depth": depth(bench),
-        "adapter size": width(bench),
-        "training data": amount(bench),
-        "picture size": side(bench),
-    }
+    grids = {"depth": depth(bench), "adapter size": width(bench), "training data": amount(bench)}
+    grids["picture size"], ceilings = side(bench)
     for name, grid in grids.items():
         write_scores(bench.artifacts / f"e1_6-{name.replace(' ', '-')}.csv", grid.samples)
     marks = floors_and_ceiling(bench)
@@ -153,12 +153,12 @@ def run(bench: Bench) -> Result:
             score_table(
                 f"Picture size at {at}, {budget['picture size']} on {bench.scale.side_train} scenes, scored at "
                 f"{bench.scale.side} px",
-                sides,
+                sides | {f"{ORACLE}, {n}": found for n, found in ceilings.items()},
             ),
             table(RULE, ["by", "found"], [[what, said] for what, said in ends_at.items()]),
         ],
         "charts": [_depth_chart(by_depth, s, blank, ceiling) for s in ("lpips", "ssim", "mask_iou")]
-        + [_curve(n, x, found, blank, ceiling) for n, x, found in _curves(widths, counts, amounts, sides)],
+        + [_curve(n, x, found, blank, ceiling) for n, x, found in _curves(widths, counts, amounts, sides, ceilings)],
         "pictures": [],
         "facts": {"best": best_of_all, "best_after": best_after},
     }
@@ -184,7 +184,13 @@ def _depth_chart(found: dict[str, Samples], score_name: str, blank: Samples, cei
     )
 
 
-def _curves(widths: dict[str, Samples], counts: dict[str, int], amounts: dict[str, Samples], sides: dict[str, Samples]):
+def _curves(
+    widths: dict[str, Samples],
+    counts: dict[str, int],
+    amounts: dict[str, Samples],
+    sides: dict[str, Samples],
+    ceilings: dict[str, Samples],
+) -> Iterator[tuple[str, dict[str, list[int]], dict[str, list[Samples]]]]:
     """(what, {line: [x]}, {line: samples}) of the three curves."""
     kinds = ("tokens", "pooled")
     of_kind = {k: [n for n in widths if n.startswith(k)] for k in kinds}
@@ -193,13 +199,15 @@ def _curves(widths: dict[str, Samples], counts: dict[str, int], amounts: dict[st
         {k: [counts[n] for n in v] for k, v in of_kind.items()},
         {k: [widths[n] for n in v] for k, v in of_kind.items()},
     )
-    for what, found in (("training scenes", amounts), ("picture's side, px", sides)):
-        yield what, {"tokens": [int(n) for n in found]}, {"tokens": list(found.values())}
+    yield "training scenes", {"tokens": [int(n) for n in amounts]}, {"tokens": list(amounts.values())}
+    pixels = [int(n) for n in sides]
+    both = {"tokens": list(sides.values()), ORACLE: list(ceilings.values())}
+    yield "picture's side, px", dict.fromkeys(both, pixels), both
 
 
 def _curve(
     what: str, x: dict[str, list[int]], found: dict[str, list[Samples]], blank: Samples, ceiling: Samples
 ) -> dict[str, Any]:
     lines = [series(name, x[name], [s["lpips"] for s in found[name]]) for name in x]
-    ends = float(blank["lpips"].mean()), float(ceiling["lpips"].mean())
+    ends = float(blank["lpips"].mean()), None if ORACLE in x else float(ceiling["lpips"].mean())
     return chart(f"LPIPS by {what}", "line", (what, "LPIPS"), lines, *ends, TARGETS["lpips"])

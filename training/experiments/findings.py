@@ -32,11 +32,11 @@ QUESTION = (
 
 HOW_TO_READ = (
     "LPIPS (0 to about 1, lower is better) says how different two pictures look; SSIM and IoU (up to 1) are better "
-    "the higher. *Ours*: the mean and its 95 % interval, over test scenes that nothing was trained on and over seeds. "
-    "*Floor*: what needs no latents, on the same scenes. *Oracle*: the VAE's own round trip, the best an adapter could "
-    "reach. *Verdict*: on the seed's claim, or on the question asked, by the rule told with each experiment below. "
-    "All adapters but E1.5's learned from VAE latents alone, each experiment's for as long as it says: compare within "
-    "an experiment. The seed's numbers are of another VLM and of easier pictures, one shape on white."
+    "the higher. *Ours*: the mean and its 95 % interval, over test scenes that nothing was trained on and over "
+    "seeds. *Floor*: what needs no latents, on the same scenes. *Oracle*: the VAE's own round trip, the best an "
+    "adapter could reach. *Verdict*: on the seed's claim, or on the question asked, by the rule told with each "
+    "experiment below. Each experiment's adapters learned for as long as it says: compare within an experiment. The "
+    "seed's numbers are of another VLM and of easier pictures, one shape on white."
 )
 
 
@@ -87,28 +87,32 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
     said = [
         "Scenes are drawn: flat shapes on even, graded or softly textured grounds. Photos are tested only where a "
         "folder was given.",
-        "All adapters but E1.5's learn from VAE latents alone, for a few hundred steps; E1.5's go on with decoded "
-        "pictures. Scores are those of such a budget, not of the best adapter there could be, and those of two "
+        "Adapters learn from VAE latents alone, for a few hundred steps"
+        + ("; E1.5's go on with decoded pictures" if settings.get("picture_steps") else "")
+        + ". Scores are those of such a budget, not of the best adapter there could be, and those of two "
         "experiments are of two budgets.",
         "An adapter's score is a lower bound on what latents hold: what it misses may still be there.",
         "Intervals are 95 % bootstrap intervals over test scenes and seeds: of adapters, and of whole VLMs where these "
-        "have random weights. The trained VLM is one, so of others of its kind they tell nothing.",
+        "have random weights. Of three seeds an interval is too narrow where these differ more than pictures do. The "
+        "trained VLM is one, so of others of its kind they tell nothing.",
         "What is called the best of several points was picked on the pictures that its score is told of, which "
         "flatters it a little.",
     ]
     if settings.get("model") == "bundled":
         said.append(
-            "The bundled VLM is small and was trained on such scenes alone: its depths are not those of the 7B model."
+            "The bundled VLM is small and was trained on such scenes alone, at 224 px: its depths are not those of the "
+            "7B model, and what larger pictures cost it they may not cost another."
         )
     return said
 
 
-def _rehearsal(settings: Mapping[str, Any]) -> str:
-    """What stands behind the status of a run too small to find anything."""
-    if settings.get("seeds") != 1 and (settings.get("test") or 99) >= 16:
+def _sizes(settings: Mapping[str, Any]) -> str:
+    """The run's sizes, and whether it was too small to find anything."""
+    if not settings:
         return ""
-    sizes = f"{settings.get('seeds')} seed, {settings.get('test')} test scenes, {settings.get('steps')} steps"
-    return f"; a rehearsal ({sizes}), whose verdicts are no findings"
+    sizes = "{train:,} training and {test:,} test scenes, {seeds} seeds, {steps:,} steps".format(**settings)
+    small = settings["seeds"] == 1 or settings["test"] < 16
+    return f"; {sizes}" + ": a rehearsal, whose verdicts are no findings" * small
 
 
 def recommendations(facts: Mapping[str, Any], experiments: Mapping[str, Any]) -> list[str]:
@@ -172,7 +176,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     experiments = results["experiments"]
     parts = [
         "# C1: VLM Latent Sufficiency - Findings",
-        f"**Status:** {len(experiments)} of {len(ORDER)} experiments finished{_rehearsal(results['settings'])}  \n"
+        f"**Status:** {len(experiments)} of {len(ORDER)} experiments finished{_sizes(results['settings'])}  \n"
         f"**Date:** {results['created']}  \n"
         f"**Model:** {results['model']}, **VAE:** {results['vae']}  \n"
         f"**Device:** {results['device']}, {results['seconds']:.0f} s in all",

@@ -57,6 +57,8 @@ class Scale:
     """The seed's own number of test pictures."""
     seed_epochs: int = 100
     """The seed's own number of passes over them."""
+    seed_hidden: int = 2048
+    """The seed's own hidden width."""
     kept: int = 6
     """Pictures of each reconstruction grid."""
 
@@ -83,6 +85,7 @@ LAPTOP = Scale(
     amount_steps=400,
     amount_batch=16,
     side_train=256,
+    seed_hidden=512,
 )
 QUICK = Scale(
     points=6,
@@ -107,5 +110,6 @@ QUICK = Scale(
     seed_train=24,
     seed_test=4,
     seed_epochs=10,
+    seed_hidden=128,
     kept=4,
 )

@@ -22,20 +22,27 @@ STRIDE = 7919  # rows between the orders of two members: a prime, so that no two
 class Member:
     """What learns beside others: its loss on rows (B,) of its own data.
 
-    It has `rows` rows: every one of them, or every second, third, … as `every` says. reads: an adapter's latents
-    (N, T, H, W, D) and targets (N, C, h, w), where its loss is the adapters' usual one and it may be computed
-    together with others of its form.
+    It has `rows` rows: every one of them, or every second, third, … as `every` says, from `first` on. reads: an
+    adapter's latents (N, T, H, W, D) and targets (N, C, h, w), where its loss is the adapters' usual one and it may be
+    computed together with others of its form.
     """
 
     module: nn.Module
     loss: Callable[[Tensor], Tensor]
     rows: int
     every: int = 1
+    first: int = 0
     reads: tuple[Tensor, Tensor] | None = None
 
 
 def adapter_member(
-    module: nn.Module, adapter: Adapter, sources: Sequence[Tensor], targets: Tensor, rows: int, every: int = 1
+    module: nn.Module,
+    adapter: Adapter,
+    sources: Sequence[Tensor],
+    targets: Tensor,
+    rows: int,
+    every: int = 1,
+    first: int = 0,
 ) -> Member:
     """Learns VAE latents: the mean squared error, each channel in units of its spread.
 
@@ -46,7 +53,7 @@ def adapter_member(
     def loss(where: Tensor) -> Tensor:
         return ((module(*(x[where] for x in sources)) - targets[where]) / spread).square().mean()
 
-    return Member(module, loss, rows, every, (sources[0], targets) if stackable(module) else None)
+    return Member(module, loss, rows, every, first, (sources[0], targets) if stackable(module) else None)
 
 
 class SideBySide:
@@ -69,7 +76,10 @@ class SideBySide:
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.device)
-        mine = {name: (where + self._shift[name]) % member.rows * member.every for name, member in self.members.items()}
+        mine = {
+            name: (where + self._shift[name]) % member.rows * member.every + member.first
+            for name, member in self.members.items()
+        }
         losses: dict[str, Tensor] = {}
         for names in self._groups:
             if len(names) > 1:

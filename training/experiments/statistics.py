@@ -31,7 +31,9 @@ def _draws(count: int, seed: int) -> np.ndarray:
 def interval(samples: np.ndarray | Sequence[float], seed: int = 0) -> Interval:
     """Mean and 95 % interval of samples (S, N) or (N,): bootstrap over pictures and, where S > 1, over seeds.
 
-    Both are drawn with replacement, each of 4,000 times anew. Raises InputError on no values or NaN.
+    Both are drawn with replacement, each of 4,000 times anew. Three seeds are few: where most of the spread is between
+    them, such intervals hold the truth in about 75 of 100 cases, and in 93 where pictures differ more. Raises
+    InputError on no values or NaN.
     """
     x = np.atleast_2d(np.asarray(samples, dtype=np.float64))
     if not x.size or not np.isfinite(x).all():
