@@ -11,10 +11,11 @@ from PIL import Image
 from foresight.adapters import TokenAdapter
 from foresight.checkpoint import load_adapter
 from foresight.errors import InputError
+from foresight.evaluation import folder_files
 from foresight.metrics import score
 from foresight.points import ExtractionPoint
 from foresight.scenes import SceneSpec
-from training.data import held_out_sources, split_pictures
+from training.data import held_out_sources, readable, split_pictures
 from training.fit import FitConfig, averaged, fit, held_out_latents, judge, paint, prepare
 from training.loop import Recipe
 from training.recipes import DEFAULTS, LOSSES, PRESETS, checked_name, config_of, cost, new_name
@@ -99,6 +100,8 @@ def test_judging_equals_scoring_one_by_one(house):
 
 
 def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
+    (photos / "broken.png").write_text("no picture")
+    assert [file.image for file in readable(folder_files(photos))[1]] == ["broken.png"]
     learn, held_out = split_pictures(photos)
     assert len(learn) == 36 and len(held_out) == 4  # two of twenty, each with its copy
     content = [{file.read_bytes() for file in side} for side in (learn, held_out)]
@@ -113,6 +116,10 @@ def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     list(fit(task, vlm, vae, tmp_path / "out", 4))
     card = load_adapter(tmp_path / "out/pre-merge-0-linear").card
     assert card["data"] == "pictures:36" and card["config"]["pictures"] == "photos"  # no path of this machine
+    Image.new("RGB", (240, 240)).save(photos / "another.png")
+    with pytest.raises(InputError, match="other files"):  # what was learned from might be held out now
+        list(fit(prepare(config, vlm, vae), vlm, vae, tmp_path / "out", 4))
+    (photos / "another.png").unlink()
     for file in learn[9:]:
         file.unlink()
     with pytest.raises(InputError, match="at least 10"):

@@ -200,6 +200,27 @@ def test_a_line_for_each_device(tmp_path):
     assert runs[0].state()["state"] == CUT and runs[1].state()["state"] == WAITING
 
 
+def test_a_run_that_is_removed_while_others_look_is_none(tmp_path):
+    line = Line(tmp_path)
+    first, second = (make_run(line.folder / name, ticket=k) for k, name in enumerate("ab"))
+    (first.folder.with_name(".a")).mkdir()  # left by a removal that was cut off
+    line.remove("a")
+    assert line.runs() == [second] and not first.alive() and not first.folder.exists()
+
+
+def test_a_name_whose_adapters_are_there_already_is_taken(desk, monkeypatch):
+    monkeypatch.setattr(desk.line, "start", lambda name, *_: started.append(name))
+    started, both = [], SETTINGS | {"kinds": ["linear", "tokens"]}
+    left = desk.line.adapters / "left-pre-merge-0-tokens"
+    left.mkdir(parents=True)
+    with pytest.raises(InputError, match="taken"):
+        desk.start("left", both)
+    desk.start("left", SETTINGS)  # one adapter has the run's own name
+    left.rmdir()
+    desk.start("left", both)
+    assert started == ["left", "left"]
+
+
 def test_a_run_on_a_gpu_that_is_gone_is_not_resumed(desk):
     run = make_run(desk.line.folder / "far", "training", device="cuda:9")
     with pytest.raises(InputError, match="'far' began on cuda:9, which this machine has no more"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
+from training.flags import above, at_least
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,13 +52,13 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     fit.add_argument("--adapter", default="tokens", help="linear, pooled, tokens, or several of them")
     fit.add_argument("--data", default="scenes:2000", help="scenes:N, generated training scenes, or a FOLDER")
     fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
-    fit.add_argument("--hidden", type=int, help="hidden width (a quarter of the latents', at least 128)")
-    fit.add_argument("--steps", type=int, default=2000)
-    fit.add_argument("--batch", type=int, default=32, help="pictures a step; halved where memory runs out")
-    fit.add_argument("--lr", type=float, default=1e-3)
+    fit.add_argument("--hidden", type=at_least(1), help="hidden width (a quarter of the latents', at least 128)")
+    fit.add_argument("--steps", type=at_least(1), default=2000)
+    fit.add_argument("--batch", type=at_least(1), default=32, help="pictures a step; halved where memory runs out")
+    fit.add_argument("--lr", type=above(0), default=1e-3)
     fit.add_argument("--pictures-from", type=float, default=0.3, help="share of steps before pictures are decoded")
-    fit.add_argument("--seed", type=int, default=0)
-    fit.add_argument("--held-out", type=int, default=64, help="test scenes of each kind to score on")
+    fit.add_argument("--seed", type=at_least(0), default=0)
+    fit.add_argument("--held-out", type=at_least(0), default=64, help="test scenes of each kind to score on")
     fit.add_argument("--save-every", type=float, default=60, metavar="SECONDS", help="between states to resume from")
     fit.add_argument("--log-with", choices=("trackio", "wandb"), help="log losses and scores there too")
     fit.add_argument("--out", type=Path, required=True)
@@ -66,8 +67,8 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     extract = commands.add_parser("extract", help="take latents and keep them", epilog=EXTRACT_EXAMPLES, **style)
     _model_options(extract)
     extract.add_argument("--data", default="scenes:2000", help="scenes:N, generated training scenes, or a FOLDER")
-    extract.add_argument("--batch", type=int, default=64, help="pictures at a time, and in a shard")
-    extract.add_argument("--seed", type=int, default=0, help="other seeds give other scenes")
+    extract.add_argument("--batch", type=at_least(1), default=64, help="pictures at a time, and in a shard")
+    extract.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     extract.add_argument("--out", type=Path, required=True)
 
     experiments = commands.add_parser("experiments", help="run the study", **style)
@@ -84,18 +85,18 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument(
         "--photos", type=Path, help="folder of JPEG photos: for vae to learn from, for check to measure"
     )
-    bundle.add_argument("--pool", type=int, default=32_768, help="scenes to learn from")
-    bundle.add_argument("--steps", type=int)
-    bundle.add_argument("--seconds", type=float, help="as many steps as fit into this time")
-    bundle.add_argument("--workers", type=int, default=2, help="processes that write the VLM's texts")
+    bundle.add_argument("--pool", type=at_least(1), default=32_768, help="scenes to learn from")
+    bundle.add_argument("--steps", type=at_least(1))
+    bundle.add_argument("--seconds", type=above(0), help="as many steps as fit into this time")
+    bundle.add_argument("--workers", type=at_least(1), default=2, help="processes that write the VLM's texts")
     bundle.add_argument("--points", default="post-merge/6")
     bundle.add_argument("--kinds", default="tokens")
-    bundle.add_argument("--hidden", type=int)
-    bundle.add_argument("--seed", type=int, default=0, help="other seeds give other scenes")
+    bundle.add_argument("--hidden", type=at_least(1))
+    bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     bundle.add_argument("--vlm", type=Path, help="VLM to check (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")
-    bundle.add_argument("-n", type=int, default=512, help="held-out scenes of each kind")
+    bundle.add_argument("-n", type=at_least(1), default=512, help="held-out scenes of each kind")
     bundle.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
     return parser
 
@@ -128,8 +129,10 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
 def run_fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from foresight.evaluation import folder_files
     from foresight.vae import load_vae
     from foresight.vlm import load_vlm
+    from training.data import readable
     from training.fit import FitConfig, fit, prepare, scene_count
     from training.latents import open_store
     from training.loop import Recipe
@@ -147,6 +150,8 @@ def run_fit(args: argparse.Namespace) -> None:
         pictures_from=args.pictures_from,
         recipe=recipe,
     )
+    for file in [] if generated or not accelerator.is_main_process else readable(folder_files(args.data))[1]:
+        print(f"left out: {file.image}: {file.reason}", file=sys.stderr)
     vlm = load_vlm(args.model, accelerator.device)
     vae = load_vae(args.vae, accelerator.device)
     store = open_store(args.latents, vlm) if args.latents else None

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from foresight.archive import Broken
 from foresight.errors import InputError
 from foresight.evaluation import folder_files
 from foresight.foreground import foreground
@@ -77,13 +78,33 @@ def _square(file: Path, side: int) -> Tensor:
     return resize(to_tensor(image.crop((left, top, left + whole, top + whole)))[None], (side, side))[0]
 
 
+def readable(files: Sequence[Path]) -> tuple[list[Path], list[Broken]]:
+    """Files of pictures, and those that are none, each with the reason."""
+    good, broken = list[Path](), list[Broken]()
+    for file in files:
+        try:
+            load_image(file)
+        except InputError as error:
+            broken.append(Broken(file.name, str(error)))
+        else:
+            good.append(file)
+    return good, broken
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """What tells a set of files from all others: a digest of what they hold."""
+    each = sorted(hashlib.sha256(file.read_bytes()).digest() for file in files)
+    return hashlib.sha256(b"".join(each)).hexdigest()[:16]
+
+
 def split_pictures(folder: str | Path) -> tuple[list[Path], list[Path]]:
     """A folder's pictures for training, and the tenth that is held out, chosen by a hash of what the files hold.
 
-    Copies of one picture fall on one side. Raises InputError where there are too few to hold any out.
+    Copies of one picture fall on one side; what is no picture is left out. Raises InputError where there are too few
+    to hold any out.
     """
     kinds: dict[str, list[Path]] = {}
-    for file in folder_files(folder):
+    for file in readable(folder_files(folder))[0]:
         kinds.setdefault(hashlib.sha256(file.read_bytes()).hexdigest(), []).append(file)
     if len(kinds) < LEAST_PICTURES:
         raise InputError(f"{len(kinds)} different pictures are too few to train on: at least {LEAST_PICTURES}, please.")

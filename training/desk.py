@@ -47,8 +47,11 @@ class Desk:
         vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._known(device or self.devices[0])
         chosen = DEFAULTS | settings
         wants_pictures = chosen["data"] == "pictures" and archive is not None
-        config_of(settings, vlm, "uploaded" if wants_pictures else None)
+        config = config_of(settings, vlm, "uploaded" if wants_pictures else None)
         taken = self.line.names()
+        # A run of several adapters puts what each is behind its name: none of these may be there either.
+        ends = [f"-{point}-{kind}".replace("/", "-") for point in config.points for kind in config.kinds]
+        taken |= {name.removesuffix(end) for name in taken for end in ends if len(ends) > 1}
         name = new_name(name, taken) if name in self.presets else checked_name(name, taken)
         broken: list[list[str]] = []
         self.line.root.mkdir(parents=True, exist_ok=True)

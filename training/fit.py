@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from foresight.adapters import KINDS, Adapter
 from foresight.checkpoint import save_adapter
 from foresight.errors import InputError
+from foresight.evaluation import folder_files
 from foresight.images import resize
 from foresight.metrics import bootstrap, score_batch
 from foresight.points import ExtractionPoint
@@ -23,6 +24,7 @@ from foresight.vlm import VLM
 from training.data import (
     Tell,
     collect,
+    files_digest,
     held_out_sources,
     picture_source,
     scene_source,
@@ -32,7 +34,7 @@ from training.data import (
 from training.latents import Latents, processes
 from training.look import Look
 from training.loop import Recipe, Step, train
-from training.store import Store
+from training.store import Store, key_of, weights_digest
 
 STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken
 
@@ -180,7 +182,10 @@ def fit(task: Fit, vlm: VLM, vae: VAE, out: Path, held_out: int = 128) -> Iterat
 
 def run_facts(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
     """What makes a run what it is, beside its recipe: JSON values, which a state must share to be resumed."""
-    return {k: v for k, v in asdict(config).items() if k != "recipe"} | {"model": vlm.name, "vae": vae.name}
+    facts = {k: v for k, v in asdict(config).items() if k != "recipe"} | {"model": vlm.name, "vae": vae.name}
+    files = [] if config.pictures is None else folder_files(config.pictures)
+    digests = {"weights": [key_of(vlm)["model revision"], weights_digest(vae.model)], "files": files_digest(files)}
+    return facts | digests
 
 
 def save(task: Fit, scores: dict[str, dict[str, Any]], out: Path) -> list[Path]:

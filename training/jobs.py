@@ -42,6 +42,15 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def bury(folder: Path) -> None:
+    """Deletes a folder: its name is free at once, and one that is half deleted is nothing any more."""
+    grave = folder.with_name(f".{folder.name}")
+    if grave.exists():  # left where a process was cut off
+        shutil.rmtree(grave)
+    folder.rename(grave)
+    shutil.rmtree(grave)
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log in order of their "step"; those that a resumed run made again count once."""
     found: list[dict[str, Any]] = []
@@ -70,11 +79,13 @@ class Run:
 
     def alive(self) -> bool:
         """Whether its process holds the lock."""
-        with (self.folder / "lock").open("a") as lock:
-            try:
+        try:
+            with (self.folder / "lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:  # removed meanwhile
+            return False
         return False
 
     def tell(self, state: str, message: str = "", **more: Any) -> None:
@@ -113,8 +124,15 @@ class Line:
 
     def runs(self) -> list[Run]:
         """Every run, the latest first."""
-        made = [Run(path.parent) for path in self.folder.glob("[!.]*/job.json")]
-        return sorted(made, key=lambda run: run.job["ticket"], reverse=True)
+        return [run for run, _ in self._jobs()]
+
+    def _jobs(self) -> list[tuple[Run, dict[str, Any]]]:
+        """Every run with its job, the latest first; what is removed while this looks is none."""
+        found = list[tuple[Run, dict[str, Any]]]()
+        for path in self.folder.glob("[!.]*/job.json"):
+            with suppress(FileNotFoundError):
+                found.append((Run(path.parent), Run(path.parent).job))
+        return sorted(found, key=lambda pair: pair[1]["ticket"], reverse=True)
 
     def run(self, name: str) -> Run:
         """Raises InputError where there is none of that name."""
@@ -162,15 +180,13 @@ class Line:
         run = self.run(name)
         if run.alive():
             raise InputError(f"the run {name!r} is still running: stop it first.")
-        grave = run.folder.with_name(f".{name}")  # a folder that is half deleted is no run
-        run.folder.rename(grave)
-        shutil.rmtree(grave)
+        bury(run.folder)
 
     def place(self, run: Run) -> int:
         """How many runs are before it on its device: 0 is its turn."""
-        job = run.job
-        others = ((r.job, r) for r in self.runs() if r.folder != run.folder)
-        return sum(j["device"] == job["device"] and j["ticket"] < job["ticket"] and r.alive() for j, r in others)
+        mine = run.job
+        before = [r for r, job in self._jobs() if job["device"] == mine["device"] and job["ticket"] < mine["ticket"]]
+        return sum(r.alive() for r in before)
 
     def _launch(self, run: Run) -> None:
         lock = (run.folder / "lock").open("a")

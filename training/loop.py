@@ -116,7 +116,8 @@ def train(
     """Trains `task.modules` in place; when the generator ends or is closed they hold the averaged weights.
 
     Under `accelerate launch` each process takes its share of every batch, and all hold the same weights after
-    each step: those of one process that takes the whole batch, but for rounding. With a `folder`, the state is
+    each step: those of one process that takes the whole batch, but for rounding, and but for what the loss draws,
+    such as windows of pictures, where each process has its own numbers. With a `folder`, the state is
     saved there now and then, and a later call with the same recipe and the same `facts` (JSON values, for
     whatever else makes the run what it is) goes on from it to the very same weights. Raises InputError if the
     folder holds another run or processes outnumber the rows of a batch, and FloatingPointError once five steps
@@ -135,8 +136,8 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
     average = [p.detach().clone() for p in trained]
     about = json.loads(json.dumps(asdict(recipe) | dict(facts or {})))
-    start = _resume(folder / STATE, about, trained, average, optimizer, device) if folder else 0
-    generator, spoiled, pieces = torch.Generator(device), torch.zeros((), device=device), 1
+    start, pieces = _resume(folder / STATE, about, trained, average, optimizer, device) if folder else (0, 1)
+    generator, spoiled = torch.Generator(device), torch.zeros((), device=device)
     loose = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True  # else no run repeats to the bit
     saved = clock = time.monotonic()
@@ -147,8 +148,8 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, recipe)
             rows = rows_of_step(step, recipe.batch, task.rows, recipe.seed)[rank::world]
-            generator.manual_seed(_seed(recipe.seed, step * world + rank))
-            losses, pieces = _backward(task, rows, generator, step / recipe.steps, pieces)
+            seed = _seed(recipe.seed, step * world + rank)
+            losses, pieces = _backward(task, rows, generator, seed, step / recipe.steps, pieces)
             if world > 1:
                 losses = _add_up(trained, losses, len(rows) / recipe.batch)
             bad = [
@@ -170,7 +171,7 @@ def train(
                 now = time.monotonic()
                 rate, clock, counted = (step - counted) * recipe.batch / (now - clock), now, step
             if folder and rank == 0 and (now - saved > recipe.save_every or step == recipe.steps):
-                _save(folder / STATE, about, step, trained, average, optimizer)
+                _save(folder / STATE, about, step, pieces, trained, average, optimizer)
                 saved = now
             yield Step(step, losses, rate, (recipe.steps - step) * recipe.batch / rate, pieces, average)
     finally:
@@ -181,12 +182,13 @@ def train(
 
 
 def _backward(
-    task: Task, rows: Tensor, generator: torch.Generator, done: float, pieces: int
+    task: Task, rows: Tensor, generator: torch.Generator, seed: int, done: float, pieces: int
 ) -> tuple[dict[str, Tensor], int]:
     """Gradients of a batch, in as few pieces as fit into memory: (mean losses, pieces)."""
     device = generator.device.type
     while True:
         total: dict[str, Tensor] = {}
+        generator.manual_seed(seed)  # a pass that did not fit has drawn already
         try:
             for part in rows.chunk(pieces):
                 with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -230,10 +232,13 @@ def _clip(gradients: list[Tensor], most: float) -> Tensor:
     return (~norm.isfinite()).float()
 
 
-def _save(path: Path, about: dict[str, Any], step: int, trained: Any, average: Any, optimizer: Any) -> None:
+def _save(
+    path: Path, about: dict[str, Any], step: int, pieces: int, trained: Any, average: Any, optimizer: Any
+) -> None:
     state = {
         "recipe": about,
         "step": step,
+        "pieces": pieces,
         "trained": [p.detach() for p in trained],
         "average": average,
         "optimizer": optimizer.state_dict(),
@@ -248,8 +253,10 @@ def _save(path: Path, about: dict[str, Any], step: int, trained: Any, average: A
     sync(path.parent)
 
 
-def _resume(path: Path, about: dict[str, Any], trained: Any, average: Any, optimizer: Any, device: Any) -> int:
-    """Puts a saved state back and returns the steps done; 0 where none was saved.
+def _resume(
+    path: Path, about: dict[str, Any], trained: Any, average: Any, optimizer: Any, device: Any
+) -> tuple[int, int]:
+    """Puts a saved state back and returns the steps done and the pieces of a batch; 0 and 1 where none was saved.
 
     Raises InputError where it is of a run that differs in `about` or in the shapes of its weights, and where
     processes on several machines do not see the same file.
@@ -263,7 +270,7 @@ def _resume(path: Path, about: dict[str, Any], trained: Any, average: Any, optim
         if least != steps:
             raise InputError(f"processes find other states in {path}: its folder must be one that all of them share.")
     if state is None:
-        return 0
+        return 0, 1
     saved = state["recipe"]
     if differing := [k for k in about | saved if about.get(k) != saved.get(k) and k != "save_every"]:
         raise InputError(f"{path} is of another run (other {', '.join(differing)}): choose another folder.")
@@ -273,4 +280,4 @@ def _resume(path: Path, about: dict[str, Any], trained: Any, average: Any, optim
         torch._foreach_copy_(trained, state["trained"])
         torch._foreach_copy_(average, state["average"])
     optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+    return state["step"], state["pieces"]

@@ -16,6 +16,7 @@ from foresight.adapters import KINDS
 from foresight.checkpoint import CONFIG, WEIGHTS, describe_adapter, list_adapters, load_adapter
 from foresight.errors import InputError
 from foresight.shelf import Entry, Shelf
+from training.jobs import bury
 from training.recipes import checked_name, new_name
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
@@ -41,9 +42,7 @@ class Cabinet:
         source.rename(self.folder / checked_name(to.strip(), self._names()))
 
     def delete(self, name: str) -> None:
-        grave = self.folder / f".{name}"  # a folder that is half deleted is no adapter
-        self._find(name).rename(grave)
-        shutil.rmtree(grave)
+        bury(self._find(name))
 
     def pack(self, name: str) -> bytes:
         """A zip with the adapter's folder, to be unpacked and used elsewhere. Stored: weights do not compress."""
@@ -62,6 +61,8 @@ class Cabinet:
         load_adapter(entry.folder)  # its weights too must be what its config builds
         name = new_name(Path(source.strip()).name, self._names())
         stage = self.folder / f".{name}"
+        if stage.exists():  # left where a process was cut off
+            shutil.rmtree(stage)
         stage.mkdir(parents=True)
         for file in (WEIGHTS, CONFIG):
             shutil.copyfile(entry.folder / file, stage / file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight.checkpoint import WEIGHTS
 from foresight.errors import InputError
 from foresight.images import to_pil
 from foresight.vae import VAE, load_vae
@@ -158,18 +160,21 @@ class Watch:
         steps = self.task.config.recipe.steps
         self.run.tell("scoring", done=steps, total=steps, seconds=time.monotonic() - self.began)
         scores = self._score(steps, self.held_out)
-        made = []
-        for folder in save(self.task, scores, self.run.folder / "adapters"):
-            name = self.run.name if len(self.task.adapters) == 1 else f"{self.run.name}-{folder.name}"
-            if (line.adapters / name).exists():
-                raise InputError(f"an adapter {name!r} came into being meanwhile: rename it, then resume this run.")
-            line.adapters.mkdir(parents=True, exist_ok=True)
+        folders = save(self.task, scores, self.run.folder / "adapters")
+        alone = len(folders) == 1
+        made = {self.run.name if alone else f"{self.run.name}-{folder.name}": folder for folder in folders}
+        line.adapters.mkdir(parents=True, exist_ok=True)
+        for name, folder in list(made.items()):
+            if (there := line.adapters / name).exists():
+                if not filecmp.cmp(there / WEIGHTS, folder / WEIGHTS, shallow=False):
+                    raise InputError(f"an adapter {name!r} came into being meanwhile: rename it, then resume this run.")
+                shutil.rmtree(there)  # put there before this run was cut off here
+        for name, folder in made.items():
             folder.rename(line.adapters / name)
-            made.append(name)
         for rest in ("latents", "adapters"):
             shutil.rmtree(self.run.folder / rest)
         (self.run.folder / STATE).unlink(missing_ok=True)
-        self.run.tell(DONE, adapters=made, done=steps, total=steps, seconds=time.monotonic() - self.began)
+        self.run.tell(DONE, adapters=list(made), done=steps, total=steps, seconds=time.monotonic() - self.began)
 
 
 class Tracker:

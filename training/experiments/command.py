@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shlex
 import sys
 import time
@@ -20,6 +19,7 @@ from foresight.evaluation import folder_files
 from foresight.hub import folder_of
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
+from training.data import files_digest, readable
 from training.experiments import (
     blends,
     controls,
@@ -37,6 +37,7 @@ from training.experiments import (
 )
 from training.experiments.bench import Bench
 from training.experiments.scale import FULL, LAPTOP, QUICK, Scale
+from training.flags import above, at_least
 from training.store import revision
 
 EXAMPLES = """examples:
@@ -79,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos, as a test of what no adapter has seen")
     parser.add_argument("--points", type=int, help=f"at most so many extraction points ({FULL.points})")
     parser.add_argument("--scenes", type=int, help=f"training scenes ({FULL.train}); fewer where memory is short")
-    parser.add_argument("--cap", type=float, help="seconds that one training may take; its steps are cut to fit")
+    parser.add_argument("--cap", type=above(0), help="seconds that one training may take; its steps are cut to fit")
     parser.add_argument("--no-report", action="store_true", help="leave figures and FINDINGS.md to a later call")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
 
 
@@ -126,16 +127,19 @@ def _own(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """What one experiment's result depends on beside the settings of all."""
     own: dict[str, Any] = {"version": getattr(ALL[name], "VERSION", 1)}
     if name == "held_out":
-        files = folder_files(args.photos) if args.photos else []
-        digest = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
-        own["photos"] = digest[:16] if files else None  # no path: results are for others to read
+        # No path: results are for others to read.
+        own["photos"] = files_digest(folder_files(args.photos)) if args.photos else None
     return own
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs what is asked for and not yet finished, then writes the findings of all that lies in --out."""
     if args.photos is not None:
-        folder_files(args.photos)  # raises InputError where there is no picture
+        good, broken = readable(folder_files(args.photos))
+        for file in broken:
+            print(f"left out: {file.image}: {file.reason}", file=sys.stderr)
+        if not good:
+            raise InputError(f"there is no picture that can be read in {args.photos}.")
     todo = chosen(args.only, args.skip, args.protocol)
     scale = scale_of(args)
     kept.open_folder(args.out)

@@ -12,7 +12,7 @@ from foresight.evaluation import folder_files
 from foresight.metrics import skill
 from foresight.render import render
 from foresight.scenes import COLORS, SHAPES, Scenes, SceneSpec
-from training.data import collect, picture_source
+from training.data import collect, picture_source, readable
 from training.experiments.bank import Entry, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
@@ -95,7 +95,7 @@ def photos(bench: Bench, points: list) -> Latents | None:
     """Centre squares of the photos in the bench's folder, at most `test` of them; None where no folder is given."""
     if bench.photos is None:
         return None
-    files = folder_files(bench.photos)[: bench.scale.test]
+    files = readable(folder_files(bench.photos))[0][: bench.scale.test]
     found = collect(bench.vlm, bench.vae, picture_source(files, bench.batch, bench.scale.side), points)
     return replace(found, masks=torch.ones_like(found.masks))  # nobody knows what is an object there
 

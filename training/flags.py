@@ -1,0 +1,32 @@
+"""Numbers from a command line, refused in one sentence where they cannot be meant."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+
+def at_least(low: float) -> Callable[[str], int]:
+    """For argparse's `type`: a whole number, `low` or more."""
+
+    def whole(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"must be a whole number, {low} or more, not {text!r}.")
+        return int(text)
+
+    return whole
+
+
+def above(low: float) -> Callable[[str], float]:
+    """For argparse's `type`: a finite number larger than `low`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = low
+        if not low < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be a number above {low}, not {text!r}.")
+        return value
+
+    return number
