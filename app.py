@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+from contextlib import suppress
 
 from foresight.errors import InputError
 from foresight.settings import Settings
@@ -26,7 +27,12 @@ def main() -> int:
         from foresight.vlm import load_vlm
 
         inspector = Inspector(load_vlm(settings.model), load_vae(settings.vae), (BUNDLED, RUNS), fast=True)
-        warm = threading.Thread(target=inspector.warm_up)  # torch works while Python imports Gradio
+
+        def warm_up() -> None:
+            with suppress(InputError):  # told by the first page, which needs the same
+                inspector.warm_up()
+
+        warm = threading.Thread(target=warm_up)  # torch works while Python imports Gradio
         warm.start()
         from foresight.ui.shell import build_app, launch
         from foresight.ui.train.calls import TrainCalls

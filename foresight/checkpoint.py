@@ -7,6 +7,7 @@ what the config builds: the safetensors library itself takes NaN, twin keys and 
 import copy
 import inspect
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -28,6 +29,8 @@ MAX_HEADER = 64 << 10  # bytes; about 500 tensors
 MAX_CONFIG = 64 << 10  # bytes
 MAX_SIZE = 1 << 16  # of any whole number in a config
 DTYPES = ("F16", "BF16", "F32")
+
+Interval = tuple[float, float, float]  # mean, low, high
 
 
 def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
@@ -71,8 +74,26 @@ def describe_adapter(name: str | Path) -> dict[str, Any]:
 
 def list_adapters(root: str | Path) -> list[Path]:
     """Every adapter's folder under `root`, sorted; nothing in them is read, and hidden ones are left out."""
-    folders = [path.parent for path in Path(root).rglob(WEIGHTS) if (path.parent / CONFIG).is_file()]
+    # Unlike rglob, os.walk passes over folders that are deleted or renamed while it looks.
+    folders = [Path(place) for place, _, files in os.walk(root) if {WEIGHTS, CONFIG} <= {*files}]
     return sorted(folder for folder in folders if not folder.name.startswith("."))
+
+
+def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
+    """What a card's "scores" tell of held-out pictures: {their title: {score: (mean, low, high)}}, all finite.
+
+    A card may come from anybody and hold anything: what is of another form is left out.
+    """
+    tables = scores.items() if isinstance(scores, dict) else ()
+    return {
+        title: {name: (found[0], found[1], found[2]) for name, found in table.items() if _is_interval(found)}
+        for title, table in tables
+        if isinstance(table, dict)
+    }
+
+
+def _is_interval(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 3 and all(isinstance(v, float) and math.isfinite(v) for v in found)
 
 
 def misfits(config: dict[str, Any], *, model: str, width: int, vae: str, channels: int, downscale: int) -> list[str]:
@@ -139,10 +160,13 @@ def _build(config: dict[str, Any], label: str) -> Adapter:
 
 def _read(path: Path, limit: int, label: str) -> bytes:
     """A file of at most `limit` bytes."""
-    if not path.is_file():
-        raise InputError(f"{label} has no {path.name}.")
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{label} has no {path.name}.") from error
     if len(data) > limit:
         raise InputError(f"{label}: {path.name} is larger than the {limit >> 10} kB allowed.")
     return data

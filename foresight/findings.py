@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,13 @@ class Study:
 
 def studies(bundled: Path = BUNDLED, runs: Path = RUNS) -> list[Path]:
     """The bundled study, if there is one, then those under `runs`, the newest first."""
-    own = sorted(runs.glob("**/results.yaml"), key=lambda path: path.stat().st_mtime, reverse=True)
+    dated: list[tuple[float, Path]] = []
+    for place, _, files in os.walk(runs):  # unlike glob, it passes over folders that go while it looks
+        if "results.yaml" in files:
+            path = Path(place, "results.yaml")
+            with suppress(FileNotFoundError):
+                dated.append((path.stat().st_mtime, path))
+    own = [path for _, path in sorted(dated, reverse=True)]
     return [*([bundled] if bundled.is_file() else []), *own]
 
 

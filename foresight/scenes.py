@@ -31,6 +31,7 @@ BACKGROUNDS = ("white", "plain", "gradient", "texture")
 SPLITS = ("train", "val", "test")  # 80, 10 and 10 % of all scenes
 MARGIN = 3 / 224  # least distance of an object to the border, and between objects that may not overlap
 MAX_OBJECTS = 5
+PLACE = ("x", "y", "radius", "rotation")
 _CANDIDATES = 128  # places tried for an object
 _R2_STEP = (0.7548776662466927, 0.5698402909980532)  # 1 / p and 1 / p², p the real root of p³ = p + 1
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "bar", "ring")
@@ -123,7 +124,7 @@ class Scenes:
     def describe(self, i: int) -> dict[str, Any]:
         """Scene i as plain JSON values, from which `from_description` makes the very same scene again."""
         objects = [
-            dict(zip(("x", "y", "radius", "rotation"), self.place[i, j].tolist(), strict=True))
+            dict(zip(PLACE, self.place[i, j].tolist(), strict=True))
             | {"shape": SHAPES[int(self.shape[i, j])], "color": COLOR_NAMES[int(self.color[i, j])]}
             for j in range(int(self.count[i]))
         ]
@@ -139,18 +140,29 @@ class Scenes:
         """A batch of one scene from `describe`'s JSON values. Raises InputError where they are not of that form."""
         try:
             objects, background = scene["objects"], scene["background"]
-            return Scenes(
+            made = Scenes(
                 size=(int(scene["size"][0]), int(scene["size"][1])),
                 count=torch.tensor([len(objects)]),
                 shape=torch.tensor([[SHAPES.index(o["shape"]) for o in objects]]),
                 color=torch.tensor([[COLOR_NAMES.index(o["color"]) for o in objects]]),
-                place=torch.tensor([[[o["x"], o["y"], o["radius"], o["rotation"]] for o in objects]]),
+                place=torch.tensor([[o[k] for k in PLACE] for o in objects]).float().view(1, len(objects), 4),
                 background=torch.tensor([BACKGROUNDS.index(background["kind"])]),
-                tones=torch.tensor([background["tones"]]).view(1, 2, 3),
-                pattern=torch.tensor([background["pattern"]]).view(1, 6),
+                tones=torch.tensor(background["tones"]).float().view(1, 2, 3),
+                pattern=torch.tensor(background["pattern"]).float().view(1, 6),
             )
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise InputError(f"this is not a scene's description: {error}.") from error
+        return made._checked()
+
+    def _checked(self) -> Scenes:
+        """Itself; raises InputError where its numbers are outside of what `sample` draws from."""
+        what = "this is not a scene's description"
+        if not all(x.isfinite().all() for x in (self.place, self.tones, self.pattern)):
+            raise InputError(f"{what}: it has a number that is not finite.")
+        shares = torch.cat([self.place[..., :2].flatten(), self.tones.flatten()])
+        if not ((shares >= 0) & (shares <= 1)).all() or not (self.place[..., 2] > 0).all():
+            raise InputError(f"{what}: x, y and tones lie within 0 to 1, and a radius is above 0.")
+        return self
 
     def hashes(self) -> Tensor:
         """(B,) int64, a hash of what each scene shows: its factors, rounded to a 4096th, whatever its size."""

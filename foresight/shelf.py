@@ -35,17 +35,23 @@ class Entry:
     """An adapter's folder that fits the models, not yet loaded.
 
     bundled: under the first root. config: as from `describe_adapter`. parameters: how many it learned.
+    root: under which it lies, None where it lies under none.
     """
 
     folder: Path
     bundled: bool
     config: dict[str, Any]
     parameters: int
+    root: Path | None = None
 
     @property
     def name(self) -> str:
-        """Its kind where it is bundled, else its folder's name."""
-        return self.kind if self.bundled else self.folder.name
+        """Its kind where it is bundled, else its path under its root, which for a folder called tokens is ./tokens."""
+        if self.bundled:
+            return self.kind
+        if self.root is None:
+            return self.folder.name
+        return entry_name(self.folder, self.root)
 
     @property
     def kind(self) -> str:
@@ -60,10 +66,16 @@ class Entry:
         return ExtractionPoint.parse(self.card["point"])
 
 
+def entry_name(folder: Path, root: Path) -> str:
+    """What an adapter of one's own goes by: its path under its root, which for a folder called tokens is ./tokens."""
+    name = folder.relative_to(root).as_posix()
+    return f"./{name}" if name in KINDS else name
+
+
 class Shelf:
     """The adapters under `roots` that fit a VLM and a VAE; each is loaded when it is first used.
 
-    The first root is the bundled one: its adapters go by their kind, those of others by their folder's name.
+    The first root is the bundled one: its adapters go by their kind, those of others by their path under their root.
     """
 
     def __init__(self, vlm: VLM, vae: VAE, roots: Sequence[str | Path]) -> None:
@@ -120,27 +132,38 @@ class Shelf:
         return f"no {adapter} adapter reads {at} {of}: there is {', '.join(here)} at it{elsewhere}."
 
     def load(self, entry: Entry) -> Adapter:
-        """The adapter on the VAE's device, loaded once as long as its file stays the same."""
-        written = (entry.folder / WEIGHTS).stat().st_mtime_ns
-        if self._loaded.get(entry.folder, (None,))[0] != written:
+        """The adapter on the VAE's device, loaded once as long as its file stays the same.
+
+        Raises InputError where it was deleted or renamed since it was listed.
+        """
+        try:
+            written = (entry.folder / WEIGHTS).stat().st_mtime_ns
+        except FileNotFoundError as error:
+            raise InputError(f"the adapter {entry.name!r} was deleted or renamed: choose another.") from error
+        kept = self._loaded.get(entry.folder)
+        if kept is None or kept[0] != written:
+            for gone in [folder for folder in [*self._loaded] if not folder.is_dir()]:
+                self._loaded.pop(gone, None)
             with torch.inference_mode(False):
-                self._loaded[entry.folder] = (written, load_adapter(entry.folder).to(self.vae.device))
-        return self._loaded[entry.folder][1]
+                kept = self._loaded[entry.folder] = (written, load_adapter(entry.folder).to(self.vae.device))
+        return kept[1]
 
     def _survey(self) -> dict[Path, Entry | str]:
         """Every adapter's folder under the roots: its entry, or the reason why it does not serve."""
-        return {
-            folder: self._look(folder, bundled=root == self.roots[0])
-            for root in self.roots
-            for folder in list_adapters(root)
-        }
+        seen = {folder: self._look(folder, root) for root in self.roots for folder in list_adapters(root)}
+        return {folder: found for folder, found in seen.items() if found is not None}
 
-    def _look(self, folder: Path, bundled: bool) -> Entry | str:
-        written = (folder / CONFIG).stat().st_mtime_ns
+    def _look(self, folder: Path, root: Path) -> Entry | str | None:
+        """None where the folder was deleted or renamed since it was listed."""
+        try:
+            written = (folder / CONFIG).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
         if self._entries.get(folder, (None,))[0] != written:
             try:
                 config = describe_adapter(folder)
-                found = "; ".join(misfits(config, **self._facts(config))) or _entry(folder, config, bundled)
+                faults = "; ".join(misfits(config, **self._facts(config)))
+                found = faults or _entry(folder, config, root, bundled=root == self.roots[0])
             except InputError as error:
                 found = str(error)
             self._entries[folder] = written, found
@@ -155,7 +178,7 @@ class Shelf:
         else:
             config = describe_adapter(folder)
             check_fits(config, **self._facts(config))
-            entry = _entry(folder, config, bundled=False)
+            entry = _entry(folder, config)
         if point is not None and entry.point != self.vlm.point(point):
             raise InputError(f"adapter {str(name)!r} is for {entry.point}, not for {point}.")
         return entry
@@ -171,7 +194,7 @@ class Shelf:
         }
 
 
-def _entry(folder: Path, config: dict[str, Any], bundled: bool) -> Entry:
+def _entry(folder: Path, config: dict[str, Any], root: Path | None = None, bundled: bool = False) -> Entry:
     with torch.device("meta"):  # shapes alone
         adapter = KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
-    return Entry(folder, bundled, config, adapter.parameter_count)
+    return Entry(folder, bundled, config, adapter.parameter_count, root)

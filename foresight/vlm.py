@@ -26,6 +26,7 @@ from foresight.points import STAGES, ExtractionPoint
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "vlm"
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
+_TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights
 
 
@@ -122,12 +123,16 @@ class VLM:
         return ((pixels.to(self.device, torch.float32) - mean) / std).to(self.dtype)
 
     @cached_property
-    def _image_settings(self) -> dict[str, Any]:
+    def _image_settings(self) -> dict[str, list[float]]:
+        """Mean and deviation by colour, by the processor's names for them."""
         path = self._folder / "preprocessor_config.json"
         nested = self._folder / "processor_config.json"  # where transformers 5 writes all processors' settings
-        if path.is_file():
-            return json.loads(path.read_text())
-        return json.loads(nested.read_text())["image_processor"]
+        try:
+            found = json.loads(path.read_bytes() if path.is_file() else nested.read_bytes())
+            found = found if path.is_file() else found["image_processor"]
+            return {key: [float(v) for v in found[key]] for key in ("image_mean", "image_std")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.name} has no readable {path.name} or {nested.name}.") from error
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -138,6 +143,8 @@ class VLM:
         older = self._folder / "chat_template.json"  # where processors of before transformers 5 keep theirs
         if not (self._folder / "chat_template.jinja").is_file() and older.is_file():
             tokenizer.chat_template = json.loads(older.read_text())["chat_template"]
+        if tokenizer.chat_template is None:
+            raise InputError(f"{self.name} has no chat template.")
         return tokenizer
 
     def prompt(self, question: str) -> str:
@@ -224,7 +231,10 @@ class VLM:
         """{name in the checkpoint: file}, for every weight it holds."""
         index = self._folder / _INDEX
         if index.is_file():
-            return json.loads(index.read_text())["weight_map"]
+            try:
+                return {str(name): str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{self.name}: {_INDEX} has no readable weight_map.") from error
         folder = folder_of(self._source, [_SINGLE], "model")
         if not (folder / _SINGLE).is_file():
             raise InputError(f"{self.name} has no {_SINGLE} or {_INDEX}; weights in other formats are not read.")
@@ -278,5 +288,10 @@ def load_vlm(
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "qwen2_5_vl":
         raise InputError(f"model {label!r} is of type {kind}; Foresight reads qwen2_5_vl.")
+    for names in _TOKENIZER:
+        if not any((folder / name).is_file() for name in names):
+            raise InputError(f"model {label!r} has no {' or '.join(names)}.")
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return VLM(source, folder, label, on, dtype or (torch.float32 if on.type == "cpu" else torch.bfloat16))
+    vlm = VLM(source, folder, label, on, dtype or (torch.float32 if on.type == "cpu" else torch.bfloat16))
+    _ = vlm._image_settings, (folder / _INDEX).is_file() and vlm._stored  # read now, so that faults are told now
+    return vlm

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import urllib.request
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from serving import serve
 
 import app
+from foresight.errors import InputError
 from foresight.images import load_image, load_mask
 from foresight.settings import Settings
 from foresight.ui.shell import build_app
@@ -55,6 +57,7 @@ def test_info_tells_points_and_adapters(client, inspector):
         (str(e.point), e.name) for e in inspector.adapters()
     }
     assert info["vae"]["channels"] == 4 and "torch" in info["versions"]
+    assert (info["model"], info["vae"]["name"]) == ("vlm", "vae")  # where they lie is nobody else's business
 
 
 def test_what_is_generated_is_scored_as_the_library_scores_it(client, inspector, scene):
@@ -165,3 +168,16 @@ def test_a_bad_start_is_one_sentence_and_2(monkeypatch, capsys, arguments, sente
     assert app.main() == 2
     told = capsys.readouterr()
     assert sentence in told.err and told.err.count("\n") == 1 and not told.out
+
+
+def test_weights_that_cannot_be_read_are_told_once(monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise InputError("no weights.")
+
+    loose = []
+    for place in ("foresight.inspector.Inspector.warm_up", "foresight.ui.shell.build_app"):
+        monkeypatch.setattr(place, refuse)
+    monkeypatch.setattr(threading, "excepthook", loose.append)
+    monkeypatch.setattr(sys, "argv", ["app.py", "--no-train"])
+    assert app.main() == 2 and not loose
+    assert capsys.readouterr().err == "app.py: no weights.\n"

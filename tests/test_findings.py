@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from house import build_house, save_tiny_adapter
+from PIL import Image
 
 from foresight.errors import InputError
 from foresight.findings import load_study, place_of, studies
 from foresight.points import ExtractionPoint
 from foresight.ui.findings import parts
+from foresight.ui.findings.tab import FindingsCalls
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINT = "post-merge/1"
@@ -107,6 +111,8 @@ def test_own_studies_are_listed_the_newest_first(tmp_path: Path) -> None:
     import os
 
     os.utime(old, (1, 1))
+    (tmp_path / "runs/gone").mkdir()
+    (tmp_path / "runs/gone/results.yaml").symlink_to("nowhere")  # as one that is deleted while they are listed
     assert studies(tmp_path / "none.yaml", tmp_path / "runs") == [new, old]
 
 
@@ -143,3 +149,16 @@ def test_what_is_no_yaml_is_one_sentence(tmp_path: Path) -> None:
             load_study(path)
     with pytest.raises(InputError, match="cannot be read"):
         load_study(tmp_path / "none.yaml")
+
+
+def test_own_adapters_are_shown_side_by_side_too(tiny, tmp_path: Path) -> None:
+    inspector = build_house(tiny.folder, tmp_path)
+    for kind in ("pooled", "tokens"):
+        save_tiny_adapter(tmp_path / f"runs/my-{kind}", kind, "pre-merge/2", tmp_path)
+    calls = FindingsCalls.of(inspector)
+    own, bundled = calls.both()
+    assert [entry.name for entry in (*own, *bundled)] == ["my-pooled", "my-tokens", "pooled", "tokens"]
+    report = inspector.inspect(Image.new("RGB", (56, 56), "white"), None, own[1].folder)
+    assert parts.pair_grid(own, [report], 2).count("<img") == 3
+    with pytest.raises(InputError, match="'my-pooled' was deleted"):
+        parts.pair_grid(own, [replace(report, reconstructions=report.reconstructions[:1])], 2)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -130,6 +131,10 @@ def test_adapters_are_renamed_packed_taken_in_published_and_deleted(desk, tmp_pa
     assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first"}
     with pytest.raises(InputError, match="could not be fetched|neither a folder"):
         desk.take_in("no/such/folder/here")
+    shutil.copytree(tmp_path / "best", desk.line.adapters / "team/best")  # as `fit --out runs/adapters/team` writes it
+    assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first", "team/best"}
+    desk.delete("team/best")
+    assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first"}
     (tmp_path / "best/model.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="safetensors"):
         desk.take_in(str(tmp_path / "best"))

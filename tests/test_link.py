@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,6 +18,9 @@ from foresight.ui import generate, link
 from foresight.ui.failures import choices
 
 FIVE = sample(range(1), 3, SceneSpec(objects=(5, 5), backgrounds=("texture",))).describe(0)
+
+
+DEEP = base64.urlsafe_b64encode(zlib.compress(b"[" * 19_000 + b"]" * 900)).decode()
 
 
 def asked(case: Any) -> dict[str, str]:
@@ -100,6 +104,8 @@ def test_names_for_files() -> None:
         ({"seed": "1", "overlap": "maybe"}, "unknown overlap 'maybe': choose from True, False"),
         ({"scene": "%%%"}, "broken"),
         (packed([1]), "broken"),
+        ({"scene": DEEP}, "broken"),
+        (packed(FIVE | {"size": [math.inf, 224]}), "not a scene's description"),
         ({"scene": packed(FIVE)["scene"][:40]}, "broken"),
         (packed({"size": [224, 224]}), "not a scene's description"),
         (packed(FIVE | {"size": [90000, 90000]}), "sides of 56 to 448"),

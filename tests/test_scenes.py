@@ -1,6 +1,7 @@
 """Scenes: the same for ever and everywhere, independent factors, room for every object, splits that share nothing."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,9 @@ def test_json_gives_the_very_same_picture():
             assert again.digest(0) == batch.digest(i)
 
 
+THING = {"shape": "circle", "color": "red", "x": 0, "y": 1, "radius": 0.2, "rotation": 0}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -66,9 +70,15 @@ def test_json_gives_the_very_same_picture():
         {"size": "big"},
         {"background": {"kind": "sea", "tones": [[1, 1, 1]] * 2, "pattern": [0] * 6}},
         {"background": {"kind": "white", "tones": [1, 1], "pattern": [0] * 6}},
+        {"background": {"kind": "white", "tones": [[1, 1, 1.1]] * 2, "pattern": [0] * 6}},
+        {"background": {"kind": "white", "tones": [[1, 1, 1]] * 2, "pattern": [math.inf] * 6}},
+        {"size": [math.inf, 224]},
+        *({"objects": [THING | {"x": x}]} for x in (math.nan, -0.1, 1.1, 10**400, "1")),
+        *({"objects": [THING | change]} for change in ({"y": 1.1}, {"radius": 0}, {"rotation": math.inf})),
     ],
 )
 def test_other_descriptions_are_refused(change):
+    assert len(Scenes.from_description(sample(range(1), 0, SceneSpec()).describe(0) | {"objects": [THING]})) == 1
     with pytest.raises(InputError, match="scene's description"):
         Scenes.from_description(sample(range(1), 0, SceneSpec()).describe(0) | change)
 

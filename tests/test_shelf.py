@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -82,3 +83,27 @@ def test_loads_once_until_the_file_changes(house):
     save_tiny_adapter(entry.folder, "linear", "post-merge/1", folder, seed=1)
     os.utime(entry.folder / "model.safetensors", ns=(1, 1))  # clocks of some file systems are coarse
     assert not torch.equal(shelf.load(entry).linear.weight, first.linear.weight)
+
+
+def test_every_name_at_a_point_means_one_adapter(house):
+    folder, shelf = house
+    for name in ("tokens", "a/mine", "b/mine", "b/tokens"):
+        save_tiny_adapter(folder / "runs" / name, "linear", "post-merge/1", folder)
+    found = [entry.name for entry in shelf.adapters("post-merge/1")]
+    assert found == ["tokens", "linear", "pooled", "a/mine", "b/mine", "b/tokens", "./tokens"]
+    assert shelf.entry("tokens").bundled and not shelf.entry(folder / "runs/tokens").bundled
+
+
+def test_what_is_deleted_while_it_is_listed_or_used(house):
+    folder, shelf = house
+    entry = shelf.entry(save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder))
+    shelf.load(entry)
+    shutil.move(entry.folder, folder / "runs/renamed")
+    with pytest.raises(InputError, match="the adapter 'mine' was deleted or renamed"):
+        shelf.load(entry)
+    config = folder / "runs/renamed/config.json"
+    config.unlink()
+    config.symlink_to("nowhere")
+    assert len(shelf.adapters()) == 4 and not shelf.refused()
+    shelf.load(shelf.entry("linear"))
+    assert len(shelf._loaded) == 1  # nothing is kept of a folder that is gone

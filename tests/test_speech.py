@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 from house import build_house
 from PIL import Image
 
+from foresight.errors import InputError
 from foresight.ui.calls import Calls
+from foresight.ui.doors import Doors
+from foresight.ui.inspect import tab
 from foresight.ui.inspect.speech import Speech
 
 PICTURE = Image.new("RGB", (224, 224), "white")
@@ -51,3 +55,24 @@ def test_moving_on_ends_ones_own_answer_alone(calls):
         thread.join()
     assert answers["me"].endswith("(ended here: ask again)")
     assert not answers["other"].endswith("(ended here: ask again)") and not speech._ends
+
+
+def test_an_answer_that_fails_leaves_nothing(calls):
+    def fail(*_):
+        raise InputError("no weights.")
+
+    speech = Speech(replace(calls, describe=fail))
+    with pytest.raises(InputError):
+        speech.say(PICTURE, "", gr.Request(session_hash="me"))
+    assert not speech._ends
+
+
+@pytest.mark.parametrize(("name", "values"), [("choose", ("post-merge", 1, "linear")), ("roll", ())])
+def test_dice_and_another_adapter_are_moving_on(calls, monkeypatch, name, values):
+    with gr.Blocks() as page:
+        tab.build(calls, Doors(gr.State(), gr.State()))
+    heard = []
+    monkeypatch.setattr(Speech, "hush", lambda self, request: heard.append(request))
+    [handler] = [f.fn for f in page.fns.values() if f.fn is not None and f.fn.__qualname__.endswith(f"<locals>.{name}")]
+    handler(*values, gr.Request(session_hash="me"))
+    assert len(heard) == 1

@@ -19,6 +19,8 @@ from foresight.ui import cards, generate
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.pictures import heat, masks_over, strip, tile_grid, tiles
 from foresight.ui.train.charts import curves
+from foresight.ui.train.views import adapter_table
+from training.data import HELD_OUT
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINTS = [ExtractionPoint("pre-merge", k) for k in range(4)] + [ExtractionPoint("post-merge", k) for k in range(9)]
@@ -83,23 +85,45 @@ def test_names_and_cards_from_anybody_are_escaped() -> None:
     assert "0.900" in cards.adapter_note(entry) and "123,456" in cards.adapter_note(entry)
 
 
-@pytest.mark.parametrize("card", [{}, {"scores": None}, {"scores": [1]}, {"scores": {"a": {"lpips": "b"}}}])
-def test_a_card_may_hold_nothing_of_use(card: dict[str, Any]) -> None:
-    assert "parameters" in cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+@pytest.mark.parametrize(
+    "scores",
+    [None, [1], 3, *({cards.ANY_SCENES: table} for table in (
+        [], {"lpips": "b"}, {"lpips": 3}, {"lpips": [0.1, 0.2]}, {"lpips": [10**400] * 3}, {"lpips": [math.inf] * 3},
+        {"mask_iou": []}, {"mask_iou": {"0": 1}}, {"mask_iou": [True] * 3},
+    )), *({"n": n, cards.ANY_SCENES: {"lpips": [0.25] * 3}} for n in (10**400, -4, 0, True, "many"))],
+)  # fmt: skip
+def test_a_card_may_hold_nothing_of_use(scores: Any) -> None:
+    card = {"scores": scores}
+    note = cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+    assert "parameters" in note and "n =" not in note
+    row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
+    assert adapter_table([row]).count("<td>–</td>") in (1, 2, 3)
+    case = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
+    mine = replace(report().reconstructions[0], card=card)
+    assert "held out" not in cards.metric_cards(replace(report(), reconstructions=[mine]), case)
+
+
+def test_a_card_may_tell_of_more_data_than_there_are_numbers_for() -> None:
+    card = {"data": f"scenes:{'9' * 5000}"}
+    assert "scenes:999" in cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
 
 
 def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
     scores = {
         "n": 400,
         "one object on white": {"lpips": [0.1, 0.0902, 0.1098]},
-        "1-5 objects": {"lpips": [0.3, 0.2, 0.4]},
+        "1-5 objects, all backgrounds": {"lpips": [0.3, 0.2, 0.4]},
+        "photos": {"lpips": [0.9, 0.8, 1.0]},
     }
+    assert [*HELD_OUT] == [cards.ONE_ON_WHITE, cards.ANY_SCENES]
     made_by = replace(report(), reconstructions=[replace(report().reconstructions[0], card={"scores": scores})])
     one = generate.make_scene("star", "red", 1, "any", "any", "white", True, 5)
     many = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
     assert "held out 0.100 ± 0.100" in cards.metric_cards(made_by, one)  # 0.0196 / 3.92 · √400
     assert "held out 0.300 ± 1.020" in cards.metric_cards(made_by, many)
     assert "held out" not in cards.metric_cards(made_by, "photo.png") + cards.metric_cards(report(), one)
+    del scores["one object on white"], scores["1-5 objects, all backgrounds"]
+    assert "held out" not in cards.metric_cards(made_by, one) + cards.metric_cards(made_by, many)
 
 
 def test_the_curves_of_a_training_that_goes_wrong_are_drawn_as_far_as_they_go() -> None:
@@ -140,6 +164,13 @@ def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
     assert shown[2].note == "none at this layer" and [t.title for t in shown if t.marked] == ["tokens"]
     assert strip(shown, "heading").width > 8 * 150
     assert [t.title for t in tiles(report("mine"))][5] == "mine"
+
+
+@pytest.mark.parametrize("name", ["tokens", "mine"])
+def test_adapters_of_one_name_are_all_shown_and_one_is_marked(name: str) -> None:
+    first, second = made(name, 0.4, 0.8, 0.5), made(name, 0.3, 0.8, 0.5)
+    shown = [t for t in tiles(replace(report(), reconstructions=[first, second])) if t.title == name]
+    assert [(t.note[:11], t.marked) for t in shown] == [("LPIPS 0.400", True), ("LPIPS 0.300", False)]
 
 
 def test_heat_is_dark_at_nothing_and_bright_at_the_top() -> None:

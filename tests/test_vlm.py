@@ -260,8 +260,22 @@ def test_another_kind_of_model_is_refused(copy):
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="llava"):
         load_vlm(copy, "cpu")
-    (copy / "config.json").unlink()
-    with pytest.raises(InputError, match=r"config\.json"):
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("config.json", "", "has no readable config.json"),
+        ("processor_config.json", "", "no readable preprocessor_config.json or processor_config.json"),
+        ("processor_config.json", "{}", "no readable preprocessor_config.json or processor_config.json"),
+        ("tokenizer.json", "", "has no tokenizer.json or vocab.json"),
+        ("tokenizer_config.json", "", "has no tokenizer_config.json"),
+        ("model.safetensors.index.json", "{}", "has no readable weight_map"),
+    ],
+)
+def test_a_folder_without_its_small_files_is_refused_at_once(copy, name, content, sentence):
+    (copy / name).write_text(content) if content else (copy / name).unlink()
+    with pytest.raises(InputError, match=sentence):
         load_vlm(copy, "cpu")
 
 

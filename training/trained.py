@@ -13,9 +13,17 @@ from typing import Any
 import torch
 
 from foresight.adapters import KINDS
-from foresight.checkpoint import CONFIG, WEIGHTS, describe_adapter, list_adapters, load_adapter
+from foresight.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    Interval,
+    describe_adapter,
+    list_adapters,
+    load_adapter,
+    score_tables,
+)
 from foresight.errors import InputError
-from foresight.shelf import Entry, Shelf
+from foresight.shelf import Entry, Shelf, entry_name
 from training.jobs import bury
 from training.recipes import checked_name, new_name
 
@@ -33,8 +41,10 @@ class Cabinet:
         """Each adapter's name, point, kind, parameters and card; or, where it does not serve, the reason."""
         fit = {entry.folder.absolute(): entry for entry in self.shelf.adapters()}
         bad = {folder.absolute(): reason for folder, reason in self.shelf.refused().items()}
-        folders = list_adapters(self.folder) if self.folder.is_dir() else []
-        return [_told(f, fit[f]) if f in fit else {"name": f.name, "problem": bad.get(f, "")} for f in folders]
+        return [
+            _told(name, fit[f]) if f in fit else {"name": name, "problem": bad.get(f, "")}
+            for name, f in self._named().items()
+        ]
 
     def rename(self, name: str, to: str) -> None:
         """Raises InputError where the new name is taken or cannot be one."""
@@ -49,8 +59,8 @@ class Cabinet:
         folder, packed = self._find(name), io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             for file in (WEIGHTS, CONFIG):
-                archive.write(folder / file, f"{name}/{file}")
-            archive.writestr(f"{name}/{CARD}", card_text(name, describe_adapter(folder)))
+                archive.write(folder / file, f"{folder.name}/{file}")
+            archive.writestr(f"{folder.name}/{CARD}", card_text(folder.name, describe_adapter(folder)))
         return packed.getvalue()
 
     def take_in(self, source: str) -> str:
@@ -108,16 +118,19 @@ class Cabinet:
     def _names(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
 
+    def _named(self) -> dict[str, Path]:
+        """Every adapter's folder, by the name that it has on the shelf."""
+        return {entry_name(folder, self.folder): folder for folder in list_adapters(self.folder)}
+
     def _find(self, name: str) -> Path:
-        for folder in list_adapters(self.folder) if self.folder.is_dir() else []:
-            if folder.name == name:
-                return folder
-        raise InputError(f"there is no trained adapter {name!r}.")
+        if (folder := self._named().get(name)) is None:
+            raise InputError(f"there is no trained adapter {name!r}.")
+        return folder
 
 
-def _told(folder: Path, entry: Entry) -> dict[str, Any]:
+def _told(name: str, entry: Entry) -> dict[str, Any]:
     return {
-        "name": folder.name,
+        "name": name,
         "point": str(entry.point),
         "kind": entry.kind,
         "parameters": entry.parameters,
@@ -154,12 +167,13 @@ def card_text(name: str, config: dict[str, Any]) -> str:
     )
     rows = [
         f"| {title} | " + " | ".join(_interval(found.get(s)) for s in ("lpips", "ssim", "psnr", "mask_iou")) + " |"
-        for title, found in card.get("scores", {}).items()
-        if isinstance(found, dict)
+        for title, found in score_tables(card.get("scores")).items()
     ]
     table = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
-    recipe = card.get("config", {}).get("recipe", {})
-    made = ", ".join(f"{key} {recipe[key]}" for key in ("steps", "batch", "lr", "seed") if key in recipe)
+    config_told = card.get("config")
+    recipe = config_told.get("recipe") if isinstance(config_told, dict) else None
+    told = recipe if isinstance(recipe, dict) else {}
+    made = ", ".join(f"{key} {told[key]}" for key in ("steps", "batch", "lr", "seed") if key in told)
     return f"""---
 {facts.to_yaml()}
 ---
@@ -184,5 +198,5 @@ z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
 """
 
 
-def _interval(found: Any) -> str:
+def _interval(found: Interval | None) -> str:
     return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "–"

@@ -86,10 +86,16 @@ class Calls:
 
 
 def facts(inspector: Inspector) -> dict[str, Any]:
-    """`Inspector.facts` without folders, which are nobody else's business."""
+    """`Inspector.facts` without folders, which are nobody else's business: a model's folder goes by its last name."""
     found = inspector.facts()
     adapters = [{k: v for k, v in a.items() if k != "folder"} for a in found["adapters"]]
-    return {k: v for k, v in found.items() if k != "refused"} | {"adapters": adapters}
+    models = {"model": _public(found["model"]), "vae": found["vae"] | {"name": _public(found["vae"]["name"])}}
+    return {k: v for k, v in found.items() if k != "refused"} | {"adapters": adapters, **models}
+
+
+def _public(model: str) -> str:
+    folder = Path(model).expanduser()
+    return folder.absolute().name if folder.is_dir() else model
 
 
 def telling(function: Callable[P, R]) -> Callable[P, R]:

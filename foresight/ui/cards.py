@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from foresight.checkpoint import Interval, score_tables
 from foresight.inspector import Report
 from foresight.metrics import SEED_TARGETS, meets_target
 from foresight.points import ExtractionPoint
@@ -23,6 +24,8 @@ SEED_STUDY = (
     '<abbr title="The study that this work starts from. It read Qwen2.5-VL-7B with one MLP on 50 pictures, and set '
     'these targets; About tells more.">seed study</abbr>'
 )
+# What training calls the held-out scenes that adapters are judged by.
+ONE_ON_WHITE, ANY_SCENES = "one object on white", "1-5 objects, all backgrounds"
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
@@ -69,15 +72,15 @@ def metric_cards(report: Report, case: Case = None) -> str:
 
 def _usual(card: dict[str, Any], case: Case) -> dict[str, str]:
     """By score, mean ± standard deviation over held-out scenes of the scene's kind: one object on white, or any."""
-    if not isinstance(case, dict) or not isinstance(count := _count(card), int):
+    if not isinstance(case, dict) or (count := _count(card)) is None:
         return {}
     simple = len(case["objects"]) == 1 and case["background"]["kind"] == "white"
-    rows = [row for name, row in _tables(card) if name.startswith("one object") == simple]
-    found = {name: _interval(rows[0], name) for name in NAMES} if rows else {}
+    found = score_tables(card.get("scores")).get(ONE_ON_WHITE if simple else ANY_SCENES, {})
     # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
     return {
         name: f"{number(name, mean)} ± {number(name, (high - low) / 3.92 * count**0.5)}"
-        for name, (mean, low, high) in ((n, f) for n, f in found.items() if f)
+        for name, (mean, low, high) in found.items()
+        if name in NAMES
     }
 
 
@@ -163,11 +166,11 @@ def adapter_note(entry: Entry, wish: str | None = None) -> str:
     facts += [f"trained on {escape(_amount(str(card['data'])))}"] if "data" in card else []
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in SEED_TARGETS)
     rows = "".join(
-        f"<tr><th scope=row>{escape(data)}</th>{''.join(_mean(scores, name) for name in SEED_TARGETS)}</tr>"
-        for data, scores in _tables(card)
+        f"<tr><th scope=row>{escape(data)}</th>{''.join(_mean(scores.get(name)) for name in SEED_TARGETS)}</tr>"
+        for data, scores in sorted(score_tables(card.get("scores")).items(), reverse=True)
     )
     count = _count(card)
-    title = "Held-out scores" + (f", n = {count:,}" if isinstance(count, int) else "")
+    title = "Held-out scores" + ("" if count is None else f", n = {count:,}")
     table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     told = table if rows else "<p>Its card has no held-out scores.</p>"
     instead = f"<p>No {escape(wish)} adapter here: {escape(entry.name)} in its place.</p>" if wish else ""
@@ -181,31 +184,18 @@ def _size(count: int) -> str:
 def _amount(data: str) -> str:
     """A card's "scenes:32768" in words."""
     kind, _, count = data.partition(":")
-    return f"{int(count):,} {kind}" if count.isdecimal() else data
+    return f"{int(count):,} {kind}" if count.isdecimal() and len(count) < 16 else data
 
 
-def _tables(card: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+def _count(card: dict[str, Any]) -> int | None:
+    """Over how many pictures the card's means are; None where it tells no such number, as anybody's may."""
     scores = card.get("scores")
-    items = scores.items() if isinstance(scores, dict) else ()
-    return sorted(((str(data), row) for data, row in items if isinstance(row, dict)), reverse=True)
+    count = scores.get("n") if isinstance(scores, dict) else None
+    return count if type(count) is int and 0 < count < 10**15 else None
 
 
-def _count(card: dict[str, Any]) -> Any:
-    """Over how many pictures the card's means are."""
-    scores = card.get("scores")
-    return scores.get("n") if isinstance(scores, dict) else None
-
-
-def _interval(scores: dict[str, Any], name: str) -> tuple[float, float, float] | None:
-    """A card's [mean, low, high]; its values may be anything, since cards come from anybody."""
-    found = scores.get(name)
-    if not (isinstance(found, list) and len(found) == 3 and all(isinstance(v, int | float) for v in found)):
-        return None
-    return found[0], found[1], found[2]
-
-
-def _mean(scores: dict[str, Any], name: str) -> str:
-    if (found := _interval(scores, name)) is None:
+def _mean(found: Interval | None) -> str:
+    if found is None:
         return "<td>–</td>"
     mean, low, high = found
     return f'<td title="95 % interval">{mean:.3f}<small>{low:.3f}–{high:.3f}</small></td>'

@@ -113,7 +113,7 @@ def _unpack(text: str) -> dict[str, Any]:
     try:
         packed = base64.urlsafe_b64decode(text[:_ROOM] + "=" * (-len(text) % 4))
         scene = json.loads(zlib.decompressobj().decompress(packed, _ROOM))
-    except (binascii.Error, zlib.error, ValueError) as error:
+    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
         raise InputError("the link's scene is broken: copy the link anew.") from error
     if not isinstance(scene, dict):
         raise InputError("the link's scene is broken: copy the link anew.")

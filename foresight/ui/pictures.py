@@ -15,7 +15,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from foresight.adapters import KINDS
 from foresight.images import to_pil
 from foresight.inspector import Reconstruction, Report
 
@@ -44,13 +43,15 @@ class Tile:
 
 def tiles(report: Report) -> list[Tile]:
     """Original, oracle, each kind of adapter, others that fit, then what the chosen one got wrong and where."""
-    chosen, by_name = report.reconstructions[0], {r.name: r for r in report.reconstructions}
-    names = [*("linear", "pooled", "tokens"), *(n for n in by_name if n not in KINDS)]
+    chosen, made = report.reconstructions[0], report.reconstructions
+    kinds = {kind: next((r for r in made if r.name == kind), None) for kind in ("linear", "pooled", "tokens")}
+    # A folder from elsewhere may have any name, a kind's too, so that a name alone does not tell adapters apart.
+    others = [(r.name, r) for r in made if not any(r is bundled for bundled in kinds.values())]
     of = f"of {chosen.name}"
     return [
         Tile("original", "as the model sees it", to_pil(report.original)),
         Tile("oracle", f"the VAE alone, {_lpips(report.oracle)}", to_pil(report.oracle.picture)),
-        *(_adapter_tile(name, by_name.get(name), chosen) for name in names),
+        *(_adapter_tile(name, each, chosen) for name, each in [*kinds.items(), *others]),
         Tile("difference", f"{of}; bright: {DIFFERENCE_TOP} or more", heat(chosen.difference, DIFFERENCE_TOP)),
         Tile("LPIPS map", f"{of}; bright: {LPIPS_TOP} or more", heat(chosen.lpips_map, LPIPS_TOP)),
         _mask_tile(report, chosen),

@@ -9,11 +9,18 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from torch import Tensor
+
+from foresight.errors import InputError
 from foresight.findings import Chart, Experiment, Series, Study
+from foresight.images import to_pil
 from foresight.inspector import Report
+from foresight.shelf import Entry
 from foresight.ui.cards import number
-from foresight.ui.pictures import tiles
+from foresight.ui.pictures import png
 from foresight.ui.plots import COLORS, INK, MARKS, RULE
+
+Pair = tuple[Entry, Entry]  # a pooled and a token adapter of one point
 
 SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "open": "? open"}
 HATCHES = ("", "/", ".", "x", "\\", "+")
@@ -175,26 +182,31 @@ def _safe(x: Any) -> Any:
     return x if isinstance(x, int | float) else escape(str(x))
 
 
-def pair_grid(reports: list[Report], waiting: int) -> str:
-    """Original, pooled and tokens for each scene in a row; waiting: scenes still to come."""
-    rows = "".join(_pair(report) for report in reports)
+def pair_grid(pair: Pair | None, reports: list[Report], waiting: int) -> str:
+    """Original, pooled and tokens for each scene in a row; waiting: scenes still to come.
+
+    pair: whose pictures are taken from the reports, None before there are any. Raises InputError where one is gone.
+    """
+    rows = "".join(_pair(pair, report) for report in reports) if pair else ""
     rows += '<div class="waiting" aria-hidden="true"></div>' * (3 * waiting)
     heads = "<b>original</b><b>pooled: the mean of all tokens</b><b>tokens: the grid kept</b>"
     where = f"<p>Latents at {reports[0].point}.</p>" if reports else ""
     return f'{where}<div class="fs-findings-pairs">{heads}{rows}</div>'
 
 
-def _pair(report: Report) -> str:
-    scores = {made.name: made.scores for made in report.reconstructions}
-    cells = []
-    for tile in tiles(report):
-        if tile.picture is not None and tile.title in ("original", *scores):
-            told = ""
-            if tile.title in scores:
-                shown = {k: v for k in ("lpips", "mask_iou") if (v := scores[tile.title][k]) is not None}
-                told = " · ".join(f"{_WORDS[k]} {number(k, v)}" for k, v in shown.items())
-            data = base64.b64encode(tile.png).decode()
-            picture = f'<img src="data:image/png;base64,{data}" alt="{escape(tile.title)} {told}">'
-            cells.append((tile.title, f"<figure>{picture}<figcaption>{told}&nbsp;</figcaption></figure>"))
-    by = dict(cells)
-    return "".join(by[name] for name in ("original", "pooled", "tokens"))
+def _pair(pair: Pair, report: Report) -> str:
+    made = {found.folder: found for found in report.reconstructions}
+    figures = [_figure("original", report.original, "")]
+    for entry in pair:
+        if entry.folder not in made:
+            raise InputError(f"the adapter {entry.name!r} was deleted or renamed meanwhile: show the scenes anew.")
+        scores = made[entry.folder].scores
+        told = [f"{_WORDS[k]} {number(k, v)}" for k in ("lpips", "mask_iou") if (v := scores[k]) is not None]
+        figures.append(_figure(entry.kind, made[entry.folder].picture, " · ".join(told)))
+    return "".join(figures)
+
+
+def _figure(title: str, picture: Tensor, told: str) -> str:
+    data = base64.b64encode(png(to_pil(picture))).decode()
+    shown = f'<img src="data:image/png;base64,{data}" alt="{title} {told}">'
+    return f"<figure>{shown}<figcaption>{told}&nbsp;</figcaption></figure>"

@@ -24,7 +24,6 @@ from foresight.ui.plotly_file import plotly_file
 from foresight.ui.uploads import telling_each
 
 PAIRS = 3  # scenes shown as pooled and tokens
-KINDS = ("pooled", "tokens")
 _DRAW = Path(__file__).with_name("charts.js").read_text()
 
 
@@ -57,10 +56,13 @@ class FindingsCalls:
             raise InputError(f"there is no study {name!r}: choose from {', '.join(known) or 'none yet'}.")
         return self.load(known[name])
 
-    def both(self) -> list[Entry]:
-        """The token adapters of points that have a pooled one too, in order of depth."""
-        pooled = {entry.point for entry in self.adapters() if entry.kind == "pooled"}
-        return [entry for entry in self.adapters() if entry.kind == "tokens" and entry.point in pooled]
+    def both(self) -> list[parts.Pair]:
+        """The first pooled and the first token adapter of each point that has both, in order of depth."""
+        first: dict[tuple[ExtractionPoint, str], Entry] = {}
+        for entry in self.adapters():
+            first.setdefault((entry.point, entry.kind), entry)
+        tokens = [entry for (_, kind), entry in first.items() if kind == "tokens"]
+        return [(first[e.point, "pooled"], e) for e in tokens if (e.point, "pooled") in first]
 
 
 def study_name(path: Path) -> str:
@@ -87,7 +89,7 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
     tables = _html("", "findings-tables")
     _html(parts.EXPLAINED, "findings-why")
     make = gr.Button("Show three scenes, read by both", size="sm", elem_id="findings-make")
-    pairs = _html(parts.pair_grid([], PAIRS), "findings-pairs")
+    pairs = _html(parts.pair_grid(None, [], PAIRS), "findings-pairs")
 
     def list_studies(name: str | None) -> Any:
         names = [study_name(path) for path in calls.studies()]
@@ -113,15 +115,15 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
 
     @telling_each
     def make_pairs() -> Iterator[str]:
-        entries, reports = calls.both(), list[Report]()
-        if not entries:
+        at_hand, reports = calls.both(), list[Report]()
+        if not at_hand:
             raise InputError("no point has both a pooled and a token adapter: train one with kind pooled.")
-        entry = entries[len(entries) // 2]
+        pair = at_hand[len(at_hand) // 2]
         for i in range(PAIRS):
             scene = generate.make_scene("any", "any", 1 + i, "any", "any", "white", False, generate.roll())
             picture, mask = generate.draw(scene)
-            reports.append(calls.inspect(picture, entry.folder, mask))
-            yield parts.pair_grid(reports, PAIRS - 1 - i)
+            reports.append(calls.inspect(picture, pair[1].folder, mask))
+            yield parts.pair_grid(pair, reports, PAIRS - 1 - i)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shown = [text, charts, tables]

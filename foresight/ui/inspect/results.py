@@ -31,7 +31,7 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
     """A report as the values of `build`'s components. cold: the first one, whose time would tell nothing."""
     shown = tiles(report)
     original, made = shown[0], next(tile for tile in shown if tile.marked)
-    name = f"{link.name_of(case)}-{report.point.stage}-{report.point.layer}-{made.title}"
+    name = f"{link.name_of(case)}-{report.point.stage}-{report.point.layer}-{made.title}".replace("/", "-")
     heading = f"{link.name_of(case)} at {report.point}, {made.title} adapter: {_scores(report.reconstructions[0])}"
     address, objects = link.query(case, str(report.point), made.title), _objects(report, case)
     return (
@@ -50,11 +50,12 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
 def record(calls: Calls, report: Report, case: Case, objects: list[ObjectIoU]) -> dict[str, Any]:
     """All that is needed to repeat a result: the scores, the models, the adapter's card, the scene."""
     chosen, facts = report.reconstructions[0], calls.facts()
+    models = {"model": facts["model"], "vae": facts["vae"]["name"]}  # a card has their folders' whole paths
     return {
         **report.as_json(link.name_of(case)),
         "model": facts["model"],
         "vae": facts["vae"],
-        "adapter_card": chosen.card,
+        "adapter_card": {key: models.get(key, value) for key, value in chosen.card.items()},
         "scene": case if isinstance(case, dict) else None,
         "objects": [{"object": label, "iou": made, "oracle_iou": best} for label, made, best in objects],
         "others": {r.name: r.scores for r in report.reconstructions[1:]},

@@ -23,8 +23,10 @@ class Speech:
     def say(self, picture: Image.Image, question: str, request: gr.Request) -> str:
         """The answer, or as much of it as was said when the visitor moved on."""
         end = self._ends[request.session_hash] = threading.Event()
-        answer = self.calls.describe(picture, question.strip()[:500] or QUESTION, end.is_set)
-        self._ends.pop(request.session_hash, None)
+        try:
+            answer = self.calls.describe(picture, question.strip()[:500] or QUESTION, end.is_set)
+        finally:
+            self._ends.pop(request.session_hash, None)
         return f"{answer} … (ended here: ask again)" if end.is_set() else answer
 
     def hush(self, request: gr.Request) -> None:

@@ -64,7 +64,8 @@ def build(calls: Calls, doors: Doors) -> None:
         speech.hush(request)
         return point.settle(calls, ExtractionPoint.parse(str(event.point)), wish)
 
-    def choose(stage: Stage, layer: float, name: str) -> Any:
+    def choose(stage: Stage, layer: float, name: str, request: gr.Request) -> Any:
+        speech.hush(request)
         return point.told(calls, point.within(calls, stage, layer), name, None), name
 
     @telling
@@ -78,6 +79,10 @@ def build(calls: Calls, doors: Doors) -> None:
     def pick(event: gr.SelectData, request: gr.Request) -> Any:
         speech.hush(request)
         return generate.draw(gallery[event.index][1])[0], gallery[event.index][1]
+
+    def roll(request: gr.Request) -> int:
+        speech.hush(request)
+        return generate.roll()
 
     @telling
     def make(*values: Any) -> Any:
@@ -116,9 +121,9 @@ def build(calls: Calls, doors: Doors) -> None:
 
     gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
     Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
-    scene.dice.click(generate.roll, None, scene.seed, **quiet).then(
-        make, scene.inputs, [source, chosen], **quiet
-    ).success(**running).success(**asking)
+    scene.dice.click(roll, None, scene.seed, **quiet).then(make, scene.inputs, [source, chosen], **quiet).success(
+        **running
+    ).success(**asking)
     upload = source.upload(accept, source, [source, chosen], **quiet, trigger_mode="always_last")
     upload.failure(put_back, chosen, source, **quiet)
     for event in (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from foresight.checkpoint import score_tables
 from foresight.ui.plots import COLORS
 
 Line = list[tuple[float, float]]  # (step, value)
@@ -25,7 +26,7 @@ def curves(run: dict[str, Any]) -> str:
     losses = [_finite((e["step"], e["losses"].get(name)) for e in thin) for name in names]
     charts = [_chart("Loss", losses, steps, _decades(losses), logarithmic=True)]
     for title, score, top in (("Held-out LPIPS ↓", "lpips", None), ("Held-out mask IoU ↑", "mask_iou", 1.0)):
-        lines = [_finite((e["step"], first_mean(e["scores"].get(name, {}), score)) for e in held_out) for name in names]
+        lines = [_finite((e["step"], first_mean(e["scores"].get(name), score)) for e in held_out) for name in names]
         highest = top or max((v for line in lines for _, v in line), default=1.0)
         highest = next((end for end in ROUND if end >= highest), highest)
         charts.append(_chart(title, lines, steps, [0, highest / 2, highest]))
@@ -36,9 +37,9 @@ def curves(run: dict[str, Any]) -> str:
     return f'<div class="fs-train-charts">{"".join(charts)}</div><ul class="fs-train-key">{keys}</ul>'
 
 
-def first_mean(tables: dict[str, Any], score: str) -> float | None:
-    """The score's mean on the first set of held-out pictures, where it has one."""
-    first: dict[str, Any] = next((found for title, found in tables.items() if title != "n"), {})
+def first_mean(scores: Any, score: str) -> float | None:
+    """The score's mean on the first set of held-out pictures, where it has one. scores: as a card has them."""
+    first = next(iter(score_tables(scores).values()), {})
     return first[score][0] if score in first else None
 
 

@@ -54,7 +54,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
     def packed(name: str | None) -> gr.DownloadButton:
         if name is None:
             return gr.DownloadButton(value=None, interactive=False)
-        return gr.DownloadButton(value=keep(calls.pack(name), f"{name}.zip", pack), interactive=True)
+        return gr.DownloadButton(value=keep(calls.pack(name), f"{name.rpartition('/')[2]}.zip", pack), interactive=True)
 
     rename.click(change_name, [chosen, new], [table, chosen, new], **QUIET)
     delete.click(lambda name: turn(True, name), chosen, [really, delete], **QUIET)

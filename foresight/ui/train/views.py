@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from foresight.checkpoint import score_tables
 from foresight.ui.cards import NAMES
 from foresight.ui.link import RUN
 from foresight.ui.train.charts import first_mean
@@ -143,9 +144,9 @@ def _row(adapter: dict[str, Any]) -> str:
     name = f"<th scope=row>{escape(adapter['name'])}</th>"
     if "problem" in adapter:
         return f"<tr>{name}<td colspan=6>⚠ does not serve here: {escape(adapter['problem'])}</td></tr>"
-    tables = {k: v for k, v in (adapter["card"].get("scores") or {}).items() if isinstance(v, dict)}
-    title = next(iter(tables), "–")
-    scores = [first_mean(tables, score) for score in CURVES]
+    told = adapter["card"].get("scores")
+    title = next(iter(score_tables(told)), "–")
+    scores = [first_mean(told, score) for score in CURVES]
     cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", title]
     cells += ["–" if v is None else f"{v:.3f}" for v in scores]
     return f"<tr>{name}{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
