@@ -17,6 +17,7 @@ from training.experiments.result import (
     series,
     shown,
     table,
+    verdict_of,
     write_scores,
 )
 from training.experiments.statistics import paired
@@ -53,7 +54,7 @@ def run(bench: Bench) -> Result:
         "title": "Beyond: blends of layers",
         "question": f"Does a blend of the seed's layers 7 to 14 of 28 ({low} to {high} of {last} here, of which "
         f"{inside} were tried) hold more than the best single layer?",
-        "verdict": "holds" if gain[2] < 0 else "does not hold" if gain[1] > 0 else "open",
+        "verdict": verdict_of(gain),
         "verdict_reason": f"Asked: does the {names[0]} help? Its LPIPS minus that of {best_inside[names[0]]}, the "
         f"best layer inside it, is {shown(gain, 4)} (paired; under 0 favours the blend). The best layer was picked on "
         "these same pictures, which favours it a little.",

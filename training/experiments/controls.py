@@ -23,6 +23,7 @@ from training.experiments.result import (
     series,
     shown,
     table,
+    verdict_of,
     write_grid,
     write_scores,
 )
@@ -127,7 +128,7 @@ def _told(at: ExtractionPoint, samples: dict[str, Any], grid: Grid, sitting: dic
     return {
         "title": "Beyond: controls and where errors sit",
         "question": "Is it the trained VLM that the picture is read from, and are some places harder than others?",
-        "verdict": "holds" if gap[2] < 0 else "does not hold" if gap[1] > 0 else "open",
+        "verdict": verdict_of(gap),
         "verdict_reason": f"Asked: does a trained VLM hold more of the picture at {at} than one with random weights? "
         f"LPIPS of trained minus random is {shown(gap, 4)} (paired over pictures and seeds; under 0 favours trained).",
         "paragraph": f"Token adapters, {ALONE}, {grid.steps} steps, each trained on the latents it is tested on. At "

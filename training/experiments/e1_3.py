@@ -15,6 +15,7 @@ from training.experiments.result import (
     series,
     shown,
     table,
+    verdict_of,
     write_scores,
 )
 from training.experiments.statistics import paired
@@ -45,7 +46,7 @@ def run(bench: Bench) -> Result:
         for kind in KINDS
     }
     gap = gaps["tokens"]["lpips"]
-    verdict = "holds" if gap[2] < 0 else "does not hold" if gap[1] > 0 else "open"
+    verdict = verdict_of(gap)
     names = [str(before), str(after)]
     lines = [series(kind, names, [grid.samples[f"{n} {kind}"]["lpips"] for n in names], names) for kind in KINDS]
     return {

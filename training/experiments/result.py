@@ -76,6 +76,11 @@ def skills(found: Samples, blank: Samples, ceiling: Samples) -> dict[str, float]
     return {name: (a - low) / (high - low) for name, (a, low, high) in means.items() if high != low}
 
 
+def verdict_of(difference: Interval) -> str:
+    """The verdict on "the first is better", from the paired difference of a score that is to be low."""
+    return "holds" if difference[2] < 0 else "does not hold" if difference[1] > 0 else "open"
+
+
 def key(
     what: str,
     ours: Interval | None,

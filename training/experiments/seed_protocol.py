@@ -36,6 +36,7 @@ from training.experiments.result import (
     series,
     shown,
     table,
+    verdict_of,
     write_grid,
     write_scores,
 )
@@ -202,7 +203,7 @@ def _told(bench: Bench, found: dict, skills: dict, rows: list, floors: list, clu
     blank = finite(found[names[1]]["blank"]["lpips"]) or []  # of the same unseen pictures
     gap = paired(found[names[1]]["adapter"]["lpips"], found[names[1]]["blank"]["lpips"])
     steps = bench.scale.seed_epochs * bench.scale.seed_train // BATCH
-    beats = "holds" if gap[2] < 0 else "does not hold" if gap[1] > 0 else "open"
+    beats = verdict_of(gap)
     bars = [series(what, names, [found[n][what]["lpips"] for n in names]) for what in ("adapter", "blank", "oracle")]
     return {
         "title": "The seed's protocol",
