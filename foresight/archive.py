@@ -41,14 +41,15 @@ class Broken:
     reason: str
 
 
-def unpack(archive: str | Path, folder: str | Path) -> Iterator[File | Broken]:
+def unpack(archive: str | Path, folder: str | Path, left: int | None = None) -> Iterator[File | Broken]:
     """Writes an archive's pictures into `folder`, one by one, and yields each; what is left out, with the reason.
 
     Files are numbered, whatever they are called inside. Folders and hidden files are passed over in silence.
     Links, encrypted files, files with no picture's suffix, damaged ones and those beyond the limits are left
-    out. Raises InputError, before anything is written, where the whole is no zip archive or has too many files.
+    out. left: bytes that may be written, None for MAX_BYTES. Raises InputError, before anything is written, where
+    the whole is no zip archive or has too many files.
     """
-    name, source, left = Path(archive).name[:80], Path(archive), MAX_BYTES
+    name, source, left = Path(archive).name[:80], Path(archive), MAX_BYTES if left is None else left
     with _open(source, name) as opened:
         for number, entry in enumerate(e for e in opened.infolist() if not _hidden(e)):
             told = _shown(entry.filename)

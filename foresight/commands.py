@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from foresight.metrics import SEED_TARGETS
 from foresight.render import render
 from foresight.scenes import Scenes, SceneSpec, take
 from foresight.shelf import BUNDLED, RUNS
+from foresight.tables import as_csv
 from foresight.vae import load_vae
 from foresight.vlm import load_vlm
 
@@ -48,7 +48,7 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     names = Counter[str]()
     for path, picture, shown in tqdm(pictures, unit="image", disable=None):
         report = inspector.inspect(picture, entry.point, entry.folder, shown, others=False)
-        name = f"{path.stem}-{entry.point.stage}-{entry.point.layer}-{entry.name}"
+        name = f"{path.stem}-{entry.point.stage}-{entry.point.layer}-{entry.name}".replace("/", "-")
         names[name] += 1  # two folders may have a picture of one name
         target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".png")
         to_pil(report.reconstructions[0].picture).save(target)
@@ -132,31 +132,32 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
     else:
         samples = evaluation.scene_samples(args.scenes, args.seed, spec)
         found = evaluation.evaluate(inspector, entry, samples, evaluation.scene_floors(args.seed, spec))
-    rows, broken = [], []
+    lines, broken = list[evaluation.Line](), list[evaluation.Broken]()
     for row in tqdm(found, total=len(files) or args.scenes, unit="image", disable=None):
         if isinstance(row, evaluation.Broken):
-            broken.append({"image": row.image, "error": row.reason})
+            broken.append(row)
         else:
-            rows.append(row.flat())
+            lines.append(row.without_pixels())
         if args.json:
-            yield json.dumps(broken[-1] if isinstance(row, evaluation.Broken) else rows[-1])
-    if not rows:
-        raise InputError(f"none of the {len(broken)} files is a picture: {broken[0]['error']}")
+            yield json.dumps(_left_out(row) if isinstance(row, evaluation.Broken) else row.flat())
+    if not lines:
+        raise InputError(f"none of the {len(broken)} files is a picture: {broken[0].reason}")
     summary = {
         "point": str(entry.point),
         "adapter": entry.name,
         "model": inspector.vlm.name,
         "vae": inspector.vae.name,
         "data": {"images": str(args.images)} if files else _recipe(args, spec),
-        **evaluation.summarise(rows),
-        "broken": broken,
+        **evaluation.summarise([line.flat() for line in lines]),
+        "broken": [_left_out(one) for one in broken],
     }
-    with (out / "pictures.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], "error"])
-        writer.writeheader()
-        writer.writerows(rows + broken)
+    (out / "pictures.csv").write_text(as_csv(lines, broken), newline="")
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     yield json.dumps({"summary": summary}) if args.json else _summary(summary, out)
+
+
+def _left_out(broken: evaluation.Broken) -> dict[str, str]:
+    return {"image": broken.image, "error": broken.reason}
 
 
 def _recipe(args: argparse.Namespace, spec: SceneSpec) -> dict[str, Any]:

@@ -157,11 +157,15 @@ def scene_floors(seed: int, spec: SceneSpec) -> Floors:
 
 
 def folder_files(folder: str | Path) -> list[Path]:
-    """The files of a folder with a picture's suffix, sorted. Raises InputError where there are none."""
+    """What has a picture's suffix in a folder, sorted. Raises InputError where there is none, or it cannot be read."""
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"there is no folder {str(folder)!r}.")
-    files = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    try:
+        inside = sorted(root.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder {str(folder)!r} cannot be read: {error.strerror}.") from error
+    files = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     if not files:
         raise InputError(f"the folder {str(folder)!r} has no pictures ({', '.join(SUFFIXES)}).")
     return files

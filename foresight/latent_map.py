@@ -17,14 +17,15 @@ from torch import Tensor
 from foresight import map_worker
 from foresight.errors import InputError
 from foresight.images import PATCH
-from foresight.map_data import BACKGROUND, Gathered, MapSpec, Progress, gather, rows_of
+from foresight.map_data import BACKGROUND, MOST, Gathered, MapSpec, Progress, gather, rows_of
 from foresight.map_worker import Worker, at_once, warm, worker
 from foresight.separation import Array, Silhouette, nearest
 from foresight.vlm import VLM
 
 T = TypeVar("T")
+Held = TypeVar("Held", Gathered, "LatentMap")
 
-KEPT = 6  # maps, and latents of as many, that are kept
+KEPT = 2 * MOST  # bytes of maps, and of latents for others, that are kept
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class LatentMap:
     spec: MapSpec
     data: Gathered
     layers: dict[str, Layer]
+
+    @property
+    def bytes(self) -> int:
+        """What its latents and reducers, which hold them once more, take in memory."""
+        return self.data.bytes + sum(len(layer.reducer) for layer in self.layers.values())
 
     def neighbours(self, point: str, of: int | Projected, count: int) -> tuple[Array, Array]:
         """The points whose latents are nearest at an extraction point: indices and cosines, best first.
@@ -140,7 +146,7 @@ def _told(steps: Generator[tuple[int, int], None, T], stage: str, there: Worker)
 
 
 class Maps:
-    """The maps of one VLM; the last few, and their latents, are kept."""
+    """The maps of one VLM; the last ones, and their latents, are kept: up to KEPT bytes, but always the newest."""
 
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
@@ -185,7 +191,7 @@ class Maps:
         return Projected(latents, places, height // 2 * width + width // 2 if spec.tokens else 0)
 
 
-def _keep(kept: OrderedDict[MapSpec, T], spec: MapSpec, value: T) -> None:
+def _keep(kept: OrderedDict[MapSpec, Held], spec: MapSpec, value: Held) -> None:
     kept[spec] = value
-    while len(kept) > KEPT:
+    while len(kept) > 1 and sum(one.bytes for one in list(kept.values())) > KEPT:
         kept.popitem(last=False)

@@ -29,6 +29,7 @@ KINDS = ("shape", "colour", "size", "position", "background", "objects")
 MEASURES = ("radius", "x", "y")
 _COVER = 0.25  # of a token's cell that an object must fill to be what the token shows
 _BATCH = 16  # scenes through the model at a time
+MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ class Gathered:
     labels: dict[str, Array]
     measures: dict[str, Array]
 
+    @property
+    def bytes(self) -> int:
+        """What its columns take in memory."""
+        return sum(column.nbytes for table in (self.latents, self.labels, self.measures) for column in table.values())
+
 
 def in_depth_order(vlm: VLM, points: tuple[str, ...]) -> tuple[str, ...]:
     """The points that are meant, each once, in order of depth. Raises InputError for those that the VLM lacks."""
@@ -123,7 +129,16 @@ def in_depth_order(vlm: VLM, points: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def gather(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, Gathered]:
-    """Takes the latents of a spec's scenes at all its points, in one pass; returns them."""
+    """Takes the latents of a spec's scenes at all its points, in one pass; returns them.
+
+    Raises InputError, before anything is taken, where these are over MOST bytes.
+    """
+    size = 4 * spec.size * sum(vlm.width(point) for point in spec.points)
+    if size > MOST:
+        fewer = "scenes, tokens or layers" if spec.tokens else "scenes or layers"
+        raise InputError(
+            f"the latents of this map would take {size / 1e9:.1f} GB, of {MOST / 1e9:g} at most: take fewer {fewer}."
+        )
     scenes = take(spec.scenes, spec.seed, spec.scene_spec(), SPLIT)
     draw = np.random.default_rng(spec.seed)
     latents: dict[str, list[Array]] = {point: [] for point in spec.points}

@@ -131,16 +131,19 @@ class Shelf:
         elsewhere = f" and {adapter} for {points(adapter)}" if points(adapter) else ""
         return f"no {adapter} adapter reads {at} {of}: there is {', '.join(here)} at it{elsewhere}."
 
-    def load(self, entry: Entry) -> Adapter:
-        """The adapter on the VAE's device, loaded once as long as its file stays the same.
+    def written(self, entry: Entry) -> int:
+        """When its weights were written, in nanoseconds: others may lie in its folder later.
 
         Raises InputError where it was deleted or renamed since it was listed.
         """
         try:
-            written = (entry.folder / WEIGHTS).stat().st_mtime_ns
+            return (entry.folder / WEIGHTS).stat().st_mtime_ns
         except FileNotFoundError as error:
             raise InputError(f"the adapter {entry.name!r} was deleted or renamed: choose another.") from error
-        kept = self._loaded.get(entry.folder)
+
+    def load(self, entry: Entry) -> Adapter:
+        """The adapter on the VAE's device, loaded once as long as its file stays the same. Raises as `written`."""
+        written, kept = self.written(entry), self._loaded.get(entry.folder)
         if kept is None or kept[0] != written:
             for gone in [folder for folder in [*self._loaded] if not folder.is_dir()]:
                 self._loaded.pop(gone, None)

@@ -67,6 +67,12 @@ def test_some_adapters_only(client, picture):
     assert len(pictures) == 2
 
 
+def test_the_endpoint_tells_how_far_it_is_so_that_it_can_be_cancelled(client, picture):
+    job = client.submit(handle_file(picture / "image.png"), ["linear"], api_name="/compare")
+    job.result()
+    assert [told for told, _ in job.outputs()[:-1]] == [{"done": n, "of": 4} for n in (1, 2, 3, 4)]
+
+
 def test_bad_input_is_one_sentence(client, picture, tmp_path):
     (tmp_path / "text.png").write_bytes(b"no picture")
     with pytest.raises(AppError, match="“text.png” is not a JPEG"):

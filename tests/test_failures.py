@@ -19,6 +19,7 @@ from foresight.evaluation import evaluate, scene_samples, summarise
 from foresight.images import to_pil
 from foresight.render import render
 from foresight.scenes import SceneSpec, sample
+from foresight.ui import uploads
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.galleries import clock
@@ -89,6 +90,8 @@ def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
         (("post-merge/1", "linear", None, 2, 0, {"objects": [4, 2]}), "within 1 to 5, not 4 to 2"),
         (("post-merge/1", "linear", None, 2, 0, {"objects": "many"}), "two numbers such as"),
         (("post-merge/1", "linear", None, 2, 0, {"shapes": ["heart"]}), "Unknown shape"),
+        (("post-merge/1", "linear", None, 2, 0, {"shapes": 5}), "Shapes must be a list of names, not 5"),
+        (("post-merge/1", "linear", None, 2, 0, {"size": ["small"]}), "Size must be a name"),
         (("post-merge/1", "linear", [handle_file("http://127.0.0.1/a.png")]), "addresses are not fetched"),
     ],
 )
@@ -113,9 +116,11 @@ def test_an_archive_of_nothing_is_one_sentence(client, tmp_path, content, senten
 
 def test_a_folder_is_for_local_runs_only(inspector, tmp_path):
     Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
+    (tmp_path / "folder.png").mkdir()
     local, public = (runs.FailuresCalls.of(inspector, local=on) for on in (True, False))
     items, total, data = runs.samples(local, "Folder", None, f" {tmp_path} ", [], None)
-    assert total == 1 and [s.image for s in items] == ["a.png"] and data == {"folder": str(tmp_path)}
+    assert total == 2 and data == {"folder": str(tmp_path)}
+    assert [(s.image, isinstance(s, Broken)) for s in items] == [("a.png", False), ("folder.png", True)]
     with pytest.raises(InputError, match="come from: Generated scenes, Upload"):
         runs.samples(public, "Folder", None, str(tmp_path), [], None)
     with pytest.raises(InputError, match="choose pictures or a zip"):
@@ -183,14 +188,21 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
     assert runs.filtered_by(*shape) == "shape star or cross; background white; LPIPS to 0.5"
 
 
-def test_strangers_evaluate_a_few_pictures_at_a_time(inspector, tmp_path):
+def test_strangers_evaluate_a_few_pictures_at_a_time(inspector, tmp_path, monkeypatch):
     public = runs.FailuresCalls.of(inspector, public=True)
     choice = [0, 1, 1, [], [], "any", "any", [], True]
     assert runs.samples(public, "Generated scenes", None, "", [64, *choice], None)[1] == 64
-    with pytest.raises(InputError, match="it takes 64 pictures at a time, not 65"):
+    with pytest.raises(InputError, match="it takes 64 pictures at a time"):
         runs.samples(public, "Generated scenes", None, "", [65, *choice], None)
-    with pytest.raises(InputError, match="it takes 64 pictures at a time, not 65"):
+    with pytest.raises(InputError, match="it takes 64 pictures at a time"):
         runs.samples(public, "Upload", [str(tmp_path / f"{i}.png") for i in range(65)], "", [], None)
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for i in range(70):
+            archive.writestr(f"{i}.png", b"a picture")
+    monkeypatch.setattr(uploads, "get_upload_folder", lambda: str(tmp_path / "uploads"))
+    with pytest.raises(InputError, match="it takes 64 pictures at a time"):
+        runs.samples(public, "Upload", [str(tmp_path / "many.zip")], "", [], None)
+    assert not any((tmp_path / "uploads").iterdir())  # what was unpacked by then is gone
 
 
 def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector):

@@ -1,17 +1,20 @@
 """The latent map: silhouettes, clusters and neighbours by hand and by scikit-learn; maps on a tiny real VLM."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from house import build_house
 from scipy.spatial import procrustes
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
-from foresight import map_worker
+from foresight import map_data, map_worker
 from foresight.errors import InputError
-from foresight.latent_map import Maps, align, fit
+from foresight.latent_map import LatentMap, Maps, align, fit
 from foresight.map_data import BACKGROUND, MapSpec, gather, in_depth_order, rows_of, token_cells
+from foresight.map_scores import MapScores
 from foresight.map_worker import worker
 from foresight.render import render
 from foresight.separation import MOST, cluster, nearest, silhouettes
@@ -236,6 +239,24 @@ def test_too_few_to_compare_have_no_silhouettes():
     latents, labels = two_directions()
     clusters, told = map_worker.group(None, latents, {"x": labels}, np.arange(60) < 2, 3, 0)
     assert told == {"x": None} and set(clusters) == {0, 1, 2}
+
+
+def test_latents_that_would_fill_the_memory_are_not_taken(vlm, monkeypatch):
+    monkeypatch.setattr(map_data, "MOST", 4 * SPEC.scenes * vlm.width(SPEC.points[0]))
+    one = replace(SPEC, points=SPEC.points[:1])
+    assert next(map_data.gather(vlm, one)).done >= 0
+    with pytest.raises(InputError, match="take fewer scenes or layers"):
+        next(map_data.gather(vlm, replace(SPEC, points=(HERE, BEFORE))))
+
+
+def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tmp_path):
+    """The folder and the name are the same, but the weights are others."""
+    inspector = build_house(tiny.folder, tmp_path)
+    table, found, entry = MapScores(inspector), LatentMap(SPEC, data, {}), inspector.shelf.entry("linear")
+    finish(table.score(found, entry, 2))
+    assert {name: len(scores) for name, scores in table.known(found).items()} == {f"linear at {entry.point}": 2}
+    os.utime(entry.folder / "model.safetensors", ns=(0, 0))
+    assert table.known(found) == {}
 
 
 def test_points_in_order_of_depth(vlm):

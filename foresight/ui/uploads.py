@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from html import escape
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -15,7 +17,8 @@ from gradio.components import Component
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from foresight.archive import Broken, File, unpack
+from foresight import archive
+from foresight.archive import Broken, File
 from foresight.errors import InputError
 
 P = ParamSpec("P")
@@ -49,26 +52,36 @@ def only_uploads(files: gr.File) -> gr.File:
     return files
 
 
-def handed_in(paths: Sequence[str] | None, keeper: Component) -> list[File | Broken]:
+def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[int], None]) -> list[File | Broken]:
     """What uploaded files hold: pictures, and those inside zip archives. `keeper` sees to it that they are deleted.
 
-    Raises InputError where there is nothing, or an archive cannot be used at all.
+    check: told how many there are so far, before more is unpacked; raises InputError where these are too many.
+    Raises InputError, too, where there is nothing, or an archive cannot be used at all. What was unpacked by then
+    is deleted.
     """
     if not paths:
         raise InputError("choose pictures or a zip archive first.")
     found: list[File | Broken] = []
-    for path in map(Path, paths):
-        if path.suffix.lower() != ".zip":
-            found.append(File(path.name[-80:], path))
-            continue
-        folder = Path(get_upload_folder()) / secrets.token_hex(16)
-        folder.mkdir(parents=True)
-        for item in unpack(path, folder):
-            found.append(item)
-            if isinstance(item, File):
-                keeper.temp_files.add(str(item.path))
-    if not found:
-        raise InputError("there is no picture in what was uploaded.")
+    unpacked: list[Path] = []
+    left = archive.MAX_BYTES  # for all archives together
+    with ExitStack() as undo:
+        for path in map(Path, paths):
+            items: Iterable[File | Broken] = [File(path.name[-80:], path)]
+            if path.suffix.lower() == ".zip":
+                folder = Path(get_upload_folder()) / secrets.token_hex(16)
+                folder.mkdir(parents=True)
+                undo.callback(shutil.rmtree, folder)
+                items = archive.unpack(path, folder, left)
+            for item in items:
+                found.append(item)
+                check(len(found))
+                if isinstance(item, File) and item.path != path:
+                    unpacked.append(item.path)
+                    left -= item.path.stat().st_size
+        if not found:
+            raise InputError("there is no picture in what was uploaded.")
+        undo.pop_all()
+    keeper.temp_files.update(map(str, unpacked))
     return found
 
 

@@ -184,19 +184,24 @@ def build(calls: CompareCalls, doors: Doors) -> None:
 def endpoint(calls: CompareCalls) -> None:
     """Adds /compare to the current Blocks; nothing of it is seen on the page."""
 
-    @telling
-    def compare(image: str, adapters: list[str] | None = None, mask: str | None = None) -> Any:
+    @telling_each
+    def compare(image: str, adapters: list[str] | None = None, mask: str | None = None) -> Iterator[Any]:
         """Reads one picture at every extraction point that the adapters serve.
 
         adapters: names; none means all. mask: white where the picture shows an object; without it, the objects
-        found there. Returns {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
+        found there. Yields {"done", "of"} after each tile, so that it ends soon after the client cancels or goes
+        away; then {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
         """
         given = None if mask is None else load_mask(mask)
         picture, entries = open_picture(image), calls.entries(adapters or calls.names())
-        oracle, blank, *tiles = calls.descend(picture, entries, given)
+        made = list[Tile]()
+        for tile in calls.descend(picture, entries, given):
+            made.append(tile)
+            yield {"done": len(made), "of": 2 + len(entries)}, []
+        oracle, blank, *tiles = made
         told = {"oracle": oracle.as_json(), "blank": blank.as_json(), "tiles": [tile.as_json() for tile in tiles]}
-        made = [(to_pil(tile.picture), title(tile.entry)) for tile in tiles if tile.entry]
-        return told | {"mask_reason": oracle.mask_reason}, made
+        shown = [(to_pil(tile.picture), title(tile.entry)) for tile in tiles if tile.entry]
+        yield told | {"mask_reason": oracle.mask_reason}, shown
 
     with gr.Row(visible=False):
         trigger = gr.Button()

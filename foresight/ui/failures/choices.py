@@ -97,6 +97,27 @@ def scene_spec(
     )
 
 
+def factors_of(given: Any) -> list[Any]:
+    """`scene_spec`'s arguments from JSON values. Raises InputError on what is none of them."""
+    known: dict[str, Any] = {"objects": [1, MAX_OBJECTS], "shapes": [], "colors": [], "size": ANY, "position": ANY}
+    known |= {"backgrounds": [], "overlap": True}
+    if not isinstance(given, dict):
+        raise InputError(f'factors must be such as {{"shapes": ["star"]}}, not {given!r}.')
+    if strange := set(given) - set(known):
+        raise InputError(f"unknown factor {min(strange)!r}: choose from {', '.join(known)}.")
+    found = known | given
+    objects, *rest = found.values()
+    if not (isinstance(objects, list) and len(objects) == 2 and all(isinstance(n, int) for n in objects)):
+        raise InputError(f"objects must be two numbers such as [1, 5], not {objects!r}.")
+    for name in ("shapes", "colors", "backgrounds"):
+        if not (isinstance(found[name], list) and all(isinstance(word, str) for word in found[name])):
+            raise InputError(f"{name} must be a list of names, not {found[name]!r}.")
+    for name, kind, told in (("size", str, "a name"), ("position", str, "a name"), ("overlap", bool, "true or false")):
+        if not isinstance(found[name], kind):
+            raise InputError(f"{name} must be {told}, not {found[name]!r}.")
+    return [*objects, *rest]
+
+
 def whole(value: float | None, noun: str, top: int, least: int = 0) -> int:
     """A whole number from `least` to `top`. Raises InputError."""
     if value is None or value != int(value) or not least <= value <= top:
@@ -209,7 +230,7 @@ def names_at(entries: Sequence[Entry], at: str | None) -> list[str]:
 
 
 def build_filters() -> list[Any]:
-    """Order and filters, in the order of `failures.select`'s arguments."""
+    """Order and filters, in the order of `runs.select`'s arguments."""
     with gr.Row():
         score = gr.Dropdown(
             SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"

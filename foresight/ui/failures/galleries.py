@@ -7,13 +7,14 @@ from html import escape
 from typing import Any
 
 from foresight.archive import Broken
+from foresight.errors import InputError
 from foresight.evaluation import Line, summarise
 from foresight.inspector import SCORES
 from foresight.metrics import SEED_TARGETS
 from foresight.objects import ObjectScore
 from foresight.tables import own_score
 from foresight.ui import link
-from foresight.ui.cards import HINTS, NAMES, SEED_STUDY
+from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, number
 from foresight.ui.failures import choices
 from foresight.ui.failures.runs import Run, Shot
 from foresight.ui.uploads import address
@@ -42,6 +43,13 @@ def status(run: Run) -> str:
     )
 
 
+def refusal(error: InputError, run: Run | None) -> str:
+    """Why an evaluation does not begin, above the status of the one that is shown."""
+    told = str(error)
+    sentence = f'<p class="fs-failures-refusal" role="status">{escape(told[0].upper() + told[1:])}</p>'
+    return sentence + (status(run) if run else "")
+
+
 def _left_out(broken: Sequence[Broken]) -> str:
     if not broken:
         return ""
@@ -58,17 +66,20 @@ def clock(seconds: float) -> str:
 
 
 def view(run: Run, chosen: Sequence[Any]) -> str:
-    """The address that opens a run and its filters again; empty where its pictures are on no other page.
+    """A link that opens a run and its filters again; empty where its pictures are on no other page.
 
     chosen: of `runs.select`.
     """
     fields = {**run.fields, **dict(zip(choices.FILTERS, chosen, strict=True))}
     usual = choices.FACTORS | choices.FILTERS
-    return link.failures_query(str(run.entry.point), run.entry.name, fields, usual) if run.fields else ""
+    if not run.fields:
+        return ""
+    asked = escape(link.failures_query(str(run.entry.point), run.entry.name, fields, usual))
+    return f'<p class="fs-failures-link" data-link="{asked}"><a href="{asked}">Link to this view</a></p>'
 
 
-def summary(lines: Sequence[Line], total: int, view: str = "") -> str:
-    """Means with 95 % intervals of the lines shown, beside blank page and oracle. view: its address."""
+def summary(lines: Sequence[Line], total: int) -> str:
+    """Means with 95 % intervals of the lines shown, beside blank page and oracle."""
     if not lines:
         return NOTHING
     found = summarise([line.flat() for line in lines])
@@ -83,12 +94,11 @@ def summary(lines: Sequence[Line], total: int, view: str = "") -> str:
         f"<td>{'–' if found['skill'][n] is None else format(found['skill'][n], '.2f')}</td>" for n in SCORES
     )
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
-    seen = f' <a href="{escape(view)}">Link to this view</a>' if view else ""
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in found["without_mask"].items())
     return (
-        f'<table class="fs-failures-means" data-link="{escape(view)}">'
-        f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals; PSNR in dB. "
-        f"Targets of the {SEED_STUDY}: {targets}.{none}{seen}</caption>"
+        '<table class="fs-failures-means">'
+        f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals. "
+        f"Targets of the {SEED_STUDY}: {targets}.{none}</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead>"
         f'<tbody>{rows}<tr><th scope="row">skill</th>{skill}</tr></tbody></table>'
     )
@@ -101,9 +111,8 @@ def _mean(found: list[float] | None, name: str) -> str:
     return f"<td>{mean}<small>{low} to {high}</small></td>"
 
 
-def number(name: str, value: float | None) -> str:
-    """A score as the page writes it."""
-    return "–" if value is None else f"{value:.1f}" if name == "psnr" else f"{value:.3f}"
+def _number(name: str, value: float | None) -> str:
+    return "–" if value is None else number(name, value)
 
 
 def gallery(shots: Sequence[Shot], score: str, limit: int) -> str:
@@ -120,8 +129,8 @@ def gallery(shots: Sequence[Shot], score: str, limit: int) -> str:
 
 def _shot(shot: Shot, score: str) -> str:
     line, name = shot.line, escape(short(shot.line), quote=True)
-    told = f"{NAMES[score]} {number(score, own_score(line, score))}"
-    rest = " · ".join(f"{NAMES[n]} {number(n, own_score(line, n))}" for n in ("lpips", "mask_iou") if n != score)
+    told = f"{NAMES[score]} {_number(score, own_score(line, score))}"
+    rest = " · ".join(f"{NAMES[n]} {_number(n, own_score(line, n))}" for n in ("lpips", "mask_iou") if n != score)
     things = "".join(f"<li>{_thing(thing)}</li>" for thing in line.objects)
     far = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
     return (
@@ -136,7 +145,7 @@ def _shot(shot: Shot, score: str) -> str:
 def _thing(thing: ObjectScore) -> str:
     """A scene's object; a word marks those that were mostly lost, so that colour is not needed."""
     lost = thing.iou is not None and thing.iou < 0.5
-    told = f"{thing.size} {thing.color} {thing.shape} {number('mask_iou', thing.iou)}"
+    told = f"{thing.size} {thing.color} {thing.shape} {_number('mask_iou', thing.iou)}"
     return f"<strong>✗ {told}</strong>" if lost else told
 
 

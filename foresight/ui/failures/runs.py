@@ -11,7 +11,7 @@ from typing import Any
 
 from gradio.components import Component
 
-from foresight.archive import Broken, File
+from foresight.archive import Broken
 from foresight.errors import InputError
 from foresight.evaluation import Line, Row, Sample, evaluate, file_samples, folder_files, scene_samples, summarise
 from foresight.images import to_pil
@@ -163,18 +163,17 @@ def samples(
         spec = choices.scene_spec(*factors[2:])
         return scene_samples(count, seed, spec), count, _recipe(count, seed, spec)
     if kind == SOURCES[1]:
-        found = handed_in(files, keeper)
-        _check_length(calls, len(found))
+        found = handed_in(files, keeper, lambda count: _check_length(calls, count))
         return file_samples(found), len(found), {"files": [Path(path).name for path in files or ()]}
     if kind != SOURCES[2] or not calls.local:
         raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + calls.local])}.")
-    inside = [File(path.name, path) for path in folder_files(folder.strip())]
+    inside = folder_files(folder.strip())
     return file_samples(inside), len(inside), {"folder": folder.strip()}
 
 
 def _check_length(calls: FailuresCalls, count: int) -> None:
     if calls.public and count > calls.most:
-        raise InputError(f"this app is open to everybody: it takes {calls.most} pictures at a time, not {count:,}.")
+        raise InputError(f"this app is open to everybody: it takes {calls.most} pictures at a time, and no more.")
 
 
 def _recipe(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
-from gradio.utils import get_upload_folder
 
 from foresight.archive import Broken
 from foresight.errors import InputError
-from foresight.evaluation import Line, Row, summarise
+from foresight.evaluation import Line, summarise
 from foresight.tables import LEVELS, by_factor, iou_plane
 from foresight.ui import link, plots, stopping
 from foresight.ui.calls import MODEL_QUEUE, telling
@@ -22,8 +21,7 @@ from foresight.ui.doors import Doors, visit
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
-from foresight.ui.generate import ANY
-from foresight.ui.uploads import only_uploads, telling_each
+from foresight.ui.uploads import keep, only_uploads, telling_each
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -35,12 +33,11 @@ SAVE = """file => {
   link.download = file.orig_name;
   link.click();
 }"""
-Found = Iterator[Row | Broken]
 
 
 def build(calls: FailuresCalls, doors: Doors) -> None:
     """Builds the tab inside the current layout."""
-    run, limit = gr.State(), gr.State(PAGE)
+    run, limit, told_of = gr.State(), gr.State(PAGE), gr.State()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             source = choices.build_source(calls.local, calls.most)
@@ -50,7 +47,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
         with gr.Column(scale=8, min_width=320):
             status = _html(galleries.EMPTY, "failures-status")
-            means = _html("", "failures-means", js_on_load=link.ADDRESS)
+            means = _html("", "failures-means")
+            seen = _html("", "failures-link", js_on_load=link.ADDRESS)
             filters = choices.build_filters()
             with gr.Tabs():
                 with gr.Tab("Gallery"):
@@ -81,12 +79,18 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 file = gr.DownloadButton(visible="hidden")
 
     @telling_each
-    def evaluate_all(kind: str, files: list[str] | None, folder: str, *rest: Any) -> Iterator[list[Any]]:
+    def evaluate_all(
+        before: Run | None, kind: str, files: list[str] | None, folder: str, *rest: Any
+    ) -> Iterator[list[Any]]:
         *factors, at, name, score = rest
-        entry = calls.entry(at, name)
-        samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
+        try:
+            entry = calls.entry(at, name)
+            samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
+        except InputError as error:
+            yield [gr.skip(), galleries.refusal(error, before), *[gr.skip()] * 5]
+            raise
         going = Run(entry, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
-        yield [going, galleries.status(going), "", "", *stopping.going()]
+        yield [going, galleries.status(going), "", "", "", *stopping.going()]
         told = shown = time.perf_counter()
         for item in calls.evaluate(entry, samples):
             runs.take(going, item, gallery)
@@ -95,34 +99,39 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 worst: Any = gr.skip()
                 if now - shown > GALLERY_EVERY:
                     worst, shown = galleries.gallery(runs.worst(going.shots, score), score, PAGE), now
-                yield [going, galleries.status(going), gr.skip(), worst, gr.skip(), gr.skip()]
+                yield [going, galleries.status(going), gr.skip(), gr.skip(), worst, gr.skip(), gr.skip()]
                 told = now
         going.end()
+        yield [going, galleries.status(going), *[gr.skip()] * 5]
 
     def finish(going: Run | None) -> Any:
-        """Ends the clock, also of a run that was stopped."""
-        if going is None:
+        """Ends the clock of a run that was stopped."""
+        if going is None or going.seconds is not None:
             return [gr.skip(), *stopping.idle()]
         going.end()
         return [galleries.status(going), *stopping.idle()]
 
     @telling
-    def show(going: Run | None, limit: int, of: str, *chosen: Any) -> Any:
+    def show(going: Run | None, told: Any, limit: int, of: str, *chosen: Any) -> Any:
+        """told: of which pictures and score the means and charts are that are there; making them takes seconds."""
         if going is None:
-            return [gr.skip()] * 9
+            return [gr.skip()] * 11
         shots = runs.select(going.shots, *chosen)
         lines = [shot.line for shot in shots]
-        charts: list[Any] = [None, None, None]
-        if lines:
+        now = going, {shot.number for shot in shots}, of
+        summary, *charts = [gr.skip()] * 4
+        if told is None or told[:2] != now[:2]:
+            summary = galleries.summary(lines, len(going.shots)) if going.shots else ""
+            charts[1:] = [plots.plane_chart(iou_plane(lines)), plots.histograms(lines)] if lines else [None, None]
+        if told != now:
             title = dict([("object_iou", "IoU"), ("object_lpips", "LPIPS"), *NAMES.items()])[of]
             levels = {factor: by_factor(lines, factor, of) for factor in LEVELS}
-            charts = [plots.factor_chart(levels, title) if any(levels.values()) else None]
-            charts += [plots.plane_chart(iou_plane(lines)), plots.histograms(lines)]
+            charts[0] = plots.factor_chart(levels, title) if any(levels.values()) else None
         pictures = galleries.gallery(shots, chosen[0], limit) if going.shots else ""
-        means = galleries.summary(lines, len(going.shots), galleries.view(going, chosen)) if going.shots else ""
+        view = galleries.view(going, chosen) if shots else ""
         part = "" if len(shots) == len(going.shots) else f": {len(shots)} of {len(going.shots)}"
         buttons = [gr.Button(f"Download {what}{part}", interactive=bool(shots)) for what in DOWNLOADS.values()]
-        return means, pictures, galleries.table(shots), *charts, *buttons
+        return now, summary, view, pictures, galleries.table(shots), *charts, *buttons
 
     @telling
     def export(kind: str, going: Run | None, *chosen: Any) -> str:
@@ -147,7 +156,10 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
             raise InputError("that picture is no longer here: evaluate again.")
         case = going.shots[number].line.case
         if isinstance(case, str):  # Inspect shows nothing from outside the cache
-            case = save_file_to_cache(case, get_upload_folder())
+            try:
+                case = keep(Path(case).read_bytes(), Path(case).name, gallery)
+            except OSError as error:
+                raise InputError(f"{Path(case).name} can no longer be read: {error.strerror}.") from error
         return visit(case, str(going.entry.point), going.entry.name)
 
     @telling
@@ -161,8 +173,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     showing: dict[str, Any] = {
         "fn": show,
-        "inputs": [run, limit, of, *filters],
-        "outputs": [means, gallery, table, factors, where, histograms, *downloads],
+        "inputs": [run, told_of, limit, of, *filters],
+        "outputs": [told_of, means, seen, gallery, table, factors, where, histograms, *downloads],
         **quiet,
     }
     arrived = doors.failures.change(
@@ -174,8 +186,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     evaluations = [
         start.then(
             evaluate_all,
-            [*source.inputs, point, adapter, filters[0]],
-            [run, status, means, gallery, go, stop],
+            [run, *source.inputs, point, adapter, filters[0]],
+            [run, status, means, seen, gallery, go, stop],
             **MODEL_QUEUE,
             **quiet,
         )
@@ -184,8 +196,12 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     for each in evaluations:
         each.then(**showing).then(finish, run, [status, go, stop], **quiet)
     stop.click(stopping.stopping, None, stop, cancels=evaluations, **quiet)
-    for control in (*filters, of):
-        control.change(**showing, trigger_mode="always_last")
+    score, order, low, high, *kinds = filters
+    changes = [control.change for control in (score, order, *kinds, of)]
+    for end in (low, high):  # while it is typed, a number may be none yet
+        changes += [end.blur, end.submit]
+    for changed in changes:
+        changed(**showing, trigger_mode="always_last")
     gallery.select(lambda n: n + PAGE, limit, limit, **quiet).then(**showing)
     gallery.click(open_shot, run, doors.inspect, **quiet)
     table.select(open_row, run, doors.inspect, **quiet)
@@ -225,7 +241,9 @@ def endpoint(calls: FailuresCalls) -> None:
         """
         entry = calls.entry(point, adapter)
         kind = SOURCES[1] if files else SOURCES[0]
-        samples, total, data = runs.samples(calls, kind, files, "", [scenes, seed, *_factors(factors or {})], keeper)
+        samples, total, data = runs.samples(
+            calls, kind, files, "", [scenes, seed, *choices.factors_of(factors or {})], keeper
+        )
         lines, broken = list[Line](), list[Broken]()
         for done, item in enumerate(calls.evaluate(entry, samples), 1):
             if isinstance(item, Broken):
@@ -251,15 +269,3 @@ def endpoint(calls: FailuresCalls) -> None:
         ]
         told = gr.JSON(label="results")
     trigger.click(evaluate, inputs, told, api_name="evaluate", **MODEL_QUEUE)
-
-
-def _factors(given: dict[str, Any]) -> list[Any]:
-    """`scene_spec`'s arguments from JSON values. Raises InputError on a name that is none of them."""
-    known: dict[str, Any] = {"objects": [1, 5], "shapes": [], "colors": [], "size": ANY, "position": ANY}
-    known |= {"backgrounds": [], "overlap": True}
-    if strange := set(given) - set(known):
-        raise InputError(f"unknown factor {min(strange)!r}: choose from {', '.join(known)}.")
-    objects, *rest = (known | given).values()
-    if not (isinstance(objects, list) and len(objects) == 2 and all(isinstance(n, int) for n in objects)):
-        raise InputError(f"objects must be two numbers such as [1, 5], not {objects!r}.")
-    return [*objects, *rest]

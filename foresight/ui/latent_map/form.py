@@ -28,10 +28,6 @@ class Form:
     draw: gr.Button
     stop: gr.Button
 
-    @property
-    def points(self) -> gr.components.Component:
-        return self.inputs[0]
-
 
 def defaults(point: str) -> list[Any]:
     """What the form begins with."""

@@ -47,7 +47,7 @@ def payload(
     layer: str | None = None,
     colour: str | None = None,
 ) -> str:
-    """The map as latent_map.js reads it. layer, colour: what to show first; None leaves it as it is."""
+    """The map as tab.js reads it. layer, colour: what to show first; None leaves it as it is."""
     layers = [
         {
             "point": point,

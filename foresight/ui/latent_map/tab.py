@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def _html(value: str, name: str, **more: Any) -> gr.HTML:
 def endpoint(calls: MapCalls) -> None:
     """Adds `/latent_map` to the current Blocks; nothing of it is seen on the page."""
 
-    @telling
+    @telling_each
     def latent_map(
         points: str = str(calls.default),
         scenes: int = 200,
@@ -136,12 +137,13 @@ def endpoint(calls: MapCalls) -> None:
         neighbours: int = 15,
         min_dist: float = 0.1,
         clusters: int = 8,
-    ) -> dict[str, Any]:
+    ) -> Iterator[dict[str, Any]]:
         """Maps the latents of scenes by UMAP, at one extraction point or several.
 
         points: separated by commas, such as "post-merge/0, post-merge/6"; each map is turned onto the one before.
         tokens: 0 takes the mean of a scene's tokens, more takes so many of them. objects: 1, or up to that many.
-        Returns coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
+        Yields {"stage", "done", "of"} after each step, so that it ends soon after the client cancels or goes away;
+        then coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
         """
         spec = MapSpec(
             points=calls.in_order(tuple(p.strip() for p in points.split(",") if p.strip())),
@@ -156,9 +158,10 @@ def endpoint(calls: MapCalls) -> None:
             clusters=int(clusters),
         )
         for steps in (calls.gather, calls.fit):
-            for _ in steps(calls.limits.check(spec)):
-                pass
-        return panels.as_json(calls.find(spec))
+            with closing(steps(calls.limits.check(spec))) as going:
+                for step in going:
+                    yield {"stage": step.stage, "done": step.done, "of": step.total}
+        yield panels.as_json(calls.find(spec))
 
     with gr.Row(visible=False):
         trigger = gr.Button()
@@ -175,4 +178,6 @@ def endpoint(calls: MapCalls) -> None:
             gr.Number(8, precision=0, label="clusters"),
         ]
         made = gr.JSON(label="map")
-    trigger.click(latent_map, inputs, made, api_name="latent_map", **MODEL_QUEUE)
+    # One event has one queue. In the model's, everybody would wait for the fit, which needs no model; from here, a
+    # batch of the latents runs beside at most one other event of the model.
+    trigger.click(latent_map, inputs, made, api_name="latent_map", **FIT_QUEUE)

@@ -67,7 +67,7 @@ def gallery(found: LatentMap | None, indices: Sequence[int], shown: int) -> str:
 
 
 def _tiles(found: LatentMap, told: Sequence[tuple[int, str]]) -> str:
-    """Points with their captions; latent_map.js chooses the one that is clicked."""
+    """Points with their captions; tab.js chooses the one that is clicked."""
     images = pictures(found, [index for index, _ in told], THUMBNAIL)
     tiles = "".join(
         f'<button type="button" data-map-index="{index}" title="{escape(caption)}"><img src="{data_url(image)}" alt="">'
