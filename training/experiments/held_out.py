@@ -129,12 +129,15 @@ def run(bench: Bench) -> Result:
             if entry is entries[-1]:
                 page = "blank page", three[1]
                 keys[name] = key(f"LPIPS, {name}, {entry.name}", three[0], None, page, three[2])
-            if entry is entries[-1] and name in (BOTH[1], "new backgrounds", crowd_name(5), "photos"):
+            if entry is entries[-1] and name in (
+                BOTH[1],
+                "new backgrounds",
+                crowd_name(5),
+            ):  # photos are somebody's own
                 which = torch.linspace(0, len(test) - 1, min(kept, len(test))).long().to(bench.device)
                 pictures += [test.pictures[which].float() / 255, made[0][which]]
     write_scores(bench.artifacts / "held_out.csv", samples)
-    short = min(len(x) for x in pictures)
-    write_grid(bench.artifacts / "held_out.png", [x[:short] for x in pictures])
+    write_grid(bench.artifacts / "held_out.png", pictures)
     names, at = list(tests), f"{bench.recommended} tokens"
     pairs, knowing = samples[f"{at}, {BOTH[1]}"]["lpips"], grid.samples[rival.name]["lpips"]
     worse = paired(pairs, knowing)
@@ -167,8 +170,7 @@ def run(bench: Bench) -> Result:
         "charts": [chart("LPIPS by split", "bar", ("split", "LPIPS"), lines)],
         "pictures": [
             {
-                "title": "Pairs of rows, original and reconstruction: new pairs, new backgrounds, 5 objects"
-                + ("" if outside is None else ", photos"),
+                "title": "Pairs of rows, original and reconstruction: new pairs, new backgrounds, 5 objects",
                 "file": "held_out.png",
                 "point": str(bench.recommended),
                 "adapter": "tokens",
