@@ -12,6 +12,7 @@ from house import build_house
 from PIL import Image
 from tabs import serve_tab
 
+from foresight.ui.failures import galleries
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import FailuresCalls
 
@@ -63,8 +64,9 @@ def toast(page, text):
     expect(page.get_by_test_id("toast-body").filter(has_text=text)).to_be_visible()
 
 
-def test_worst_first_sort_filter_and_open_in_inspect(visit):
-    page = visit()
+def test_worst_first_sort_filter_and_open_in_inspect(visit, monkeypatch):
+    page, made, real = visit(), [], galleries.summary
+    monkeypatch.setattr(galleries, "summary", lambda *given: made.append(given) or real(*given))
     page.get_by_role("button", name="Five on texture").click()
     expect(page.get_by_label("Objects, least").first).to_have_value("5")
     evaluate(page)
@@ -77,17 +79,25 @@ def test_worst_first_sort_filter_and_open_in_inspect(visit):
     page.wait_for_function(
         "[...document.querySelectorAll('#failures-gallery img')].every(i => i.complete && i.currentSrc === i.src)"
     )
+    assert len(made) == 1  # the order changes no mean
     middle = sorted(found)[3]
-    page.locator("#failures-low input, #failures-low textarea").fill(f"{middle - 0.0005}")
+    low = page.locator("#failures-low input, #failures-low textarea")
+    low.fill("-")  # no number yet: nobody has asked for anything
+    low.fill(f"{middle - 0.0005}")
+    low.press("Tab")
     expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
     expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))
-    page.locator("#failures-low input, #failures-low textarea").fill("much")
+    low.fill("much")
+    low.press("Enter")
     toast(page, "numbers such as 0.35, not 'much'")
+    expect(page.get_by_test_id("toast-body")).to_have_count(1)
     expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))  # nothing is lost
-    page.locator("#failures-low input, #failures-low textarea").fill("900")
+    low.fill("900")
+    low.press("Enter")
     expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
     expect(page.locator("#failures-csv")).to_be_disabled()
-    page.locator("#failures-low input, #failures-low textarea").fill("")
+    low.fill("")
+    low.press("Enter")
     page.locator("#failures-sort input").click()
     page.get_by_role("option", name="PSNR").click()
     expect(page.get_by_label("PSNR from")).to_be_visible()
@@ -166,6 +176,7 @@ def test_a_part_is_downloaded_as_a_part(visit):
     evaluated(page)
     found = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
     page.get_by_label("LPIPS from").fill(f"{found[2] - 0.0005}")
+    page.get_by_label("LPIPS from").press("Enter")
     expect(page.locator("#failures-json")).to_contain_text("of 8")
     with page.expect_download() as download:
         page.locator("#failures-json").click()
@@ -175,12 +186,17 @@ def test_a_part_is_downloaded_as_a_part(visit):
     assert download.value.suggested_filename == f"foresight-failures-{told['selected']}-of-8.json"
 
 
-def test_a_folder_that_is_none(visit):
+def test_a_folder_that_is_none_is_told_above_what_was_there(visit):
     page = visit()
+    evaluate(page)
+    evaluated(page)
     page.locator("#failures-source").get_by_text("Folder").click()
     page.locator("#failures-folder input, #failures-folder textarea").fill("/nowhere/at/all")
     page.locator("#failures-go").click()
     toast(page, "There is no folder '/nowhere/at/all'")
+    expect(page.locator("#failures-status")).to_contain_text("There is no folder '/nowhere/at/all'")
+    expect(page.locator("#failures-go")).to_be_enabled()
+    evaluated(page)
 
 
 @pytest.mark.parametrize("dark", [False, True])

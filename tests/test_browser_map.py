@@ -260,7 +260,9 @@ def test_a_phone_scrolls_down_only(visit, dark):
 
 def test_the_endpoint(url):
     client = Client(url, verbose=False)
-    found = client.predict("post-merge/1, pre-merge/2", 40, api_name="/latent_map")
+    job = client.submit("post-merge/1, pre-merge/2", 40, api_name="/latent_map")
+    found = job.result()
+    assert job.outputs()[0] == {"stage": "latents", "done": 0, "of": 40}  # it can be cancelled between two steps
     assert list(found["layers"]) == ["pre-merge/2", "post-merge/1"]
     assert len(found["layers"]["post-merge/1"]["coordinates"]) == len(found["labels"]["shape"]) == 40
     assert found["layers"]["post-merge/1"]["silhouettes"]["shape"]["floor"] < 0.5

@@ -125,20 +125,21 @@ def test_a_mask_is_what_counts(scenes, models, adapter, tmp_path, capsys):
 def test_evaluate_a_folder_with_a_broken_file(scenes, models, adapter, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for name in ("a", "c"):
+    for name in ("=a", "c"):
         (folder / f"{name}.png").symlink_to(scenes / "images/00000.png")
     (folder / "b.png").write_bytes(b"no picture")
     where = ["--images", str(folder), "--out", str(tmp_path / "out")]
     assert main(["evaluate", *where, *models, *adapter, "--json"]) == 0
     *rows, last = lines(capsys.readouterr().out)
-    assert [row["image"] for row in rows] == ["a.png", "b.png", "c.png"]
+    assert [row["image"] for row in rows] == ["=a.png", "b.png", "c.png"]
     assert "not a JPEG" in rows[1]["error"] and rows[0]["lpips"] == pytest.approx(rows[2]["lpips"], abs=1e-5)
     summary = last["summary"]
     assert summary == json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["pictures"] == 2 and [b["image"] for b in summary["broken"]] == ["b.png"]
     with (tmp_path / "out/pictures.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert [row["image"] for row in table] == ["a.png", "c.png", "b.png"] and table[2]["error"]
+    assert [row["image"] for row in table] == ["'=a.png", "c.png", "b.png"]  # no formula
+    assert table[2]["error"]
     assert float(table[0]["oracle_ssim"]) == pytest.approx(summary["scores"]["oracle_ssim"][0])
 
 

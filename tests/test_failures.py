@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,27 @@ def test_a_folder_is_for_local_runs_only(inspector, tmp_path):
         runs.samples(public, "Folder", None, str(tmp_path), [], None)
     with pytest.raises(InputError, match="choose pictures or a zip"):
         runs.samples(public, "Upload", None, "", [], None)
+
+
+def test_a_file_opened_in_inspect_is_a_copy_that_is_deleted_in_time(inspector, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    path, keeper = tmp_path / "a.png", failures.gr.HTML()
+    path.write_bytes(b"a picture")
+    shot = Shot(0, replace(rows[0].without_pixels(), case=str(path)), "", "")
+    assert keeper.temp_files == {runs.opened(shot, keeper)}
+    path.unlink()
+    with pytest.raises(InputError, match="“a.png” can no longer be read"):
+        runs.opened(shot, keeper)
+
+
+def test_archives_of_one_upload_share_their_room(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(uploads.archive, "MAX_BYTES", 10)
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as made:
+            made.writestr(f"{name}.png", b"6 byte")
+    found = uploads.handed_in([str(tmp_path / "a.zip"), str(tmp_path / "b.zip")], failures.gr.HTML(), print)
+    assert [isinstance(item, Broken) for item in found] == [False, True] and "together" in found[1].reason
 
 
 def test_the_gallery_has_the_worst_first_and_escapes_names(inspector, rows):

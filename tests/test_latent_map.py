@@ -10,7 +10,7 @@ from house import build_house
 from scipy.spatial import procrustes
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
-from foresight import map_data, map_worker
+from foresight import latent_map, map_data, map_worker
 from foresight.errors import InputError
 from foresight.latent_map import LatentMap, Maps, align, fit
 from foresight.map_data import BACKGROUND, MapSpec, gather, in_depth_order, rows_of, token_cells
@@ -247,6 +247,17 @@ def test_latents_that_would_fill_the_memory_are_not_taken(vlm, monkeypatch):
     assert next(map_data.gather(vlm, one)).done >= 0
     with pytest.raises(InputError, match="take fewer scenes or layers"):
         next(map_data.gather(vlm, replace(SPEC, points=(HERE, BEFORE))))
+
+
+def test_the_newest_latents_are_kept_and_older_ones_as_far_as_there_is_room(vlm, monkeypatch):
+    specs = [MapSpec((BEFORE,), scenes=20, seed=seed) for seed in range(3)]
+    room = finish(gather(vlm, specs[0].gathered))[0].bytes
+    for most, kept in ((0, [True, False, False]), (2.5 * room, [True, True, False])):
+        monkeypatch.setattr(latent_map, "KEPT", most)
+        maps = Maps(vlm)
+        for spec in specs:
+            finish(maps.gather(spec))
+        assert [list(maps.gather(spec)) == [] for spec in reversed(specs)] == kept
 
 
 def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tmp_path):

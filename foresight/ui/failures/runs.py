@@ -191,6 +191,18 @@ def take(run: Run, item: Row | Broken, keeper: Component) -> None:
     run.shots.append(Shot(len(run.shots), item.without_pixels(), *paths))
 
 
+def opened(shot: Shot, keeper: Component) -> dict[str, Any] | str | None:
+    """What makes a shot's picture again elsewhere. Raises InputError where its file is gone."""
+    case = shot.line.case
+    if not isinstance(case, str):
+        return case
+    path = Path(case)
+    try:  # Inspect shows nothing from outside the cache
+        return keep(path.read_bytes(), path.name, keeper)
+    except OSError as error:
+        raise InputError(f"“{path.name[:80]}” can no longer be read: {error.strerror}.") from error
+
+
 def export(run: Run, kind: str, chosen: Sequence[Any], keeper: Component) -> str:
     """The file of what the filters keep: "csv", "json", or "zip" of both and the pictures.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -21,7 +20,7 @@ from foresight.ui.doors import Doors, visit
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
-from foresight.ui.uploads import keep, only_uploads, telling_each
+from foresight.ui.uploads import only_uploads, telling_each
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -154,13 +153,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     def open_number(going: Run | None, number: int) -> Any:
         if going is None or not 0 <= number < len(going.shots):
             raise InputError("that picture is no longer here: evaluate again.")
-        case = going.shots[number].line.case
-        if isinstance(case, str):  # Inspect shows nothing from outside the cache
-            try:
-                case = keep(Path(case).read_bytes(), Path(case).name, gallery)
-            except OSError as error:
-                raise InputError(f"{Path(case).name} can no longer be read: {error.strerror}.") from error
-        return visit(case, str(going.entry.point), going.entry.name)
+        return visit(runs.opened(going.shots[number], gallery), str(going.entry.point), going.entry.name)
 
     @telling
     def open_shot(going: Run | None, event: gr.EventData) -> Any:
