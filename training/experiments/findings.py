@@ -8,6 +8,7 @@ from typing import Any
 
 from training.experiments import figures
 from training.experiments.result import shown
+from training.experiments.scale import FULL
 
 STUDY = "c1"
 ORDER = (  # in which they are told
@@ -98,12 +99,28 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
         "What is called the best of several points was picked on the pictures that its score is told of, which "
         "flatters it a little.",
     ]
+    if told := _smaller(settings):
+        said.insert(0, told)
     if settings.get("model") == "bundled":
         said.append(
             "The bundled VLM is small and was trained on such scenes alone, at 224 px: its depths are not those of the "
             "7B model, and what larger pictures cost it they may not cost another."
         )
     return said
+
+
+def _smaller(settings: Mapping[str, Any]) -> str:
+    """Where a run is not of the full sizes, these and its own."""
+    full = FULL.plain()
+    others = [name for name in full if name in settings and settings[name] != full[name]]
+    told = [f"{name.replace('_', ' ')} {_plain(settings[name])} ({_plain(full[name])})" for name in others]
+    return f"This run is not of the full size, which stands in brackets: {'; '.join(told)}." if told else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return "as wide as the latents ask" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _sizes(settings: Mapping[str, Any]) -> str:
