@@ -52,7 +52,7 @@ def test_a_study_its_charts_and_the_way_to_inspect(page):
     expect(page.locator("#findings-summary")).to_contain_text("✗ does not hold")
     expect(page.locator("#findings-summary")).to_contain_text("LPIPS 0.331")
     expect(page.locator(".fs-findings-plot .main-svg").first).to_be_visible()
-    expect(page.locator("#findings-tables")).to_contain_text("0.100–0.400")
+    expect(page.locator("#findings-tables")).to_contain_text("0.100 to 0.400")
     bars = page.locator(".fs-findings-plot").nth(1).locator(".point path")
     expect(bars).to_have_count(2)
     bars.nth(1).scroll_into_view_if_needed()

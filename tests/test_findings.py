@@ -76,7 +76,7 @@ def test_nothing_of_a_study_becomes_markup(tmp_path: Path) -> None:
 
 def test_numbers_stand_with_their_intervals_and_claims_with_words(tmp_path: Path) -> None:
     [experiment] = (found := load_study(write(tmp_path, study()))).experiments
-    assert "0.200<small>0.100–0.400</small></td><td>–</td>" in parts.experiment_tables(experiment)
+    assert "0.200<small>0.100 to 0.400</small></td><td>–</td>" in parts.experiment_tables(experiment)
     for told in ("LPIPS 0.331", "✗ does not hold", "LPIPS 0.2 [0.1, 0.4]"):
         assert told in parts.overview(found)
 

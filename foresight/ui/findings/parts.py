@@ -52,8 +52,8 @@ def overview(study: Study) -> str:
         f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(told))}</p>'
         f'<div class="scroll"><table><thead><tr><th scope=col>Experiment</th><th scope=col>Seed study</th>'
         f"<th scope=col>Found here, with 95 % intervals</th><th scope=col>Claim</th></tr></thead><tbody>{rows}</tbody>"
-        f"</table></div>{_list('Surprises', study.surprises)}{_list('What to do with it', study.recommendations)}"
-        f"{_list('What to bear in mind', study.caveats)}</div>"
+        f"</table></div>{_list('What to do with it', study.recommendations, opened=True)}"
+        f"{_list('Surprises', study.surprises)}{_list('What to bear in mind', study.caveats)}</div>"
     )
 
 
@@ -68,19 +68,22 @@ def experiment_text(experiment: Experiment) -> str:
 
 
 def experiment_tables(experiment: Experiment) -> str:
-    """The tables, and the pictures that lie beside the study."""
-    shown = "".join(
-        f'<h4>{escape(title)}</h4><div class="scroll"><table><thead><tr>'
-        f"{''.join(f'<th scope=col>{escape(c)}</th>' for c in columns)}</tr></thead><tbody>"
-        f"{''.join(_row(row) for row in rows)}</tbody></table></div>"
-        for title, columns, rows in experiment.tables
-    )
+    """The pictures that lie beside the study, then the tables, of which the first is open."""
+    shown = ""
     for title, path in experiment.pictures:
         if path.is_file() and path.stat().st_size <= MAX_PICTURE:
             data = base64.b64encode(path.read_bytes()).decode()
             caption = f"<figcaption>{escape(title)}</figcaption>"
             shown += f'<figure><img src="data:image/png;base64,{data}" alt="{escape(title)}">{caption}</figure>'
+    for k, (title, columns, rows) in enumerate(experiment.tables):
+        heads = "".join(f"<th scope=col>{escape(c)}</th>" for c in columns)
+        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
+        shown += _folded(title, f'<div class="scroll">{table}</div>', opened=k == 0)
     return f'<div class="fs-findings-text fs-findings-tables">{shown}</div>'
+
+
+def _folded(title: str, content: str, opened: bool) -> str:
+    return f"<details{' open' * opened}><summary>{escape(title)}</summary>{content}</details>"
 
 
 def _row(row: list[Any]) -> str:
@@ -92,7 +95,7 @@ def _cell(value: Any) -> str:
     """Text, a number, or [mean, low, high]."""
     if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
         mean, low, high = value
-        return f"{mean:.3f}<small>{low:.3f}–{high:.3f}</small>"
+        return f"{mean:.3f}<small>{low:.3f} to {high:.3f}</small>"
     if isinstance(value, float):
         return f"{value:.3f}"
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else escape(str(value))
@@ -108,13 +111,13 @@ def _verdict(experiment: Experiment) -> str:
     return f'<b class="verdict {kind}">{SIGNS[experiment.verdict]}</b>'
 
 
-def _list(title: str, texts: Iterable[str]) -> str:
+def _list(title: str, texts: Iterable[str], opened: bool = False) -> str:
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    return f"<h4>{title}</h4><ul>{items}</ul>" if items else ""
+    return _folded(title, f"<ul>{items}</ul>", opened) if items else ""
 
 
 def charts_json(experiment: Experiment) -> str:
-    """The charts for findings_charts.js: title, plotly's figure, and the place behind each point of each series."""
+    """The charts for charts.js: title, plotly's figure, and the place behind each point of each series."""
     return json.dumps([_chart(chart) for chart in experiment.charts])
 
 
