@@ -42,6 +42,7 @@ from training.store import revision
 
 EXAMPLES = """examples:
   python -m training experiments c1 --quick --out runs/c1-quick
+  python -m training experiments c1 --laptop --out runs/c1-laptop
   python -m training experiments c1 --out runs/c1
   python -m training experiments c1 --only e1_4,e1_6 --out runs/c1
   python -m training experiments c1 --protocol seed --out runs/seed
