@@ -31,6 +31,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
                 rename = _button("Rename", "trained-rename")
                 delete = _button("Delete", "trained-delete")
                 really = gr.Button(size="sm", variant="stop", min_width=80, visible=False, elem_id="trained-really")
+                asked = gr.State()  # the adapter that the page asks about; it alone can be deleted
         if calls.take_in:
             with gr.Column(min_width=260):
                 _build_add(calls, calls.take_in, [table, chosen])
@@ -48,8 +49,12 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         calls.delete(name)
         return listed(calls)
 
-    def turn(asking: bool, name: str | None) -> tuple[gr.Button, gr.Button]:
-        return gr.Button(f"Really delete {name}", visible=asking), gr.Button(visible=not asking)
+    def ask(name: str | None) -> Any:
+        return name, gr.Button(f"Really delete {name}", visible=name is not None), gr.Button(visible=name is None)
+
+    def follow(name: str | None, before: str | None) -> Any:
+        """Asks no more once another adapter is chosen; a list that came anew chooses the same one again."""
+        return ask(name if name == before else None)
 
     def packed(name: str | None) -> gr.DownloadButton:
         if name is None:
@@ -57,9 +62,10 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         return gr.DownloadButton(value=keep(calls.pack(name), f"{name.rpartition('/')[2]}.zip", pack), interactive=True)
 
     rename.click(change_name, [chosen, new], [table, chosen, new], **QUIET)
-    delete.click(lambda name: turn(True, name), chosen, [really, delete], **QUIET)
-    really.click(remove, chosen, [table, chosen], **QUIET)
-    chosen.change(lambda name: turn(False, name), chosen, [really, delete], **QUIET)
+    question: dict[str, Any] = {"outputs": [asked, really, delete], "concurrency_id": "delete", **QUIET}  # one by one
+    delete.click(ask, chosen, **question)
+    really.click(remove, asked, [table, chosen], **QUIET)
+    chosen.change(follow, [chosen, asked], **question)
     _needs(rename, chosen, new)
     _needs(delete, chosen)
     # Without triggers it runs when the page loads, and whenever another adapter is chosen.
