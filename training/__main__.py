@@ -93,6 +93,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--kinds", default="tokens")
     bundle.add_argument("--hidden", type=at_least(1))
     bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
+    bundle.add_argument("--spill", type=at_least(0), default=0, help="weight of halos in an adapter's loss")
     bundle.add_argument("--vlm", type=Path, help="VLM to check (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")
@@ -234,7 +235,7 @@ def run_bundle(args: argparse.Namespace) -> None:
         build.build_vae(args.out, args.photos, device, args.pool, length, args.start)
     elif args.what == "adapters":
         config = (args.points.split(","), args.kinds.split(","), args.pool, args.hidden)
-        build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed)
+        build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed, args.spill)
     else:
         build.check(args.only, args.vlm, args.vae, args.photos, args.n, device)
 

@@ -57,6 +57,8 @@ class FitConfig:
     """Weight of the absolute error of decoded pictures."""
     near: float = 0.0
     """Weight of the same on and beside objects alone, so that small ones count as much as large ones."""
+    spill: float = 0.0
+    """Weight of what is painted around objects, where there is nothing, for each pixel of theirs."""
     perceptual: float = 1.0
     """Weight of LPIPS between decoded pictures and originals."""
     pictures_from: float = 0.3
@@ -100,7 +102,7 @@ class Fit:
         self.adapters = adapters
         self._sources = {name: latents.points[name.rsplit("-", 1)[0]] for name in adapters}
         self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
-        self._look = Look(vae, config.window, config.pixel, config.near, config.perceptual)
+        self._look = Look(vae, config.window, config.pixel, config.near, config.spill, config.perceptual)
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.latents.targets.device)

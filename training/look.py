@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foresight.foreground import CONTRAST, HALO
 from foresight.images import resize_weights
 from foresight.metrics import lpips_model
 from foresight.vae import VAE
 
 BESIDE = 3  # pixels around an object that still count as near it
+LEAST_AREA = 100  # pixels: smaller objects, and slivers of them in a window, count as that large
 MARGIN = 2  # cells at a window's rim that lack what the decoder sees beyond it
 AT_EDGES = 0.8  # share of windows that lie on an object's edge; the others lie anywhere
 
@@ -25,13 +27,13 @@ resize_axis = functools.cache(resize_weights)
 class Look:
     """Decodes latents and compares the pictures, whole or in windows of `side` cells, which cost a fraction.
 
-    weights: of the absolute error, of the same on and beside objects alone, and of LPIPS.
+    weights: of the absolute error, of the same on and beside objects alone, of halos, and of LPIPS.
     """
 
-    def __init__(self, vae: VAE, side: int | None, pixel: float, near: float, perceptual: float):
+    def __init__(self, vae: VAE, side: int | None, pixel: float, near: float, spill: float, perceptual: float):
         self.vae, self.side = vae, side
-        self.pixel, self.near, self.perceptual = pixel, near, perceptual
-        self._judge = torch.compile(self._compare) if vae.device.type == "cuda" else self._compare
+        self.pixel, self.near, self.spill, self.perceptual = pixel, near, spill, perceptual
+        self._lpips = lpips_model(vae.device)
 
     def __call__(self, z: Tensor, originals: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
         """Losses (A,) of latents (A · B, C, h, w) against originals (B, 3, H, W) uint8.
@@ -48,7 +50,7 @@ class Look:
             masks = cut(masks[:, None], corners * scale, self.side * scale)[:, 0]
             valid = seen_whole(corners, grid, self.side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         axes = [resize_axis(z.shape[d] * self.vae.downscale, originals.shape[d], z.device) for d in (2, 3)]
-        return self._judge(z, originals, masks, valid, *axes).view(several, -1).mean(1)
+        return self._compare(z, originals, masks, valid, *axes).view(several, -1).mean(1)
 
     def _compare(
         self, z: Tensor, originals: Tensor, masks: Tensor, valid: Tensor, down: Tensor, across: Tensor
@@ -64,18 +66,22 @@ class Look:
         error = (y - x).abs().mean(1)  # (A · B, H, W)
         loss = self.pixel * error.mean((1, 2))
         if self.near:
-            near = beside(masks).float().repeat(several, 1, 1)
+            near = beside(masks, BESIDE).float().repeat(several, 1, 1)
             loss = loss + self.near * (error * near).sum((1, 2)) / near.sum((1, 2)).clamp_min(1)
+        if self.spill:
+            around = (beside(masks, HALO) & ~masks).float().repeat(several, 1, 1)
+            off = ((y - x).square().sum(1) + 1e-6).sqrt()  # (A · B, H, W), with a gradient at 0
+            area = masks.sum((1, 2)).clamp_min(LEAST_AREA).repeat(several)
+            loss = loss + self.spill * ((off - CONTRAST / 2).relu() * around).sum((1, 2)) / area
         if self.perceptual:
-            lpips = lpips_model(y.device)
-            seen = [f.repeat(several, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
-            loss = loss + self.perceptual * lpips.distance(seen, lpips.features(y))
+            seen = [f.repeat(several, 1, 1, 1) for f in self._lpips.features(x[: len(originals)])]
+            loss = loss + self.perceptual * self._lpips.distance(seen, self._lpips.features(y))
         return loss
 
 
-def beside(masks: Tensor) -> Tensor:
-    """(B, H, W) bool, and the same with what lies within BESIDE pixels."""
-    return F.max_pool2d(masks[:, None].float(), 2 * BESIDE + 1, 1, BESIDE)[:, 0] > 0
+def beside(masks: Tensor, reach: int) -> Tensor:
+    """(B, H, W) bool, and the same with what lies within `reach` pixels."""
+    return F.max_pool2d(masks[:, None].float(), 2 * reach + 1, 1, reach)[:, 0] > 0
 
 
 def choose_windows(masks: Tensor, grid: tuple[int, int], side: int, generator: torch.Generator) -> Tensor:

@@ -96,15 +96,16 @@ def build_adapters(
     held_out: int,
     start: Path | None,
     seed: int,
+    spill: float,
 ) -> None:
     """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side; from those in `start`, if given.
 
-    seed: of the scenes.
+    seed: of the scenes. spill: as in FitConfig.
     """
     vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
     recipe = replace(LATENTS, seed=seed)
     config = FitConfig(
-        tuple(points), tuple(kinds), scenes, hidden, pixel=6.0, near=2.0, pictures_from=1.0, recipe=recipe
+        tuple(points), tuple(kinds), scenes, hidden, pixel=6.0, near=2.0, spill=spill, pictures_from=1.0, recipe=recipe
     )
     task = prepare(config, vlm, vae, 256)
     pictures = PICTURES
