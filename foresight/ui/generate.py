@@ -15,21 +15,16 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.images import to_pil
+from foresight.objects import POSITIONS as PLACES
+from foresight.objects import SIZES as RADII
 from foresight.render import render
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
 from foresight.ui.calls import open_picture
 from foresight.ui.doors import Case
 
 ANY = "any"
-SIZES = {ANY: (12.0, 64.0), "small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}
-POSITIONS = {
-    ANY: (0.0, 0.0, 1.0, 1.0),
-    "top left": (0.0, 0.0, 0.5, 0.5),
-    "top right": (0.5, 0.0, 1.0, 0.5),
-    "centre": (0.3, 0.3, 0.7, 0.7),
-    "bottom left": (0.0, 0.5, 0.5, 1.0),
-    "bottom right": (0.5, 0.5, 1.0, 1.0),
-}
+SIZES = {ANY: (12.0, 64.0)} | RADII
+POSITIONS = {ANY: (0.0, 0.0, 1.0, 1.0)} | PLACES
 MAX_SEED = 999_999
 
 # What a scene is made from, as `make_scene` takes it; a link names those that are not so.
