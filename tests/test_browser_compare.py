@@ -131,12 +131,12 @@ def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
     expect(page.locator("#compare-head")).to_contain_text("3 of 3 tiles in")
     expect(page.locator("#compare-head")).to_contain_text("No mask IoU: no object stands out")
     page.locator("#compare-source input[type=file]").set_input_files(bad)
-    expect(page.get_by_test_id("toast-body")).to_contain_text("is not a JPEG, PNG")
+    expect(page.locator("#compare-refused")).to_contain_text("is not a JPEG, PNG")
     expect(page.locator("#compare-source img")).to_have_js_property("naturalWidth", 300)  # the last good one is back
     expect(tiles(page)).to_have_count(3)
     page.locator("#compare-adapters").get_by_text("tokens").click()
     page.locator("#compare-go").click()
-    expect(page.get_by_test_id("toast-body").filter(has_text="Choose at least one adapter")).to_be_visible()
+    expect(page.locator("#compare-stuck")).to_contain_text("Choose at least one adapter")
     expect(tiles(page)).to_have_count(3)
 
 

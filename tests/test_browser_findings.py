@@ -75,7 +75,7 @@ def test_another_study_and_a_broken_one(page):
     expect(page.locator("#findings-text")).to_contain_text("E9 Another")
     expect(page.locator(".fs-findings-plot")).to_have_count(0)
     choose(page, "Study", "runs/broken")
-    expect(page.get_by_test_id("toast-body")).to_contain_text("cannot be read as YAML")
+    expect(page.locator("#findings-refused")).to_contain_text("cannot be read as YAML")
     expect(page.locator("#findings-text")).to_contain_text("E9 Another")
 
 

@@ -137,23 +137,23 @@ def test_bad_input_is_told_and_nothing_is_lost(visit, tmp_path):
     expect(page.locator("#train-cost")).to_contain_text("Parameters")
     page.locator("#train-name input, #train-name textarea").fill("../../evil")
     page.locator("#train-start").click()
-    expect(page.get_by_test_id("toast-body")).to_contain_text("The name '../../evil' must be 1 to 60 of a-z")
+    expect(page.locator("#train-refused")).to_contain_text("The name '../../evil' must be 1 to 60 of a-z")
     page.locator("#train-name input, #train-name textarea").fill("")
     fill(page, "steps", 0)
     expect(page.locator("#train-cost")).to_contain_text("Steps must be a whole number from 1")
     page.locator("#train-start").click()
-    expect(page.get_by_test_id("toast-body").last).to_contain_text("Steps must be a whole number from 1")
+    expect(page.locator("#train-refused")).to_contain_text("Steps must be a whole number from 1")
     expect(page.locator("#train-steps input")).to_have_value("0")
     fill(page, "steps", 3)
     page.get_by_label("My pictures").check()
     page.locator("#train-start").click()
-    expect(page.get_by_test_id("toast-body").last).to_contain_text("Choose a zip of pictures first")
+    expect(page.locator("#train-refused")).to_contain_text("Choose a zip of pictures first")
     bad = tmp_path / "<b>.zip"
     bad.write_bytes(b"no zip")
     page.locator("#train-archive input[type=file]").set_input_files(bad)
     expect(page.locator("#train-archive")).to_contain_text(".zip")
     page.locator("#train-start").click()
-    expect(page.get_by_test_id("toast-body").last).to_contain_text(re.compile("no zip archive"))
+    expect(page.locator("#train-refused")).to_contain_text(re.compile("no zip archive"))
 
 
 def test_the_endpoint_tells_the_broken_files(url, desk, tmp_path):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import torch
+from gradio.data_classes import ImageData
 
 from foresight.errors import InputError
 from foresight.inspector import Reconstruction, Report
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
 from foresight.ui import cards, generate
+from foresight.ui.inputs import FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.pictures import heat, masks_over, strip, tile_grid, tiles
 from foresight.ui.train.charts import curves
@@ -190,7 +194,7 @@ def test_masks_tell_both_lost_and_added_apart() -> None:
 
 
 def test_a_scene_is_the_same_each_time_and_holds_what_was_chosen() -> None:
-    chosen = ("star", "red", 2, "large", "top left", "texture", True, 5)
+    chosen = ("star", "red", 2, "medium", "top left", "texture", True, 5)
     scene = generate.make_scene(*chosen)
     assert scene == generate.make_scene(*chosen) != generate.make_scene(*chosen[:-1], 6)
     assert [(o["shape"], o["color"]) for o in scene["objects"]] == [("star", "red")] * 2
@@ -207,3 +211,15 @@ def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
     values[place] = value
     with pytest.raises(InputError, match=r"\.$"):
         generate.make_scene(*values)
+
+
+def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
+    with gr.Blocks():
+        image, file, slider = (
+            made.__class__(**made.constructor_args) for made in (RawImage(), RawFile(), FreeSlider())
+        )
+        assert [c.get_config()["name"] for c in (image, file, slider)] == ["image", "file", "slider"]
+        assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
+        for taker in (image, file):
+            with pytest.raises(gr.Error, match="addresses are not fetched"):
+                asyncio.run(taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png"))

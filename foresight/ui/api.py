@@ -11,7 +11,9 @@ from foresight.images import load_mask, to_pil
 from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.ui import generate as scenes
-from foresight.ui.calls import MODEL_QUEUE, Calls, keep_raw, open_picture, telling
+from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture
+from foresight.ui.refusals import telling
+from foresight.ui.source import file_image
 
 ANY = scenes.ANY
 
@@ -65,18 +67,13 @@ def endpoint(calls: Calls) -> None:
             gr.Checkbox(True, label="overlap: objects may cover each other"),
             gr.Number(0, precision=0, label="seed"),
         ]
-        picture = keep_raw(_file("image"))
-        mask = keep_raw(_file("mask: white where there is an object (optional)"))
+        picture, mask = file_image("image"), file_image("mask: white where there is an object (optional)")
         point = gr.Textbox(str(calls.default), label="point, such as post-merge/6")
         adapter = gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name")
-        drawn, drawn_mask = _file("picture"), _file("mask")
-        made = _file("reconstruction")
+        drawn, drawn_mask = file_image("picture"), file_image("mask")
+        made = file_image("reconstruction")
         scene, scores, facts = gr.JSON(label="scene"), gr.JSON(label="scores"), gr.JSON(label="info")
 
     trigger.click(generate, factors, [drawn, drawn_mask, scene], api_name="generate")
     trigger.click(reconstruct, [picture, point, adapter, mask], [made, scores], api_name="reconstruct", **MODEL_QUEUE)
     trigger.click(info, None, facts, api_name="info")
-
-
-def _file(label: str) -> gr.Image:
-    return gr.Image(label=label, type="filepath", image_mode=None, format="png")

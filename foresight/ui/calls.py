@@ -1,16 +1,12 @@
-"""What the tabs and the API may ask of the library, and how its refusals reach the user."""
+"""What the tabs and the API may ask of the library."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import gradio as gr
-from gradio.data_classes import ImageData
 from PIL import Image
 from torch import Tensor
 
@@ -20,9 +16,6 @@ from foresight.images import load_image
 from foresight.inspector import Inspector, Report
 from foresight.points import ExtractionPoint, Stage
 from foresight.shelf import Entry
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one model event at a time
 
@@ -98,47 +91,8 @@ def _public(model: str) -> str:
     return folder.absolute().name if folder.is_dir() else model
 
 
-def telling(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, whose InputErrors Gradio shows as they are; it takes messages for HTML, so they are escaped."""
-
-    @functools.wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except InputError as error:
-            sentence = str(error)[:1].upper() + str(error)[1:]
-            raise gr.Error(escape(sentence, quote=False), print_exception=False) from error
-
-    return told
-
-
 def open_picture(path: str | None) -> Image.Image:
     """An uploaded file, decoded by our own rules."""
     if path is None:
         raise InputError("choose a picture first: upload or paste one, take an example, or generate a scene.")
     return load_image(path)
-
-
-def keep_raw(image: gr.Image) -> gr.Image:
-    """Makes an input give its handler the path of the file as it was uploaded.
-
-    Gradio opens uploads with Pillow and saves some again, which clips 16 bits and fails without a sentence on
-    what is no picture. It would also fetch any address that a client names, however large the file there.
-    Set on the instance: Gradio writes a stub file beside the source of every subclass of a component.
-    """
-    move = image.async_move_resource_to_block_cache
-
-    @telling
-    def path_of(payload: ImageData | None) -> str | None:
-        if payload is not None and payload.path is None:
-            raise InputError("send the picture as a file.")
-        return None if payload is None else payload.path
-
-    async def move_local(source: str | Path | None) -> str | None:
-        if str(source).lower().startswith(("http:", "https:")):
-            raise gr.Error("Send the picture as a file: addresses are not fetched.", print_exception=False)
-        return await move(source)
-
-    image.preprocess = path_of  # type: ignore[method-assign]
-    image.async_move_resource_to_block_cache = move_local  # type: ignore[assignment, method-assign]
-    return image

@@ -14,7 +14,7 @@ from foresight.inspector import Inspector
 from foresight.settings import Settings
 from foresight.ui import link
 from foresight.ui.about import ABOUT
-from foresight.ui.calls import Calls, telling
+from foresight.ui.calls import Calls
 from foresight.ui.compare import tab as compare
 from foresight.ui.doors import Doors, visit
 from foresight.ui.failures import tab as failures
@@ -24,6 +24,7 @@ from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect import tab as inspect
 from foresight.ui.latent_map import tab as latent_map
 from foresight.ui.latent_map.calls import MapCalls
+from foresight.ui.refusals import telling
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train import tab as train
 from foresight.ui.train.calls import TrainCalls

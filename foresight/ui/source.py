@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from foresight.ui import generate
-from foresight.ui.calls import keep_raw
+from foresight.ui.inputs import RawImage
 
 
 def example_pictures() -> list[tuple[Image.Image, str]]:
@@ -18,20 +18,23 @@ def example_pictures() -> list[tuple[Image.Image, str]]:
 
 def picture_input(first: Image.Image, height: int, purpose: str, name: str) -> gr.Image:
     """An input that begins with `first`; purpose: what the picture is for, as in "to inspect"; name: its elem_id."""
-    return keep_raw(
-        gr.Image(
-            first,
-            label="Picture: drop, click or paste one",
-            type="filepath",
-            image_mode=None,
-            format="png",
-            sources=["upload", "clipboard"],
-            height=height,
-            buttons=[],
-            elem_id=name,
-            alt_text=f"The picture {purpose}",
-        )
+    return RawImage(
+        first,
+        label="Picture: drop, click or paste one",
+        type="filepath",
+        image_mode=None,
+        format="png",
+        sources=["upload", "clipboard"],
+        height=height,
+        buttons=[],
+        elem_id=name,
+        alt_text=f"The picture {purpose}",
     )
+
+
+def file_image(label: str) -> gr.Image:
+    """A picture of an endpoint, which nobody sees on the page."""
+    return RawImage(label=label, type="filepath", image_mode=None, format="png")
 
 
 def example_row(pictures: list[Any], name: str) -> gr.Gallery:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from html import escape
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
-import gradio as gr
 from gradio.components import Component
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
@@ -20,36 +16,6 @@ from gradio.utils import get_upload_folder
 from foresight import archive
 from foresight.archive import Broken, File
 from foresight.errors import InputError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def telling_each(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:
-    """`calls.telling` for a generator: its InputErrors are shown as they are, and what it yielded before stays."""
-
-    @functools.wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-        try:
-            yield from function(*args, **kwargs)
-        except InputError as error:
-            sentence = str(error)[:1].upper() + str(error)[1:]
-            raise gr.Error(escape(sentence, quote=False), print_exception=False) from error
-
-    return told
-
-
-def only_uploads(files: gr.File) -> gr.File:
-    """Makes an input refuse addresses, which Gradio would fetch for anybody, however large the file there."""
-    move = files.async_move_resource_to_block_cache
-
-    async def move_local(source: str | Path | None) -> str | None:
-        if str(source).lower().startswith(("http:", "https:")):
-            raise gr.Error("Send the pictures as files: addresses are not fetched.", print_exception=False)
-        return await move(source)
-
-    files.async_move_resource_to_block_cache = move_local  # type: ignore[assignment, method-assign]
-    return files
 
 
 def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[int], None]) -> list[File | Broken]:

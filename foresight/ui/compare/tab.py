@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 import torch
+from gradio.components import Component
 from PIL import Image
 from torch import Tensor
 
@@ -19,14 +20,15 @@ from foresight.inspector import Inspector
 from foresight.scenes import MAX_OBJECTS
 from foresight.shelf import Entry
 from foresight.ui import generate, link, stopping
-from foresight.ui.calls import MODEL_QUEUE, keep_raw, open_picture, telling
+from foresight.ui.calls import MODEL_QUEUE, open_picture
 from foresight.ui.compare import grids
 from foresight.ui.compare.grids import Sheet, Shown, title
 from foresight.ui.doors import Case, Doors, offering, on_opening, visit
 from foresight.ui.pictures import png
 from foresight.ui.plots import depth_chart
-from foresight.ui.source import example_pictures, example_row, picture_input
-from foresight.ui.uploads import keep, telling_each
+from foresight.ui.refusals import refusal, refusal_place, telling, telling_each, telling_in, unseen
+from foresight.ui.source import example_pictures, example_row, file_image, picture_input
+from foresight.ui.uploads import keep
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
             source = picture_input(pictures[1][0], 220, "to compare", "compare-source")
+            refused = refusal_place("compare-refused")
             picks = example_row(pictures, "compare-examples")
             with gr.Group():
                 objects = gr.Slider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
@@ -80,6 +83,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             with gr.Row():
                 go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
                 stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
+            stuck = refusal_place("compare-stuck")
         with gr.Column(scale=8, min_width=320):
             head = _html("", "compare-head", js_on_load=link.ADDRESS)
             grid = _html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
@@ -91,14 +95,18 @@ def build(calls: CompareCalls, doors: Doors) -> None:
                 label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
             )
 
-    @telling_each
-    def run(case: Case, chosen: list[str]) -> Iterator[list[Any]]:
-        picture, mask = generate.look(case)
-        made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
-        yield [gr.skip()] * 3 + stopping.going(2)  # the last comparison stays until there is a tile to show
-        for tile in calls.descend(picture, made.entries, mask):
-            made.shown.append(_shown(tile, grid))
-            yield [made, grids.head(made), grids.grid(made)] + [gr.skip()] * 3
+    def run(case: Case, chosen: list[str]) -> Iterator[dict[Component, Any]]:
+        try:
+            picture, mask = generate.look(case)
+            made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
+            # The last comparison stays until there is a tile to show.
+            yield dict(zip([go, dice, stop], stopping.going(2), strict=True)) | {stuck: ""}
+            for tile in calls.descend(picture, made.entries, mask):
+                made.shown.append(_shown(tile, grid))
+                yield {sheet: made, head: grids.head(made), grid: grids.grid(made)}
+        except InputError as error:
+            yield {stuck: refusal(error)}
+            raise unseen(error) from error
         made.end()
 
     def finish(made: Sheet | None) -> list[Any]:
@@ -124,21 +132,21 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         sides = (wanted.title, second) if event.do == "left" else (first, wanted.title)
         return gr.skip(), *_sides(made, *sides)
 
-    @telling
+    @telling_in(refused)
     def accept(path: str | None) -> Any:
-        return open_picture(path), path
+        return open_picture(path), path, ""
 
     def put_back(case: Case) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData) -> Any:
-        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1]
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], ""
 
     @telling
     def roll(objects: int) -> Any:
         any_ = generate.ANY
         scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
-        return generate.draw(scene)[0], scene
+        return generate.draw(scene)[0], scene, ""
 
     @telling
     def arrive(asked: dict[str, str]) -> Any:
@@ -156,18 +164,19 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     running: dict[str, Any] = {
         "inputs": [case, adapters],
-        "outputs": [sheet, head, grid, go, dice, stop],
+        "outputs": [sheet, head, grid, go, dice, stop, stuck],
         **MODEL_QUEUE,
         **quiet,
     }
-    upload = source.upload(accept, source, [source, case], **quiet, trigger_mode="always_last")
+    given = [source, case, refused]
+    upload = source.upload(accept, source, given, **quiet, trigger_mode="always_last")
     upload.failure(put_back, case, source, **quiet)
-    source.clear(lambda: None, None, case, **quiet)
+    source.clear(lambda: (None, ""), None, [case, refused], **quiet)
     runs = [
         go.click(run, **running),
         upload.success(run, **running),
-        picks.select(pick, None, [source, case], **quiet).success(run, **running),
-        dice.click(roll, objects, [source, case], **quiet).success(run, **running),
+        picks.select(pick, None, given, **quiet).success(run, **running),
+        dice.click(roll, objects, given, **quiet).success(run, **running),
     ]
     arrived = doors.compare.change(arrive, doors.compare, [source, case, adapters], **quiet)
     if not calls.public:
@@ -205,12 +214,7 @@ def endpoint(calls: CompareCalls) -> None:
 
     with gr.Row(visible=False):
         trigger = gr.Button()
-        image = keep_raw(gr.Image(label="image", type="filepath", image_mode=None, format="png"))
-        mask = keep_raw(
-            gr.Image(
-                label="mask: white where there is an object (optional)", type="filepath", image_mode=None, format="png"
-            )
-        )
+        image, mask = file_image("image"), file_image("mask: white where there is an object (optional)")
         names = gr.JSON(label="adapters: a list of names, or none for all")
         told, pictures = gr.JSON(label="scores"), gr.Gallery(label="pictures", format="png")
     trigger.click(compare, [image, names, mask], [told, pictures], api_name="compare", **MODEL_QUEUE)

@@ -19,7 +19,7 @@ from foresight.ui.cards import NAMES
 from foresight.ui.doors import offering, on_opening
 from foresight.ui.generate import ANY, MAX_SEED, POSITIONS
 from foresight.ui.generate import SIZES as RADII
-from foresight.ui.uploads import only_uploads
+from foresight.ui.inputs import RawFile
 
 SOURCES = ("Generated scenes", "Upload", "Folder")
 MAX_SCENES = 1024
@@ -181,9 +181,7 @@ def build_source(local: bool, most: int) -> Source:
         backgrounds = _several(BACKGROUNDS, "Backgrounds")
         overlap = gr.Checkbox(True, label="Objects may overlap")
     with gr.Column(visible=False, elem_classes="fs-failures-fields") as upload:
-        files = only_uploads(
-            gr.File(file_count="multiple", label="Pictures, or zip archives of them", elem_id="failures-files")
-        )
+        files = RawFile(file_count="multiple", label="Pictures, or zip archives of them", elem_id="failures-files")
     with gr.Column(visible=False, elem_classes="fs-failures-fields") as here:
         folder = gr.Textbox(label="A folder of pictures on this machine", elem_id="failures-folder")
 

@@ -7,7 +7,6 @@ from html import escape
 from typing import Any
 
 from foresight.archive import Broken
-from foresight.errors import InputError
 from foresight.evaluation import Line, summarise
 from foresight.inspector import SCORES
 from foresight.metrics import SEED_TARGETS
@@ -41,13 +40,6 @@ def status(run: Run) -> str:
         f'<progress max="{max(1, run.total)}" value="{run.done}" aria-label="pictures evaluated"></progress>'
         f'<p role="status">{told}.{notes}</p>{_left_out(run.broken)}</div>'
     )
-
-
-def refusal(error: InputError, run: Run | None) -> str:
-    """Why an evaluation does not begin, above the status of the one that is shown."""
-    told = str(error)
-    sentence = f'<p class="fs-failures-refusal" role="status">{escape(told[0].upper() + told[1:])}</p>'
-    return sentence + (status(run) if run else "")
 
 
 def _left_out(broken: Sequence[Broken]) -> str:

@@ -8,19 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from foresight.archive import Broken
 from foresight.errors import InputError
 from foresight.evaluation import Line, summarise
 from foresight.tables import LEVELS, by_factor, iou_plane
 from foresight.ui import link, plots, stopping
-from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.calls import MODEL_QUEUE
 from foresight.ui.cards import NAMES
 from foresight.ui.doors import Doors, visit
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
-from foresight.ui.uploads import only_uploads, telling_each
+from foresight.ui.inputs import RawFile
+from foresight.ui.refusals import refusal, refusal_place, telling, telling_each, telling_in, unseen
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -44,11 +46,13 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
             with gr.Row():
                 go = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
                 stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
+            refused = refusal_place("failures-refused")
         with gr.Column(scale=8, min_width=320):
             status = _html(galleries.EMPTY, "failures-status")
             means = _html("", "failures-means")
             seen = _html("", "failures-link", js_on_load=link.ADDRESS)
             filters = choices.build_filters()
+            misfiltered = refusal_place("failures-misfiltered")
             with gr.Tabs():
                 with gr.Tab("Gallery"):
                     gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
@@ -79,17 +83,17 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
 
     @telling_each
     def evaluate_all(
-        before: Run | None, kind: str, files: list[str] | None, folder: str, *rest: Any
-    ) -> Iterator[list[Any]]:
+        kind: str, files: list[str] | None, folder: str, *rest: Any
+    ) -> Iterator[list[Any] | dict[Component, Any]]:
         *factors, at, name, score = rest
         try:
             entry = calls.entry(at, name)
             samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
         except InputError as error:
-            yield [gr.skip(), galleries.refusal(error, before), *[gr.skip()] * 5]
-            raise
+            yield {refused: refusal(error)}
+            raise unseen(error) from error
         going = Run(entry, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
-        yield [going, galleries.status(going), "", "", "", *stopping.going()]
+        yield [going, galleries.status(going), "", "", "", *stopping.going(), ""]
         told = shown = time.perf_counter()
         for item in calls.evaluate(entry, samples):
             runs.take(going, item, gallery)
@@ -98,10 +102,10 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 worst: Any = gr.skip()
                 if now - shown > GALLERY_EVERY:
                     worst, shown = galleries.gallery(runs.worst(going.shots, score), score, PAGE), now
-                yield [going, galleries.status(going), gr.skip(), gr.skip(), worst, gr.skip(), gr.skip()]
+                yield {run: going, status: galleries.status(going), gallery: worst}
                 told = now
         going.end()
-        yield [going, galleries.status(going), *[gr.skip()] * 5]
+        yield {run: going, status: galleries.status(going)}
 
     def finish(going: Run | None) -> Any:
         """Ends the clock of a run that was stopped."""
@@ -110,11 +114,11 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         going.end()
         return [galleries.status(going), *stopping.idle()]
 
-    @telling
+    @telling_in(misfiltered)
     def show(going: Run | None, told: Any, limit: int, of: str, *chosen: Any) -> Any:
         """told: of which pictures and score the means and charts are that are there; making them takes seconds."""
         if going is None:
-            return [gr.skip()] * 11
+            return [gr.skip()] * 12
         shots = runs.select(going.shots, *chosen)
         lines = [shot.line for shot in shots]
         now = going, {shot.number for shot in shots}, of
@@ -130,7 +134,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         view = galleries.view(going, chosen) if shots else ""
         part = "" if len(shots) == len(going.shots) else f": {len(shots)} of {len(going.shots)}"
         buttons = [gr.Button(f"Download {what}{part}", interactive=bool(shots)) for what in DOWNLOADS.values()]
-        return now, summary, view, pictures, galleries.table(shots), *charts, *buttons
+        return now, summary, view, pictures, galleries.table(shots), *charts, *buttons, ""
 
     @telling
     def export(kind: str, going: Run | None, *chosen: Any) -> str:
@@ -167,7 +171,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     showing: dict[str, Any] = {
         "fn": show,
         "inputs": [run, told_of, limit, of, *filters],
-        "outputs": [told_of, means, seen, gallery, table, factors, where, histograms, *downloads],
+        "outputs": [told_of, means, seen, gallery, table, factors, where, histograms, *downloads, misfiltered],
         **quiet,
     }
     arrived = doors.failures.change(
@@ -179,8 +183,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     evaluations = [
         start.then(
             evaluate_all,
-            [run, *source.inputs, point, adapter, filters[0]],
-            [run, status, means, seen, gallery, go, stop],
+            [*source.inputs, point, adapter, filters[0]],
+            [run, status, means, seen, gallery, go, stop, refused],
             **MODEL_QUEUE,
             **quiet,
         )
@@ -255,7 +259,7 @@ def endpoint(calls: FailuresCalls) -> None:
         inputs: list[Any] = [
             gr.Textbox(str(calls.default), label="point, such as post-merge/6"),
             gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
-            only_uploads(gr.File(file_count="multiple", label="files: pictures or zip archives (optional)")),
+            RawFile(file_count="multiple", label="files: pictures or zip archives (optional)"),
             gr.Number(32, precision=0, label=f"scenes, 1 to {calls.most}, where there are no files"),
             gr.Number(0, precision=0, label="seed"),
             gr.JSON(label="factors of the scenes (optional)"),

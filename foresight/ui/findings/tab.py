@@ -17,11 +17,11 @@ from foresight.inspector import Inspector, Report
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
 from foresight.ui import generate
-from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.calls import MODEL_QUEUE
 from foresight.ui.doors import Doors, visit
 from foresight.ui.findings import parts
 from foresight.ui.plotly_file import plotly_file
-from foresight.ui.uploads import telling_each
+from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
 
 PAIRS = 3  # scenes shown as pooled and tokens
 _DRAW = Path(__file__).with_name("charts.js").read_text()
@@ -75,6 +75,7 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
     with gr.Row():
         study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
         which = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
+    refused = refusal_place("findings-refused")
     summary = _html("", "findings-summary", js_on_load="trigger('load')")
     text = _html("", "findings-text")
     charts = gr.HTML(
@@ -95,19 +96,19 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
         names = [study_name(path) for path in calls.studies()]
         return gr.Dropdown(names, value=name if name in names else names[0] if names else None)
 
-    @telling
+    @telling_in(refused)
     def show_study(name: str | None) -> Any:
         if name is None:
-            return parts.NONE, gr.Dropdown([], value=None), "", "", ""
+            return parts.NONE, gr.Dropdown([], value=None), "", "", "", ""
         found = calls.read(name)
         choices = [(e.title, e.name) for e in found.experiments]
         first = found.experiments[0] if found.experiments else None
-        return parts.overview(found), gr.Dropdown(choices, value=first.name if first else None), *_shown(first)
+        return parts.overview(found), gr.Dropdown(choices, value=first.name if first else None), *_shown(first), ""
 
-    @telling
+    @telling_in(refused)
     def show_experiment(name: str | None, chosen: str | None) -> Any:
         found = [e for e in calls.read(name).experiments if e.name == chosen]
-        return _shown(found[0] if found else None)
+        return *_shown(found[0] if found else None), ""
 
     @telling
     def open_point(event: gr.EventData) -> Any:
@@ -126,7 +127,7 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
             yield parts.pair_grid(pair, reports, PAIRS - 1 - i)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    shown = [text, charts, tables]
+    shown = [text, charts, tables, refused]
     summary.load(list_studies, study, study, **quiet).then(show_study, study, [summary, which, *shown], **quiet)
     study.input(show_study, study, [summary, which, *shown], **quiet)
     which.input(show_experiment, [study, which], shown, **quiet)

@@ -18,7 +18,7 @@ from foresight.ui.calls import MODEL_QUEUE, Calls
 from foresight.ui.cards import NAMES, number
 from foresight.ui.doors import Case
 from foresight.ui.pictures import Tile, tile_grid
-from foresight.ui.uploads import telling_each
+from foresight.ui.refusals import telling_each
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import gradio as gr
 from foresight.points import STAGES, ExtractionPoint, Stage
 from foresight.ui import cards
 from foresight.ui.calls import Calls
+from foresight.ui.inputs import FreeSlider
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.results import html
 
@@ -59,12 +60,10 @@ def build(calls: Calls) -> Controls:
         stage = gr.Radio(
             [(STAGE_NAMES[s], s) for s in STAGES], value=point.stage, label="Extraction point", elem_id="stage"
         )
-        layer = gr.Slider(0, calls.last(point.stage), value=point.layer, step=1, label="Layer", elem_id="layer")
+        layer = FreeSlider(0, calls.last(point.stage), value=point.layer, step=1, label="Layer", elem_id="layer")
         drawing = html(_drawing(calls, point), "diagram", js_on_load=_CHOOSE, container=True)
         adapter = gr.Radio(names, value=kept, label="Adapter", elem_id="adapter")
         note = html(told(calls, point, kept, None), "adapter-note", js_on_load=_CHOOSE, container=True)
-    # Gradio's own check ends in a traceback where a number out of range is typed; `typed` says it in words.
-    layer.preprocess = lambda payload: payload  # type: ignore[method-assign, assignment]
     return Controls(stage, layer, adapter, note, drawing, gr.State())
 
 

@@ -13,10 +13,11 @@ from foresight.errors import InputError
 from foresight.points import ExtractionPoint, Stage
 from foresight.ui import cards, generate
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
-from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture, telling
+from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture
 from foresight.ui.doors import Case, Doors, visit
 from foresight.ui.inspect import floors, point, results
 from foresight.ui.inspect.speech import QUESTION, Speech
+from foresight.ui.refusals import refusal_place, telling, telling_in
 from foresight.ui.source import example_pictures, example_row, picture_input
 
 
@@ -26,7 +27,7 @@ def build(calls: Calls, doors: Doors) -> None:
     first = gallery[0][1]
     with gr.Row(equal_height=False, elem_classes="fs-inspect"):
         with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-            source, chosen, picks, scene = _build_source(gallery)
+            source, refused, chosen, picks, scene = _build_source(gallery)
             at = point.build(calls)
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
             to_map = gr.Button("Show on the latent map", size="sm", elem_id="to-map")
@@ -68,26 +69,26 @@ def build(calls: Calls, doors: Doors) -> None:
         speech.hush(request)
         return point.told(calls, point.within(calls, stage, layer), name, None), name
 
-    @telling
+    @telling_in(refused)
     def accept(path: str | None, request: gr.Request) -> Any:
         speech.hush(request)
-        return open_picture(path), path
+        return open_picture(path), path, ""
 
     def put_back(case: Case) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData, request: gr.Request) -> Any:
         speech.hush(request)
-        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1]
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], ""
 
     def roll(request: gr.Request) -> int:
         speech.hush(request)
         return generate.roll()
 
-    @telling
+    @telling_in(refused)
     def make(*values: Any) -> Any:
         made = generate.make_scene(*values)
-        return generate.draw(made)[0], made
+        return generate.draw(made)[0], made, ""
 
     @telling
     def enter(asked: dict[str, Any], case: Case, wish: str | None, request: gr.Request) -> Any:
@@ -121,27 +122,27 @@ def build(calls: Calls, doors: Doors) -> None:
 
     gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
     Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
-    scene.dice.click(roll, None, scene.seed, **quiet).then(make, scene.inputs, [source, chosen], **quiet).success(
+    given = [source, chosen, refused]
+    scene.dice.click(roll, None, scene.seed, **quiet).then(make, scene.inputs, given, **quiet).success(
         **running
     ).success(**asking)
-    upload = source.upload(accept, source, [source, chosen], **quiet, trigger_mode="always_last")
+    upload = source.upload(accept, source, given, **quiet, trigger_mode="always_last")
     upload.failure(put_back, chosen, source, **quiet)
     for event in (
         upload,
-        picks.select(pick, None, [source, chosen], **quiet),
-        scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, [source, chosen], **quiet),
+        picks.select(pick, None, given, **quiet),
+        scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, given, **quiet),
         doors.inspect.change(enter, [doors.inspect, chosen, at.wish], entered, **quiet),
     ):
         event.success(**running).success(**asking)
-    source.clear(lambda: None, None, chosen, **quiet).then(**running)
+    source.clear(lambda: (None, ""), None, [chosen, refused], **quiet).then(**running)
     go.click(**running)
     to_map.click(map_visit, [chosen, *at.here], doors.latent_map, **quiet)
     gr.on([question.submit], speech.hush, None, None, **quiet).then(**asking)
 
     for event in (
         at.stage.input(switch, moved, at.all, **quiet),
-        # Unchecked: a session's own slider, made where its maximum was moved, has Gradio's check again.
-        at.layer.input(slide, moved, at.all, **quiet, trigger_mode="always_last", preprocess=False),
+        at.layer.input(slide, moved, at.all, **quiet, trigger_mode="always_last"),
         at.drawing.click(jump, at.wish, at.all, **quiet),
         at.note.click(jump, at.wish, at.all, **quiet),
         at.adapter.input(choose, at.here, [at.note, at.wish], **quiet),
@@ -160,14 +161,15 @@ def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:
 
 def _build_source(
     gallery: list[tuple[str, dict[str, Any]]],
-) -> tuple[gr.Image, gr.State, gr.Gallery, generate.Controls]:
-    """The picture and where it comes from; the state holds its case."""
+) -> tuple[gr.Image, gr.HTML, gr.State, gr.Gallery, generate.Controls]:
+    """The picture, where it is told why one is none, and where it comes from; the state holds its case."""
     pictures = example_pictures()
     source = picture_input(pictures[0][0], 250, "to inspect", "source")
+    refused = refusal_place("refused")
     chosen = gr.State(gallery[0][1])
     with gr.Tabs(elem_classes="fs-sources"):
         with gr.Tab("Examples"):
             picks = example_row(pictures, "examples")
         with gr.Tab("Generate"):
             controls = generate.build()
-    return source, chosen, picks, controls
+    return source, refused, chosen, picks, controls

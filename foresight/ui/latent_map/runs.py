@@ -20,6 +20,7 @@ from foresight.latent_map import Projected
 from foresight.map_data import MapSpec, Progress
 from foresight.ui import stopping
 from foresight.ui.doors import Case
+from foresight.ui.refusals import unseen
 
 STOPPED = "Stopped. The last map and all scores so far stay."
 
@@ -63,7 +64,7 @@ class Runs:
             run = make()
         except InputError as error:
             yield [_refusal(error), gr.skip(), *self._same()]
-            raise
+            raise unseen(error) from error
         if run.ended:
             yield [told("The form is as the link asks: press “Draw the map”."), run, *self._same()]
             return
@@ -86,7 +87,7 @@ class Runs:
         except InputError as error:
             self.end(run, request)
             yield [_refusal(error), *rest, *self._buttons(request)]
-            raise
+            raise unseen(error) from error
         if run.stopped and not run.ended:
             self.end(run, request)
             yield [gr.skip() if request.session_hash in self._of else told(STOPPED), *rest, *self._buttons(request)]

@@ -12,7 +12,7 @@ from gradio.context import Context
 
 from foresight.map_data import MapSpec
 from foresight.scenes import BACKGROUNDS
-from foresight.ui.calls import MODEL_QUEUE, telling
+from foresight.ui.calls import MODEL_QUEUE
 from foresight.ui.doors import Doors, on_opening
 from foresight.ui.generate import ANY
 from foresight.ui.latent_map import panels
@@ -23,7 +23,7 @@ from foresight.ui.latent_map.runs import told
 from foresight.ui.latent_map.tiles import gallery
 from foresight.ui.link import ADDRESS
 from foresight.ui.plotly_file import plotly_file
-from foresight.ui.uploads import telling_each
+from foresight.ui.refusals import telling, telling_each
 
 FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
 EMPTY = "No map yet: press “Draw the map”, or one of the three examples."

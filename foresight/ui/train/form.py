@@ -12,7 +12,8 @@ from gradio.components import Component
 from foresight.adapters import KINDS
 from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
-from foresight.ui.uploads import only_uploads
+from foresight.ui.inputs import FreeSlider, RawFile
+from foresight.ui.refusals import refusal_place
 
 DATA = [
     ("The usual mixture of scenes", "mixture"),
@@ -37,6 +38,7 @@ class Form:
     upload: gr.Group
     cost: gr.HTML
     start: gr.Button
+    refused: gr.HTML
 
     @property
     def inputs(self) -> list[Component]:
@@ -71,6 +73,7 @@ def build_form(
         elem_id="train-name",
     )
     start = gr.Button("Start", variant="primary", elem_id="train-start")
+    refused = refusal_place("train-refused")
     fields: dict[str, Component] = {}
     with gr.Group(elem_classes="fs-train-group"):
         fields["points"] = gr.Dropdown(
@@ -84,7 +87,7 @@ def build_form(
         fields["kinds"] = gr.CheckboxGroup(
             list(KINDS), value=given["kinds"], label="Adapters, at each point", elem_id="train-kinds"
         )
-        fields["hidden"] = gr.Slider(
+        fields["hidden"] = FreeSlider(
             0,
             4096,
             value=given["hidden"],
@@ -93,8 +96,6 @@ def build_form(
             info="Of pooled and tokens. 0 is a quarter of the latents' width, at least 128.",
             elem_id="train-hidden",
         )
-        # Else Gradio refuses what is typed beyond the slider, and then misses the change to the slider's end.
-        fields["hidden"].preprocess = lambda payload: payload  # type: ignore[method-assign]
         cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
     with gr.Group(elem_classes="fs-train-group"):
         fields["data"] = gr.Radio(DATA, value=given["data"], label="Learn from", elem_id="train-data")
@@ -102,13 +103,11 @@ def build_form(
         with gr.Group(visible=given["data"] == "factors") as factors:
             _factor_fields(fields, given)
         with gr.Group(visible=given["data"] == "pictures") as upload:
-            archive = only_uploads(
-                gr.File(
-                    label="A zip of pictures; each is cut to its middle square, a tenth is held out",
-                    file_types=[".zip"],
-                    height=110,
-                    elem_id="train-archive",
-                )
+            archive = RawFile(
+                label="A zip of pictures; each is cut to its middle square, a tenth is held out",
+                file_types=[".zip"],
+                height=110,
+                elem_id="train-archive",
             )
     with gr.Group(elem_classes="fs-train-group"):
         fields["loss"] = gr.Radio(list(losses), value=given["loss"], label="Loss on", elem_id="train-loss")
@@ -120,7 +119,7 @@ def build_form(
             fields["seed"] = gr.Number(given["seed"], precision=0, label="Seed", min_width=90, elem_id="train-seed")
             fields["held_out"] = gr.Number(given["held_out"], precision=0, label="Held out", min_width=90)
             device = gr.Dropdown(list(devices), value=devices[0], label="Device", min_width=90, elem_id="train-device")
-    return Form(preset, name, fields, archive, device, factors, upload, cost, start)
+    return Form(preset, name, fields, archive, device, factors, upload, cost, start, refused)
 
 
 def _factor_fields(fields: dict[str, Component], given: Settings) -> None:

@@ -13,14 +13,14 @@ import gradio as gr
 
 from foresight.errors import InputError
 from foresight.ui import link
-from foresight.ui.calls import telling
 from foresight.ui.doors import Doors, visit
+from foresight.ui.inputs import RawFile
+from foresight.ui.refusals import telling, telling_each, telling_in
 from foresight.ui.train import views
 from foresight.ui.train.calls import Run, Settings, TrainCalls
 from foresight.ui.train.charts import curves
 from foresight.ui.train.form import build_form
 from foresight.ui.train.table import build_table, listed
-from foresight.ui.uploads import only_uploads, telling_each
 
 TICK = 1.0  # seconds between looks at the run
 PAGES = 16  # clients of the endpoint that may wait for runs at once
@@ -96,10 +96,10 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         except InputError as error:
             return views.problem_note(str(error))
 
-    @telling
+    @telling_in(form.refused)
     def begin(preset: str, name: str, archive: str | None, device: str, *values: Any) -> Any:
         made = calls.start(name.strip() or preset, form.settings(values), archive, device)
-        return made["name"], None, "", views.broken_note(made["broken"])
+        return made["name"], None, "", views.broken_note(made["broken"]), ""
 
     @telling
     def halt(name: str) -> None:
@@ -133,7 +133,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     # Without triggers it runs when the page loads, and whenever an input changes.
     gr.on(fn=estimate, inputs=[form.device, *form.inputs], outputs=form.cost, trigger_mode="always_last", **quiet)
     asked = [form.preset, form.name, form.archive, form.device, *form.inputs]
-    begun = form.start.click(begin, asked, [chosen, seen, form.name, broken], **quiet).success(**looking)
+    begun = form.start.click(begin, asked, [chosen, seen, form.name, broken, form.refused], **quiet).success(**looking)
     begun.then(None, js=_SHOW, **quiet)
     stop.click(halt, chosen, None, **quiet)
     resume.click(go_on, chosen, None, **quiet)
@@ -191,7 +191,7 @@ def endpoint(calls: TrainCalls) -> None:
         recipe = gr.Dropdown(list(calls.presets), value=next(iter(calls.presets)), label="recipe")
         settings = gr.JSON({}, label="settings that differ from the recipe's")
         name = gr.Textbox("", label="name of the run and its adapter; empty: the recipe's")
-        archive = only_uploads(gr.File(label="zip of pictures (optional)", file_types=[".zip"]))
+        archive = RawFile(label="zip of pictures (optional)", file_types=[".zip"])
         wait = gr.Checkbox(True, label="wait until it ends")
         told = gr.JSON(label="run")
     trigger.click(train, [recipe, settings, name, archive, wait], told, api_name="train", concurrency_limit=PAGES)

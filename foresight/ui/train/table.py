@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.ui.calls import telling
+from foresight.ui.refusals import refusal_place, telling_in
 from foresight.ui.train import views
 from foresight.ui.train.calls import TrainCalls
 from foresight.ui.uploads import keep
@@ -31,7 +31,8 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
                 rename = _button("Rename", "trained-rename")
                 delete = _button("Delete", "trained-delete")
                 really = gr.Button(size="sm", variant="stop", min_width=80, visible=False, elem_id="trained-really")
-                asked = gr.State()  # the adapter that the page asks about; it alone can be deleted
+            refused = refusal_place("trained-refused")
+            asked = gr.State()  # the adapter that the page asks about; it alone can be deleted
         if calls.take_in:
             with gr.Column(min_width=260):
                 _build_add(calls, calls.take_in, [table, chosen])
@@ -39,15 +40,15 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
             with gr.Column(min_width=260):
                 _build_push(calls.publish, chosen)
 
-    @telling
+    @telling_in(refused)
     def change_name(name: str, to: str) -> Any:
         calls.rename(name, to)
-        return *listed(calls, [to.strip()]), ""
+        return *listed(calls, [to.strip()]), "", ""
 
-    @telling
+    @telling_in(refused)
     def remove(name: str) -> Any:
         calls.delete(name)
-        return listed(calls)
+        return *listed(calls), ""
 
     def ask(name: str | None) -> Any:
         return name, gr.Button(f"Really delete {name}", visible=name is not None), gr.Button(visible=name is None)
@@ -61,10 +62,10 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
             return gr.DownloadButton(value=None, interactive=False)
         return gr.DownloadButton(value=keep(calls.pack(name), f"{name.rpartition('/')[2]}.zip", pack), interactive=True)
 
-    rename.click(change_name, [chosen, new], [table, chosen, new], **QUIET)
+    rename.click(change_name, [chosen, new], [table, chosen, new, refused], **QUIET)
     question: dict[str, Any] = {"outputs": [asked, really, delete], "concurrency_id": "delete", **QUIET}  # one by one
     delete.click(ask, chosen, **question)
-    really.click(remove, asked, [table, chosen], **QUIET)
+    really.click(remove, asked, [table, chosen, refused], **QUIET)
     chosen.change(follow, [chosen, asked], **question)
     _needs(rename, chosen, new)
     _needs(delete, chosen)
@@ -91,7 +92,7 @@ def _build_add(calls: TrainCalls, take_in: Callable[[str], str], shown: list[Com
     add = _button("Add", "trained-add")
     told = gr.HTML(elem_id="trained-added", apply_default_css=False)
 
-    @telling
+    @telling_in(told)
     def bring(where: str) -> Any:
         name = take_in(where)
         return *listed(calls, [name]), "", f'<p class="fs-train-made">✓ Added as {escape(name)}</p>'
@@ -108,7 +109,7 @@ def _build_push(publish: Callable[[str, str, bool], str], chosen: gr.Dropdown) -
     push = _button("Push, with a model card", "trained-push")
     told = gr.HTML(elem_id="trained-told", apply_default_css=False)
 
-    @telling
+    @telling_in(told)
     def send(name: str, to: str, hidden: bool) -> str:
         return f'<p class="fs-train-made">✓ Pushed to {escape(publish(name, to, hidden))}</p>'
 

@@ -1,0 +1,52 @@
+"""Inputs whose values are taken by our own rules.
+
+They are classes, since Gradio copies a component, by its class, for each session whose events change or skip it.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import ImageData
+
+
+def _ours(base: Any, **methods: Callable[..., Any]) -> Any:
+    """A subclass that the page takes for its base; Gradio's own way of making one writes a file beside its source."""
+    return ABCMeta.__new__(ComponentMeta, base.__name__, (base,), {"__module__": base.__module__, **methods})
+
+
+def _moved(base: Any) -> Any:
+    """How a client's file comes in: never by its address, which Gradio would fetch for anybody, however large."""
+
+    async def move(self: Any, source: str | Path | None) -> str | None:
+        if str(source).lower().startswith(("http:", "https:")):
+            raise gr.Error("Send it as a file: addresses are not fetched.", print_exception=False)
+        return await base.async_move_resource_to_block_cache(self, source)
+
+    return move
+
+
+def _path_of(self: gr.Image, payload: ImageData | None) -> str | None:
+    if payload is not None and payload.path is None:
+        raise gr.Error("Send the picture as a file.", print_exception=False)
+    return None if payload is None else payload.path
+
+
+def _as_typed(self: Any, payload: float) -> float:
+    return payload
+
+
+RawImage: type[gr.Image] = _ours(gr.Image, async_move_resource_to_block_cache=_moved(gr.Image), preprocess=_path_of)
+"""Gives its handler the path of the file as it was uploaded. Gradio's own opens uploads with Pillow and saves some
+again, which clips 16 bits and fails without a sentence on what is no picture."""
+
+RawFile: type[gr.File] = _ours(gr.File, async_move_resource_to_block_cache=_moved(gr.File))
+"""Takes uploads alone."""
+
+FreeSlider: type[gr.Slider] = _ours(gr.Slider, preprocess=_as_typed)
+"""Gives its handler what is typed, also beyond its ends, which Gradio's own refuses with a traceback."""
