@@ -68,7 +68,7 @@ def test_what_is_refused_says_so_in_the_status_and_the_buttons_are_free():
 
     steps = follow(runs, begin(runs), refused())
     assert next(steps) == [told("Too many points. Nothing else has changed."), *IDLE]
-    with pytest.raises(InputError):
+    with pytest.raises(gr.Error, match="Too many points"):
         next(steps)
 
 
