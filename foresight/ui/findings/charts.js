@@ -31,6 +31,15 @@ function chart(one) {
   return figure.children[1];
 }
 
+// A legend too long for one line takes two columns where there is room, and lines of its own, not the plot's height.
+function spread({data, layout}, width) {
+  const names = layout.showlegend ? data.map(trace => trace.name) : [];
+  if (names.reduce((sum, name) => sum + 45 + 7 * name.length, 70) < width) return layout;
+  const columns = width > 500 ? 2 : 1;
+  const legend = {...layout.legend, entrywidth: 0.88 / columns, entrywidthmode: 'fraction'};
+  return {...layout, legend, height: layout.height + 19 * (Math.ceil(names.length / columns) - 1)};
+}
+
 async function draw() {
   const charts = JSON.parse(props.value || '[]');
   home.replaceChildren();
@@ -38,7 +47,8 @@ async function draw() {
   const plotly = await library;
   charts.forEach((one, i) => {
     if (!stages[i].isConnected) return;
-    plotly.newPlot(stages[i], one.figure.data, one.figure.layout, {responsive: true, displayModeBar: false});
+    const layout = spread(one.figure, stages[i].clientWidth);
+    plotly.newPlot(stages[i], one.figure.data, layout, {responsive: true, displayModeBar: false});
     stages[i].on('plotly_click', event => {
       const {curveNumber, pointNumber} = event.points[0];
       open(one.places[curveNumber]?.[pointNumber]);

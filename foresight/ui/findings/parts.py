@@ -50,9 +50,9 @@ def overview(study: Study) -> str:
     )
     return (
         f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(told))}</p>'
-        f'<div class="scroll"><table><thead><tr><th scope=col>Experiment</th><th scope=col>Seed study</th>'
+        f'<table class="overview"><thead><tr><th scope=col>Experiment</th><th scope=col>Seed study</th>'
         f"<th scope=col>Found here, with 95 % intervals</th><th scope=col>Claim</th></tr></thead><tbody>{rows}</tbody>"
-        f"</table></div>{_list('What to do with it', study.recommendations, opened=True)}"
+        f"</table>{_list('What to do with it', study.recommendations, opened=True)}"
         f"{_list('Surprises', study.surprises)}{_list('What to bear in mind', study.caveats)}</div>"
     )
 
@@ -132,7 +132,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK, "size": 12, "family": "system-ui, sans-serif"},
-        "xaxis": {"title": {"text": chart.x}, "type": _kind(chart), **axis},
+        "xaxis": {"title": {"text": chart.x}, "type": _kind(chart), "tickfont": {"size": 11}, **axis},
         "yaxis": {"title": {"text": chart.y}, **axis},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "showlegend": len(chart.series) > 1 and not (many and chart.kind == "scatter"),
@@ -162,7 +162,11 @@ def _kind(chart: Chart) -> str:
 
 def _trace(kind: str, series: Series, i: int) -> dict[str, Any]:
     color, text = COLORS[i % len(COLORS)], "%{x}: %{y:.3f}<extra>" + escape(series.name) + "</extra>"
-    trace: dict[str, Any] = {"name": escape(series.name), "x": [_safe(x) for x in series.x], "y": _plain(series.y)}
+    trace: dict[str, Any] = {
+        "name": escape(series.name).replace(", ", ",<br>"),
+        "x": [_safe(x) for x in series.x],
+        "y": _plain(series.y),
+    }
     trace["hovertemplate"] = text
     if any(not math.isnan(v) for v in series.low):
         up = [h - y for h, y in zip(series.high, series.y, strict=True)]
