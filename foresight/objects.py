@@ -17,11 +17,6 @@ from foresight.foreground import mask_iou
 
 SIZES = {"small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}  # radius in pixels at 224²
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")  # thirds of the picture
-POSITIONS = {  # left, top, right, bottom as fractions
-    f"{row} {column}": (j / 3, i / 3, (j + 1) / 3, (i + 1) / 3)
-    for i, row in enumerate(ROWS)
-    for j, column in enumerate(COLUMNS)
-}
 CELLS = 28  # a side of the plane that a heat map shows: 8 px each at 224²
 
 
@@ -29,7 +24,7 @@ CELLS = 28  # a side of the plane that a heat map shows: 8 px each at 224²
 class ObjectScore:
     """One object of a scene and how well it came through.
 
-    size: by the names in SIZES. position: the name in POSITIONS of where its centre lies.
+    size: by the names in SIZES. position: the third of the picture that its centre lies in, such as "top left".
     iou: of its visible part with the pixels found nearest to it; None where the picture has no mask IoU.
     lpips: the spatial LPIPS, mean over its visible part; None where nothing of it is visible.
     """
@@ -81,7 +76,7 @@ def size_name(radius: float) -> str:
 
 
 def position_name(x: float, y: float) -> str:
-    """The name in POSITIONS of a place (fractions): "top left", "middle centre"."""
+    """The third of the picture, across and down, that a place (fractions) lies in: "top left", "middle centre"."""
     third = [min(2, int(v * 3)) for v in (y, x)]
     return f"{ROWS[third[0]]} {COLUMNS[third[1]]}"
 

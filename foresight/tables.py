@@ -19,7 +19,7 @@ from foresight.errors import InputError
 from foresight.evaluation import Line
 from foresight.inspector import SCORES
 from foresight.metrics import bootstrap
-from foresight.objects import POSITIONS, SIZES, ObjectScore
+from foresight.objects import COLUMNS, ROWS, SIZES, ObjectScore
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 
 OBJECT_SCORES = {"object_iou": "iou", "object_lpips": "lpips"}  # each object's own
@@ -27,7 +27,7 @@ LEVELS: dict[str, tuple[str, ...]] = {  # of each factor, in the order in which 
     "shape": SHAPES,
     "color": COLOR_NAMES,
     "size": tuple(SIZES),
-    "position": tuple(POSITIONS),
+    "position": tuple(f"{row} {column}" for row in ROWS for column in COLUMNS),
     "objects": tuple(str(n) for n in range(1, MAX_OBJECTS + 1)),
     "background": BACKGROUNDS,
 }

@@ -138,6 +138,11 @@ def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
     page.locator("#compare-go").click()
     expect(page.locator("#compare-stuck")).to_contain_text("Choose at least one adapter")
     expect(tiles(page)).to_have_count(3)
+    page.locator("#compare-adapters").get_by_text("tokens").click()
+    page.locator("#compare-dice").click()
+    for told in ("#compare-refused", "#compare-stuck"):
+        expect(page.locator(told)).to_be_hidden()
+    compared(page)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -194,7 +194,7 @@ def test_masks_tell_both_lost_and_added_apart() -> None:
 
 
 def test_a_scene_is_the_same_each_time_and_holds_what_was_chosen() -> None:
-    chosen = ("star", "red", 2, "medium", "top left", "texture", True, 5)
+    chosen = ("star", "red", 2, "large", "top left", "texture", True, 5)
     scene = generate.make_scene(*chosen)
     assert scene == generate.make_scene(*chosen) != generate.make_scene(*chosen[:-1], 6)
     assert [(o["shape"], o["color"]) for o in scene["objects"]] == [("star", "red")] * 2

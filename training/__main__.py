@@ -93,7 +93,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--kinds", default="tokens")
     bundle.add_argument("--hidden", type=at_least(1))
     bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
-    bundle.add_argument("--spill", type=at_least(0), default=0, help="weight of halos in an adapter's loss")
+    bundle.add_argument("--spill", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
     bundle.add_argument("--vlm", type=Path, help="VLM to check (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")

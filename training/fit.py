@@ -58,7 +58,8 @@ class FitConfig:
     near: float = 0.0
     """Weight of the same on and beside objects alone, so that small ones count as much as large ones."""
     spill: float = 0.0
-    """Weight of what is painted around objects, where there is nothing, for each pixel of theirs."""
+    """Weight of halos: of what is painted up to HALO pixels around objects, beyond half of what makes an object stand
+    out, summed and divided by the objects' area."""
     perceptual: float = 1.0
     """Weight of LPIPS between decoded pictures and originals."""
     pictures_from: float = 0.3

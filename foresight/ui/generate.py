@@ -15,16 +15,23 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.images import to_pil
-from foresight.objects import POSITIONS as PLACES
-from foresight.objects import SIZES as RADII
+from foresight.objects import SIZES as NAMED_SIZES
 from foresight.render import render
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
 from foresight.ui.calls import open_picture
 from foresight.ui.doors import Case
+from foresight.ui.refusals import refusal_place
 
 ANY = "any"
-SIZES = {ANY: (12.0, 64.0)} | RADII
-POSITIONS = {ANY: (0.0, 0.0, 1.0, 1.0)} | PLACES
+SIZES = {ANY: (12.0, 64.0)} | NAMED_SIZES
+POSITIONS = {  # where centres may lie; wider than the thirds that reports name, so that several objects have room
+    ANY: (0.0, 0.0, 1.0, 1.0),
+    "top left": (0.0, 0.0, 0.5, 0.5),
+    "top right": (0.5, 0.0, 1.0, 0.5),
+    "centre": (0.3, 0.3, 0.7, 0.7),
+    "bottom left": (0.0, 0.5, 0.5, 1.0),
+    "bottom right": (0.5, 0.5, 1.0, 1.0),
+}
 MAX_SEED = 999_999
 
 # What a scene is made from, as `make_scene` takes it; a link names those that are not so.
@@ -57,6 +64,7 @@ class Controls:
     seed: gr.Number
     make: gr.Button
     dice: gr.Button
+    refused: gr.HTML
 
 
 def make_scene(
@@ -154,4 +162,4 @@ def build() -> Controls:
         make = gr.Button("Generate", min_width=100, elem_id="generate")
         dice = gr.Button("🎲 Another seed", min_width=100, elem_id="dice")
     inputs = [shape, color, objects, size, position, background, overlap, seed]
-    return Controls(inputs, seed, make, dice)
+    return Controls(inputs, seed, make, dice, refusal_place("generate-refused"))

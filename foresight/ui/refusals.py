@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from html import escape
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
@@ -26,7 +26,7 @@ def telling(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except InputError as error:
-            raise gr.Error(_sentence(error), print_exception=False) from error
+            raise gr.Error(sentence(error), print_exception=False) from error
 
     return told
 
@@ -39,26 +39,31 @@ def telling_each(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]
         try:
             yield from function(*args, **kwargs)
         except InputError as error:
-            raise gr.Error(_sentence(error), print_exception=False) from error
+            raise gr.Error(sentence(error), print_exception=False) from error
 
     return told
 
 
-def telling_in(place: gr.HTML) -> Callable[[Callable[P, R]], Callable[P, Iterator[R | dict[gr.HTML, str]]]]:
+def telling_in(place: gr.HTML) -> Callable[[Callable[P, Any]], Callable[P, Iterator[Any]]]:
     """For an event with `place` among its outputs, beside the control that it belongs to: a refusal is told there.
 
-    What follows on success does not happen then, and all other outputs stay as they are.
+    What follows on success does not happen then, and all other outputs stay as they are. The function, which may be
+    a generator, gives `place` a value too; it begins empty.
     """
 
-    def wrap(function: Callable[P, R]) -> Callable[P, Iterator[R | dict[gr.HTML, str]]]:
+    def wrap(function: Callable[P, Any]) -> Callable[P, Iterator[Any]]:
         @functools.wraps(function)
-        def told(*args: P.args, **kwargs: P.kwargs) -> Iterator[R | dict[gr.HTML, str]]:
+        def told(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+            yield {place: ""}
             try:
-                values = function(*args, **kwargs)
+                made = function(*args, **kwargs)
+                if isinstance(made, Iterator):
+                    yield from made
+                else:
+                    yield made
             except InputError as error:
                 yield {place: refusal(error)}
                 raise unseen(error) from error
-            yield values
 
         return told
 
@@ -72,13 +77,14 @@ def refusal_place(name: str) -> gr.HTML:
 
 def refusal(error: InputError) -> str:
     """A refusal's sentence as HTML."""
-    return f'<p class="fs-refusal" role="alert">{_sentence(error)}</p>'
+    return f'<p class="fs-refusal" role="alert">{sentence(error)}</p>'
 
 
 def unseen(error: InputError) -> gr.Error:
     """Ends an event as refused, where the page tells already why."""
-    return gr.Error(_sentence(error), visible=False, print_exception=False)
+    return gr.Error(sentence(error), visible=False, print_exception=False)
 
 
-def _sentence(error: InputError) -> str:
+def sentence(error: InputError) -> str:
+    """Its words for HTML, with a capital."""
     return escape(str(error)[:1].upper() + str(error)[1:], quote=False)

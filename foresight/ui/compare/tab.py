@@ -26,7 +26,7 @@ from foresight.ui.compare.grids import Sheet, Shown, title
 from foresight.ui.doors import Case, Doors, offering, on_opening, visit
 from foresight.ui.pictures import png
 from foresight.ui.plots import depth_chart
-from foresight.ui.refusals import refusal, refusal_place, telling, telling_each, telling_in, unseen
+from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
 from foresight.ui.source import example_pictures, example_row, file_image, picture_input
 from foresight.ui.uploads import keep
 
@@ -95,18 +95,15 @@ def build(calls: CompareCalls, doors: Doors) -> None:
                 label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
             )
 
+    @telling_in(stuck)
     def run(case: Case, chosen: list[str]) -> Iterator[dict[Component, Any]]:
-        try:
-            picture, mask = generate.look(case)
-            made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
-            # The last comparison stays until there is a tile to show.
-            yield dict(zip([go, dice, stop], stopping.going(2), strict=True)) | {stuck: ""}
-            for tile in calls.descend(picture, made.entries, mask):
-                made.shown.append(_shown(tile, grid))
-                yield {sheet: made, head: grids.head(made), grid: grids.grid(made)}
-        except InputError as error:
-            yield {stuck: refusal(error)}
-            raise unseen(error) from error
+        picture, mask = generate.look(case)
+        made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
+        # The last comparison stays until there is a tile to show.
+        yield dict(zip([go, dice, stop], stopping.going(2), strict=True))
+        for tile in calls.descend(picture, made.entries, mask):
+            made.shown.append(_shown(tile, grid))
+            yield {sheet: made, head: grids.head(made), grid: grids.grid(made)}
         made.end()
 
     def finish(made: Sheet | None) -> list[Any]:
@@ -142,7 +139,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     def pick(event: gr.SelectData) -> Any:
         return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], ""
 
-    @telling
+    @telling_in(refused)
     def roll(objects: int) -> Any:
         any_ = generate.ANY
         scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
@@ -154,7 +151,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         found, names = link.case_of(asked), calls.names()
         chosen = link.fields_of(asked, {"adapters": names[:1]}, {"adapters": names})["adapters"]
         picture, kept = (gr.skip(), gr.skip()) if found is None else (put_back(found), found)
-        return picture, kept, gr.CheckboxGroup(names, value=chosen)
+        return picture, kept, gr.CheckboxGroup(names, value=chosen), "", ""
 
     def offer(chosen: list[str]) -> gr.CheckboxGroup:
         names = calls.names()  # training may have added some
@@ -178,11 +175,13 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         picks.select(pick, None, given, **quiet).success(run, **running),
         dice.click(roll, objects, given, **quiet).success(run, **running),
     ]
-    arrived = doors.compare.change(arrive, doors.compare, [source, case, adapters], **quiet)
+    arrived = doors.compare.change(arrive, doors.compare, [source, case, adapters, refused, stuck], **quiet)
     if not calls.public:
         runs.append(arrived.success(run, **running))
+    ended = [head, grid, sides, left, right, pair, chart, go, dice, stop]
     for each in runs:
-        each.then(finish, sheet, [head, grid, sides, left, right, pair, chart, go, dice, stop], **quiet)
+        each.then(finish, sheet, ended, **quiet)  # which Gradio's page does not do after a failure
+        each.failure(finish, sheet, ended, **quiet)
     stop.click(stopping.stopping, None, stop, cancels=runs, **quiet)
     grid.click(act, [sheet, left, right], [doors.inspect, left, right, pair], **quiet)
     for side in (left, right):

@@ -22,7 +22,7 @@ from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
 from foresight.ui.inputs import RawFile
-from foresight.ui.refusals import refusal, refusal_place, telling, telling_each, telling_in, unseen
+from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -81,17 +81,13 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 ]
                 file = gr.DownloadButton(visible="hidden")
 
-    @telling_each
+    @telling_in(refused)
     def evaluate_all(
         kind: str, files: list[str] | None, folder: str, *rest: Any
     ) -> Iterator[list[Any] | dict[Component, Any]]:
         *factors, at, name, score = rest
-        try:
-            entry = calls.entry(at, name)
-            samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
-        except InputError as error:
-            yield {refused: refusal(error)}
-            raise unseen(error) from error
+        entry = calls.entry(at, name)
+        samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
         going = Run(entry, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
         yield [going, galleries.status(going), "", "", "", *stopping.going(), ""]
         told = shown = time.perf_counter()
@@ -192,6 +188,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     ]
     for each in evaluations:
         each.then(**showing).then(finish, run, [status, go, stop], **quiet)
+        each.failure(finish, run, [status, go, stop], **quiet)  # then, too, does not follow a failure
     stop.click(stopping.stopping, None, stop, cancels=evaluations, **quiet)
     score, order, low, high, *kinds = filters
     changes = [control.change for control in (score, order, *kinds, of)]

@@ -96,19 +96,25 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
         names = [study_name(path) for path in calls.studies()]
         return gr.Dropdown(names, value=name if name in names else names[0] if names else None)
 
-    @telling_in(refused)
+    @telling_in(refused)  # apart from what shows: an output that is left as it is may lose `library` while it is made
+    def check(name: str | None) -> str:
+        if name is not None:
+            calls.read(name)
+        return ""
+
+    @telling
     def show_study(name: str | None) -> Any:
         if name is None:
-            return parts.NONE, gr.Dropdown([], value=None), "", "", "", ""
+            return parts.NONE, gr.Dropdown([], value=None), "", "", ""
         found = calls.read(name)
         choices = [(e.title, e.name) for e in found.experiments]
         first = found.experiments[0] if found.experiments else None
-        return parts.overview(found), gr.Dropdown(choices, value=first.name if first else None), *_shown(first), ""
+        return parts.overview(found), gr.Dropdown(choices, value=first.name if first else None), *_shown(first)
 
-    @telling_in(refused)
+    @telling
     def show_experiment(name: str | None, chosen: str | None) -> Any:
         found = [e for e in calls.read(name).experiments if e.name == chosen]
-        return *_shown(found[0] if found else None), ""
+        return _shown(found[0] if found else None)
 
     @telling
     def open_point(event: gr.EventData) -> Any:
@@ -127,9 +133,9 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
             yield parts.pair_grid(pair, reports, PAIRS - 1 - i)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    shown = [text, charts, tables, refused]
-    summary.load(list_studies, study, study, **quiet).then(show_study, study, [summary, which, *shown], **quiet)
-    study.input(show_study, study, [summary, which, *shown], **quiet)
+    shown = [text, charts, tables]
+    for asked in (summary.load(list_studies, study, study, **quiet).then, study.input):
+        asked(check, study, refused, **quiet).success(show_study, study, [summary, which, *shown], **quiet)
     which.input(show_experiment, [study, which], shown, **quiet)
     charts.click(open_point, None, doors.inspect, **quiet)
     make.click(make_pairs, None, pairs, **MODEL_QUEUE, api_visibility="private", show_progress="minimal")

@@ -72,30 +72,30 @@ def build(calls: Calls, doors: Doors) -> None:
     @telling_in(refused)
     def accept(path: str | None, request: gr.Request) -> Any:
         speech.hush(request)
-        return open_picture(path), path, ""
+        return open_picture(path), path, "", ""
 
     def put_back(case: Case) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData, request: gr.Request) -> Any:
         speech.hush(request)
-        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], ""
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], "", ""
 
     def roll(request: gr.Request) -> int:
         speech.hush(request)
         return generate.roll()
 
-    @telling_in(refused)
+    @telling_in(scene.refused)
     def make(*values: Any) -> Any:
         made = generate.make_scene(*values)
-        return generate.draw(made)[0], made, ""
+        return generate.draw(made)[0], made, "", ""
 
     @telling
     def enter(asked: dict[str, Any], case: Case, wish: str | None, request: gr.Request) -> Any:
         speech.hush(request)
         place, case = calls.point(asked["point"]), case if asked["case"] is None else asked["case"]
         wish = asked["adapter"] or wish
-        return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case)
+        return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case), "", ""
 
     @telling
     def map_visit(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
@@ -118,11 +118,11 @@ def build(calls: Calls, doors: Doors) -> None:
         "show_progress_on": shown[0],
     }
     moved = [at.stage, at.layer, at.wish]
-    entered = [source, chosen, *at.all, at.wish, *scene.inputs]
+    entered = [source, chosen, *at.all, at.wish, *scene.inputs, refused, scene.refused]
 
     gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
     Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
-    given = [source, chosen, refused]
+    given = [source, chosen, refused, scene.refused]
     scene.dice.click(roll, None, scene.seed, **quiet).then(make, scene.inputs, given, **quiet).success(
         **running
     ).success(**asking)

@@ -45,13 +45,15 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         calls.rename(name, to)
         return *listed(calls, [to.strip()]), "", ""
 
-    @telling_in(refused)
-    def remove(name: str) -> Any:
-        calls.delete(name)
-        return *listed(calls), ""
-
     def ask(name: str | None) -> Any:
-        return name, gr.Button(f"Really delete {name}", visible=name is not None), gr.Button(visible=name is None)
+        yes, no = name is not None, name is None
+        return name, gr.Button(f"Really delete {name}", visible=yes), gr.Button(visible=no), ""
+
+    @telling_in(refused)
+    def remove(name: str | None) -> Any:
+        if name is not None:
+            calls.delete(name)
+        return *listed(calls), *ask(None)
 
     def follow(name: str | None, before: str | None) -> Any:
         """Asks no more once another adapter is chosen; a list that came anew chooses the same one again."""
@@ -63,10 +65,10 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         return gr.DownloadButton(value=keep(calls.pack(name), f"{name.rpartition('/')[2]}.zip", pack), interactive=True)
 
     rename.click(change_name, [chosen, new], [table, chosen, new, refused], **QUIET)
-    question: dict[str, Any] = {"outputs": [asked, really, delete], "concurrency_id": "delete", **QUIET}  # one by one
-    delete.click(ask, chosen, **question)
-    really.click(remove, asked, [table, chosen, refused], **QUIET)
-    chosen.change(follow, [chosen, asked], **question)
+    question, one_by_one = [asked, really, delete, refused], QUIET | {"concurrency_id": "delete"}
+    delete.click(ask, chosen, question, **one_by_one)
+    really.click(remove, asked, [table, chosen, *question], **one_by_one)
+    chosen.change(follow, [chosen, asked], question, **one_by_one)
     _needs(rename, chosen, new)
     _needs(delete, chosen)
     # Without triggers it runs when the page loads, and whenever another adapter is chosen.
