@@ -136,7 +136,7 @@ def test_a_bad_choice_is_one_sentence(client, scene, point, adapter, sentence):
 
 
 def test_a_scene_that_cannot_be_is_one_sentence(client):
-    with pytest.raises(AppError, match="whole number up to 5, not 9"):
+    with pytest.raises(AppError, match="whole number from 1 to 5, not 9"):
         client.predict(objects=9, api_name="/generate")
 
 

@@ -97,7 +97,7 @@ def test_names_for_files() -> None:
         ({"example": "none"}, "there is no example 'none': choose from one-on-white"),
         ({"seed": "x"}, "seed must be a whole number"),
         ({"seed": "1", "objects": "1e9"}, "objects must be a whole number"),
-        ({"seed": "1", "objects": "9"}, "up to 5"),
+        ({"seed": "1", "objects": "9"}, "from 1 to 5"),
         ({"seed": "1", "shape": "heart"}, "unknown shape"),
         ({"shape": "hexagon"}, "an address with shape asks for a drawn scene, which needs its seed too"),
         ({"objects": "3", "point": "post-merge/6"}, "an address with objects"),

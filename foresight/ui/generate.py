@@ -77,11 +77,10 @@ def make_scene(
     for noun, given, known in (("size", size, SIZES), ("position", position, POSITIONS)):
         if given not in known:
             raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
-    for noun, number, top in (("objects", objects, MAX_OBJECTS), ("seed", seed, MAX_SEED)):
-        if number is None or number != int(number) or not 0 <= number <= top:
-            raise InputError(
-                f"{noun} must be a whole number up to {top:,}, not {number if number is not None else 'empty'}."
-            )
+    for noun, number, least, top in (("objects", objects, 1, MAX_OBJECTS), ("seed", seed, 0, MAX_SEED)):
+        if number is None or number != int(number) or not least <= number <= top:
+            wrong = "empty" if number is None else number
+            raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {wrong}.")
     spec = SceneSpec(
         objects=(int(objects), int(objects)),
         shapes=SHAPES if shape == ANY else (shape,),
@@ -155,7 +154,7 @@ def build() -> Controls:
     with gr.Row():
         position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
         background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)
-        seed = gr.Number(value=7, precision=0, label="Seed", min_width=90)  # make_scene says what is allowed
+        seed = gr.Number(value=7, label="Seed", min_width=90)  # make_scene says what is allowed
     objects = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
     overlap = gr.Checkbox(value=True, label="Objects may overlap")
     with gr.Row():

@@ -53,7 +53,7 @@ def run(bench: Bench) -> Result:
     return {
         "title": "Beyond: blends of layers",
         "question": f"Does a blend of the seed's layers 7 to 14 of 28 ({low} to {high} of {last} here, of which "
-        f"{inside} were tried) hold more than the best single layer?",
+        f"{inside} were tried) hold more than the best single layer inside it?",
         "verdict": verdict_of(gain),
         "verdict_reason": f"Asked: does the {names[0]} help? Its LPIPS minus that of {best_inside[names[0]]}, the "
         f"best layer inside it, is {shown(gain, 4)} (paired; under 0 favours the blend). The best layer was picked on "

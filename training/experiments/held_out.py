@@ -154,8 +154,8 @@ def run(bench: Bench) -> Result:
         f"{shown(worse)} (paired). It holds where that is under {MARGIN}; of the other splits the table tells.",
         "paragraph": f"Token adapters, {ALONE}, {grid.steps} steps on 1 to 3 objects of 20 to 44 px on even "
         f"backgrounds, without one in {HELD} pairs of the {len(COLORS)} colours and {len(SHAPES)} shapes. Only the "
-        f"adapter is kept from them: the VLM may have seen them. Hardest at {bench.recommended}: {worst} "
-        f"({said(samples[f'{at}, {worst}']['lpips'])})."
+        "adapter is kept from them: the VLM may have seen them. "
+        f"Hardest of the drawn ones at {bench.recommended}: {worst} ({said(samples[f'{at}, {worst}']['lpips'])})."
         + ("" if outside is None else f" On photos, which no adapter saw: {said(samples[f'{at}, photos']['lpips'])}."),
         "seed": {},
         "key": [keys[n] for n in dict.fromkeys((*BOTH, worst, "photos")) if n in keys],

@@ -17,7 +17,7 @@ from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scen
 from foresight.shelf import Entry
 from foresight.ui.cards import NAMES
 from foresight.ui.doors import offering, on_opening
-from foresight.ui.generate import ANY, MAX_SEED, POSITIONS
+from foresight.ui.generate import ANY, POSITIONS
 from foresight.ui.generate import SIZES as RADII
 from foresight.ui.inputs import RawFile
 
@@ -121,7 +121,8 @@ def factors_of(given: Any) -> list[Any]:
 def whole(value: float | None, noun: str, top: int, least: int = 0) -> int:
     """A whole number from `least` to `top`. Raises InputError."""
     if value is None or value != int(value) or not least <= value <= top:
-        raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {value}.")
+        told = "empty" if value is None else value
+        raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {told}.")
     return int(value)
 
 
@@ -169,7 +170,7 @@ def build_source(local: bool, most: int) -> Source:
                 min_width=140,
                 elem_id="failures-count",
             )
-            seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=80)
+            seed = gr.Number(0, label="Seed", min_width=80)
         with gr.Row():
             low = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects, least", min_width=120)
             high = gr.Slider(1, MAX_OBJECTS, value=MAX_OBJECTS, step=1, label="Objects, most", min_width=120)

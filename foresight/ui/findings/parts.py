@@ -30,10 +30,11 @@ NONE = (
     "<pre>.venv/bin/python -m training experiments c1 --quick --out runs/c1</pre></div>"
 )
 EXPLAINED = """<div class="fs-findings-why"><h3>Why the kind of adapter decides</h3>
-<p>The seed study, which this work starts from, read the <b>mean of all tokens</b>. A mean hardly knows where anything
-was, so the pooled adapter paints the average of all places where such an object could be. The token adapter reads the
-<b>same latents at the same point</b> but keeps their grid, and the objects are back in their places: where things are
-was in the latents, and was lost in taking the mean. These pictures are made now, from the same scenes for both.</p>
+<p>The seed study, which this work starts from, read the <b>mean of all tokens</b>. From that mean the box of a lone
+object can still be told, but no picture be painted: the pooled adapter gives the average of much that could be there.
+The token adapter reads the <b>same latents at the same point</b> but keeps their grid, and the objects are back, sharp
+and in their places: what is missing was in the latents, and was lost in taking the mean. These pictures are made now,
+from the same scenes for both.</p>
 </div>"""
 
 _WORDS = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "mask IoU", "box_iou": "box IoU"}

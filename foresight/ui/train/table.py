@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from foresight.ui.inputs import FreeDropdown
 from foresight.ui.refusals import refusal_place, telling_in
 from foresight.ui.train import views
 from foresight.ui.train.calls import TrainCalls
@@ -23,7 +24,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
     table = gr.HTML(views.adapter_table([]), elem_id="trained", apply_default_css=False)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=260):
-            chosen = gr.Dropdown([], label="Adapter", elem_id="trained-chosen")
+            chosen = FreeDropdown([], label="Adapter", elem_id="trained-chosen")
             pack = gr.DownloadButton("Download (zip)", size="sm", interactive=False, elem_id="trained-download")
         with gr.Column(min_width=260):
             new = gr.Textbox(label="New name", max_lines=1, elem_id="trained-name")
@@ -60,7 +61,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         return ask(name if name == before else None)
 
     def packed(name: str | None) -> gr.DownloadButton:
-        if name is None:
+        if name is None or name not in [adapter["name"] for adapter in calls.adapters()]:
             return gr.DownloadButton(value=None, interactive=False)
         return gr.DownloadButton(value=keep(calls.pack(name), f"{name.rpartition('/')[2]}.zip", pack), interactive=True)
 
@@ -99,7 +100,7 @@ def _build_add(calls: TrainCalls, take_in: Callable[[str], str], shown: list[Com
         name = take_in(where)
         return *listed(calls, [name]), "", f'<p class="fs-train-made">✓ Added as {escape(name)}</p>'
 
-    add.click(bring, source, [*shown, source, told], api_visibility="private")
+    add.click(bring, source, [*shown, source, told], **QUIET)
     _needs(add, source)
 
 
@@ -112,10 +113,11 @@ def _build_push(publish: Callable[[str, str, bool], str], chosen: gr.Dropdown) -
     told = gr.HTML(elem_id="trained-told", apply_default_css=False)
 
     @telling_in(told)
-    def send(name: str, to: str, hidden: bool) -> str:
-        return f'<p class="fs-train-made">✓ Pushed to {escape(publish(name, to, hidden))}</p>'
+    def send(name: str, to: str, hidden: bool) -> Iterator[str]:
+        yield '<p class="fs-train-empty">Pushing …</p>'
+        yield f'<p class="fs-train-made">✓ Pushed to {escape(publish(name, to, hidden))}</p>'
 
-    push.click(send, [chosen, repository, private], told, api_visibility="private")
+    push.click(send, [chosen, repository, private], told, **QUIET)
     _needs(push, chosen, repository)
 
 
