@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -72,6 +73,15 @@ def test_scenes_are_written_whole_and_drawn_again(scenes, tmp_path):
     asked = ["--objects", "3-5", "--backgrounds", "white", "--out", str(tmp_path)]
     assert main(["scenes", "--n", "2", *asked]) == 0
     assert lines((tmp_path / "scenes.jsonl").read_text()) == found[:2]
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path):
+    unread, pipe = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "foresight", "scenes", "--n", "1", "--out", str(tmp_path)]
+    ended = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE)
+    os.close(pipe)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 def test_scenes_hold_what_is_asked_for(tmp_path, capsys):
