@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -96,10 +97,20 @@ def studies(bundled: Path = BUNDLED, runs: Path = RUNS) -> list[Path]:
 
 def load_study(path: Path) -> Study:
     """Reads results.yaml. Raises InputError, in one sentence, where it is not of the form that this file describes."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as YAML.") from error
+    return _load(path, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path, changed: int, size: int) -> Study:
+    """changed: when, in ns, so that a file that was written since is read again. size: in bytes."""
     import yaml
 
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if size > MAX_BYTES:
             raise InputError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB: this is no study's results.yaml.")
         found = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         artifacts = path.parent / "artifacts"

@@ -19,7 +19,7 @@ from foresight.inspector import Reconstruction, Report
 from foresight.points import ExtractionPoint
 from foresight.shelf import Entry
 from foresight.ui import cards, generate
-from foresight.ui.inputs import FreeSlider, RawFile, RawImage
+from foresight.ui.inputs import FreeDropdown, FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.pictures import heat, masks_over, strip, tile_grid, tiles
 from foresight.ui.train.charts import curves
@@ -215,10 +215,10 @@ def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
 
 def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
     with gr.Blocks():
-        image, file, slider = (
-            made.__class__(**made.constructor_args) for made in (RawImage(), RawFile(), FreeSlider())
-        )
-        assert [c.get_config()["name"] for c in (image, file, slider)] == ["image", "file", "slider"]
+        ours = [RawImage(), RawFile(), FreeSlider(), FreeDropdown()]
+        image, file, slider, dropdown = copies = [made.__class__(**made.constructor_args) for made in ours]
+        assert [copy.get_config()["name"] for copy in copies] == ["image", "file", "slider", "dropdown"]
+        assert dropdown.preprocess("gone since") == "gone since"
         assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
         for taker in (image, file):
             with pytest.raises(gr.Error, match="addresses are not fetched"):

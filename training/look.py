@@ -33,7 +33,6 @@ class Look:
     def __init__(self, vae: VAE, side: int | None, pixel: float, near: float, spill: float, perceptual: float):
         self.vae, self.side = vae, side
         self.pixel, self.near, self.spill, self.perceptual = pixel, near, spill, perceptual
-        self._lpips = lpips_model(vae.device) if perceptual else None
 
     def __call__(self, z: Tensor, originals: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
         """Losses (A,) of latents (A · B, C, h, w) against originals (B, 3, H, W) uint8.
@@ -50,25 +49,12 @@ class Look:
             originals = cut(originals, corners * scale, self.side * scale)
             masks, around = cut(torch.stack([masks, around], 1), corners * scale, self.side * scale).unbind(1)
             valid = seen_whole(corners, grid, self.side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-        axes = [resize_axis(z.shape[d] * self.vae.downscale, originals.shape[d], z.device) for d in (2, 3)]
-        return self._compare(z, originals, masks, around, valid, *axes).view(several, -1).mean(1)
-
-    def _compare(
-        self,
-        z: Tensor,
-        originals: Tensor,
-        masks: Tensor,
-        around: Tensor,
-        valid: Tensor,
-        down: Tensor,
-        across: Tensor,
-    ) -> Tensor:
-        """Losses (A · B,); where `valid` is false, pictures are taken to be right. Masks are (B, H, W)."""
-        several = len(z) // len(originals)
+        down, across = (resize_axis(z.shape[d] * self.vae.downscale, originals.shape[d], z.device) for d in (2, 3))
         x = (originals.float() / 255).repeat(several, 1, 1, 1)
         y = self.vae.decode(z, clamp=False)
         with torch.autocast(y.device.type, enabled=False):  # `resize`, whose own backward is never twice the same
             y = (down @ y @ across.T).clamp(0, 1)
+        # Where it lacks what lies beyond the window, a picture is taken to be right.
         y = torch.where(valid.repeat(several, 1, 1)[:, None], y, x)
         error = (y - x).abs().mean(1)  # (A · B, H, W)
         loss = self.pixel * error.mean((1, 2))
@@ -79,10 +65,11 @@ class Look:
             off = ((y - x).square().sum(1) + 1e-6).sqrt()  # (A · B, H, W), with a gradient at 0
             area = (masks & valid).sum((1, 2)).clamp_min(LEAST_AREA).repeat(several)
             loss = loss + self.spill * ((off - CONTRAST / 2).relu() * around.repeat(several, 1, 1)).sum((1, 2)) / area
-        if self._lpips is not None:
-            seen = [f.repeat(several, 1, 1, 1) for f in self._lpips.features(x[: len(originals)])]
-            loss = loss + self.perceptual * self._lpips.distance(seen, self._lpips.features(y))
-        return loss
+        if self.perceptual:
+            lpips = lpips_model(y.device)
+            seen = [f.repeat(several, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
+            loss = loss + self.perceptual * lpips.distance(seen, lpips.features(y))
+        return loss.view(several, -1).mean(1)
 
 
 def beside(masks: Tensor, reach: int) -> Tensor:

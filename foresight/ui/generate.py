@@ -77,12 +77,9 @@ def make_scene(
     for noun, given, known in (("size", size, SIZES), ("position", position, POSITIONS)):
         if given not in known:
             raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
-    for noun, number, least, top in (("objects", objects, 1, MAX_OBJECTS), ("seed", seed, 0, MAX_SEED)):
-        if number is None or number != int(number) or not least <= number <= top:
-            wrong = "empty" if number is None else number
-            raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {wrong}.")
+    count, number = whole(objects, "objects", MAX_OBJECTS, 1), whole(seed, "seed", MAX_SEED)
     spec = SceneSpec(
-        objects=(int(objects), int(objects)),
+        objects=(count, count),
         shapes=SHAPES if shape == ANY else (shape,),
         colors=COLOR_NAMES if color == ANY else (color,),
         radius=SIZES[size],
@@ -90,9 +87,17 @@ def make_scene(
         backgrounds=BACKGROUNDS if background == ANY else (background,),
         overlap=overlap,
     )
-    values = (int(seed), shape, color, int(objects), size, position, background, overlap)
+    values = (number, shape, color, count, size, position, background, overlap)
     told = {k: v for k, v in zip(FACTORS, values, strict=True) if k == "seed" or v != FACTORS[k]}
-    return sample(range(1), int(seed), spec).describe(0) | {"recipe": told}
+    return sample(range(1), number, spec).describe(0) | {"recipe": told}
+
+
+def whole(value: float | None, noun: str, top: int, least: int = 0) -> int:
+    """A whole number from `least` to `top`. Raises InputError."""
+    if value is None or value != int(value) or not least <= value <= top:
+        told = "empty" if value is None else value
+        raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {told}.")
+    return int(value)
 
 
 def fields(case: Case) -> list[Any]:

@@ -48,8 +48,8 @@ again, which clips 16 bits and fails without a sentence on what is no picture.""
 RawFile: type[gr.File] = _ours(gr.File, async_move_resource_to_block_cache=_moved(gr.File))
 """Takes uploads alone."""
 
-FreeDropdown: type[gr.Dropdown] = _ours(gr.Dropdown, preprocess=_as_typed)
-"""Gives its handler what the page shows, also where the list has changed since, which Gradio's own refuses likewise."""
-
 FreeSlider: type[gr.Slider] = _ours(gr.Slider, preprocess=_as_typed)
 """Gives its handler what is typed, also beyond its ends, which Gradio's own refuses with a traceback."""
+
+FreeDropdown: type[gr.Dropdown] = _ours(gr.Dropdown, preprocess=_as_typed)
+"""Gives its handler what the page shows, also where the list has changed since, which Gradio's own refuses so too."""

@@ -62,7 +62,7 @@ def telling_in(place: gr.HTML) -> Callable[[Callable[P, Any]], Callable[P, Itera
                 else:
                     yield made
             except InputError as error:
-                yield {place: refusal(error)}
+                yield {place: f'<p class="fs-refusal" role="alert">{sentence(error)}</p>'}
                 raise unseen(error) from error
 
         return told
@@ -75,16 +75,11 @@ def refusal_place(name: str) -> gr.HTML:
     return gr.HTML("", elem_id=name, elem_classes="fs-plain fs-refusals", apply_default_css=False)
 
 
-def refusal(error: InputError) -> str:
-    """A refusal's sentence as HTML."""
-    return f'<p class="fs-refusal" role="alert">{sentence(error)}</p>'
-
-
 def unseen(error: InputError) -> gr.Error:
     """Ends an event as refused, where the page tells already why."""
     return gr.Error(sentence(error), visible=False, print_exception=False)
 
 
-def sentence(error: InputError) -> str:
+def sentence(told: InputError | str) -> str:
     """Its words for HTML, with a capital."""
-    return escape(str(error)[:1].upper() + str(error)[1:], quote=False)
+    return escape(str(told)[:1].upper() + str(told)[1:], quote=False)

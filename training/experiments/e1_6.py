@@ -167,11 +167,9 @@ def run(bench: Bench) -> Result:
 def _saturated(found: dict[str, Samples]) -> str:
     names = list(found)
     k = saturation([found[n]["lpips"] for n in names], MARGIN)
-    return (
-        f"still better at {names[-1]}, the most tried"
-        if k is None
-        else f"within {MARGIN} of the best from {names[k]} on"
-    )
+    if k is None:
+        return f"still better at {names[-1]}, the most tried"
+    return f"within {MARGIN} of the best from {names[k]} on"
 
 
 def _depth_chart(found: dict[str, Samples], score_name: str, blank: Samples, ceiling: Samples) -> dict[str, Any]:

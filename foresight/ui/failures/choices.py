@@ -17,7 +17,7 @@ from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scen
 from foresight.shelf import Entry
 from foresight.ui.cards import NAMES
 from foresight.ui.doors import offering, on_opening
-from foresight.ui.generate import ANY, POSITIONS
+from foresight.ui.generate import ANY, POSITIONS, whole
 from foresight.ui.generate import SIZES as RADII
 from foresight.ui.inputs import RawFile
 
@@ -116,14 +116,6 @@ def factors_of(given: Any) -> list[Any]:
         if not isinstance(found[name], kind):
             raise InputError(f"{name} must be {told}, not {found[name]!r}.")
     return [*objects, *rest]
-
-
-def whole(value: float | None, noun: str, top: int, least: int = 0) -> int:
-    """A whole number from `least` to `top`. Raises InputError."""
-    if value is None or value != int(value) or not least <= value <= top:
-        told = "empty" if value is None else value
-        raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {told}.")
-    return int(value)
 
 
 def bound(text: str) -> float | None:

@@ -22,8 +22,8 @@ from foresight.shelf import Entry
 from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
 from foresight.ui.cards import NAMES
 from foresight.ui.failures import choices
-from foresight.ui.failures.choices import MAX_SCENES, SOURCES, bound, whole
-from foresight.ui.generate import MAX_SEED
+from foresight.ui.failures.choices import MAX_SCENES, SOURCES, bound
+from foresight.ui.generate import MAX_SEED, whole
 from foresight.ui.pictures import png
 from foresight.ui.uploads import handed_in, keep
 

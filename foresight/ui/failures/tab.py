@@ -21,6 +21,7 @@ from foresight.ui.doors import Doors, visit
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
+from foresight.ui.generate import whole
 from foresight.ui.inputs import RawFile
 from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
 
@@ -145,7 +146,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         names = choices.names_at(calls.adapters(), at)
         entry = calls.entry(at, asked.get("adapter", names[0] if names else None))
         found = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
-        choices.whole(found["scenes"], "scenes", calls.most, 1)
+        whole(found["scenes"], "scenes", calls.most, 1)
         values = list(found.values())
         scenes, chosen = values[: len(choices.FACTORS)], values[len(choices.FACTORS) :]
         return [SOURCES[0], *scenes, at, gr.Dropdown(names, value=entry.name), *chosen]

@@ -94,7 +94,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         try:
             return views.cost_note(calls.cost(form.settings(values), device))
         except InputError as error:
-            return views.problem_note(str(error))
+            return views.problem_note(error)
 
     @telling_in(form.refused)
     def begin(preset: str, name: str, archive: str | None, device: str, *values: Any) -> Any:

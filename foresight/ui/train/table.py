@@ -47,8 +47,8 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         return *listed(calls, [to.strip()]), "", ""
 
     def ask(name: str | None) -> Any:
-        yes, no = name is not None, name is None
-        return name, gr.Button(f"Really delete {name}", visible=yes), gr.Button(visible=no), ""
+        asking = name is not None
+        return name, gr.Button(f"Really delete {name}", visible=asking), gr.Button(visible=not asking), ""
 
     @telling_in(refused)
     def remove(name: str | None) -> Any:

@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from foresight.checkpoint import score_tables
+from foresight.errors import InputError
 from foresight.ui.cards import NAMES
 from foresight.ui.link import RUN
+from foresight.ui.refusals import sentence
 from foresight.ui.train.charts import first_mean
 
 Run = dict[str, Any]  # what `TrainCalls.look` tells of a run; `runs` tells less
@@ -68,7 +70,7 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
         facts += [f"batch cut in {last['pieces']}, as memory ran short"] if last["pieces"] > 1 else []
     if "seconds" in run:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
-    message = f'<p class="fs-train-message" role="alert">⚠ {_sentence(run["message"])}</p>' if run["message"] else ""
+    message = f'<p class="fs-train-message" role="alert">⚠ {sentence(run["message"])}</p>' if run["message"] else ""
     made = "".join(_made(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
     message += f'<div class="fs-train-made" role="status">{made}</div>' if made else ""
     return (
@@ -111,12 +113,8 @@ def cost_note(cost: dict[str, Any]) -> str:
     )
 
 
-def problem_note(sentence: str) -> str:
-    return f'<p class="fs-train-cost" role="alert">⚠ {_sentence(sentence)}</p>'
-
-
-def _sentence(told: str) -> str:
-    return escape(told[:1].upper() + told[1:])
+def problem_note(error: InputError) -> str:
+    return f'<p class="fs-train-cost" role="alert">⚠ {sentence(error)}</p>'
 
 
 def broken_note(broken: Sequence[Sequence[str]]) -> str:
