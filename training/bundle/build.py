@@ -105,7 +105,16 @@ def build_adapters(
     vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
     recipe = replace(LATENTS, seed=seed)
     config = FitConfig(
-        tuple(points), tuple(kinds), scenes, hidden, pixel=6.0, near=2.0, spill=spill, pictures_from=1.0, recipe=recipe
+        tuple(points),
+        tuple(kinds),
+        scenes,
+        hidden,
+        pixel=6.0,
+        near=2.0,
+        spill=spill,
+        pictures_from=1.0,
+        window=12,
+        recipe=recipe,
     )
     task = prepare(config, vlm, vae, 256)
     pictures = PICTURES
