@@ -19,8 +19,8 @@ EXAMPLES = {
   python -m foresight reconstruct scenes/images/00000.png --mask scenes/masks/00000.png""",
     "scenes": """\
   python -m foresight scenes --out scenes
-  python -m foresight scenes --n 100 --objects 1 --shapes circle,star --backgrounds white --out scenes
-  python -m foresight scenes --n 8 --seed 7 --objects 3-5 --no-overlap --split test --out scenes""",
+  python -m foresight scenes --n 100 --objects 1 --shapes circle,star --backgrounds white --out stars
+  python -m foresight scenes --n 8 --seed 7 --objects 3-5 --no-overlap --split test --out crowded""",
     "evaluate": """\
   python -m foresight evaluate --scenes 64 --out runs/evaluation
   python -m foresight evaluate --scenes 512 --objects 1 --backgrounds white --adapter linear --out runs/linear

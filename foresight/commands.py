@@ -84,11 +84,16 @@ def _story(report: Report, line: dict[str, Any]) -> str:
 
 
 def scenes(args: argparse.Namespace) -> Iterator[str]:
-    """Pictures, masks and scenes.jsonl."""
+    """Pictures, masks and scenes.jsonl. Raises InputError where the folder holds pictures of other scenes."""
     found = take(args.n, args.seed, scene_spec(args), args.split)
     out = _folder(args.out)
+    ours = {file for i, count in enumerate(found.count.tolist()) for file in _files(i, count)}
     for kind in ("images", "masks", "objects"):
-        _folder(out / kind)
+        there = {f"{kind}/{path.name}" for path in _folder(out / kind).glob("*.png")}
+        if others := sorted(there - ours):
+            raise InputError(
+                f"{str(out)!r} holds other scenes, such as {others[0]}: empty it, or choose another folder."
+            )
     with (out / "scenes.jsonl").open("w") as file, tqdm(total=args.n, unit="scene", disable=None) as progress:
         for start in range(0, args.n, CHUNK):
             for line in _draw(found[start : start + CHUNK], start, out):
@@ -97,13 +102,17 @@ def scenes(args: argparse.Namespace) -> Iterator[str]:
     yield f"{args.n} scenes in {out}: images, masks, masks of single objects, scenes.jsonl"
 
 
+def _files(i: int, count: int) -> list[str]:
+    """Where the picture of scene i goes, the mask of all its objects, and that of each."""
+    return [f"images/{i:05d}.png", f"masks/{i:05d}.png", *(f"objects/{i:05d}-{j}.png" for j in range(count))]
+
+
 def _draw(part: Scenes, start: int, out: Path) -> Iterator[dict[str, Any]]:
     """Writes pictures and masks; scene i's files are numbered start + i."""
     drawn = render(part)
     for i, split in enumerate(part.split()):
-        name, slots = f"{start + i:05d}", range(int(part.count[i]))
-        image, mask = f"images/{name}.png", f"masks/{name}.png"
-        objects = [f"objects/{name}-{j}.png" for j in slots]
+        slots = range(int(part.count[i]))
+        image, mask, *objects = _files(start + i, len(slots))
         to_pil(drawn.images[i] / 255).save(out / image)
         shown = [drawn.mask[i], *drawn.visible[i, : len(slots)]]
         for path, pixels in zip([mask, *objects], shown, strict=True):

@@ -75,6 +75,15 @@ def test_scenes_are_written_whole_and_drawn_again(scenes, tmp_path):
     assert lines((tmp_path / "scenes.jsonl").read_text()) == found[:2]
 
 
+def test_scenes_do_not_mix_with_others(tmp_path, capsys):
+    many, few = (["scenes", "--n", n, "--seed", "1", "--out", str(tmp_path)] for n in ("3", "2"))
+    assert main(many) == main(many) == 0
+    before = (tmp_path / "scenes.jsonl").read_bytes()
+    assert main(few) == 2
+    assert "holds other scenes, such as images/00002.png" in capsys.readouterr().err
+    assert (tmp_path / "scenes.jsonl").read_bytes() == before
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(tmp_path):
     unread, pipe = os.pipe()
     os.close(unread)

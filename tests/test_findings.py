@@ -16,6 +16,7 @@ from PIL import Image
 from foresight.errors import InputError
 from foresight.findings import load_study, place_of, studies
 from foresight.points import ExtractionPoint
+from foresight.scenes import SHAPES
 from foresight.ui.findings import parts
 from foresight.ui.findings.tab import FindingsCalls
 
@@ -90,6 +91,19 @@ def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_poi
     assert [mark["y0"] for mark in depth["figure"]["layout"]["shapes"]] == [0.3, 0.001, 0.35]
     assert whole["places"] == [[[POINT, "tokens"], None]]
     assert [c["figure"]["layout"]["xaxis"]["type"] for c in (depth, whole, size)] == ["category", "category", "log"]
+
+
+def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
+    assert set(parts.OBJECT_MARKS) == set(SHAPES)
+    told = study()
+    series = [{"name": name, "x": [0.0], "y": [1.0]} for name in ("red triangle", "tokens")]
+    told["experiments"]["e1_2"]["charts"] = [
+        {"title": "A map", "kind": "scatter", "x": "1", "y": "2", "series": series}
+    ]
+    [experiment] = load_study(write(tmp_path, told)).experiments
+    own, other = (trace["marker"] for trace in json.loads(parts.charts_json(experiment))[0]["figure"]["data"])
+    assert (own["color"], own["symbol"]) == ("rgb(220, 30, 30)", "triangle-up")
+    assert (other["color"], other["symbol"]) == (parts.COLORS[1], parts.MARKS[1])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from foresight.errors import InputError
 from foresight.findings import Chart, Experiment, Series, Study
 from foresight.images import to_pil
 from foresight.inspector import Report
+from foresight.scenes import COLORS as OBJECT_COLORS
 from foresight.shelf import Entry
 from foresight.ui.cards import number
 from foresight.ui.pictures import png
@@ -23,6 +24,16 @@ from foresight.ui.plots import COLORS, INK, MARKS, RULE
 Pair = tuple[Entry, Entry]  # a pooled and a token adapter of one point
 
 SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "open": "? open"}
+OBJECT_MARKS = {  # as plotly names them
+    "circle": "circle",
+    "square": "square",
+    "triangle": "triangle-up",
+    "star": "star",
+    "diamond": "diamond",
+    "cross": "cross",
+    "bar": "line-ew-open",
+    "ring": "circle-open",
+}
 HATCHES = ("", "/", ".", "x", "\\", "+")
 MAX_PICTURE = 3_000_000  # bytes
 NONE = (
@@ -126,7 +137,6 @@ def _chart(chart: Chart) -> dict[str, Any]:
     lines = {"floor": (chart.floor, "dot"), "ceiling": (chart.ceiling, "dash"), "target": (chart.target, "dashdot")}
     marks = [(name, value, dash) for name, (value, dash) in lines.items() if value is not None]
     axis: dict[str, Any] = {"gridcolor": RULE, "linecolor": RULE, "zeroline": False, "automargin": True}
-    many = len(chart.series) > len(COLORS)
     layout: dict[str, Any] = {
         "height": 400,
         "margin": {"l": 56, "r": 12, "t": 12, "b": 40},
@@ -136,7 +146,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
         "xaxis": {"title": {"text": chart.x}, "type": _kind(chart), "tickfont": {"size": 11}, **axis},
         "yaxis": {"title": {"text": chart.y}, **axis},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "showlegend": len(chart.series) > 1 and not (many and chart.kind == "scatter"),
+        "showlegend": len(chart.series) > 1,
         "dragmode": False,
         "hovermode": "closest",
         "shapes": [
@@ -177,9 +187,18 @@ def _trace(kind: str, series: Series, i: int) -> dict[str, Any]:
     if kind in ("bar", "waterfall"):
         marker: dict[str, Any] = {"color": color, "pattern": {"shape": HATCHES[i % len(HATCHES)]}}
         return trace | {"type": "bar", "marker": marker}
-    marker = {"color": color, "symbol": MARKS[i % len(MARKS)], "size": 6 if kind == "scatter" else 9}
-    mode = "markers" if kind == "scatter" else "lines+markers"
-    return trace | {"type": "scatter", "mode": mode, "marker": marker, "line": {"color": color}}
+    if kind == "scatter":
+        return trace | {"type": "scatter", "mode": "markers", "marker": {"size": 7, **_dot(series.name, i)}}
+    marker = {"color": color, "symbol": MARKS[i % len(MARKS)], "size": 9}
+    return trace | {"type": "scatter", "mode": "lines+markers", "marker": marker, "line": {"color": color}}
+
+
+def _dot(name: str, i: int) -> dict[str, Any]:
+    """Objects look like themselves: a "red circle" is one. Other series have a colour and a mark by their number."""
+    color, _, shape = name.partition(" ")
+    if color in OBJECT_COLORS and shape in OBJECT_MARKS:
+        return {"color": "rgb" + str(OBJECT_COLORS[color]), "symbol": OBJECT_MARKS[shape]}
+    return {"color": COLORS[i % len(COLORS)], "symbol": MARKS[i % len(MARKS)]}
 
 
 def _plain(values: list[float]) -> list[float | None]:
