@@ -16,6 +16,7 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.images import PATCH
+from foresight.numbers import instead, is_number, whole
 from foresight.objects import position_name, size_name
 from foresight.points import STAGES, ExtractionPoint
 from foresight.render import Rendered, render
@@ -29,6 +30,14 @@ KINDS = ("shape", "colour", "size", "position", "background", "objects")
 MEASURES = ("radius", "x", "y")
 _COVER = 0.25  # of a token's cell that an object must fill to be what the token shows
 _BATCH = 16  # scenes through the model at a time
+_WHOLE = {  # a MapSpec's whole numbers: what they are called, the least and the most
+    "scenes": ("scenes", 20, 20_000),
+    "tokens": ("tokens a scene", 0, 64),
+    "dimensions": ("dimensions", 2, 3),
+    "neighbours": ("neighbours", 2, 200),
+    "clusters": ("clusters", 2, 30),
+    "seed": ("the seed", 0, 999_999),
+}
 MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
 
 
@@ -56,18 +65,13 @@ class MapSpec:
     def __post_init__(self) -> None:
         if not self.points:
             raise InputError("choose at least one extraction point.")
-        for noun, value, low, high in (
-            ("scenes", self.scenes, 20, 20_000),
-            ("tokens a scene", self.tokens, 0, 64),
-            ("dimensions", self.dimensions, 2, 3),
-            ("neighbours", self.neighbours, 2, 200),
-            ("clusters", self.clusters, 2, 30),
-            ("the seed", self.seed, 0, 999_999),
-        ):
-            if not low <= value <= high:
-                raise InputError(f"{noun} must be a whole number from {low} to {high:,}, not {value}.")
-        if not 0 <= self.min_dist < 1:
-            raise InputError(f"the least distance must be from 0 to below 1, not {self.min_dist}.")
+        for name, (noun, least, most) in _WHOLE.items():
+            object.__setattr__(
+                self, name, whole(getattr(self, name), noun, least, most)
+            )  # 400.0 is 400, or two keys
+        if not is_number(self.min_dist) or not 0 <= self.min_dist < 1:
+            raise InputError(f"the least distance must be from 0 to below 1{instead(self.min_dist)}.")
+        object.__setattr__(self, "min_dist", float(self.min_dist))
         if self.neighbours >= self.size:
             raise InputError(f"{self.neighbours} neighbours need more than the map's {self.size} points.")
         self.scene_spec()

@@ -135,9 +135,10 @@ def test_a_bad_choice_is_one_sentence(client, scene, point, adapter, sentence):
         client.predict(handle_file(scene[0]), point, adapter, api_name="/reconstruct")
 
 
-def test_a_scene_that_cannot_be_is_one_sentence(client):
-    with pytest.raises(AppError, match="whole number from 1 to 5, not 9"):
-        client.predict(objects=9, api_name="/generate")
+@pytest.mark.parametrize("objects", [9, 1.5, "many"])
+def test_a_scene_that_cannot_be_is_one_sentence(client, objects):
+    with pytest.raises(AppError, match=f"whole number from 1 to 5, not {objects!r}"):
+        client.predict(objects=objects, api_name="/generate")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ MODULES = {
     for path in [*ROOT.glob("foresight/**/*.py"), *ROOT.glob("training/**/*.py"), *ROOT.glob("app.py")]
 }
 FLOORS = {
-    0: "errors settings points",
+    0: "errors numbers settings points",
     1: "images archive foreground metrics scenes render objects qwen adapters separation findings",
     2: "hub vlm vae checkpoint map_data map_worker latent_map",
     3: "shelf inspector depth evaluation tables floors map_scores",
@@ -20,6 +20,7 @@ FLOORS = {
 }
 FLOOR = {f"foresight.{name}": floor for floor, names in FLOORS.items() for name in names.split()}
 NEIGHBOURS = {  # imports within a floor
+    ("foresight.numbers", "foresight.errors"),
     ("foresight.points", "foresight.errors"),
     ("foresight.settings", "foresight.errors"),
     ("foresight.metrics", "foresight.foreground"),

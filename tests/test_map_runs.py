@@ -1,5 +1,6 @@
 """The Latent map's runs and addresses, without a page: Stop reaches a run between any two of its steps."""
 
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 import gradio as gr
@@ -128,6 +129,23 @@ def test_an_address_and_the_form_give_the_same_map_again(spec):
 def test_an_address_that_asks_for_no_map_is_one_sentence(asked, sentence):
     with pytest.raises(InputError, match=sentence):
         address.spec_of(asked, "post-merge/6")
+
+
+def test_numbers_are_taken_as_typed_or_refused_but_never_rounded():
+    values = form.values_of(SPEC)
+    assert form.spec_of(*values[:2], 400.0, *values[3:]).id == SPEC.id
+    assert replace(SPEC, min_dist=0).id == replace(SPEC, min_dist=0.0).id
+    for place, typed, sentence in (
+        (2, 20.5, "scenes must be a whole number from 20 to 20,000, not 20.5"),
+        (7, None, "the seed must be a whole number from 0 to 999,999."),
+        (8, True, "neighbours must be a whole number from 2 to 200, not True"),
+        (9, "near", "the least distance must be from 0 to below 1, not 'near'"),
+        (10, float("nan"), "clusters must be a whole number"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            form.spec_of(*values[:place], typed, *values[place + 1 :])
+    with pytest.raises(InputError, match="tokens a scene must be a whole number from 1 to 64, not 0"):
+        form.spec_of(values[0], form.TOKENS, 400, 0, *values[4:])
 
 
 def test_a_picture_of_another_kind_is_warned_of():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foresight.adapters import KINDS, TokenAdapter
 from foresight.errors import InputError
+from foresight.numbers import instead, is_number, whole
 from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.vae import VAE
@@ -109,7 +110,7 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
     if unknown := sorted(settings.keys() - DEFAULTS.keys()):
         raise InputError(f"there is no setting {unknown[0]!r}: choose from {', '.join(DEFAULTS)}.")
     chosen = DEFAULTS | settings
-    whole = {name: _whole(name, chosen[name], *limits) for name, limits in LIMITS.items()}
+    numbers = {name: whole(chosen[name], NOUNS.get(name, name), *limits) for name, limits in LIMITS.items()}
     for name in LISTS:
         if not isinstance(chosen[name], list | tuple) or not all(isinstance(n, str) for n in chosen[name]):
             raise InputError(f"{name} must be a list of names, not {chosen[name]!r}.")
@@ -125,13 +126,13 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
             raise InputError(f"{wrong}: choose from {'; '.join(known)}.")
     if chosen["data"] == "pictures" and pictures is None:
         raise InputError("choose a zip of pictures first, or let scenes be generated.")
-    steps, lr = whole["steps"], _rate(chosen["lr"])
+    steps, lr = numbers["steps"], _rate(chosen["lr"])
     return FitConfig(
         points=tuple(dict.fromkeys(str(vlm.point(p)) for p in chosen["points"])),
         kinds=tuple(dict.fromkeys(chosen["kinds"])),
-        scenes=whole["scenes"],
-        hidden=whole["hidden"] or None,
-        recipe=Recipe(steps, whole["batch"], lr, min(100, steps // 10), seed=whole["seed"]),
+        scenes=numbers["scenes"],
+        hidden=numbers["hidden"] or None,
+        recipe=Recipe(steps, numbers["batch"], lr, min(100, steps // 10), seed=numbers["seed"]),
         factors=_factors(chosen) if chosen["data"] == "factors" else None,
         pictures=pictures if chosen["data"] == "pictures" else None,
         **LOSSES[chosen["loss"]],
@@ -141,9 +142,9 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
 def _factors(chosen: Settings) -> SceneSpec:
     for name in ("objects", "radius"):
         ends = chosen[name]
-        if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(_is_number(end) for end in ends):
+        if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(is_number(end) for end in ends):
             raise InputError(f"{name} must be a least and a largest number.")
-    objects, radius = [_whole("objects", n, 1, MAX_OBJECTS) for n in chosen["objects"]], chosen["radius"]
+    objects, radius = [whole(n, "objects", 1, MAX_OBJECTS) for n in chosen["objects"]], chosen["radius"]
     return SceneSpec(
         objects=(objects[0], objects[1]),
         shapes=tuple(chosen["shapes"]) or SHAPES,
@@ -153,25 +154,10 @@ def _factors(chosen: Settings) -> SceneSpec:
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    if not _is_number(value) or not low <= value <= high or value != int(value):
-        raise InputError(f"{NOUNS.get(name, name)} must be a whole number from {low:,} to {high:,}{_but(value)}.")
-    return int(value)
-
-
 def _rate(value: Any) -> float:
-    if not _is_number(value) or not 1e-7 <= value <= 1:
-        raise InputError(f"the learning rate must be from 0.0000001 to 1{_but(value)}.")
+    if not is_number(value) or not 1e-7 <= value <= 1:
+        raise InputError(f"the learning rate must be from 0.0000001 to 1{instead(value)}.")
     return float(value)
-
-
-def _but(value: Any) -> str:
-    """What was given instead; nothing where a field was left empty."""
-    return "" if value is None else f", not {value:,}" if _is_number(value) else f", not {value!r}"
 
 
 def checked_name(name: str, taken: set[str]) -> str:

@@ -12,6 +12,7 @@ from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.ui import generate as scenes
 from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture
+from foresight.ui.inputs import FreeNumber
 from foresight.ui.refusals import telling
 from foresight.ui.source import file_image
 
@@ -60,12 +61,12 @@ def endpoint(calls: Calls) -> None:
         factors: list[Any] = [
             gr.Dropdown([ANY, *SHAPES], value=ANY, label="shape"),
             gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="color"),
-            gr.Number(1, precision=0, label=f"objects, 1 to {MAX_OBJECTS}"),
+            FreeNumber(1, precision=0, label=f"objects, 1 to {MAX_OBJECTS}"),
             gr.Dropdown(list(scenes.SIZES), value=ANY, label="size"),
             gr.Dropdown(list(scenes.POSITIONS), value=ANY, label="position"),
             gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
             gr.Checkbox(True, label="overlap: objects may cover each other"),
-            gr.Number(0, precision=0, label="seed"),
+            FreeNumber(0, precision=0, label="seed"),
         ]
         picture, mask = file_image("image"), file_image("mask: white where there is an object (optional)")
         point = gr.Textbox(str(calls.default), label="point, such as post-merge/6")

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.images import to_pil
+from foresight.numbers import whole
 from foresight.objects import SIZES as NAMED_SIZES
 from foresight.render import render
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
 from foresight.ui.calls import open_picture
 from foresight.ui.doors import Case
+from foresight.ui.inputs import FreeNumber, FreeSlider
 from foresight.ui.refusals import refusal_place
 
 ANY = "any"
@@ -77,7 +79,7 @@ def make_scene(
     for noun, given, known in (("size", size, SIZES), ("position", position, POSITIONS)):
         if given not in known:
             raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
-    count, number = whole(objects, "objects", MAX_OBJECTS, 1), whole(seed, "seed", MAX_SEED)
+    count, number = whole(objects, "objects", 1, MAX_OBJECTS), whole(seed, "seed", 0, MAX_SEED)
     spec = SceneSpec(
         objects=(count, count),
         shapes=SHAPES if shape == ANY else (shape,),
@@ -90,14 +92,6 @@ def make_scene(
     values = (number, shape, color, count, size, position, background, overlap)
     told = {k: v for k, v in zip(FACTORS, values, strict=True) if k == "seed" or v != FACTORS[k]}
     return sample(range(1), number, spec).describe(0) | {"recipe": told}
-
-
-def whole(value: float | None, noun: str, top: int, least: int = 0) -> int:
-    """A whole number from `least` to `top`. Raises InputError."""
-    if value is None or value != int(value) or not least <= value <= top:
-        told = "empty" if value is None else value
-        raise InputError(f"{noun} must be a whole number from {least} to {top:,}, not {told}.")
-    return int(value)
 
 
 def fields(case: Case) -> list[Any]:
@@ -159,8 +153,8 @@ def build() -> Controls:
     with gr.Row():
         position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
         background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)
-        seed = gr.Number(value=7, label="Seed", min_width=90)  # make_scene says what is allowed
-    objects = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
+        seed = FreeNumber(value=7, label="Seed", min_width=90)  # make_scene says what is allowed
+    objects = FreeSlider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
     overlap = gr.Checkbox(value=True, label="Objects may overlap")
     with gr.Row():
         make = gr.Button("Generate", min_width=100, elem_id="generate")

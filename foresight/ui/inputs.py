@@ -48,6 +48,9 @@ again, which clips 16 bits and fails without a sentence on what is no picture.""
 RawFile: type[gr.File] = _ours(gr.File, async_move_resource_to_block_cache=_moved(gr.File))
 """Takes uploads alone."""
 
+FreeNumber: type[gr.Number] = _ours(gr.Number, preprocess=_as_typed)
+"""Gives its handler what is typed, which Gradio's own would round."""
+
 FreeSlider: type[gr.Slider] = _ours(gr.Slider, preprocess=_as_typed)
 """Gives its handler what is typed, also beyond its ends, which Gradio's own refuses with a traceback."""
 

@@ -24,6 +24,7 @@ from foresight.ui.calls import MODEL_QUEUE, open_picture
 from foresight.ui.compare import grids
 from foresight.ui.compare.grids import Sheet, Shown, title
 from foresight.ui.doors import Case, Doors, offering, on_opening, visit
+from foresight.ui.inputs import FreeSlider
 from foresight.ui.pictures import png
 from foresight.ui.plots import depth_chart
 from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
@@ -70,7 +71,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             refused = refusal_place("compare-refused")
             picks = example_row(pictures, "compare-examples")
             with gr.Group():
-                objects = gr.Slider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
+                objects = FreeSlider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
                 dice = gr.Button("🎲 New scene", elem_id="compare-dice")
             names = calls.names()
             adapters = gr.CheckboxGroup(

@@ -12,14 +12,15 @@ from gradio.components import Component
 
 from foresight.errors import InputError
 from foresight.inspector import SCORES
+from foresight.numbers import whole
 from foresight.objects import SIZES
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.shelf import Entry
 from foresight.ui.cards import NAMES
 from foresight.ui.doors import offering, on_opening
-from foresight.ui.generate import ANY, POSITIONS, whole
+from foresight.ui.generate import ANY, POSITIONS
 from foresight.ui.generate import SIZES as RADII
-from foresight.ui.inputs import RawFile
+from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 
 SOURCES = ("Generated scenes", "Upload", "Folder")
 MAX_SCENES = 1024
@@ -87,7 +88,7 @@ def scene_spec(
         if given not in known:
             raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
     return SceneSpec(
-        objects=(whole(low, "objects", MAX_OBJECTS), whole(high, "objects", MAX_OBJECTS)),
+        objects=(whole(low, "objects", 1, MAX_OBJECTS), whole(high, "objects", 1, MAX_OBJECTS)),
         shapes=tuple(shapes) or SHAPES,
         colors=tuple(colors) or COLOR_NAMES,
         radius=RADII[size],
@@ -153,7 +154,7 @@ def build_source(local: bool, most: int) -> Source:
         with gr.Row():
             presets = [gr.Button(name, size="sm", min_width=80) for name, _ in PRESETS]
         with gr.Row():
-            count = gr.Slider(
+            count = FreeSlider(
                 8,
                 min(512, most),
                 value=FACTORS["scenes"],
@@ -162,10 +163,10 @@ def build_source(local: bool, most: int) -> Source:
                 min_width=140,
                 elem_id="failures-count",
             )
-            seed = gr.Number(0, label="Seed", min_width=80)
+            seed = FreeNumber(0, label="Seed", min_width=80)
         with gr.Row():
-            low = gr.Slider(1, MAX_OBJECTS, value=1, step=1, label="Objects, least", min_width=120)
-            high = gr.Slider(1, MAX_OBJECTS, value=MAX_OBJECTS, step=1, label="Objects, most", min_width=120)
+            low = FreeSlider(1, MAX_OBJECTS, value=1, step=1, label="Objects, least", min_width=120)
+            high = FreeSlider(1, MAX_OBJECTS, value=MAX_OBJECTS, step=1, label="Objects, most", min_width=120)
         shapes = _several(SHAPES, "Shapes")
         colors = _several(COLOR_NAMES, "Colours")
         with gr.Row():

@@ -16,6 +16,7 @@ from foresight.errors import InputError
 from foresight.evaluation import Line, Row, Sample, evaluate, file_samples, folder_files, scene_samples, summarise
 from foresight.images import to_pil
 from foresight.inspector import Inspector
+from foresight.numbers import whole
 from foresight.points import ExtractionPoint
 from foresight.scenes import SceneSpec
 from foresight.shelf import Entry
@@ -23,7 +24,7 @@ from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
 from foresight.ui.cards import NAMES
 from foresight.ui.failures import choices
 from foresight.ui.failures.choices import MAX_SCENES, SOURCES, bound
-from foresight.ui.generate import MAX_SEED, whole
+from foresight.ui.generate import MAX_SEED
 from foresight.ui.pictures import png
 from foresight.ui.uploads import handed_in, keep
 
@@ -159,7 +160,7 @@ def samples(
 ) -> tuple[Iterable[Sample | Broken], int, dict[str, Any]]:
     """The pictures, how many there are, and where they come from, as JSON values."""
     if kind == SOURCES[0]:
-        count, seed = whole(factors[0], "scenes", MAX_SCENES, 1), whole(factors[1], "the seed", MAX_SEED)
+        count, seed = whole(factors[0], "scenes", 1, MAX_SCENES), whole(factors[1], "the seed", 0, MAX_SEED)
         _check_length(calls, count)
         spec = choices.scene_spec(*factors[2:])
         return scene_samples(count, seed, spec), count, _recipe(count, seed, spec)

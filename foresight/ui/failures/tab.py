@@ -13,6 +13,7 @@ from gradio.components import Component
 from foresight.archive import Broken
 from foresight.errors import InputError
 from foresight.evaluation import Line, summarise
+from foresight.numbers import whole
 from foresight.tables import LEVELS, by_factor, iou_plane
 from foresight.ui import link, plots, stopping
 from foresight.ui.calls import MODEL_QUEUE
@@ -21,8 +22,7 @@ from foresight.ui.doors import Doors, visit
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
-from foresight.ui.generate import whole
-from foresight.ui.inputs import RawFile
+from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
@@ -146,7 +146,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         names = choices.names_at(calls.adapters(), at)
         entry = calls.entry(at, asked.get("adapter", names[0] if names else None))
         found = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
-        whole(found["scenes"], "scenes", calls.most, 1)
+        whole(found["scenes"], "scenes", 1, calls.most)
         values = list(found.values())
         scenes, chosen = values[: len(choices.FACTORS)], values[len(choices.FACTORS) :]
         return [SOURCES[0], *scenes, at, gr.Dropdown(names, value=entry.name), *chosen]
@@ -258,8 +258,8 @@ def endpoint(calls: FailuresCalls) -> None:
             gr.Textbox(str(calls.default), label="point, such as post-merge/6"),
             gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
             RawFile(file_count="multiple", label="files: pictures or zip archives (optional)"),
-            gr.Number(32, precision=0, label=f"scenes, 1 to {calls.most}, where there are no files"),
-            gr.Number(0, precision=0, label="seed"),
+            FreeNumber(32, precision=0, label=f"scenes, 1 to {calls.most}, where there are no files"),
+            FreeNumber(0, precision=0, label="seed"),
             gr.JSON(label="factors of the scenes (optional)"),
         ]
         told = gr.JSON(label="results")

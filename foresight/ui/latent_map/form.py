@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from foresight.errors import InputError
 from foresight.map_data import MapSpec
+from foresight.numbers import whole
 from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS
-from foresight.ui.generate import ANY, MAX_SEED
+from foresight.ui.generate import ANY
+from foresight.ui.inputs import FreeNumber, FreeSlider
 
 SCENES, TOKENS = "scenes", "tokens"
 FLAT, SOLID = "2-D", "3-D"
@@ -49,31 +50,28 @@ def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict
 def spec_of(
     points: list[str],
     unit: str,
-    scenes: float,
-    tokens: float,
+    scenes: int,
+    tokens: int,
     shape: str,
     objects: str,
     background: str,
-    seed: float,
-    neighbours: float,
+    seed: int,
+    neighbours: int,
     min_dist: float,
-    clusters: float,
+    clusters: int,
 ) -> MapSpec:
     """The form's values as a spec. Raises InputError."""
-    for noun, value in (("scenes", scenes), ("the seed", seed), ("neighbours", neighbours), ("clusters", clusters)):
-        if value is None or value != int(value):
-            raise InputError(f"{noun} must be a whole number, not {value}.")
     return MapSpec(
         points=tuple(points or ()),
-        scenes=int(scenes),
-        seed=int(seed),
+        scenes=scenes,
+        seed=seed,
         objects=(1, 5) if objects == MANY else (1, 1),
         backgrounds=BACKGROUNDS if background == ANY else (background,),
-        tokens=int(tokens) if unit == TOKENS else 0,
+        tokens=whole(tokens, "tokens a scene", 1, 64) if unit == TOKENS else 0,
         dimensions=3 if shape == SOLID else 2,
-        neighbours=int(neighbours),
-        min_dist=float(min_dist),
-        clusters=int(clusters),
+        neighbours=neighbours,
+        min_dist=min_dist,
+        clusters=clusters,
     )
 
 
@@ -110,20 +108,20 @@ def build_form(
                 elem_id="map-unit",
             )
             shape = gr.Radio([FLAT, SOLID], value=first[4], label="Map", min_width=90, elem_id="map-dimensions")
-        scenes = gr.Slider(20, min(most, 20_000), value=first[2], step=10, label="Scenes", elem_id="map-scenes")
-        tokens = gr.Slider(1, 64, value=first[3], step=1, label="Tokens of each scene", visible=False)
+        scenes = FreeSlider(20, min(most, 20_000), value=first[2], step=10, label="Scenes", elem_id="map-scenes")
+        tokens = FreeSlider(1, 64, value=first[3], step=1, label="Tokens of each scene", visible=False)
     with gr.Accordion("More: scenes and UMAP", open=False):
         with gr.Row():
             objects = gr.Radio([ONE, MANY], value=first[5], label="Objects in a scene", min_width=120)
             background = gr.Dropdown([ANY, *BACKGROUNDS], value=first[6], label="Background", min_width=120)
-            seed = gr.Number(first[7], precision=0, minimum=0, maximum=MAX_SEED, label="Seed", min_width=90)
-        neighbours = gr.Slider(
+            seed = FreeNumber(first[7], label="Seed", min_width=90)
+        neighbours = FreeSlider(
             2, 100, value=first[8], step=1, label="Neighbours", info="Few: fine structure. Many: the broad picture."
         )
-        min_dist = gr.Slider(
+        min_dist = FreeSlider(
             0, 0.99, value=first[9], step=0.01, label="Least distance", info="How close points may be drawn."
         )
-        clusters = gr.Slider(2, 30, value=first[10], step=1, label="Clusters", info="k-means on the latents.")
+        clusters = FreeSlider(2, 30, value=first[10], step=1, label="Clusters", info="k-means on the latents.")
     with gr.Row():
         draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
         stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")

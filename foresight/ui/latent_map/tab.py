@@ -11,10 +11,12 @@ import gradio as gr
 from gradio.context import Context
 
 from foresight.map_data import MapSpec
-from foresight.scenes import BACKGROUNDS
+from foresight.numbers import whole
+from foresight.scenes import BACKGROUNDS, MAX_OBJECTS
 from foresight.ui.calls import MODEL_QUEUE
 from foresight.ui.doors import Doors, on_opening
 from foresight.ui.generate import ANY
+from foresight.ui.inputs import FreeNumber
 from foresight.ui.latent_map import panels
 from foresight.ui.latent_map.calls import MapCalls as MapCalls
 from foresight.ui.latent_map.events import HINT, PAGE, MapEvents
@@ -147,15 +149,15 @@ def endpoint(calls: MapCalls) -> None:
         """
         spec = MapSpec(
             points=calls.in_order(tuple(p.strip() for p in points.split(",") if p.strip())),
-            scenes=int(scenes),
-            seed=int(seed),
-            objects=(1, int(objects)),
+            scenes=scenes,
+            seed=seed,
+            objects=(1, whole(objects, "objects", 1, MAX_OBJECTS)),
             backgrounds=BACKGROUNDS if background == ANY else (background,),
-            tokens=int(tokens),
-            dimensions=int(dimensions),
-            neighbours=int(neighbours),
+            tokens=tokens,
+            dimensions=dimensions,
+            neighbours=neighbours,
             min_dist=min_dist,
-            clusters=int(clusters),
+            clusters=clusters,
         )
         for steps in (calls.gather, calls.fit):
             with closing(steps(calls.limits.check(spec))) as going:
@@ -167,15 +169,15 @@ def endpoint(calls: MapCalls) -> None:
         trigger = gr.Button()
         inputs: list[Any] = [
             gr.Textbox(str(calls.default), label="points, separated by commas"),
-            gr.Number(200, precision=0, label="scenes"),
-            gr.Number(0, precision=0, label="seed"),
-            gr.Number(0, precision=0, label="tokens of each scene; 0: their mean"),
-            gr.Number(2, precision=0, label="dimensions, 2 or 3"),
-            gr.Number(1, precision=0, label="objects in a scene, up to"),
+            FreeNumber(200, precision=0, label="scenes"),
+            FreeNumber(0, precision=0, label="seed"),
+            FreeNumber(0, precision=0, label="tokens of each scene; 0: their mean"),
+            FreeNumber(2, precision=0, label="dimensions, 2 or 3"),
+            FreeNumber(1, precision=0, label="objects in a scene, up to"),
             gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
-            gr.Number(15, precision=0, label="neighbours"),
-            gr.Number(0.1, label="least distance on the map"),
-            gr.Number(8, precision=0, label="clusters"),
+            FreeNumber(15, precision=0, label="neighbours"),
+            FreeNumber(0.1, label="least distance on the map"),
+            FreeNumber(8, precision=0, label="clusters"),
         ]
         made = gr.JSON(label="map")
     # One event has one queue. In the model's, everybody would wait for the fit, which needs no model; from here, a

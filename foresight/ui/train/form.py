@@ -12,7 +12,7 @@ from gradio.components import Component
 from foresight.adapters import KINDS
 from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
-from foresight.ui.inputs import FreeSlider, RawFile
+from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 from foresight.ui.refusals import refusal_place
 
 DATA = [
@@ -99,7 +99,7 @@ def build_form(
         cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
     with gr.Group(elem_classes="fs-train-group"):
         fields["data"] = gr.Radio(DATA, value=given["data"], label="Learn from", elem_id="train-data")
-        fields["scenes"] = gr.Number(given["scenes"], precision=0, label="Scenes", elem_id="train-scenes")
+        fields["scenes"] = FreeNumber(given["scenes"], label="Scenes", elem_id="train-scenes")
         with gr.Group(visible=given["data"] == "factors") as factors:
             _factor_fields(fields, given)
         with gr.Group(visible=given["data"] == "pictures") as upload:
@@ -112,12 +112,12 @@ def build_form(
     with gr.Group(elem_classes="fs-train-group"):
         fields["loss"] = gr.Radio(list(losses), value=given["loss"], label="Loss on", elem_id="train-loss")
         with gr.Row():
-            fields["steps"] = gr.Number(given["steps"], precision=0, label="Steps", min_width=90, elem_id="train-steps")
-            fields["batch"] = gr.Number(given["batch"], precision=0, label="Batch", min_width=90, elem_id="train-batch")
-            fields["lr"] = gr.Number(given["lr"], label="Learning rate", min_width=90, elem_id="train-lr")
+            fields["steps"] = FreeNumber(given["steps"], label="Steps", min_width=90, elem_id="train-steps")
+            fields["batch"] = FreeNumber(given["batch"], label="Batch", min_width=90, elem_id="train-batch")
+            fields["lr"] = FreeNumber(given["lr"], label="Learning rate", min_width=90, elem_id="train-lr")
         with gr.Row():
-            fields["seed"] = gr.Number(given["seed"], precision=0, label="Seed", min_width=90, elem_id="train-seed")
-            fields["held_out"] = gr.Number(given["held_out"], precision=0, label="Held out", min_width=90)
+            fields["seed"] = FreeNumber(given["seed"], label="Seed", min_width=90, elem_id="train-seed")
+            fields["held_out"] = FreeNumber(given["held_out"], label="Held out", min_width=90)
             device = gr.Dropdown(list(devices), value=devices[0], label="Device", min_width=90, elem_id="train-device")
     return Form(preset, name, fields, archive, device, factors, upload, cost, start, refused)
 
@@ -136,7 +136,7 @@ def _factor_fields(fields: dict[str, Component], given: Settings) -> None:
             elem_id=f"train-{name}",
         )
     # No bounds on numbers: Gradio's sentence would not say which of them is meant.
-    for pair, noun, precision in (("objects", "Objects", 0), ("radius", "Radius in px", None)):
+    for pair, noun in (("objects", "Objects"), ("radius", "Radius in px")):
         with gr.Row():
             for name, end, value in zip(PAIRS[pair], ("least", "most"), given[pair], strict=True):
-                fields[name] = gr.Number(value, precision=precision, label=f"{noun}, {end}", min_width=120)
+                fields[name] = FreeNumber(value, label=f"{noun}, {end}", min_width=120)
