@@ -66,9 +66,7 @@ class MapSpec:
         if not self.points:
             raise InputError("choose at least one extraction point.")
         for name, (noun, least, most) in _WHOLE.items():
-            object.__setattr__(
-                self, name, whole(getattr(self, name), noun, least, most)
-            )  # 400.0 is 400, or two keys
+            object.__setattr__(self, name, whole(getattr(self, name), noun, least, most))  # 400.0 is 400, or two keys
         if not is_number(self.min_dist) or not 0 <= self.min_dist < 1:
             raise InputError(f"the least distance must be from 0 to below 1{instead(self.min_dist)}.")
         object.__setattr__(self, "min_dist", float(self.min_dist))

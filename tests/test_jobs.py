@@ -44,10 +44,23 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def desk(tiny, tmp_path_factory):
-    house = tmp_path_factory.mktemp("house")
-    bundled = build_house(tiny.folder, house)
-    made = Desk(Inspector(bundled.vlm, bundled.vae, [house / "bundled", house / "made/adapters"]), house / "made")
+def house(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("house")
+    return folder, build_house(tiny.folder, folder)
+
+
+def new_desk(house, made):
+    folder, models = house
+    return Desk(Inspector(models.vlm, models.vae, [folder / "bundled", made / "adapters"]), made)
+
+
+def models_of(desk):
+    return {"model": str(desk.inspector.vlm.name), "vae": str(desk.inspector.vae.name), "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def desk(house):
+    made = new_desk(house, house[0] / "made")
     yield made
     for run in made.line.runs():
         if run.alive():
@@ -79,8 +92,7 @@ def make_run(folder, state=WAITING, **job):
 
 def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bits(desk):
     line = desk.line
-    models = {"model": str(desk.inspector.vlm.name), "vae": str(desk.inspector.vae.name), "device": "cpu"}
-    job = {"settings": SETTINGS, "save_every": -1, **models}  # a state after each step
+    job = {"settings": SETTINGS, "save_every": -1, **models_of(desk)}  # a state after each step
     first = line.start("first", job)
     last = line.start("last", job | {"settings": SETTINGS | {"steps": 100_000}})
     whole = make_run(line.folder / "whole", **job)
@@ -116,8 +128,11 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     assert {run.name for run in line.runs()} == {"first", "whole"}
 
 
-def test_adapters_are_renamed_packed_taken_in_published_and_deleted(desk, tmp_path, monkeypatch):
-    """After the test above, whose adapters these are."""
+def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_path, monkeypatch):
+    desk = new_desk(house, tmp_path / "made")
+    for name in ("first", "whole"):
+        job = {"settings": SETTINGS | {"steps": 4}, **models_of(desk)}
+        work(make_run(desk.line.folder / name, **job), desk.line)
     desk.rename("whole", "best")
     with pytest.raises(InputError, match="taken"):
         desk.rename("best", "first")
@@ -142,7 +157,7 @@ def test_adapters_are_renamed_packed_taken_in_published_and_deleted(desk, tmp_pa
     with pytest.raises(InputError, match="no trained adapter 'best-2'"):
         desk.delete("best-2")
     text = card_text("best", describe_adapter(desk.line.adapters / "best"))
-    assert text.startswith("---\nlibrary_name: foresight") and "pre-merge/0" in text and "steps 400" in text
+    assert text.startswith("---\nlibrary_name: foresight") and "pre-merge/0" in text and "steps 4" in text
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(InputError, match="hf auth login"):
         desk.publish("best", "me/best", True)
@@ -178,8 +193,8 @@ def test_a_zip_with_broken_files_starts_all_the_same(desk, tmp_path):
 @pytest.mark.skipif(find_spec("trackio") is None, reason="needs trackio")
 def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(desk, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    models = {"model": str(desk.inspector.vlm.name), "vae": str(desk.inspector.vae.name), "device": "cpu"}
-    run = desk.line.start("tracked", {"settings": SETTINGS | {"steps": 2000}, "save_every": -1, **models})
+    job = {"settings": SETTINGS | {"steps": 2000}, "save_every": -1, **models_of(desk)}
+    run = desk.line.start("tracked", job)
     until(lambda: (run.folder / "log.jsonl").exists(), run)
     desk.stop("tracked")
     assert ended(run)["state"] == STOPPED
