@@ -16,6 +16,7 @@ def main() -> int:
     """Serves until interrupted; 2, after one sentence, where the settings or models cannot be used."""
     try:
         settings = Settings.read(sys.argv[1:], os.environ)
+        settings.check_address()
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # this and the next are read at import
         for library in ("DIFFUSERS", "TRANSFORMERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
@@ -51,7 +52,7 @@ def main() -> int:
     gc.freeze()  # what is here now stays
     try:
         launch(app, settings)
-    except OSError as error:  # no such address, or a port that is taken
+    except OSError as error:  # every port that Gradio tries is taken, or this one by now
         print(f"app.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
+from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
 
 from foresight.errors import InputError
 
@@ -64,6 +65,18 @@ class Settings:
             share=share,
             mcp=mcp,
         )
+
+    def check_address(self) -> None:
+        """Raises InputError where the app could not listen, before models are read for nothing."""
+        host = (self.host or "127.0.0.1").strip("[]")
+        try:
+            family, _, _, _, address = getaddrinfo(host, self.port or 0, type=SOCK_STREAM)[0]
+            with socket(family) as probe:
+                probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)  # as the server itself: a port just left is free
+                probe.bind(address)
+        except OSError as error:
+            port = f", port {self.port}" if self.port else ""
+            raise InputError(f"cannot listen on {host}{port}: {str(error.strerror).lower()}.") from None
 
     @property
     def local(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from socket import create_server
 
 import pytest
 
@@ -53,6 +54,19 @@ def test_only_a_loopback_address_that_is_not_shared_is_local(
     arguments: list[str], variables: dict[str, str], local: bool
 ) -> None:
     assert Settings.read(arguments, variables).local is local
+
+
+def test_an_address_where_nothing_can_listen_is_one_sentence() -> None:
+    with create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for settings, sentence in (
+            (Settings(port=port), f"cannot listen on 127.0.0.1, port {port}: address already in use\\."),
+            (Settings(host="192.0.2.1"), "cannot listen on 192.0.2.1: cannot assign requested address\\."),
+            (Settings(host="no.such.host.invalid"), "cannot listen on no.such.host.invalid: .*\\."),
+        ):
+            with pytest.raises(InputError, match=sentence):
+                settings.check_address()
+    Settings(port=port).check_address()
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "²"])
