@@ -52,6 +52,8 @@ class Settings:
         text = {name: value or environment.get(f"FORESIGHT_{name.upper()}") for name, value in given.items()}
         share = _switch("share", text["share"])
         text["host"] = text["host"] or environment.get("GRADIO_SERVER_NAME")  # else Gradio would take it unseen
+        if (host := text["host"]) and ":" in host:
+            text["host"] = f"[{host.strip('[]')}]"  # as Gradio wants IPv6
         text["public"] = text["public"] or ("1" if share or environment.get("SPACE_ID") else None)
         if (mcp := _switch("mcp", text["mcp"])) and find_spec("mcp") is None:
             raise InputError('--mcp needs one more package: pip install "gradio[mcp]".')

@@ -69,6 +69,11 @@ def test_an_address_where_nothing_can_listen_is_one_sentence() -> None:
     Settings(port=port).check_address()
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_address_of_version_6_is_written_in_brackets(host: str) -> None:
+    assert Settings.read(["--host", host], {}).host == "[::1]"
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "²"])
 def test_a_port_is_a_port(port: str) -> None:
     with pytest.raises(InputError, match="port"):
