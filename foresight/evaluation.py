@@ -265,5 +265,5 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "pictures": len(table),
         "without_mask": dict(Counter(row["mask_reason"] for row in table if row["mask_reason"])),
         "scores": scores,
-        "skill": {n: skill(means[n], means[f"blank_{n}"], means[f"oracle_{n}"]) for n in SCORES},
+        "skill": {n: skill(n, means[n], means[f"blank_{n}"], means[f"oracle_{n}"]) for n in SCORES},
     }

@@ -273,7 +273,7 @@ def score_rows(found: Comparison) -> list[Scores]:
 
 def skills(scores: Scores, blank: Scores, oracle: Scores) -> Scores:
     """Skill by each of SCORES."""
-    return {name: skill(scores[name], blank[name], oracle[name]) for name in SCORES}
+    return {name: skill(name, scores[name], blank[name], oracle[name]) for name in SCORES}
 
 
 def _tell(original: Tensor, pictures: Tensor, found: Comparison, entries: list[Entry]) -> list[Reconstruction]:

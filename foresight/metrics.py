@@ -205,14 +205,16 @@ def score(original: Picture, reconstruction: Picture, mask: Tensor | None = None
     return {name: None if value.isnan() else float(value) for name, value in scores.items()}
 
 
-def skill(score: float | None, blank: float | None, oracle: float | None) -> float | None:
+def skill(name: str, score: float | None, blank: float | None, oracle: float | None) -> float | None:
     """(score - blank) / (oracle - blank): 0 is a blank page, 1 all that the VAE could give.
 
-    None where one of them is None, or oracle and blank are the same.
+    name: the score's; of LPIPS less is better, of all others more. None where one of them is None, or where the
+    oracle is no better than the blank page, so that nothing could be gained.
     """
-    if score is None or blank is None or oracle is None or oracle == blank:
+    if score is None or blank is None or oracle is None:
         return None
-    return (score - blank) / (oracle - blank)
+    gain = blank - oracle if name == "lpips" else oracle - blank
+    return (score - blank) / (oracle - blank) if gain > 0 else None
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[float, float, float]:

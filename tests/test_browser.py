@@ -162,6 +162,25 @@ def test_a_link_to_nothing_says_so(visit):
     expect(headline(page)).to_have_text("post-merge/1 read by tokens")
 
 
+def test_what_is_inspected_is_compared_at_all_layers(visit, tmp_path):
+    page = visit()
+    page.locator("#adapter").get_by_text("pooled").click()
+    expect(headline(page)).to_have_text("post-merge/1 read by pooled")
+    before = original(page)
+    Image.new("RGB", (90, 60), "teal").save(tmp_path / "mine.png")
+    page.locator("#source input[type=file]").set_input_files(tmp_path / "mine.png")
+    changed(page, before)
+    expect(page.locator("#headline")).to_contain_text("without the upload")
+    page.get_by_role("button", name="Compare all layers").click()
+    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#compare-head")).to_contain_text("All 1 of 1 tiles")
+    expect(page.get_by_role("checkbox", name="pooled")).to_be_checked()
+    expect(page.get_by_role("checkbox", name="tokens")).not_to_be_checked()
+    page.locator("#compare-grid [data-do='inspect']").first.click()
+    expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#headline")).to_contain_text("without the upload")
+
+
 def test_the_sliders_range_and_the_adapters_follow_the_stage(visit):
     page = visit()
     page.locator("#stage").get_by_text("Vision tower").click()

@@ -134,11 +134,12 @@ def test_a_zip_with_broken_files(visit, tmp_path):
     page.locator("#failures-source").get_by_text("Upload").click()
     page.locator("#failures-go").click()
     expect(page.locator("#failures-refused")).to_contain_text("Choose pictures or a zip archive first")
+    expect(page.locator("#failures-status")).to_contain_text("Nothing evaluated yet")
     page.locator("#failures-files input[type=file]").set_input_files(tmp_path / "some.zip")
     expect(page.locator("#failures-files")).to_contain_text("some")
     page.locator("#failures-go").click()
     status = page.locator("#failures-status")
-    for words in ("All 3 of 3 pictures in", "1 file left out", "broken.png: the picture is not a JPEG"):
+    for words in ("All 3 of 3 files in", "1 file left out", "broken.png: the picture is not a JPEG"):
         expect(status).to_contain_text(words)
     expect(shots(page)).to_have_count(2)
     expect(shots(page).filter(has_text="<b>c.png")).to_have_count(1)

@@ -158,7 +158,7 @@ def test_the_gallery_has_the_worst_first_and_escapes_names(inspector, rows):
     html = galleries.gallery(shots, "lpips", 2)
     assert html.count("data-number") == 2 and "Show 1 more of 1" in html
     assert "<img src=x" not in galleries.status(run) and "1 file left out" in galleries.status(run)
-    assert "All 4 of 4 pictures" in galleries.status(run)
+    assert "All 4 of 4 files" in galleries.status(run)
     table = galleries.table(shots)
     assert [row[0] for row in table] == [shot.number for shot in shots] and len(table[0]) == len(galleries.HEADERS)
     assert "Means of 2 of 3 pictures" in galleries.summary(run.lines[:2], 3)

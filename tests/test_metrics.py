@@ -189,10 +189,12 @@ def test_bad_input_is_one_clear_sentence(a, b, mask, sentence):
 
 
 def test_skill_by_hand():
-    assert skill(0.1, blank=0.3, oracle=0.05) == pytest.approx(0.8)  # LPIPS: less is better
-    assert skill(0.85, blank=0.9, oracle=1.0) == pytest.approx(-0.5)  # SSIM, worse than a blank page
-    assert skill(0.3, 0.3, 0.05) == 0 and skill(0.05, 0.3, 0.05) == 1
-    assert skill(0.5, 0.9, 0.9) is None and skill(None, 0.0, 0.99) is None
+    assert skill("lpips", 0.1, blank=0.3, oracle=0.05) == pytest.approx(0.8)  # less is better
+    assert skill("ssim", 0.85, blank=0.9, oracle=1.0) == pytest.approx(-0.5)  # worse than a blank page
+    assert skill("lpips", 0.3, 0.3, 0.05) == 0 and skill("lpips", 0.05, 0.3, 0.05) == 1
+    assert skill("ssim", 0.5, 0.9, 0.9) is None and skill("mask_iou", None, 0.0, 0.99) is None
+    # An oracle that is worse than a blank page leaves nothing to gain: a fine strip of photo.
+    assert skill("ssim", 0.293, 0.333, 0.287) is None and skill("lpips", 0.4, 0.3, 0.35) is None
 
 
 def test_targets():

@@ -77,6 +77,18 @@ def test_no_objects_is_a_reason_not_a_number() -> None:
     assert "Not scored: &lt;img" in html and "<img" not in html
 
 
+def test_an_iou_of_0_says_that_nothing_was_found() -> None:
+    lost = replace(made("tokens", 0.4, 0.8, 0.0), mask=torch.zeros(56, 56, dtype=torch.bool))
+    told = "No object stands out from the reconstruction"
+    assert told in cards.metric_cards(replace(report(), reconstructions=[lost]))
+    assert told not in cards.metric_cards(report(iou=0.0))  # it shows one, elsewhere
+
+
+def test_a_link_to_an_upload_says_that_it_lacks_it() -> None:
+    assert "without the upload" in cards.headline(report(), address="?a", uploaded=True)
+    assert "without the upload" not in cards.headline(report(), address="?a")
+
+
 def test_the_banner_comes_beyond_the_limit_only() -> None:
     assert "⚠" in cards.headline(report(distance=1.3)) and "⚠" not in cards.headline(report(distance=1.1))
 

@@ -29,10 +29,11 @@ ONE_ON_WHITE, ANY_SCENES = "one object on white", "1-5 objects, all backgrounds"
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
-def headline(report: Report, cold: bool = False, address: str = "") -> str:
+def headline(report: Report, cold: bool = False, address: str = "", uploaded: bool = False) -> str:
     """What is shown, how long it took by stage, and a banner where the picture is far from the training data.
 
-    cold: made while the app was starting, so that its time would tell nothing. address: a link to this view.
+    cold: made while the app was starting, so that its time would tell nothing. address: a link to this view;
+    uploaded: the picture is on no other page, so the link is to the point and the adapter alone.
     """
     name, seconds = escape(report.reconstructions[0].name), report.seconds
     stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
@@ -44,7 +45,8 @@ def headline(report: Report, cold: bool = False, address: str = "") -> str:
         )
     else:
         told = f"Like what this adapter was trained on: distance {report.distance:.2f}, limit {report.far:.2f}."
-    link = f' · <a href="{escape(address)}">link to this view</a>' if address else ""
+    what = "link to this point, without the upload" if uploaded else "link to this view"
+    link = f' · <a href="{escape(address)}">{what}</a>' if address else ""
     return (
         f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
         f'<p class="time">{time}{link}</p>'
@@ -99,7 +101,7 @@ def _card(report: Report, name: str, usual: dict[str, str]) -> str:
         told += f'<span title="mean ± standard deviation of held-out scenes of this kind">held out {usual[name]}</span>'
     return (
         f'<div class="fs-card">{head}<p class="value">{number(name, value)}</p>'
-        f"{_verdict(name, value, blank)}{_scale(name, value, blank, oracle)}"
+        f"{_verdict(name, value, blank)}{_unseen(report, name)}{_scale(name, value, blank, oracle)}"
         f'<p class="marks"><span>○ blank {number(name, blank)}</span>'
         f"<span>◇ oracle {number(name, oracle)}</span>{told}</p></div>"
     )
@@ -115,6 +117,13 @@ def _verdict(name: str, value: float, blank: float) -> str:
     also = "; so does a blank page" if meets_target(name, blank) else ""
     also = "; yet a blank page is better" if worse else also
     return f'<p class="verdict pass">✓ Pass: meets {target}{also}</p>'
+
+
+def _unseen(report: Report, name: str) -> str:
+    """Why a mask IoU is 0: what a person may still see, the one rule for all pictures does not find."""
+    if name != "mask_iou" or report.reconstructions[0].mask.any():
+        return ""
+    return '<p class="verdict">No object stands out from the reconstruction’s background.</p>'
 
 
 def _scale(name: str, value: float, blank: float, oracle: float) -> str:

@@ -17,8 +17,8 @@ Case = dict[str, Any] | str | None  # a scene's description, the path of an uplo
 class Doors:
     """States that tabs write a `visit` into, as the output of an event: the page then goes to that tab.
 
-    inspect: opens the Inspect tab with the case, point and adapter. latent_map: the Latent map. train: takes the
-    name of a run instead, and opens the Train tab with it. compare, failures: take what an address asks for.
+    inspect: opens the Inspect tab with the case, point and adapter. latent_map, compare: those tabs, with a visit or
+    with what an address asks for. failures: takes the latter alone. train: the name of a run.
     """
 
     inspect: gr.State

@@ -125,7 +125,7 @@ def run(bench: Bench) -> Result:
             means = [float(s["lpips"].mean()) for s in (found, blank, ceiling)]
             three = [finite(x["lpips"]) for x in (found, blank, ceiling)]
             iou = None if name == "photos" else finite(found["mask_iou"])
-            rows.append([entry.name, name, *three, skill(*means), finite(found["ssim"]), iou])
+            rows.append([entry.name, name, *three, skill("lpips", *means), finite(found["ssim"]), iou])
             if entry is entries[-1]:
                 page = "blank page", three[1]
                 keys[name] = key(f"LPIPS, {name}, {entry.name}", three[0], None, page, three[2])

@@ -147,10 +147,14 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         return generate.draw(scene)[0], scene, ""
 
     @telling
-    def arrive(asked: dict[str, str]) -> Any:
-        """A link's picture and adapters; where it names no picture, the one that is there stays."""
-        found, names = link.case_of(asked), calls.names()
-        chosen = link.fields_of(asked, {"adapters": names[:1]}, {"adapters": names})["adapters"]
+    def arrive(asked: dict[str, Any]) -> Any:
+        """A link's picture and adapters, or another tab's; where there is no picture, the one that is there stays."""
+        names = calls.names()
+        if link.TAB in asked:
+            found = link.case_of(asked)
+            chosen = link.fields_of(asked, {"adapters": names[:1]}, {"adapters": names})["adapters"]
+        else:
+            found, chosen = asked["case"], [name for name in names if name == asked["adapter"]] or names[:1]
         picture, kept = (gr.skip(), gr.skip()) if found is None else (put_back(found), found)
         return picture, kept, gr.CheckboxGroup(names, value=chosen), "", ""
 

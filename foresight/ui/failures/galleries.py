@@ -19,6 +19,7 @@ from foresight.ui.failures.runs import Run, Shot
 from foresight.ui.uploads import address
 
 EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and an adapter, then press Evaluate.</p>'
+WAITING = '<p class="fs-failures-empty" role="status">Waiting for the model…</p>'
 NOTHING = '<p class="fs-failures-empty">No picture meets these filters.</p>'
 LISTED = 50  # broken files named on the page; all are in the exported table
 HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance", "background", "objects"]
@@ -29,7 +30,8 @@ def status(run: Run) -> str:
     """The bar, the words, and the files that were left out."""
     if run.seconds is not None:
         word = "All" if run.done == run.total else "Stopped:"
-        told = f"{word} {run.done} of {run.total} pictures in {clock(run.seconds)}"
+        what = "files" if run.broken else "pictures"
+        told = f"{word} {run.done} of {run.total} {what} in {clock(run.seconds)}"
     else:
         left = run.remaining()
         told = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")

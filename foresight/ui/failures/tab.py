@@ -105,9 +105,9 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         yield {run: going, status: galleries.status(going)}
 
     def finish(going: Run | None) -> Any:
-        """Ends the clock of a run that was stopped."""
-        if going is None or going.seconds is not None:
-            return [gr.skip(), *stopping.idle()]
+        """Ends the clock of a run that was stopped; the last one's words come back where none began."""
+        if going is None:
+            return [galleries.EMPTY, *stopping.idle()]
         going.end()
         return [galleries.status(going), *stopping.idle()]
 
@@ -132,6 +132,9 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         part = "" if len(shots) == len(going.shots) else f": {len(shots)} of {len(going.shots)}"
         buttons = [gr.Button(f"Download {what}{part}", interactive=bool(shots)) for what in DOWNLOADS.values()]
         return now, summary, view, pictures, galleries.table(shots), *charts, *buttons, ""
+
+    def wait() -> Any:
+        return PAGE, galleries.WAITING, *stopping.going()
 
     @telling
     def export(kind: str, going: Run | None, *chosen: Any) -> str:
@@ -174,9 +177,10 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     arrived = doors.failures.change(
         arrive, doors.failures, [source.kind, *source.scenes, point, adapter, *filters], **quiet
     )
-    starts = [go.click(lambda: PAGE, None, limit, **quiet)]
+    waiting = [limit, status, go, stop]
+    starts = [go.click(wait, None, waiting, **quiet)]
     if not calls.public:
-        starts.append(arrived.success(lambda: PAGE, None, limit, **quiet))
+        starts.append(arrived.success(wait, None, waiting, **quiet))
     evaluations = [
         start.then(
             evaluate_all,

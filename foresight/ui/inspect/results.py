@@ -36,7 +36,7 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
     address, objects = link.query(case, str(report.point), made.title), _objects(report, case)
     return (
         (_file(original.png, "original.png"), _file(made.png, "reconstruction.png")),
-        cards.headline(report, cold, address),
+        cards.headline(report, cold, address, uploaded=isinstance(case, str)),
         cards.metric_cards(report, case),
         tile_grid(shown),
         cards.object_table(objects),

@@ -30,7 +30,9 @@ def build(calls: Calls, doors: Doors) -> None:
             source, refused, chosen, picks, scene = _build_source(gallery)
             at = point.build(calls)
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
-            to_map = gr.Button("Show on the latent map", size="sm", elem_id="to-map")
+            with gr.Row(elem_id="to-others"):
+                to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
+                to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
         with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
             shown = results.build(_first(calls, first))
             floors.build(calls, shown[-2])
@@ -98,9 +100,9 @@ def build(calls: Calls, doors: Doors) -> None:
         return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case), "", ""
 
     @telling
-    def map_visit(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
+    def leave(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
         if case is None:
-            raise InputError("there is no picture to show on the map: choose one first.")
+            raise InputError("there is no picture to take there: choose one first.")
         return visit(case, str(point.within(calls, stage, layer)), name)
 
     @telling
@@ -137,7 +139,8 @@ def build(calls: Calls, doors: Doors) -> None:
         event.success(**running).success(**asking)
     source.clear(lambda: (None, ""), None, [chosen, refused], **quiet).then(**running)
     go.click(**running)
-    to_map.click(map_visit, [chosen, *at.here], doors.latent_map, **quiet)
+    to_map.click(leave, [chosen, *at.here], doors.latent_map, **quiet)
+    to_compare.click(leave, [chosen, *at.here], doors.compare, **quiet)
     gr.on([question.submit], speech.hush, None, None, **quiet).then(**asking)
 
     for event in (
