@@ -165,6 +165,15 @@ def test_the_gallery_has_the_worst_first_and_escapes_names(inspector, rows):
     assert galleries.summary([], 3) == galleries.gallery([], "lpips", 2) == galleries.NOTHING
 
 
+def test_an_iou_of_0_is_marked_as_nothing_found(inspector, rows):
+    shot = run_of(inspector, rows).shots[0]
+    scores = shot.line.scores | {"adapter": shot.line.scores["adapter"] | {"mask_iou": 0.0}}
+    lost = replace(shot, line=replace(shot.line, scores=scores))
+    assert "no object is found where one was" in galleries.gallery([lost], "lpips", 1)
+    scores["adapter"]["mask_iou"] = 0.01
+    assert "no object is found where one was" not in galleries.gallery([lost], "lpips", 1)
+
+
 def test_filters_keep_and_order_shots(inspector, rows):
     shots = run_of(inspector, rows).shots
     shape = shots[0].line.objects[0].shape

@@ -127,6 +127,8 @@ def _shot(shot: Shot, score: str) -> str:
     rest = " · ".join(f"{NAMES[n]} {_number(n, own_score(line, n))}" for n in ("lpips", "mask_iou") if n != score)
     things = "".join(f"<li>{_thing(thing)}</li>" for thing in line.objects)
     far = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
+    if own_score(line, "mask_iou") == 0:
+        far += '<span class="far">⚠ no object is found where one was</span>'
     return (
         f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
         f'aria-label="{name}, {told}: open in Inspect">'
