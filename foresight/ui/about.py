@@ -28,7 +28,7 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
   training scenes and the **nearest** of them, by their latents at the point. An adapter that only remembers shows the
   nearest; one that reads shows the picture.
 - **Skill** puts a score between these two: 0 is no better than a blank page, 1 is the oracle, and below 0 is worse
-  than showing nothing.
+  than showing nothing. There is none where the oracle itself is no better than a blank page.
 - **Distance** tells how unlike its training pictures a picture's latents look to the adapter: 1 is usual, and 99 of 100
   training pictures stay under the limit. Beyond it the scores speak of the adapter, which never learned such latents,
   more than of what the latents hold.
