@@ -16,7 +16,7 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.images import PATCH
-from foresight.numbers import instead, is_number, whole
+from foresight.numbers import MAX_SEED, instead, is_number, whole
 from foresight.objects import position_name, size_name
 from foresight.points import STAGES, ExtractionPoint
 from foresight.render import Rendered, render
@@ -36,7 +36,7 @@ _WHOLE = {  # a MapSpec's whole numbers: what they are called, the least and the
     "dimensions": ("dimensions", 2, 3),
     "neighbours": ("neighbours", 2, 200),
     "clusters": ("clusters", 2, 30),
-    "seed": ("the seed", 0, 999_999),
+    "seed": ("the seed", 0, MAX_SEED),
 }
 MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
 
@@ -66,7 +66,7 @@ class MapSpec:
         if not self.points:
             raise InputError("choose at least one extraction point.")
         for name, (noun, least, most) in _WHOLE.items():
-            object.__setattr__(self, name, whole(getattr(self, name), noun, least, most))  # 400.0 is 400, or two keys
+            object.__setattr__(self, name, whole(getattr(self, name), noun, least, most))  # one key for 400 and 400.0
         if not is_number(self.min_dist) or not 0 <= self.min_dist < 1:
             raise InputError(f"the least distance must be from 0 to below 1{instead(self.min_dist)}.")
         object.__setattr__(self, "min_dist", float(self.min_dist))

@@ -6,6 +6,8 @@ from typing import TypeGuard
 
 from foresight.errors import InputError
 
+MAX_SEED = 999_999  # that a person or a client may ask for
+
 
 def whole(value: object, noun: str, least: int, most: int) -> int:
     """The value as an int. Raises InputError unless it is a whole number from `least` to `most`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foresight.adapters import KINDS, TokenAdapter
 from foresight.errors import InputError
-from foresight.numbers import instead, is_number, whole
+from foresight.numbers import MAX_SEED, instead, is_number, whole
 from foresight.points import ExtractionPoint
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.vae import VAE
@@ -53,7 +53,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "scenes": (16, 1_000_000),
     "steps": (1, 1_000_000),
     "batch": (1, 4096),
-    "seed": (0, 999_999),
+    "seed": (0, MAX_SEED),
     "held_out": (1, 4096),
 }
 ONE_ON_WHITE: Settings = {"data": "factors", "objects": [1, 1], "backgrounds": ["white"]}

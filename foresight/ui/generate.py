@@ -15,7 +15,7 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.images import to_pil
-from foresight.numbers import whole
+from foresight.numbers import MAX_SEED, whole
 from foresight.objects import SIZES as NAMED_SIZES
 from foresight.render import render
 from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
@@ -34,7 +34,6 @@ POSITIONS = {  # where centres may lie; wider than the thirds that reports name,
     "bottom left": (0.0, 0.5, 0.5, 1.0),
     "bottom right": (0.5, 0.5, 1.0, 1.0),
 }
-MAX_SEED = 999_999
 
 # What a scene is made from, as `make_scene` takes it; a link names those that are not so.
 FACTORS: dict[str, Any] = {

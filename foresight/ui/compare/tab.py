@@ -154,7 +154,8 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             found = link.case_of(asked)
             chosen = link.fields_of(asked, {"adapters": names[:1]}, {"adapters": names})["adapters"]
         else:
-            found, chosen = asked["case"], [name for name in names if name == asked["adapter"]] or names[:1]
+            found, name = asked["case"], asked["adapter"]
+            chosen = [name] if name in names else names[:1]
         picture, kept = (gr.skip(), gr.skip()) if found is None else (put_back(found), found)
         return picture, kept, gr.CheckboxGroup(names, value=chosen), "", ""
 

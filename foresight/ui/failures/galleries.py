@@ -126,15 +126,15 @@ def _shot(shot: Shot, score: str) -> str:
     told = f"{NAMES[score]} {_number(score, own_score(line, score))}"
     rest = " · ".join(f"{NAMES[n]} {_number(n, own_score(line, n))}" for n in ("lpips", "mask_iou") if n != score)
     things = "".join(f"<li>{_thing(thing)}</li>" for thing in line.objects)
-    far = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
+    odd = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
     if own_score(line, "mask_iou") == 0:
-        far += '<span class="far">⚠ no object is found where one was</span>'
+        odd += '<span class="far">⚠ no object is found where one was</span>'
     return (
         f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
         f'aria-label="{name}, {told}: open in Inspect">'
         f'<span class="both"><img src="{address(shot.original)}" alt="original">'
         f'<img src="{address(shot.made)}" alt="reconstruction"></span>'
-        f'<b>{told}</b><span class="rest">{rest}</span><span class="rest">{name}</span>{far}<ul>{things}</ul></button>'
+        f'<b>{told}</b><span class="rest">{rest}</span><span class="rest">{name}</span>{odd}<ul>{things}</ul></button>'
     )
 
 

@@ -16,7 +16,7 @@ from foresight.errors import InputError
 from foresight.evaluation import Line, Row, Sample, evaluate, file_samples, folder_files, scene_samples, summarise
 from foresight.images import to_pil
 from foresight.inspector import Inspector
-from foresight.numbers import whole
+from foresight.numbers import MAX_SEED, whole
 from foresight.points import ExtractionPoint
 from foresight.scenes import SceneSpec
 from foresight.shelf import Entry
@@ -24,7 +24,6 @@ from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
 from foresight.ui.cards import NAMES
 from foresight.ui.failures import choices
 from foresight.ui.failures.choices import MAX_SCENES, SOURCES, bound
-from foresight.ui.generate import MAX_SEED
 from foresight.ui.pictures import png
 from foresight.ui.uploads import handed_in, keep
 
