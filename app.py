@@ -22,10 +22,10 @@ def main() -> int:
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
         gc.disable()  # thousands of modules are about to come, none of them garbage: a seventh of the start
         # Imported here, so that --help and a wrong flag answer at once.
-        from foresight.inspector import Inspector
-        from foresight.shelf import BUNDLED, RUNS
-        from foresight.vae import load_vae
-        from foresight.vlm import load_vlm
+        from foresight.adapters.registry import BUNDLED, RUNS
+        from foresight.inspection.inspector import Inspector
+        from foresight.models.vae import load_vae
+        from foresight.models.vlm import load_vlm
 
         inspector = Inspector(load_vlm(settings.model), load_vae(settings.vae), (BUNDLED, RUNS), fast=True)
 
@@ -36,11 +36,11 @@ def main() -> int:
         warm = threading.Thread(target=warm_up)  # torch works while Python imports Gradio
         warm.start()
         from foresight.ui.shell import build_app, launch
-        from foresight.ui.train.calls import TrainCalls
+        from foresight.ui.train.services import TrainCalls
 
         trainer = None
         if not (settings.public or settings.no_train):
-            from training.desk import Desk
+            from training.service.service import Desk
 
             trainer = TrainCalls.of(Desk(inspector), settings.local)
         warm.join()

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.random_vlm import random_vlm
-from foresight.images import to_pil
-from foresight.render import render
-from foresight.scenes import SceneSpec, sample
-from foresight.vlm import VLM
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.models.vlm import VLM
 
 
 @torch.inference_mode()

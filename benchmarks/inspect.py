@@ -23,15 +23,15 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.scores import lpips_package, medians, one_by_one  # noqa: E402
+from foresight.adapters.registry import BUNDLED  # noqa: E402
+from foresight.data.images import resize, to_pil  # noqa: E402
+from foresight.data.render import render  # noqa: E402
+from foresight.data.scenes import SceneSpec, take  # noqa: E402
 from foresight.errors import InputError  # noqa: E402
-from foresight.images import resize, to_pil  # noqa: E402
-from foresight.inspector import STAGES, Inspector  # noqa: E402
-from foresight.metrics import compare  # noqa: E402
-from foresight.render import render  # noqa: E402
-from foresight.scenes import SceneSpec, take  # noqa: E402
-from foresight.shelf import BUNDLED  # noqa: E402
-from foresight.vae import load_vae  # noqa: E402
-from foresight.vlm import load_vlm  # noqa: E402
+from foresight.inspection.inspector import STAGES, Inspector  # noqa: E402
+from foresight.metrics.scores import compare  # noqa: E402
+from foresight.models.vae import load_vae  # noqa: E402
+from foresight.models.vlm import load_vlm  # noqa: E402
 
 
 def whole_forward(model: Any, processor: Any, picture: Any, text: str) -> Tensor:

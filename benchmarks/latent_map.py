@@ -21,15 +21,15 @@ import gradio as gr
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from foresight.latent_map import LatentMap, Layer, Maps, align
-from foresight.map_data import Gathered, MapSpec, Progress, gather, scene_facts, split_facts
-from foresight.points import ExtractionPoint
-from foresight.scenes import take
-from foresight.separation import cluster, silhouettes
+from foresight.data.scenes import take
+from foresight.maps.data import Gathered, MapSpec, Progress, gather, scene_facts, split_facts
+from foresight.maps.fit import LatentMap, Layer, Maps, align
+from foresight.maps.separability import cluster, silhouettes
+from foresight.models.points import ExtractionPoint
 from foresight.settings import Settings
-from foresight.ui.doors import Doors
 from foresight.ui.latent_map import tab as latent_map
-from foresight.ui.latent_map.calls import Limits, MapCalls
+from foresight.ui.latent_map.services import Limits, MapCalls
+from foresight.ui.navigation import Doors
 from foresight.ui.shell import launch
 
 POINT = ExtractionPoint("post-merge", 6)
@@ -152,7 +152,7 @@ def measure(url: str, scenes: int, repeats: int) -> dict[str, list[float]]:
 
 def fit_times(scenes: int) -> None:
     """What a person waits for on the bundled model: latents and fit, first and again."""
-    from foresight.vlm import load_vlm
+    from foresight.models.vlm import load_vlm
 
     vlm = load_vlm(device="cpu")
     spec = MapSpec((str(POINT),), scenes)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import set_module_tensor_to_device
 
-from foresight.vlm import VLM, load_vlm
+from foresight.models.vlm import VLM, load_vlm
 from training.bundle.vlm import SPECIAL, VISION, build_processor
 
 # From the released config.json of Qwen2.5-VL-7B-Instruct.

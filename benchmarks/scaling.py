@@ -24,9 +24,9 @@ import torch
 from accelerate import PartialState
 
 from benchmarks.random_vlm import random_vlm
-from foresight.scenes import Scenes, SceneSpec, sample
-from foresight.vae import VAE, load_vae
-from foresight.vlm import VLM
+from foresight.data.scenes import Scenes, SceneSpec, sample
+from foresight.models.vae import VAE, load_vae
+from foresight.models.vlm import VLM
 from training.fit import Fit, FitConfig, new_adapter
 from training.latents import Extractor, Latents, extract_scenes, open_store
 from training.loop import Recipe, train

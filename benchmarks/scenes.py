@@ -8,8 +8,8 @@ import time
 
 import torch
 
-from foresight.render import render
-from foresight.scenes import SceneSpec, sample
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
 
 
 def rate(count: int, chunk: int, repeats: int, device: torch.device) -> float:

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor, nn
 
-from foresight.metrics import TRUNK, compare
-from foresight.render import render
-from foresight.scenes import SceneSpec, sample
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.metrics.scores import TRUNK, compare
 
 
 def lpips_package(spatial: bool = False) -> nn.Module:

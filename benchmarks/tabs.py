@@ -20,19 +20,19 @@ import gradio as gr
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.latent_map import FLAGS, timed
-from foresight.depth import descend
-from foresight.evaluation import evaluate, scene_samples
-from foresight.inspector import Inspector
-from foresight.points import ExtractionPoint
-from foresight.scenes import SceneSpec
+from foresight.adapters.registry import BUNDLED
+from foresight.data.scenes import SceneSpec
+from foresight.inspection.evaluation import evaluate, scene_samples
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.layer_sweep import descend
+from foresight.models.points import ExtractionPoint
+from foresight.models.vae import load_vae
+from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
-from foresight.shelf import BUNDLED
 from foresight.ui import generate
 from foresight.ui.shell import build_app, launch
-from foresight.ui.train.calls import TrainCalls
-from foresight.vae import load_vae
-from foresight.vlm import load_vlm
-from training.desk import Desk
+from foresight.ui.train.services import TrainCalls
+from training.service.service import Desk
 
 READY = "#tiles img"
 TABS = {  # a selector, and the text to be found in one of its elements

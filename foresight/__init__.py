@@ -4,32 +4,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foresight.checkpoint import load_adapter as load_adapter
-    from foresight.checkpoint import save_adapter as save_adapter
+    from foresight.adapters.checkpoint import load_adapter as load_adapter
+    from foresight.adapters.checkpoint import save_adapter as save_adapter
+    from foresight.data.images import load_image as load_image
+    from foresight.data.images import load_mask as load_mask
+    from foresight.data.scenes import SceneSpec as SceneSpec
     from foresight.errors import InputError as InputError
-    from foresight.evaluation import evaluate as evaluate
-    from foresight.images import load_image as load_image
-    from foresight.images import load_mask as load_mask
-    from foresight.inspector import Inspector as Inspector
-    from foresight.metrics import score as score
-    from foresight.points import ExtractionPoint as ExtractionPoint
-    from foresight.scenes import SceneSpec as SceneSpec
-    from foresight.vae import load_vae as load_vae
-    from foresight.vlm import load_vlm as load_vlm
+    from foresight.inspection.evaluation import evaluate as evaluate
+    from foresight.inspection.inspector import Inspector as Inspector
+    from foresight.metrics.scores import score as score
+    from foresight.models.points import ExtractionPoint as ExtractionPoint
+    from foresight.models.vae import load_vae as load_vae
+    from foresight.models.vlm import load_vlm as load_vlm
 
 _HOMES = {
-    "ExtractionPoint": "points",
+    "ExtractionPoint": "models.points",
     "InputError": "errors",
-    "Inspector": "inspector",
-    "SceneSpec": "scenes",
-    "evaluate": "evaluation",
-    "load_adapter": "checkpoint",
-    "load_image": "images",
-    "load_mask": "images",
-    "load_vae": "vae",
-    "load_vlm": "vlm",
-    "save_adapter": "checkpoint",
-    "score": "metrics",
+    "Inspector": "inspection.inspector",
+    "SceneSpec": "data.scenes",
+    "evaluate": "inspection.evaluation",
+    "load_adapter": "adapters.checkpoint",
+    "load_image": "data.images",
+    "load_mask": "data.images",
+    "load_vae": "models.vae",
+    "load_vlm": "models.vlm",
+    "save_adapter": "adapters.checkpoint",
+    "score": "metrics.scores",
 }
 __all__ = [*_HOMES]
 

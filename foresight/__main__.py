@@ -2,7 +2,7 @@
 
 import sys
 
-from foresight.cli import main
+from foresight.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,11 +5,11 @@ from pathlib import Path
 import diffusers
 import torch
 
-from foresight.adapters import KINDS
-from foresight.checkpoint import save_adapter
-from foresight.inspector import Inspector
-from foresight.vae import load_vae
-from foresight.vlm import load_vlm
+from foresight.adapters.checkpoint import save_adapter
+from foresight.adapters.modules import KINDS
+from foresight.inspection.inspector import Inspector
+from foresight.models.vae import load_vae
+from foresight.models.vlm import load_vlm
 
 WIDTHS = (8, 8, 8, 8)
 SIZES = {"linear": {}, "tokens": {"hidden": 16}, "pooled": {"hidden": 16, "canvas": 8}}

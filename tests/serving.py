@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from foresight.inspector import Inspector
+from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
 from foresight.ui.shell import build_app, launch
 

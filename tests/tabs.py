@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from foresight.settings import Settings
-from foresight.ui.doors import Doors
+from foresight.ui.navigation import Doors
 from foresight.ui.shell import launch
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foresight import qwen
-from foresight.render import render
-from foresight.scenes import SceneSpec, sample
-from foresight.vlm import load_vlm
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.models import qwen2_5_vl as qwen
+from foresight.models.vlm import load_vlm
 from training.bundle import vlm as lessons
 from training.bundle.vlm import IGNORE, OPENING, SLOTS, Talk
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
-from training.flags import above, at_least
+from training.arguments import above, at_least
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -130,9 +130,9 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
 def run_fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from foresight.evaluation import folder_files
-    from foresight.vae import load_vae
-    from foresight.vlm import load_vlm
+    from foresight.inspection.evaluation import folder_files
+    from foresight.models.vae import load_vae
+    from foresight.models.vlm import load_vlm
     from training.data import readable
     from training.fit import FitConfig, fit, prepare, scene_count
     from training.latents import open_store
@@ -180,9 +180,9 @@ def run_extract(args: argparse.Namespace) -> None:
     from accelerate.utils import gather_object
     from tqdm import tqdm
 
-    from foresight.evaluation import Broken, folder_files
-    from foresight.vae import load_vae
-    from foresight.vlm import load_vlm
+    from foresight.inspection.evaluation import Broken, folder_files
+    from foresight.models.vae import load_vae
+    from foresight.models.vlm import load_vlm
     from training.fit import scene_count
     from training.latents import Extractor, extract_files, extract_scenes, mixture, open_store
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foresight.archive import Broken
+from foresight.data.archive import Broken
+from foresight.data.images import load_image, resize, to_tensor
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.errors import InputError
-from foresight.evaluation import folder_files
-from foresight.foreground import foreground
-from foresight.images import load_image, resize, to_tensor
-from foresight.points import ExtractionPoint
-from foresight.render import render
-from foresight.scenes import Scenes, SceneSpec, take
-from foresight.vae import VAE
-from foresight.vlm import VLM
+from foresight.inspection.evaluation import folder_files
+from foresight.metrics.masks import foreground
+from foresight.models.points import ExtractionPoint
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM
 from training.latents import WHITE, Batch, Extractor, Latents, gather, mixture
 from training.store import Store
 

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foresight.adapters import KINDS, Adapter
-from foresight.checkpoint import save_adapter
+from foresight.adapters.checkpoint import save_adapter
+from foresight.adapters.modules import KINDS, Adapter
+from foresight.data.images import resize
+from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
-from foresight.evaluation import folder_files
-from foresight.images import resize
-from foresight.metrics import bootstrap, score_batch
-from foresight.points import ExtractionPoint
-from foresight.scenes import SceneSpec
-from foresight.vae import VAE
-from foresight.vlm import VLM
+from foresight.inspection.evaluation import folder_files
+from foresight.metrics.scores import bootstrap, score_batch
+from foresight.models.points import ExtractionPoint
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM
 from training.data import (
     Tell,
     collect,
@@ -32,8 +32,8 @@ from training.data import (
     training_scenes,
 )
 from training.latents import Latents, processes
-from training.look import Look
 from training.loop import Recipe, Step, train
+from training.losses import Look
 from training.store import Store, key_of, weights_digest
 
 STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken

@@ -14,15 +14,15 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from foresight.evaluation import Broken, file_samples
-from foresight.floors import MIXTURE as MIXTURE
-from foresight.floors import mixture as mixture
-from foresight.images import resize, vae_size
-from foresight.points import ExtractionPoint
-from foresight.render import render
-from foresight.scenes import Scenes
-from foresight.vae import VAE
-from foresight.vlm import VLM
+from foresight.data.images import resize, vae_size
+from foresight.data.render import render
+from foresight.data.scenes import Scenes
+from foresight.inspection.baselines import MIXTURE as MIXTURE
+from foresight.inspection.baselines import mixture as mixture
+from foresight.inspection.evaluation import Broken, file_samples
+from foresight.models.points import ExtractionPoint
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM
 from training.store import Store, key_of, picture_hashes, weights_digest
 
 TARGETS = "targets"

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from foresight.checkpoint import sync
+from foresight.adapters.checkpoint import sync
 from foresight.errors import InputError
 
 STATE = "training.pt"

@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from foresight.checkpoint import sync
+from foresight.adapters.checkpoint import sync
 from foresight.errors import InputError
-from foresight.vlm import VLM
+from foresight.models.vlm import VLM
 
 FORMAT = 1  # to be raised whenever the same key comes to mean other numbers
 KEY = "key.json"

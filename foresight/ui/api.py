@@ -7,14 +7,14 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from foresight.images import load_mask, to_pil
-from foresight.points import ExtractionPoint
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.data.images import load_mask, to_pil
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.models.points import ExtractionPoint
 from foresight.ui import generate as scenes
-from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture
+from foresight.ui.error_handling import telling
+from foresight.ui.image_input import file_image
 from foresight.ui.inputs import FreeNumber
-from foresight.ui.refusals import telling
-from foresight.ui.source import file_image
+from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
 
 ANY = scenes.ANY
 

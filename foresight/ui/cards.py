@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.checkpoint import Interval, score_tables
-from foresight.inspector import Report
-from foresight.metrics import SEED_TARGETS, meets_target
-from foresight.points import ExtractionPoint
-from foresight.shelf import Entry
-from foresight.ui.doors import Case
+from foresight.adapters.checkpoint import Interval, score_tables
+from foresight.adapters.registry import Entry
+from foresight.inspection.inspector import Report
+from foresight.metrics.scores import SEED_TARGETS, meets_target
+from foresight.models.points import ExtractionPoint
+from foresight.ui.navigation import Case
 
 NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "Mask IoU", "psnr": "PSNR"}
 HINTS = {

@@ -13,16 +13,16 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
 from foresight.errors import InputError
-from foresight.images import to_pil
-from foresight.numbers import MAX_SEED, whole
-from foresight.objects import SIZES as NAMED_SIZES
-from foresight.render import render
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
-from foresight.ui.calls import open_picture
-from foresight.ui.doors import Case
+from foresight.metrics.matching import SIZES as NAMED_SIZES
+from foresight.schemas import MAX_SEED, whole
+from foresight.ui.error_handling import refusal_place
 from foresight.ui.inputs import FreeNumber, FreeSlider
-from foresight.ui.refusals import refusal_place
+from foresight.ui.navigation import Case
+from foresight.ui.services import open_picture
 
 ANY = "any"
 SIZES = {ANY: (12.0, 64.0)} | NAMED_SIZES

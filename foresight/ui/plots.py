@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from foresight.depth import Tile
-from foresight.evaluation import Line
-from foresight.objects import CELLS
-from foresight.points import STAGES, ExtractionPoint
-from foresight.tables import Level, own_score
+from foresight.inspection.evaluation import Line
+from foresight.inspection.layer_sweep import Tile
+from foresight.inspection.tables import Level, own_score
+from foresight.metrics.matching import CELLS
+from foresight.models.points import STAGES, ExtractionPoint
 from foresight.ui.cards import NAMES
 
 if TYPE_CHECKING:  # plotly takes a second to import

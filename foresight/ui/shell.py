@@ -10,24 +10,24 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from foresight.errors import InputError
-from foresight.inspector import Inspector
+from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
-from foresight.ui import link
+from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
-from foresight.ui.calls import Calls
 from foresight.ui.compare import tab as compare
-from foresight.ui.doors import Doors, visit
+from foresight.ui.error_handling import telling
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import FailuresCalls
 from foresight.ui.findings import tab as findings
 from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect import tab as inspect
 from foresight.ui.latent_map import tab as latent_map
-from foresight.ui.latent_map.calls import MapCalls
-from foresight.ui.refusals import telling
+from foresight.ui.latent_map.services import MapCalls
+from foresight.ui.navigation import Doors, visit
+from foresight.ui.services import Calls
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train import tab as train
-from foresight.ui.train.calls import TrainCalls
+from foresight.ui.train.services import TrainCalls
 
 TITLE = """<header class="fs-title"><h1>Foresight</h1>
 <p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""

@@ -13,8 +13,8 @@ from gradio.components import Component
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from foresight import archive
-from foresight.archive import Broken, File
+from foresight.data import archive
+from foresight.data.archive import Broken, File
 from foresight.errors import InputError
 
 

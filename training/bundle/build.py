@@ -12,9 +12,9 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from foresight.checkpoint import load_adapter
-from foresight.vae import load_vae
-from foresight.vlm import load_vlm
+from foresight.adapters.checkpoint import load_adapter
+from foresight.models.vae import load_vae
+from foresight.models.vlm import load_vlm
 from training.bundle import vae as vae_bundle
 from training.bundle import vlm as vlm_bundle
 from training.bundle.check import check_vae, check_vlm

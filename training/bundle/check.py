@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from foresight.images import load_image, resize, to_pil, to_tensor, vae_size, vlm_size
-from foresight.metrics import bootstrap, score_batch
-from foresight.render import render
-from foresight.scenes import SceneSpec, take
-from foresight.vae import VAE
-from foresight.vlm import VLM
+from foresight.data.images import load_image, resize, to_pil, to_tensor, vae_size, vlm_size
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, take
+from foresight.metrics.scores import bootstrap, score_batch
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM
 from training.bundle import conversation as talk
 
 SEED = 1000  # far from the seeds that anything was trained on; the scenes are of the test split besides

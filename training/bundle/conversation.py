@@ -15,7 +15,7 @@ from itertools import groupby
 
 from torch import Tensor
 
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES, Scenes
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES, Scenes
 
 DESCRIBE = ("Describe the image.", "Describe this picture.", "What is in the image?")
 COUNT = ("How many objects are there?", "How many shapes are in the image?", "Count the objects.")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foresight.images import load_image, resize, to_tensor, vae_size
-from foresight.metrics import lpips_model, ssim
-from foresight.render import render
-from foresight.scenes import SceneSpec, take
+from foresight.data.images import load_image, resize, to_tensor, vae_size
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, take
+from foresight.metrics.scores import lpips_model, ssim
 from training.loop import Recipe
 
 RECIPE = Recipe(steps=9000, batch=64, lr=1e-3, warmup=300, weight_decay=0.0, beta2=0.99, ema=0.999)

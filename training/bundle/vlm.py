@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from foresight import qwen
-from foresight.render import Rendered, render
-from foresight.scenes import Scenes, SceneSpec, take
+from foresight.data.render import Rendered, render
+from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.models import qwen2_5_vl as qwen
 from training.bundle import conversation as talk
 from training.loop import Recipe
 

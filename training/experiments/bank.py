@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from foresight.adapters import Adapter, TokenAdapter
-from foresight.images import resize
-from foresight.metrics import compare
-from foresight.points import ExtractionPoint
+from foresight.adapters.modules import Adapter, TokenAdapter
+from foresight.data.images import resize
+from foresight.metrics.scores import compare
+from foresight.models.points import ExtractionPoint
 from training.experiments.bench import Bench
 from training.experiments.side_by_side import Member, adapter_member, learn, usual
 from training.fit import STATISTICS_ROWS, new_adapter

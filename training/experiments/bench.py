@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foresight.evaluation import Floors
-from foresight.points import STAGES, ExtractionPoint
-from foresight.scenes import Scenes, SceneSpec, take
-from foresight.vae import VAE
-from foresight.vlm import VLM, load_vlm
+from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.inspection.evaluation import Floors
+from foresight.models.points import STAGES, ExtractionPoint
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM, load_vlm
 from training.experiments.scale import Scale
 from training.latents import MIXTURE, Latents, extract
 

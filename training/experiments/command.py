@@ -12,13 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from foresight import vae as vae_module
-from foresight import vlm as vlm_module
 from foresight.errors import InputError
-from foresight.evaluation import folder_files
-from foresight.hub import folder_of
-from foresight.vae import load_vae
-from foresight.vlm import load_vlm
+from foresight.inspection.evaluation import folder_files
+from foresight.models import vae as vae_module
+from foresight.models import vlm as vlm_module
+from foresight.models.hub import folder_of
+from foresight.models.vae import load_vae
+from foresight.models.vlm import load_vlm
+from training.arguments import above, at_least
 from training.data import files_digest, readable
 from training.experiments import (
     blends,
@@ -30,14 +31,13 @@ from training.experiments import (
     e1_4,
     e1_5,
     e1_6,
-    findings,
     held_out,
-    kept,
     seed_protocol,
+    store,
 )
 from training.experiments.bench import Bench
+from training.experiments.report import findings
 from training.experiments.scale import FULL, LAPTOP, QUICK, Scale
-from training.flags import above, at_least
 from training.store import revision
 
 EXAMPLES = """examples:
@@ -143,9 +143,9 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"there is no picture that can be read in {args.photos}.")
     todo = chosen(args.only, args.skip, args.protocol)
     scale = scale_of(args)
-    kept.open_folder(args.out)
+    store.open_folder(args.out)
     settings = settings_of(args, scale)
-    finished = {name: entry for name in ALL if (entry := kept.load(args.out, name, settings | _own(name, args)))}
+    finished = {name: entry for name in ALL if (entry := store.load(args.out, name, settings | _own(name, args)))}
     if missing := [name for name in todo if name not in finished]:
         vlm = load_vlm(args.model, args.device)
         vae = load_vae(args.vae, args.device)
@@ -167,7 +167,7 @@ def _run_one(
         raise InputError(f"{name} needs {absent[0]}: do not skip it.")
     handed = ({other: finished[other]["result"] for other in needs},) if name == "e1_5" else ()
     result = experiment(bench, *handed)
-    entry = kept.plain(
+    entry = store.plain(
         {
             "settings": settings | _own(name, args),
             "result": result,
@@ -177,7 +177,7 @@ def _run_one(
             "command": "python -m training " + shlex.join(sys.argv[1:]),
         }
     )
-    kept.save(args.out, name, entry)
+    store.save(args.out, name, entry)
     print(f"{name}: {result['verdict']} ({entry['seconds']:.0f} s)", file=sys.stderr, flush=True)
     return entry
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foresight.points import ExtractionPoint
+from foresight.models.points import ExtractionPoint
 from training.experiments.bank import Entry, Grid, floors_and_ceiling, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
-from foresight.points import ExtractionPoint
-from foresight.render import render
-from foresight.scenes import Scenes, SceneSpec
-from foresight.separation import each_silhouette
-from foresight.vlm import VLM
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec
+from foresight.maps.separability import each_silhouette
+from foresight.models.points import ExtractionPoint
+from foresight.models.vlm import VLM
 from training.experiments.bench import Bench
 from training.experiments.result import Result, chart, finite, key, said, series, shown, table
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from foresight.data.scenes import COLOR_NAMES, SHAPES
 from foresight.errors import InputError
-from foresight.scenes import COLOR_NAMES, SHAPES
-from foresight.separation import each_silhouette
+from foresight.maps.separability import each_silhouette
 from training.experiments.bench import Bench
 from training.experiments.e1_1 import BOTH, FACTORS, FEATURES
 from training.experiments.result import Result, chart, finite, key, said, series, shown, table

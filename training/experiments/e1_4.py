@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foresight.foreground import foreground
-from foresight.points import ExtractionPoint
-from foresight.render import render
-from foresight.scenes import Scenes, SceneSpec
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec
+from foresight.metrics.masks import foreground
+from foresight.models.points import ExtractionPoint
 from training.experiments.bank import Entry, Grid, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.boxes import PooledBox, TokenBox, box_loss

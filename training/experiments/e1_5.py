@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from foresight.points import ExtractionPoint
+from foresight.models.points import ExtractionPoint
 from training.experiments.bank import (
     SCORES,
     Entry,

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foresight.evaluation import folder_files
-from foresight.metrics import skill
-from foresight.render import render
-from foresight.scenes import COLORS, SHAPES, Scenes, SceneSpec
+from foresight.data.render import render
+from foresight.data.scenes import COLORS, SHAPES, Scenes, SceneSpec
+from foresight.inspection.evaluation import folder_files
+from foresight.metrics.scores import skill
 from training.data import collect, picture_source, readable
 from training.experiments.bank import Entry, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foresight.images import to_pil
-from foresight.metrics import SEED_TARGETS
+from foresight.data.images import to_pil
+from foresight.metrics.scores import SEED_TARGETS
 from training.experiments.bank import SCORES, Samples
 from training.experiments.statistics import Interval, interval
 

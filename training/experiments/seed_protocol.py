@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foresight import qwen
-from foresight.images import to_pil
-from foresight.metrics import ssim
-from foresight.render import render
-from foresight.scenes import COLOR_NAMES, SHAPES, Scenes, SceneSpec
-from foresight.separation import each_silhouette
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import COLOR_NAMES, SHAPES, Scenes, SceneSpec
+from foresight.maps.separability import each_silhouette
+from foresight.metrics.scores import ssim
+from foresight.models import qwen2_5_vl as qwen
 from training.experiments.bank import Entry, fresh, member, oracle, reconstruct, score, stack
 from training.experiments.bench import Bench
 from training.experiments.e1_1 import labels

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from foresight.adapters import Adapter
+from foresight.adapters.modules import Adapter
 from training.experiments.bench import Bench
-from training.experiments.together import form, stackable, together
+from training.experiments.stacked import form, stackable, together
 from training.loop import Recipe, Task, train
 
 TRIAL = 8  # steps that tell how long a training will take

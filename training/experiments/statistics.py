@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foresight.data.scenes import COLORS
 from foresight.errors import InputError
-from foresight.scenes import COLORS
 
 RESAMPLES = 4000
 MATCH = 0.5  # least IoU at which two objects are taken for one, as is usual since PASCAL VOC

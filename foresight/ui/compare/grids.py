@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from foresight.depth import Tile
-from foresight.points import STAGES, Stage
-from foresight.shelf import Entry
-from foresight.ui import link
+from foresight.adapters.registry import Entry
+from foresight.inspection.layer_sweep import Tile
+from foresight.models.points import STAGES, Stage
+from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, number
-from foresight.ui.doors import Case
+from foresight.ui.navigation import Case
 from foresight.ui.uploads import address
 
 TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}

@@ -13,22 +13,23 @@ from gradio.components import Component
 from PIL import Image
 from torch import Tensor
 
-from foresight.depth import Tile, descend
+from foresight.adapters.registry import Entry
+from foresight.data.images import load_mask, resize, to_pil, to_tensor, vlm_size
+from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
-from foresight.images import load_mask, resize, to_pil, to_tensor, vlm_size
-from foresight.inspector import Inspector
-from foresight.scenes import MAX_OBJECTS
-from foresight.shelf import Entry
-from foresight.ui import generate, link, stopping
-from foresight.ui.calls import MODEL_QUEUE, open_picture
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.layer_sweep import Tile, descend
+from foresight.ui import generate, stopping
+from foresight.ui import view_link as link
 from foresight.ui.compare import grids
 from foresight.ui.compare.grids import Sheet, Shown, title
-from foresight.ui.doors import Case, Doors, offering, on_opening, visit
+from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
+from foresight.ui.image_input import example_pictures, example_row, file_image, picture_input
+from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeSlider
-from foresight.ui.pictures import png
+from foresight.ui.navigation import Case, Doors, offering, on_opening, visit
 from foresight.ui.plots import depth_chart
-from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
-from foresight.ui.source import example_pictures, example_row, file_image, picture_input
+from foresight.ui.services import MODEL_QUEUE, open_picture
 from foresight.ui.uploads import keep
 
 

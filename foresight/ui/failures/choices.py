@@ -10,17 +10,17 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from foresight.adapters.registry import Entry
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.errors import InputError
-from foresight.inspector import SCORES
-from foresight.numbers import whole
-from foresight.objects import SIZES
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
-from foresight.shelf import Entry
+from foresight.inspection.inspector import SCORES
+from foresight.metrics.matching import SIZES
+from foresight.schemas import whole
 from foresight.ui.cards import NAMES
-from foresight.ui.doors import offering, on_opening
 from foresight.ui.generate import ANY, POSITIONS
 from foresight.ui.generate import SIZES as RADII
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
+from foresight.ui.navigation import offering, on_opening
 
 SOURCES = ("Generated scenes", "Upload", "Folder")
 MAX_SCENES = 1024

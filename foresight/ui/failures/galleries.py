@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from foresight.archive import Broken
-from foresight.evaluation import Line, summarise
-from foresight.inspector import SCORES
-from foresight.metrics import SEED_TARGETS
-from foresight.objects import ObjectScore
-from foresight.tables import own_score
-from foresight.ui import link
+from foresight.data.archive import Broken
+from foresight.inspection.evaluation import Line, summarise
+from foresight.inspection.inspector import SCORES
+from foresight.inspection.tables import own_score
+from foresight.metrics.matching import ObjectScore
+from foresight.metrics.scores import SEED_TARGETS
+from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, number
 from foresight.ui.failures import choices
 from foresight.ui.failures.runs import Run, Shot

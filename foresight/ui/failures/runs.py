@@ -11,20 +11,29 @@ from typing import Any
 
 from gradio.components import Component
 
-from foresight.archive import Broken
+from foresight.adapters.registry import Entry
+from foresight.data.archive import Broken
+from foresight.data.images import to_pil
+from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
-from foresight.evaluation import Line, Row, Sample, evaluate, file_samples, folder_files, scene_samples, summarise
-from foresight.images import to_pil
-from foresight.inspector import Inspector
-from foresight.numbers import MAX_SEED, whole
-from foresight.points import ExtractionPoint
-from foresight.scenes import SceneSpec
-from foresight.shelf import Entry
-from foresight.tables import Filter, as_csv, as_json, ordered, write_zip
+from foresight.inspection.evaluation import (
+    Line,
+    Row,
+    Sample,
+    evaluate,
+    file_samples,
+    folder_files,
+    scene_samples,
+    summarise,
+)
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.tables import Filter, as_csv, as_json, ordered, write_zip
+from foresight.models.points import ExtractionPoint
+from foresight.schemas import MAX_SEED, whole
 from foresight.ui.cards import NAMES
 from foresight.ui.failures import choices
 from foresight.ui.failures.choices import MAX_SCENES, SOURCES, bound
-from foresight.ui.pictures import png
+from foresight.ui.image_maps import png
 from foresight.ui.uploads import handed_in, keep
 
 PUBLIC_MOST = 64  # pictures; about eight seconds of two CPU cores, for which all others wait

@@ -10,20 +10,21 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.archive import Broken
+from foresight.data.archive import Broken
 from foresight.errors import InputError
-from foresight.evaluation import Line, summarise
-from foresight.numbers import whole
-from foresight.tables import LEVELS, by_factor, iou_plane
-from foresight.ui import link, plots, stopping
-from foresight.ui.calls import MODEL_QUEUE
+from foresight.inspection.evaluation import Line, summarise
+from foresight.inspection.tables import LEVELS, by_factor, iou_plane
+from foresight.schemas import whole
+from foresight.ui import plots, stopping
+from foresight.ui import view_link as link
 from foresight.ui.cards import NAMES
-from foresight.ui.doors import Doors, visit
+from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, Run
 from foresight.ui.inputs import FreeNumber, RawFile
-from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
+from foresight.ui.navigation import Doors, visit
+from foresight.ui.services import MODEL_QUEUE
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}

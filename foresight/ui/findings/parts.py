@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
+from foresight.adapters.registry import Entry
+from foresight.data.images import to_pil
+from foresight.data.scenes import COLORS as OBJECT_COLORS
 from foresight.errors import InputError
-from foresight.findings import Chart, Experiment, Series, Study
-from foresight.images import to_pil
-from foresight.inspector import Report
-from foresight.scenes import COLORS as OBJECT_COLORS
-from foresight.shelf import Entry
+from foresight.inspection.inspector import Report
 from foresight.ui.cards import number
-from foresight.ui.pictures import png
+from foresight.ui.findings.study import Chart, Experiment, Series, Study
+from foresight.ui.image_maps import png
 from foresight.ui.plots import COLORS, INK, MARKS, RULE
 
 Pair = tuple[Entry, Entry]  # a pooled and a token adapter of one point

@@ -11,17 +11,17 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from foresight.adapters.registry import Entry
 from foresight.errors import InputError
-from foresight.findings import BUNDLED, Experiment, Study, load_study, studies
-from foresight.inspector import Inspector, Report
-from foresight.points import ExtractionPoint
-from foresight.shelf import Entry
+from foresight.inspection.inspector import Inspector, Report
+from foresight.models.points import ExtractionPoint
 from foresight.ui import generate
-from foresight.ui.calls import MODEL_QUEUE
-from foresight.ui.doors import Doors, visit
+from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
 from foresight.ui.findings import parts
+from foresight.ui.findings.study import BUNDLED, Experiment, Study, load_study, studies
+from foresight.ui.navigation import Doors, visit
 from foresight.ui.plotly_file import plotly_file
-from foresight.ui.refusals import refusal_place, telling, telling_each, telling_in
+from foresight.ui.services import MODEL_QUEUE
 
 PAIRS = 3  # scenes shown as pooled and tokens
 _DRAW = Path(__file__).with_name("charts.js").read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from foresight.points import STAGES, ExtractionPoint
+from foresight.models.points import STAGES, ExtractionPoint
 
 WIDTH, LEFT, RIGHT = 360, 6, 354  # user units, about one pixel each
 HEIGHT = 208

@@ -7,12 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from foresight.points import STAGES, ExtractionPoint, Stage
+from foresight.models.points import STAGES, ExtractionPoint, Stage
 from foresight.ui import cards
-from foresight.ui.calls import Calls
 from foresight.ui.inputs import FreeSlider
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.results import html
+from foresight.ui.services import Calls
 
 STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
 

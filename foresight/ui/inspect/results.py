@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from foresight.inspector import SCORES, Reconstruction, Report
-from foresight.objects import score_objects
-from foresight.ui import cards, generate, link
-from foresight.ui.calls import Calls
-from foresight.ui.doors import Case
-from foresight.ui.inspect import floors
-from foresight.ui.inspect.speech import QUESTION
-from foresight.ui.pictures import png, strip, tile_grid, tiles
+from foresight.inspection.inspector import SCORES, Reconstruction, Report
+from foresight.metrics.matching import score_objects
+from foresight.ui import cards, generate
+from foresight.ui import view_link as link
+from foresight.ui.image_maps import png, strip, tile_grid, tiles
+from foresight.ui.inspect import baselines as floors
+from foresight.ui.inspect.description import QUESTION
+from foresight.ui.navigation import Case
+from foresight.ui.services import Calls
 
 ObjectIoU = tuple[str, float | None, float | None]  # an object's label, its mask IoU, and the oracle's
 

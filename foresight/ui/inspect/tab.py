@@ -10,15 +10,16 @@ from gradio.context import Context
 from PIL import Image
 
 from foresight.errors import InputError
-from foresight.points import ExtractionPoint, Stage
+from foresight.models.points import ExtractionPoint, Stage
 from foresight.ui import cards, generate
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
-from foresight.ui.calls import MODEL_QUEUE, Calls, open_picture
-from foresight.ui.doors import Case, Doors, visit
-from foresight.ui.inspect import floors, point, results
-from foresight.ui.inspect.speech import QUESTION, Speech
-from foresight.ui.refusals import refusal_place, telling, telling_in
-from foresight.ui.source import example_pictures, example_row, picture_input
+from foresight.ui.error_handling import refusal_place, telling, telling_in
+from foresight.ui.image_input import example_pictures, example_row, picture_input
+from foresight.ui.inspect import baselines as floors
+from foresight.ui.inspect import point, results
+from foresight.ui.inspect.description import QUESTION, Speech
+from foresight.ui.navigation import Case, Doors, visit
+from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
 
 
 def build(calls: Calls, doors: Doors) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from foresight.data.scenes import BACKGROUNDS
 from foresight.errors import InputError
-from foresight.map_data import MapSpec
-from foresight.scenes import BACKGROUNDS
-from foresight.ui import link
+from foresight.maps.data import MapSpec
+from foresight.ui import view_link as link
 from foresight.ui.generate import ANY
 
 TAB = "map"

@@ -12,20 +12,21 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 from torch import Tensor
 
+from foresight.data.images import to_pil
+from foresight.data.render import render
 from foresight.errors import InputError
-from foresight.images import to_pil
-from foresight.inspector import Reconstruction, prepare
-from foresight.latent_map import LatentMap
-from foresight.map_data import MapSpec
-from foresight.points import ExtractionPoint
-from foresight.render import render
-from foresight.ui import generate, link
-from foresight.ui.calls import open_picture
-from foresight.ui.doors import Case, visit
+from foresight.inspection.inspector import Reconstruction, prepare
+from foresight.maps.data import MapSpec
+from foresight.maps.fit import LatentMap
+from foresight.models.points import ExtractionPoint
+from foresight.ui import generate
+from foresight.ui import view_link as link
 from foresight.ui.latent_map import address, panels, tiles
-from foresight.ui.latent_map.calls import MapCalls
 from foresight.ui.latent_map.form import spec_of, values_of
 from foresight.ui.latent_map.runs import Mark, Run, Runs, noun, paced, told, what
+from foresight.ui.latent_map.services import MapCalls
+from foresight.ui.navigation import Case, visit
+from foresight.ui.services import open_picture
 
 PAGE = 60  # tiles of a selection shown at a time
 HINT = (

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from foresight.map_data import MapSpec
-from foresight.numbers import whole
-from foresight.points import ExtractionPoint
-from foresight.scenes import BACKGROUNDS
+from foresight.data.scenes import BACKGROUNDS
+from foresight.maps.data import MapSpec
+from foresight.models.points import ExtractionPoint
+from foresight.schemas import whole
 from foresight.ui.generate import ANY
 from foresight.ui.inputs import FreeNumber, FreeSlider
 

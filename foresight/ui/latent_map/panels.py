@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from foresight.inspector import SCORES, Scores
-from foresight.latent_map import LatentMap, Projected
-from foresight.map_data import BACKGROUND, KINDS, MEASURES
-from foresight.scenes import COLORS
-from foresight.separation import Array, Silhouette
+from foresight.data.scenes import COLORS
+from foresight.inspection.inspector import SCORES, Scores
+from foresight.maps.data import BACKGROUND, KINDS, MEASURES
+from foresight.maps.fit import LatentMap, Projected
+from foresight.maps.separability import Array, Silhouette
 from foresight.ui.cards import NAMES
+from foresight.ui.image_maps import png
 from foresight.ui.latent_map.tiles import pictures
-from foresight.ui.pictures import png
 
 ScoreTable = dict[str, list[Scores]]  # by what read them, such as "tokens at post-merge/6": the first scenes' scores
 

@@ -16,11 +16,11 @@ from typing import Any
 import gradio as gr
 
 from foresight.errors import InputError
-from foresight.latent_map import Projected
-from foresight.map_data import MapSpec, Progress
+from foresight.maps.data import MapSpec, Progress
+from foresight.maps.fit import Projected
 from foresight.ui import stopping
-from foresight.ui.doors import Case
-from foresight.ui.refusals import unseen
+from foresight.ui.error_handling import unseen
+from foresight.ui.navigation import Case
 
 STOPPED = "Stopped. The last map and all scores so far stay."
 

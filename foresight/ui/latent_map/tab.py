@@ -10,22 +10,22 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from foresight.map_data import MapSpec
-from foresight.numbers import whole
-from foresight.scenes import BACKGROUNDS, MAX_OBJECTS
-from foresight.ui.calls import MODEL_QUEUE
-from foresight.ui.doors import Doors, on_opening
+from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
+from foresight.maps.data import MapSpec
+from foresight.schemas import whole
+from foresight.ui.error_handling import telling, telling_each
 from foresight.ui.generate import ANY
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.latent_map import panels
-from foresight.ui.latent_map.calls import MapCalls as MapCalls
 from foresight.ui.latent_map.events import HINT, PAGE, MapEvents
 from foresight.ui.latent_map.form import build_form, presets
 from foresight.ui.latent_map.runs import told
+from foresight.ui.latent_map.services import MapCalls as MapCalls
 from foresight.ui.latent_map.tiles import gallery
-from foresight.ui.link import ADDRESS
+from foresight.ui.navigation import Doors, on_opening
 from foresight.ui.plotly_file import plotly_file
-from foresight.ui.refusals import telling, telling_each
+from foresight.ui.services import MODEL_QUEUE
+from foresight.ui.view_link import ADDRESS
 
 FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
 EMPTY = "No map yet: press “Draw the map”, or one of the three examples."

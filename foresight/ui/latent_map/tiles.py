@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from foresight.images import PATCH, to_pil
-from foresight.inspector import SCORES, Reconstruction
-from foresight.latent_map import LatentMap, Projected
-from foresight.map_data import BACKGROUND, KINDS, MapSpec
-from foresight.render import render
-from foresight.scenes import BACKGROUNDS
-from foresight.separation import Array
+from foresight.data.images import PATCH, to_pil
+from foresight.data.render import render
+from foresight.data.scenes import BACKGROUNDS
+from foresight.inspection.inspector import SCORES, Reconstruction
+from foresight.maps.data import BACKGROUND, KINDS, MapSpec
+from foresight.maps.fit import LatentMap, Projected
+from foresight.maps.separability import Array
 from foresight.ui.cards import HINTS, NAMES, number
-from foresight.ui.doors import Case
-from foresight.ui.pictures import png
+from foresight.ui.image_maps import png
+from foresight.ui.navigation import Case
 
 THUMBNAIL = 112  # pixels
 NEIGHBOURS = 8

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.checkpoint import score_tables
+from foresight.adapters.checkpoint import score_tables
 from foresight.ui.plots import COLORS
 
 Line = list[tuple[float, float]]  # (step, value)

@@ -9,11 +9,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.adapters import KINDS
-from foresight.points import ExtractionPoint
-from foresight.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
+from foresight.adapters.modules import KINDS
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
+from foresight.models.points import ExtractionPoint
+from foresight.ui.error_handling import refusal_place
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
-from foresight.ui.refusals import refusal_place
 
 DATA = [
     ("The usual mixture of scenes", "mixture"),

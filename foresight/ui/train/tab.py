@@ -12,14 +12,14 @@ from typing import Any
 import gradio as gr
 
 from foresight.errors import InputError
-from foresight.ui import link
-from foresight.ui.doors import Doors, visit
+from foresight.ui import view_link as link
+from foresight.ui.error_handling import telling, telling_each, telling_in
 from foresight.ui.inputs import RawFile
-from foresight.ui.refusals import telling, telling_each, telling_in
+from foresight.ui.navigation import Doors, visit
 from foresight.ui.train import views
-from foresight.ui.train.calls import Run, Settings, TrainCalls
 from foresight.ui.train.charts import curves
 from foresight.ui.train.form import build_form
+from foresight.ui.train.services import Run, Settings, TrainCalls
 from foresight.ui.train.table import build_table, listed
 
 TICK = 1.0  # seconds between looks at the run

@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from foresight.ui.error_handling import refusal_place, telling_in
 from foresight.ui.inputs import FreeDropdown
-from foresight.ui.refusals import refusal_place, telling_in
 from foresight.ui.train import views
-from foresight.ui.train.calls import TrainCalls
+from foresight.ui.train.services import TrainCalls
 from foresight.ui.uploads import keep
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from foresight.checkpoint import score_tables
+from foresight.adapters.checkpoint import score_tables
 from foresight.errors import InputError
 from foresight.ui.cards import NAMES
-from foresight.ui.link import RUN
-from foresight.ui.refusals import sentence
+from foresight.ui.error_handling import sentence
 from foresight.ui.train.charts import first_mean
+from foresight.ui.view_link import RUN
 
 Run = dict[str, Any]  # what `TrainCalls.look` tells of a run; `runs` tells less
 

@@ -1,0 +1,234 @@
+"""An adapter's folder: model.safetensors and config.json. Written whole or not at all; read with suspicion.
+
+A folder may come from anybody, so files are measured before they are read, and what they hold must be exactly
+what the config builds: the safetensors library itself takes NaN, twin keys and headers of 100 MB.
+"""
+
+import copy
+import inspect
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from torch import Tensor
+
+from foresight.adapters.modules import KINDS, Adapter
+from foresight.errors import InputError
+from foresight.models.hub import folder_of
+from foresight.models.points import ExtractionPoint
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+MAX_WEIGHTS = 512 << 20  # bytes; a TokenAdapter for the 7B model has 40 MB
+MAX_HEADER = 64 << 10  # bytes; about 500 tensors
+MAX_CONFIG = 64 << 10  # bytes
+MAX_SIZE = 1 << 16  # of any whole number in a config
+DTYPES = ("F16", "BF16", "F32")
+
+Interval = tuple[float, float, float]  # mean, low, high
+
+
+def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
+    """Writes an adapter in float16; a reader sees each file as it was or as it is now, never a part of it.
+
+    InputError, with the folder as it was, where a weight is not finite in float16 (±65504).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    half = copy.deepcopy(adapter).cpu().half()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as name:
+        stage = Path(name)
+        # What PyTorchModelHubMixin recorded of the constructor's arguments; the card may have grown since.
+        arguments = cast(dict[str, Any], adapter._hub_mixin_config)
+        config = {"kind": adapter.kind, **arguments, "card": adapter.card}
+        half.save_pretrained(stage, config=config)  # and a README.md, which is left behind
+        read_back = _load(stage, f"adapter {str(folder)!r}").state_dict()
+        for key, value in half.state_dict().items():
+            if not torch.equal(read_back[key], value.float()):
+                raise OSError(f"{key} of adapter {str(folder)!r} reads back otherwise than it was written.")
+        for file in (WEIGHTS, CONFIG):
+            sync(stage / file)
+            os.replace(stage / file, folder / file)
+    sync(folder)
+    return folder
+
+
+def load_adapter(name: str | Path) -> Adapter:
+    """The adapter of a folder or hub id, in float32 on the CPU, in eval mode.
+
+    InputError names what is wrong: a file that is missing, too large, cut short or no safetensors; a config
+    that builds no adapter; a tensor that is missing, unknown, of another shape or dtype, or not finite.
+    """
+    return _load(folder_of(name, [WEIGHTS, CONFIG], "adapter"), f"adapter {str(name)!r}")
+
+
+def describe_adapter(name: str | Path) -> dict[str, Any]:
+    """The checked config of an adapter's folder or hub id, without its weights: kind, sizes and card."""
+    return _read_config(folder_of(name, [CONFIG], "adapter"), f"adapter {str(name)!r}")
+
+
+def list_adapters(root: str | Path) -> list[Path]:
+    """Every adapter's folder under `root`, sorted; nothing in them is read, and hidden ones are left out."""
+    # Unlike rglob, os.walk passes over folders that are deleted or renamed while it looks.
+    folders = [Path(place) for place, _, files in os.walk(root) if {WEIGHTS, CONFIG} <= {*files}]
+    return sorted(folder for folder in folders if not folder.name.startswith("."))
+
+
+def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
+    """What a card's "scores" tell of held-out pictures: {their title: {score: (mean, low, high)}}, all finite.
+
+    A card may come from anybody and hold anything: what is of another form is left out.
+    """
+    tables = scores.items() if isinstance(scores, dict) else ()
+    return {
+        title: {name: (found[0], found[1], found[2]) for name, found in table.items() if _is_interval(found)}
+        for title, table in tables
+        if isinstance(table, dict)
+    }
+
+
+def _is_interval(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 3 and all(isinstance(v, float) and math.isfinite(v) for v in found)
+
+
+def misfits(config: dict[str, Any], *, model: str, width: int, vae: str, channels: int, downscale: int) -> list[str]:
+    """What keeps the adapter of this config from serving a VLM and a VAE; empty where it fits.
+
+    config: as from `describe_adapter`. width: of the VLM's latents at the adapter's point. vae, channels,
+    downscale: the VAE's name and facts. Names are compared where the card has them, since other weights of
+    the same sizes make other latents. InputError where the card names no extraction point.
+    """
+    card = config["card"]
+    point = ExtractionPoint.parse(str(card.get("point")))
+    side = (16 if point.stage == "pre-merge" else 32) * config["fold"]  # pixels of the VAE under one token
+    compared = [
+        ("is for the model", card.get("model", model), model),
+        (f"takes at {point} a width of", config["width"], width),
+        ("is for the VAE", card.get("vae", vae), vae),
+        ("makes latents whose channels are", config["channels"], channels),
+        ("paints a token as squares of VAE cells with the side", config["cells"], side / downscale),
+    ]
+    return [f"it {what} {its}, not {here}" for what, its, here in compared if its != here]
+
+
+def check_fits(config: dict[str, Any], **facts: Any) -> None:
+    """InputError that names every one of the `misfits`."""
+    if found := misfits(config, **facts):
+        raise InputError(f"this adapter does not fit: {'; '.join(found)}.")
+
+
+# Below, `label` begins every sentence: adapter 'runs/tokens'.
+
+
+def _load(folder: Path, label: str) -> Adapter:
+    config = _read_config(folder, label)
+    with torch.device("meta"):  # shapes alone: a config may ask for more memory than there is
+        shapes = {key: list(value.shape) for key, value in _build(config, label).state_dict().items()}
+    weights = _read_weights(folder / WEIGHTS, shapes, label)
+    adapter = _build(config, label)
+    adapter.load_state_dict(weights)
+    return adapter.eval()
+
+
+def _read_config(folder: Path, label: str) -> dict[str, Any]:
+    config = _parse(_read(folder / CONFIG, MAX_CONFIG, label), f"{label}: {CONFIG}")
+    kind = config.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{label}: its kind is {kind!r}; known are {', '.join(KINDS)}.")
+    if wrong := sorted(config.keys() ^ {"kind", *inspect.signature(KINDS[kind]).parameters}):
+        fault = "has the unknown key" if wrong[0] in config else "lacks the key"
+        raise InputError(f"{label}: {CONFIG} {fault} {wrong[0]!r}.")
+    if not isinstance(config["card"], dict):
+        raise InputError(f"{label}: the card in its {CONFIG} is not an object.")
+    for key, value in config.items():
+        if key not in ("kind", "card") and not (type(value) is int and 0 < value <= MAX_SIZE):
+            raise InputError(f"{label}: {key} is {value!r}; allowed are whole numbers from 1 to {MAX_SIZE}.")
+    return config
+
+
+def _build(config: dict[str, Any], label: str) -> Adapter:
+    try:
+        return KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
+    except RuntimeError as error:  # more numbers than torch can count
+        raise InputError(f"{label}: {CONFIG} asks for tensors that are too large.") from error
+
+
+def _read(path: Path, limit: int, label: str) -> bytes:
+    """A file of at most `limit` bytes."""
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{label} has no {path.name}.") from error
+    if len(data) > limit:
+        raise InputError(f"{label}: {path.name} is larger than the {limit >> 10} kB allowed.")
+    return data
+
+
+def _parse(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object without twin keys, NaN or infinity."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise InputError(f"{what} has a key twice.")
+        return found
+
+    def refuse(constant: str) -> None:
+        raise InputError(f"{what} has the number {constant}.")
+
+    try:
+        found = json.loads(data, object_pairs_hook=once, parse_constant=refuse)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{what} is not JSON.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{what} is not a JSON object.")
+    return found
+
+
+def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, exactly those of `shapes`."""
+    data = _read(path, MAX_WEIGHTS, label)
+    length = int.from_bytes(data[:8], "little")
+    if data[8:9] != b"{" or length > MAX_HEADER:
+        pickled = data[:2] == b"PK" or data[:1] == b"\x80"  # torch.save's zip, or a bare pickle
+        fault = "is a pickle and not opened" if pickled else "has no safetensors header, or one too long"
+        raise InputError(f"{label}: {path.name} {fault}.")
+    header = _parse(data[8 : 8 + length], f"{label}: the header of {path.name}")
+    header.pop("__metadata__", None)
+    if missing := sorted(shapes.keys() - header.keys()):
+        raise InputError(f"{label}: {path.name} lacks {missing[0]!r}, which its config builds.")
+    for key, entry in header.items():
+        if key not in shapes:
+            raise InputError(f"{label}: {path.name} has {key!r}, which its config does not build.")
+        dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+        if shape != shapes[key]:
+            raise InputError(f"{label}: {key!r} has the shape {shape}; its config says {shapes[key]}.")
+        if dtype not in DTYPES:
+            raise InputError(f"{label}: {key!r} is of dtype {dtype}; allowed are {', '.join(DTYPES)}.")
+    try:
+        weights = parse_safetensors(data)
+    except SafetensorError as error:
+        raise InputError(f"{label}: {path.name} is broken: {error}.") from error
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise InputError(f"{label}: {key!r} has values that are not finite.")
+    return weights
+
+
+def sync(path: Path) -> None:
+    """Hands the content of a file, or the names in a folder, to the disk, so that they outlast a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,215 @@
+"""The three adapters: latents at one extraction point → latents of a frozen VAE.
+
+Shapes: B pictures, T time steps (1), H × W tokens of width D; C channels of the VAE, h × w cells.
+A post-merge token covers 32 × 32 px of the VAE's picture: 4 × 4 cells of an f8 VAE, one of an f32 VAE.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from foresight.errors import InputError
+from foresight.models.points import ExtractionPoint
+
+AXES = 32  # principal directions kept to tell familiar latents from strange ones
+
+
+class Adapter(nn.Module, PyTorchModelHubMixin):
+    """Standardises latents, maps them, and gives the result the VAE latents' own mean and spread.
+
+    width: D. channels: C. fold: tokens a side that are joined into one before anything else (2 where a
+    pre-merge patch is smaller than a cell of the VAE, else 1). cells: cells a side for each (folded) token.
+    card: where the adapter comes from and what it scored; plain JSON values.
+    """
+
+    kind: str
+    mean: Tensor
+    std: Tensor
+    z_mean: Tensor
+    z_std: Tensor
+    axes: Tensor
+    spread: Tensor
+    rest: Tensor
+    far: Tensor
+
+    def __init__(self, width: int, channels: int, fold: int, cells: int, card: dict[str, Any] | None):
+        super().__init__()
+        self.width, self.channels, self.fold, self.cells = width, channels, fold, cells
+        self.card = card or {}
+        axes = min(AXES, width)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.register_buffer("z_mean", torch.zeros(channels))
+        self.register_buffer("z_std", torch.ones(channels))
+        # Training latents, standardised: principal directions, variance along each, mean variance off them,
+        # and the 99th percentile of a training picture's `distance`.
+        self.register_buffer("axes", torch.zeros(axes, width))
+        self.register_buffer("spread", torch.ones(axes))
+        self.register_buffer("rest", torch.ones(1))
+        self.register_buffer("far", torch.ones(1))
+
+    @property
+    def point(self) -> ExtractionPoint:
+        """The extraction point it was trained for. Raises InputError where its card names none."""
+        return ExtractionPoint.parse(self.card.get("point", ""))
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, T, H, W, D) → VAE latents (B · T, C, h, w), float32. Raises InputError where D is another."""
+        x = self._standardise(latents).flatten(0, 1)  # (B·T, H, W, D)
+        if self.fold > 1:
+            x = fold_tokens(x, self.fold)
+        return self.map(x).float() * self.z_std.view(-1, 1, 1) + self.z_mean.view(-1, 1, 1)
+
+    def map(self, x: Tensor) -> Tensor:
+        """Standardised latents (B, H, W, fold² · D) → standardised VAE latents (B, C, H · cells, W · cells)."""
+        raise NotImplementedError
+
+    def _standardise(self, latents: Tensor) -> Tensor:
+        if latents.ndim != 5 or latents.shape[-1] != self.width:
+            raise InputError(f"this adapter takes latents (B, T, H, W, {self.width}), not {tuple(latents.shape)}.")
+        return (latents.to(self.mean.device, torch.float32) - self.mean) / self.std
+
+    @torch.no_grad()
+    def fit_statistics(self, latents: Tensor, targets: Tensor) -> None:
+        """Takes means and spreads from training latents (B, T, H, W, D) and VAE latents (B, C, h, w)."""
+        x, z = latents.float().flatten(0, -2), targets.float().transpose(0, 1).flatten(1)
+        self.mean.copy_(x.mean(0))
+        self.std.copy_(x.std(0).clamp_min(1e-4))
+        self.z_mean.copy_(z.mean(1))
+        self.z_std.copy_(z.std(1).clamp_min(1e-4))
+        x = (x - self.mean) / self.std
+        _, values, axes = torch.pca_lowrank(
+            x[torch.linspace(0, len(x) - 1, min(len(x), 20_000)).long()], len(self.axes)
+        )
+        variances = values**2 / min(len(x), 20_000)
+        self.axes.copy_(axes.T)
+        self.spread.copy_(variances.clamp_min(1e-4))
+        self.rest.fill_(((self.width - variances.sum()) / max(1, self.width - len(self.axes))).clamp_min(1e-2))
+        self.far.fill_(self.distance(latents).quantile(0.99))
+
+    @torch.no_grad()
+    def distance(self, latents: Tensor) -> Tensor:
+        """How far pictures lie from the training latents: (B, T, H, W, D) → (B · T,), 1 on average in training.
+
+        The root of a token's mean squared Mahalanobis distance under probabilistic PCA (Tipping & Bishop 1999).
+        Beyond `far` a score speaks of the adapter more than of the latents.
+        """
+        x = self._standardise(latents).flatten(2, 3).flatten(0, 1)  # (B·T, tokens, D)
+        along = x @ self.axes.T
+        off = (x.square().sum(-1) - along.square().sum(-1)).clamp_min(0) / self.rest
+        return ((along.square() / self.spread).sum(-1) + off).mean(-1).div(self.width).sqrt()
+
+
+def fold_tokens(x: Tensor, by: int) -> Tensor:
+    """(B, H, W, D) → (B, H / by, W / by, by² · D)"""
+    return x.unflatten(2, (-1, by)).unflatten(1, (-1, by)).transpose(2, 3).flatten(3)
+
+
+def unfold_tokens(x: Tensor, by: int) -> Tensor:
+    """`fold_tokens`'s inverse: (B, H, W, by² · C) → (B, H · by, W · by, C)"""
+    return x.unflatten(3, (by, by, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+@final
+class LinearProbe(Adapter):
+    """One linear map for each token: what can be read off without any processing."""
+
+    kind = "linear"
+
+    def __init__(self, width: int, channels: int, fold: int, cells: int, card: dict[str, Any] | None = None):
+        super().__init__(width, channels, fold, cells, card)
+        self.linear = nn.Linear(fold**2 * width, cells**2 * channels)
+
+    def map(self, x: Tensor) -> Tensor:
+        return unfold_tokens(self.linear(x), self.cells).permute(0, 3, 1, 2)
+
+
+@final
+class PooledMLP(Adapter):
+    """The seed study's design: the mean of all tokens, then an MLP that paints a whole picture.
+
+    It paints a square of `canvas` × `canvas` cells, which is stretched to pictures of another shape.
+    """
+
+    kind = "pooled"
+
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        fold: int,
+        cells: int,
+        hidden: int = 2048,
+        canvas: int = 32,
+        card: dict[str, Any] | None = None,
+    ):
+        super().__init__(width, channels, fold, cells, card)
+        self.canvas = canvas
+        self.mlp = nn.Sequential(
+            nn.Linear(fold**2 * width, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, channels * canvas**2),
+        )
+
+    def map(self, x: Tensor) -> Tensor:
+        size = x.shape[1] * self.cells, x.shape[2] * self.cells
+        z = self.mlp(x.mean((1, 2))).unflatten(1, (self.channels, self.canvas, self.canvas))
+        return z if z.shape[2:] == size else F.interpolate(z.float(), size, mode="bilinear", align_corners=False)
+
+
+class _Block(nn.Module):
+    """ConvNeXt's block (Liu et al. 2022): a depth-wise convolution, then an MLP at each place; channels last."""
+
+    def __init__(self, width: int, expand: int):
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, expand * width), nn.GELU(), nn.Linear(expand * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm(self.spatial(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
+
+
+@final
+class TokenAdapter(Adapter):
+    """Keeps the grid: blocks among tokens, then each token unfolds into its cells, then blocks among cells.
+
+    hidden 896 makes about 20M parameters at Qwen2.5-VL-7B's width of 3584.
+    """
+
+    kind = "tokens"
+
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        fold: int,
+        cells: int,
+        hidden: int = 896,
+        card: dict[str, Any] | None = None,
+    ):
+        super().__init__(width, channels, fold, cells, card)
+        fine = max(32, hidden * 3 // 8)
+        self.stem = nn.Linear(fold**2 * width, hidden)
+        self.tokens = nn.Sequential(_Block(hidden, 3), _Block(hidden, 3))
+        self.spread_out = nn.Linear(hidden, cells**2 * fine)
+        self.refine = nn.Sequential(_Block(fine, 4), _Block(fine, 4))
+        self.head = nn.Sequential(nn.LayerNorm(fine), nn.Linear(fine, channels))
+
+    def map(self, x: Tensor) -> Tensor:
+        x = self.tokens(self.stem(x))
+        return self.head(self.refine(unfold_tokens(self.spread_out(x), self.cells))).permute(0, 3, 1, 2)
+
+
+KINDS: dict[str, type[Adapter]] = {c.kind: c for c in (LinearProbe, PooledMLP, TokenAdapter)}

@@ -1,0 +1,203 @@
+"""The adapters on this machine that fit a VLM and a VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foresight.adapters.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    check_fits,
+    describe_adapter,
+    list_adapters,
+    load_adapter,
+    misfits,
+)
+from foresight.adapters.modules import KINDS, Adapter
+from foresight.errors import InputError
+from foresight.models.hub import folder_of
+from foresight.models.points import ExtractionPoint
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM
+
+BUNDLED = Path(__file__).parents[2] / "assets" / "adapters"
+RUNS = Path("runs/adapters")  # where training puts adapters, from where the command is given
+ORDER = ("tokens", "linear", "pooled")  # of adapters at one point
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An adapter's folder that fits the models, not yet loaded.
+
+    bundled: under the first root. config: as from `describe_adapter`. parameters: how many it learned.
+    root: under which it lies, None where it lies under none.
+    """
+
+    folder: Path
+    bundled: bool
+    config: dict[str, Any]
+    parameters: int
+    root: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Its kind where it is bundled, else its path under its root, which for a folder called tokens is ./tokens."""
+        if self.bundled:
+            return self.kind
+        if self.root is None:
+            return self.folder.name
+        return entry_name(self.folder, self.root)
+
+    @property
+    def kind(self) -> str:
+        return self.config["kind"]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return self.config["card"]
+
+    @property
+    def point(self) -> ExtractionPoint:
+        return ExtractionPoint.parse(self.card["point"])
+
+
+def entry_name(folder: Path, root: Path) -> str:
+    """What an adapter of one's own goes by: its path under its root, which for a folder called tokens is ./tokens."""
+    name = folder.relative_to(root).as_posix()
+    return f"./{name}" if name in KINDS else name
+
+
+class Shelf:
+    """The adapters under `roots` that fit a VLM and a VAE; each is loaded when it is first used.
+
+    The first root is the bundled one: its adapters go by their kind, those of others by their path under their root.
+    """
+
+    def __init__(self, vlm: VLM, vae: VAE, roots: Sequence[str | Path]) -> None:
+        self.vlm, self.vae = vlm, vae
+        self.roots = [Path(root) for root in roots]
+        # By folder, with the time at which the config or the weights were written.
+        self._entries: dict[Path, tuple[int, Entry | str]] = {}
+        self._loaded: dict[Path, tuple[int, Adapter]] = {}
+
+    @property
+    def default_point(self) -> ExtractionPoint:
+        """post-merge at half of the language model's depth."""
+        return ExtractionPoint("post-merge", self.vlm.points[-1].layer // 2)
+
+    def adapters(self, point: str | ExtractionPoint | None = None) -> list[Entry]:
+        """The adapters that fit, in order of depth; at one point the bundled ones first, in `ORDER`.
+
+        point: only those for it. Folders are looked through again at every call, as training adds to them.
+        """
+        wanted = None if point is None else self.vlm.point(point)
+        fit = [e for e in self._survey().values() if isinstance(e, Entry) and wanted in (None, e.point)]
+        return sorted(fit, key=lambda e: (e.point.depth, not e.bundled, ORDER.index(e.kind)))
+
+    def refused(self) -> dict[Path, str]:
+        """The folders under the roots that do not fit or cannot be read, each with the reason."""
+        return {folder: reason for folder, reason in self._survey().items() if isinstance(reason, str)}
+
+    def entry(self, adapter: str | Path | None = None, point: str | ExtractionPoint | None = None) -> Entry:
+        """The one adapter meant by a kind, a folder or a hub id, at a point.
+
+        adapter: None is the first at the point. point: None is a folder's own point, else the default one.
+        Raises InputError where there is none, or it does not fit.
+        """
+        if adapter is not None and str(adapter) not in KINDS:
+            return self._foreign(adapter, point)
+        at = self.default_point if point is None else self.vlm.point(point)
+        for entry in self.adapters(at):
+            if adapter in (None, entry.kind):
+                return entry
+        raise InputError(self._lack(adapter, at))
+
+    def _lack(self, adapter: str | Path | None, at: ExtractionPoint) -> str:
+        """Why no such adapter is at a point, and where there is one."""
+
+        def points(kind: str | Path | None) -> str:
+            return ", ".join(dict.fromkeys(str(e.point) for e in self.adapters() if kind in (None, e.kind)))
+
+        of, here = f"of model {self.vlm.name!r} and VAE {self.vae.name!r}", [e.name for e in self.adapters(at)]
+        if not points(None):
+            return f"no adapter fits any point {of}: train one first."
+        if not here:
+            return f"no adapter of any kind reads {at} {of}: there are some for {points(None)}."
+        elsewhere = f" and {adapter} for {points(adapter)}" if points(adapter) else ""
+        return f"no {adapter} adapter reads {at} {of}: there is {', '.join(here)} at it{elsewhere}."
+
+    def written(self, entry: Entry) -> int:
+        """When its weights were written, in nanoseconds: others may lie in its folder later.
+
+        Raises InputError where it was deleted or renamed since it was listed.
+        """
+        try:
+            return (entry.folder / WEIGHTS).stat().st_mtime_ns
+        except FileNotFoundError as error:
+            raise InputError(f"the adapter {entry.name!r} was deleted or renamed: choose another.") from error
+
+    def load(self, entry: Entry) -> Adapter:
+        """The adapter on the VAE's device, loaded once as long as its file stays the same. Raises as `written`."""
+        written, kept = self.written(entry), self._loaded.get(entry.folder)
+        if kept is None or kept[0] != written:
+            for gone in [folder for folder in [*self._loaded] if not folder.is_dir()]:
+                self._loaded.pop(gone, None)
+            with torch.inference_mode(False):
+                kept = self._loaded[entry.folder] = (written, load_adapter(entry.folder).to(self.vae.device))
+        return kept[1]
+
+    def _survey(self) -> dict[Path, Entry | str]:
+        """Every adapter's folder under the roots: its entry, or the reason why it does not serve."""
+        seen = {folder: self._look(folder, root) for root in self.roots for folder in list_adapters(root)}
+        return {folder: found for folder, found in seen.items() if found is not None}
+
+    def _look(self, folder: Path, root: Path) -> Entry | str | None:
+        """None where the folder was deleted or renamed since it was listed."""
+        try:
+            written = (folder / CONFIG).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        if self._entries.get(folder, (None,))[0] != written:
+            try:
+                config = describe_adapter(folder)
+                faults = "; ".join(misfits(config, **self._facts(config)))
+                found = faults or _entry(folder, config, root, bundled=root == self.roots[0])
+            except InputError as error:
+                found = str(error)
+            self._entries[folder] = written, found
+        return self._entries[folder][1]
+
+    def _foreign(self, name: str | Path, point: str | ExtractionPoint | None) -> Entry:
+        """The entry of a folder or hub id, which need not lie under a root."""
+        folder = folder_of(name, [WEIGHTS, CONFIG], "adapter")
+        for entry in self.adapters():
+            if entry.folder.resolve() == folder.resolve():
+                break
+        else:
+            config = describe_adapter(folder)
+            check_fits(config, **self._facts(config))
+            entry = _entry(folder, config)
+        if point is not None and entry.point != self.vlm.point(point):
+            raise InputError(f"adapter {str(name)!r} is for {entry.point}, not for {point}.")
+        return entry
+
+    def _facts(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What `misfits` compares a config with. Raises InputError where the VLM lacks its point."""
+        return {
+            "model": self.vlm.name,
+            "width": self.vlm.width(str(config["card"].get("point"))),
+            "vae": self.vae.name,
+            "channels": self.vae.channels,
+            "downscale": self.vae.downscale,
+        }
+
+
+def _entry(folder: Path, config: dict[str, Any], root: Path | None = None, bundled: bool = False) -> Entry:
+    with torch.device("meta"):  # shapes alone
+        adapter = KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
+    return Entry(folder, bundled, config, adapter.parameter_count, root)

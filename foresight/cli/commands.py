@@ -1,0 +1,247 @@
+"""What each command does: a generator of the lines it prints. `foresight.cli.main` reads the arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from foresight.adapters.registry import BUNDLED, RUNS
+from foresight.data.images import load_image, load_mask, to_pil
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.errors import InputError
+from foresight.inspection import evaluation
+from foresight.inspection.inspector import SCORES, Inspector, Report, prepare
+from foresight.inspection.tables import as_csv
+from foresight.metrics.scores import SEED_TARGETS
+from foresight.models.vae import load_vae
+from foresight.models.vlm import load_vlm
+
+CHUNK = 32  # scenes drawn at a time
+SHOWN = (  # of a summary
+    ("", "reconstruction"),
+    ("blank_", "blank page"),
+    ("mean_", "training mean"),
+    ("nearest_", "nearest training image"),
+    ("oracle_", "oracle: the VAE's own round trip"),
+)
+HEAD: tuple[str, ...] = ("", "LPIPS", "SSIM", "PSNR", "mask IoU")
+
+
+def reconstruct(args: argparse.Namespace) -> Iterator[str]:
+    """A picture for each IMAGE, and its scores; files that are no pictures are named at the end."""
+    if args.mask and len(args.images) > 1:
+        raise InputError("--mask is for one IMAGE: give them one at a time.")
+    # All are read before the models are, and before anything is written.
+    pictures, broken = _read(args.images, load_mask(args.mask) if args.mask else None)
+    out = _folder(args.out)
+    inspector = _inspector(args)
+    entry = inspector.shelf.entry(args.adapter, args.point)
+    names = Counter[str]()
+    for path, picture, shown in tqdm(pictures, unit="image", disable=None):
+        report = inspector.inspect(picture, entry.point, entry.folder, shown, others=False)
+        name = f"{path.stem}-{entry.point.stage}-{entry.point.layer}-{entry.name}".replace("/", "-")
+        names[name] += 1  # two folders may have a picture of one name
+        target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".png")
+        to_pil(report.reconstructions[0].picture).save(target)
+        line = report.as_json(str(path), str(target))
+        yield json.dumps(line) if args.json else _story(report, line)
+    if broken:
+        raise InputError(f"{len(broken)} of {len(args.images)} left out: {'; '.join(broken)}.")
+
+
+def _read(paths: list[Path], mask: Tensor | None) -> tuple[list[tuple[Path, Tensor, Tensor | None]], list[str]]:
+    """Each file that is a picture, prepared; why the others are none. Raises InputError where all are of those."""
+    pictures, broken = [], []
+    for path in paths:
+        try:
+            pictures.append((path, *prepare(load_image(path), mask)))
+        except InputError as error:
+            broken.append(str(error).rstrip("."))
+    if not pictures:
+        raise InputError(f"{'; '.join(broken)}.")
+    return pictures, broken
+
+
+def _story(report: Report, line: dict[str, Any]) -> str:
+    shown = {line["adapter"]: line} | {of: line[of] for of in ("blank", "oracle", "skill")}
+    rows = [HEAD, *((of, *(_number(scores[name]) for name in SCORES)) for of, scores in shown.items())]
+    title = f"{line['image']} at {line['point']} → {line['reconstruction']} ({line['seconds']:.2f} s)"
+    text = [title, *_table(rows)]
+    if report.mask_reason:
+        text.append(f"  no mask IoU: {report.mask_reason}")
+    if report.distance > report.far:
+        text.append("  far from what the adapter was trained on: the scores speak of the adapter")
+    return "\n".join(text)
+
+
+def scenes(args: argparse.Namespace) -> Iterator[str]:
+    """Pictures, masks and scenes.jsonl. Raises InputError where the folder holds pictures of other scenes."""
+    found = take(args.n, args.seed, scene_spec(args), args.split)
+    out = _folder(args.out)
+    ours = {file for i, count in enumerate(found.count.tolist()) for file in _files(i, count)}
+    for kind in ("images", "masks", "objects"):
+        there = {f"{kind}/{path.name}" for path in _folder(out / kind).glob("*.png")}
+        if others := sorted(there - ours):
+            raise InputError(
+                f"{str(out)!r} holds other scenes, such as {others[0]}: empty it, or choose another folder."
+            )
+    with (out / "scenes.jsonl").open("w") as file, tqdm(total=args.n, unit="scene", disable=None) as progress:
+        for start in range(0, args.n, CHUNK):
+            for line in _draw(found[start : start + CHUNK], start, out):
+                file.write(json.dumps(line) + "\n")
+                progress.update()
+    yield f"{args.n} scenes in {out}: images, masks, masks of single objects, scenes.jsonl"
+
+
+def _files(i: int, count: int) -> list[str]:
+    """Where the picture of scene i goes, the mask of all its objects, and that of each."""
+    return [f"images/{i:05d}.png", f"masks/{i:05d}.png", *(f"objects/{i:05d}-{j}.png" for j in range(count))]
+
+
+def _draw(part: Scenes, start: int, out: Path) -> Iterator[dict[str, Any]]:
+    """Writes pictures and masks; scene i's files are numbered start + i."""
+    drawn = render(part)
+    for i, split in enumerate(part.split()):
+        slots = range(int(part.count[i]))
+        image, mask, *objects = _files(start + i, len(slots))
+        to_pil(drawn.images[i] / 255).save(out / image)
+        shown = [drawn.mask[i], *drawn.visible[i, : len(slots)]]
+        for path, pixels in zip([mask, *objects], shown, strict=True):
+            Image.fromarray((pixels.byte() * 255).numpy()).save(out / path)
+        yield {
+            "image": image,
+            "mask": mask,
+            "objects": [
+                {"label": part.label(i, j), "box": drawn.boxes[i, j].tolist(), "mask": objects[j]} for j in slots
+            ],
+            "hash": part.digest(i),
+            "split": split,
+            "scene": part.describe(i),
+        }
+
+
+def evaluate(args: argparse.Namespace) -> Iterator[str]:
+    """pictures.csv and summary.json; with --json every row and, last, the summary."""
+    spec = scene_spec(args)
+    files = evaluation.folder_files(args.images) if args.images else []
+    out = _folder(args.out)
+    inspector = _inspector(args)
+    entry = inspector.shelf.entry(args.adapter, args.point)
+    if files:
+        found = evaluation.evaluate(inspector, entry, evaluation.file_samples(files))
+    else:
+        samples = evaluation.scene_samples(args.scenes, args.seed, spec)
+        found = evaluation.evaluate(inspector, entry, samples, evaluation.scene_floors(args.seed, spec))
+    lines, broken = list[evaluation.Line](), list[evaluation.Broken]()
+    for row in tqdm(found, total=len(files) or args.scenes, unit="image", disable=None):
+        if isinstance(row, evaluation.Broken):
+            broken.append(row)
+        else:
+            lines.append(row.without_pixels())
+        if args.json:
+            yield json.dumps(_left_out(row) if isinstance(row, evaluation.Broken) else row.flat())
+    if not lines:
+        raise InputError(f"none of the {len(broken)} files is a picture: {broken[0].reason}")
+    summary = {
+        "point": str(entry.point),
+        "adapter": entry.name,
+        "model": inspector.vlm.name,
+        "vae": inspector.vae.name,
+        "data": {"images": str(args.images)} if files else _recipe(args, spec),
+        **evaluation.summarise([line.flat() for line in lines]),
+        "broken": [_left_out(one) for one in broken],
+    }
+    (out / "pictures.csv").write_text(as_csv(lines, broken), newline="")
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    yield json.dumps({"summary": summary}) if args.json else _summary(summary, out)
+
+
+def _left_out(broken: evaluation.Broken) -> dict[str, str]:
+    return {"image": broken.image, "error": broken.reason}
+
+
+def _recipe(args: argparse.Namespace, spec: SceneSpec) -> dict[str, Any]:
+    return {"scenes": args.scenes, "seed": args.seed, "split": "test", **vars(spec)}
+
+
+def _summary(summary: dict[str, Any], out: Path) -> str:
+    rows = [HEAD]
+    for prefix, title in SHOWN:
+        if f"{prefix}lpips" in summary["scores"]:
+            found = [summary["scores"][prefix + name] for name in SCORES]
+            rows.append((title, *(_interval(numbers) for numbers in found)))
+    rows.append(("skill of the means", *(_number(summary["skill"][name]) for name in SCORES)))
+    targets = ", ".join(f"{n} {'<' if n == 'lpips' else '>'} {value}" for n, value in SEED_TARGETS.items())
+    return "\n".join(
+        [
+            f"{summary['adapter']} at {summary['point']}: {summary['pictures']} pictures, 95 % intervals",
+            *_table(rows),
+            f"  the seed study's targets: {targets}",
+            *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
+            *(f"  left out: {row['error']}" for row in summary["broken"]),
+            f"  every picture's scores are in {out / 'pictures.csv'}, this summary in {out / 'summary.json'}",
+        ]
+    )
+
+
+def info(args: argparse.Namespace) -> Iterator[str]:
+    """What the models are, and what can be asked of them."""
+    found = _inspector(args).facts()
+    yield json.dumps(found) if args.json else _facts(found)
+
+
+def _facts(found: dict[str, Any]) -> str:
+    points: list[tuple[str, ...]] = [("point", "width", "adapters that fit")]
+    points += [(p["point"], str(p["width"]), ", ".join(p["adapters"]) or "–") for p in found["points"]]
+    vae = found["vae"]
+    return "\n".join(
+        [
+            f"model   {found['model']}",
+            f"VAE     {vae['name']}: {vae['kind']}, {vae['channels']} channels, {vae['downscale']} px a cell",
+            f"device  {found['device']}, {found['dtype']}; the VAE {vae['dtype']}",
+            "with    " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
+            *_table(points),
+            *(f"  {folder} does not fit: {reason}" for folder, reason in found["refused"].items()),
+        ]
+    )
+
+
+def scene_spec(args: argparse.Namespace) -> SceneSpec:
+    """What the arguments say of scenes. Raises InputError."""
+    named = {key: getattr(args, key) for key in ("shapes", "colors", "backgrounds") if getattr(args, key)}
+    return SceneSpec(objects=args.objects, radius=args.radius, overlap=args.overlap, **named)
+
+
+def _inspector(args: argparse.Namespace) -> Inspector:
+    return Inspector(load_vlm(args.model), load_vae(args.vae), (BUNDLED, RUNS))
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {str(path)!r} cannot be made: {error.strerror}.") from error
+    return path
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(found: list[float] | None) -> str:
+    return "–" if found is None else "{:.3f} ({:.3f} to {:.3f})".format(*found)
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]

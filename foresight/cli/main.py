@@ -1,0 +1,149 @@
+"""The command line: reconstruct, scenes, evaluate, info."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from foresight.errors import InputError
+
+EXAMPLES = {
+    "reconstruct": """\
+  python -m foresight reconstruct cat.jpg
+  python -m foresight reconstruct a.png b.png --point pre-merge/6 --adapter linear --json
+  python -m foresight reconstruct scenes/images/00000.png --mask scenes/masks/00000.png""",
+    "scenes": """\
+  python -m foresight scenes --out scenes
+  python -m foresight scenes --n 100 --objects 1 --shapes circle,star --backgrounds white --out stars
+  python -m foresight scenes --n 8 --seed 7 --objects 3-5 --no-overlap --split test --out crowded""",
+    "evaluate": """\
+  python -m foresight evaluate --scenes 64 --out runs/evaluation
+  python -m foresight evaluate --scenes 512 --objects 1 --backgrounds white --adapter linear --out runs/linear
+  python -m foresight evaluate --images photos --point post-merge/0 --out runs/photos --json""",
+    "info": """\
+  python -m foresight info
+  python -m foresight info --model Qwen/Qwen2.5-VL-3B-Instruct --vae stabilityai/sd-vae-ft-mse --json""",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help).", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, 2 after one sentence on stderr about bad input, 1 where nobody reads on."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    args = _parser().parse_args(arguments)
+    stdout = sys.stdout
+    from foresight.cli import commands
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what libraries may print
+            for line in getattr(commands, args.command)(args):
+                print(line, file=stdout, flush=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the lines has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m foresight", description="What does a VLM still know of a picture?")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            help=what,
+            description=what[0].upper() + what[1:] + ".",
+            epilog=f"examples:\n{EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(command=name)
+        return made
+
+    command = add("reconstruct", "make pictures from a VLM's latents, and score them")
+    command.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
+    _model_options(command)
+    _adapter_options(command)
+    command.add_argument("--mask", type=Path, metavar="PNG", help="what the IMAGE shows, white on black")
+    command.add_argument("--out", type=Path, metavar="DIR", default=Path("runs/reconstructions"))
+    _json_option(command)
+
+    command = add("scenes", "draw synthetic scenes with exact masks, boxes and labels")
+    command.add_argument("--n", type=_whole(1), default=8, help="scenes (default 8)")
+    _scene_options(command)
+    command.add_argument("--split", choices=("train", "val", "test"), help="only scenes of it (default: any)")
+    command.add_argument("--out", type=Path, metavar="DIR", required=True)
+
+    command = add("evaluate", "score many pictures, beside the floors and the ceiling")
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--scenes", type=_whole(1), metavar="N", help="N scenes of the test split")
+    source.add_argument("--images", type=Path, metavar="DIR", help="the pictures in a folder")
+    _scene_options(command)
+    _model_options(command)
+    _adapter_options(command)
+    command.add_argument("--out", type=Path, metavar="DIR", required=True)
+    _json_option(command)
+
+    command = add("info", "list extraction points, adapters that fit, device and versions")
+    _model_options(command)
+    _json_option(command)
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="Qwen2.5-VL: a folder or hub id (default: the bundled one)")
+    parser.add_argument("--vae", help="VAE: a folder or hub id (default: the bundled one)")
+
+
+def _adapter_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--point", help="such as pre-merge/0 (default: post-merge at half depth)")
+    parser.add_argument("--adapter", default="tokens", help="linear, pooled, tokens (default) or a FOLDER")
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line and nothing else")
+
+
+def _scene_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what scenes hold")
+    group.add_argument("--seed", type=_whole(0), default=0, help="other seeds give other scenes (0)")
+    group.add_argument("--objects", type=_range, default=(1, 5), metavar="1-3", help="from, to (default 1-5)")
+    group.add_argument("--radius", type=_range, default=(12, 64), metavar="12-64", help="pixels at 224²")
+    group.add_argument("--shapes", type=_names, metavar="A,B", help="circle, star, … (default: all)")
+    group.add_argument("--colors", type=_names, metavar="A,B", help="red, blue, … (default: all)")
+    group.add_argument("--backgrounds", type=_names, metavar="A,B", help="white, plain, gradient, texture")
+    group.add_argument("--overlap", action=argparse.BooleanOptionalAction, default=True, help="(default)")
+
+
+def _whole(least: int) -> Any:
+    def whole(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) < 2**63:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return whole
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    try:
+        return int(low), int(high or low)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 1-3") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))

@@ -1,0 +1,119 @@
+"""What somebody who only remembers could answer: the mean of training pictures, or the one with the nearest latents.
+
+Shapes: N training scenes, B of them at a time, H × W pixels, latents of D numbers averaged into CELLS × CELLS parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foresight.data.images import resize
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.inspection.inspector import Inspector, Scores, score_rows
+from foresight.metrics.scores import compare
+from foresight.models.points import ExtractionPoint
+
+_WHITE = ("white",)
+# What adapters are trained on: half of everything, a quarter of one object and of several on white.
+MIXTURE = (SceneSpec(), SceneSpec(), SceneSpec(objects=(1, 1), backgrounds=_WHITE), SceneSpec(backgrounds=_WHITE))
+
+COUNT = 256  # training scenes remembered
+CELLS = 4  # a side: so pictures of all shapes compare; on held-out scenes the nearest is as near as by 8
+_BATCH = 16
+
+
+def mixture(count: int, seed: int, split: str) -> list[Scenes]:
+    """`count` scenes of `split` in all, an equal share of each part of MIXTURE."""
+    share = -(-count // len(MIXTURE))
+    return [take(share, seed * len(MIXTURE) + k, spec, split) for k, spec in enumerate(MIXTURE)]
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The two floors of one picture: (3, H, W) in [0, 1] on the CPU, and their scores by the names in SCORES.
+
+    scene: the nearest one's description. count: of how many scenes it is the nearest.
+    """
+
+    mean: Tensor
+    nearest: Tensor
+    mean_scores: Scores
+    nearest_scores: Scores
+    scene: dict[str, Any]
+    count: int
+
+
+class Memory:
+    """Scenes of the training split, and their latents at each point that an adapter reads.
+
+    They are the first ones of seed 0, so that every bundled adapter was trained on them.
+    """
+
+    def __init__(self, inspector: Inspector, count: int = COUNT) -> None:
+        self.inspector, self.count = inspector, count
+        self._scenes: list[Scenes] = []  # one each
+        self._mean: Tensor | None = None  # (3, 224, 224)
+        self._keys: dict[str, _Keys] = {}
+
+    def gather(self) -> Iterator[int]:
+        """Takes the latents that are not at hand yet, of all points in one pass; yields how many scenes are done."""
+        vlm = self.inspector.vlm
+        points = {str(entry.point) for entry in self.inspector.adapters()} - self._keys.keys()
+        if not points:
+            return
+        batches = [batch for part in mixture(self.count, 0, "train") for batch in part.chunks(_BATCH)]
+        taken: dict[str, list[Tensor]] = {point: [] for point in points}
+        total, scenes = torch.zeros(3, *batches[0].size), list[Scenes]()
+        for batch in batches:
+            yield len(scenes)
+            drawn = render(batch.to(vlm.device)).images.float() / 255
+            for point, latents in vlm.latents(drawn, points).items():
+                taken[point].append(_parts(latents))
+            total += drawn.sum(0).cpu()
+            scenes += [batch[i] for i in range(len(batch))]
+        self._scenes, self._mean = scenes, total / len(scenes)
+        self._keys |= {point: _Keys.of(torch.cat(parts)) for point, parts in taken.items()}
+
+    @torch.inference_mode()
+    def recall(self, original: Tensor, point: ExtractionPoint, mask: Tensor | None) -> Recalled:
+        """The floors, at a point that was gathered, of a picture (3, H, W) of the VLM's size and its mask (H, W)."""
+        assert self._mean is not None
+        device, size = self.inspector.vae.device, (original.shape[1], original.shape[2])
+        [latents] = self.inspector.vlm.latents(original[None].to(self.inspector.vlm.device), [point]).values()
+        best = self._scenes[self._keys[str(point)].nearest(_parts(latents))].resized(size)
+        pictures = torch.cat([resize(self._mean[None], size), render(best).images.float() / 255]).to(device)
+        shown = None if mask is None else mask.to(device)[None]
+        of_mean, of_nearest = score_rows(compare(original[None].to(device), pictures, shown))
+        mean, nearest = pictures.cpu()
+        return Recalled(mean, nearest, of_mean, of_nearest, best.describe(0), len(self._scenes))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Latents (N, CELLS² · D), standardised, in half precision; and with what: (1, D, 1, 1) each."""
+
+    values: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, parts: Tensor) -> _Keys:
+        shift, scale = parts.mean((0, 2, 3), keepdim=True), parts.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
+        return cls(((parts - shift) / scale).flatten(1).half(), shift, scale)
+
+    def nearest(self, one: Tensor) -> int:
+        """The row of least squared distance to (1, D, CELLS, CELLS)."""
+        wanted = ((one - self.shift) / self.scale).flatten(1)  # (1, CELLS² · D)
+        return int((self.values.float() - wanted).square().sum(1).argmin())
+
+
+def _parts(latents: Tensor) -> Tensor:
+    """Latents (B, 1, h, w, D) → (B, D, CELLS, CELLS) on the CPU."""
+    return F.adaptive_avg_pool2d(latents[:, 0].permute(0, 3, 1, 2).float(), CELLS).cpu()

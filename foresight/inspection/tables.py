@@ -1,0 +1,171 @@
+"""What a table of evaluated pictures tells: the worst first, what fails and where, and the table as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from foresight.data.archive import Broken
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.errors import InputError
+from foresight.inspection.evaluation import Line
+from foresight.inspection.inspector import SCORES
+from foresight.metrics.matching import COLUMNS, ROWS, SIZES, ObjectScore
+from foresight.metrics.scores import bootstrap
+
+OBJECT_SCORES = {"object_iou": "iou", "object_lpips": "lpips"}  # each object's own
+LEVELS: dict[str, tuple[str, ...]] = {  # of each factor, in the order in which they are shown
+    "shape": SHAPES,
+    "color": COLOR_NAMES,
+    "size": tuple(SIZES),
+    "position": tuple(f"{row} {column}" for row in ROWS for column in COLUMNS),
+    "objects": tuple(str(n) for n in range(1, MAX_OBJECTS + 1)),
+    "background": BACKGROUNDS,
+}
+_OF_PICTURE: dict[str, Callable[[Line], str]] = {
+    "objects": lambda line: str(len(line.objects)),
+    "background": lambda line: str(line.background),
+}
+SEEN = 0.5  # of a cell, summed over pictures: less has been covered too little to be told of
+
+L = TypeVar("L", bound=Line)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A factor's level, such as shape "star": over how many pictures, mean score and its 95 % interval."""
+
+    name: str
+    pictures: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which pictures are asked for; what is empty or None asks for all.
+
+    shapes, colors, sizes: one and the same object must meet all three. objects: how many, backgrounds: which.
+    score: the name in SCORES that `low` and `high` bound, both inclusive.
+    """
+
+    shapes: Sequence[str] = ()
+    colors: Sequence[str] = ()
+    sizes: Sequence[str] = ()
+    objects: Sequence[int] = ()
+    backgrounds: Sequence[str] = ()
+    score: str = "lpips"
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise InputError(f"the range of scores must go from low to high, not from {self.low:g} to {self.high:g}.")
+
+    def keeps(self, line: Line) -> bool:
+        """Whether a line is asked for. A picture without scene has no factors, one without the score no range."""
+        asked = ((self.shapes, "shape"), (self.colors, "color"), (self.sizes, "size"))
+        wanted = [(values, name) for values, name in asked if values]
+        if wanted and not any(all(getattr(o, name) in values for values, name in wanted) for o in line.objects):
+            return False
+        if self.objects and len(line.objects) not in self.objects:
+            return False
+        if self.backgrounds and line.background not in self.backgrounds:
+            return False
+        if self.low is None and self.high is None:
+            return True
+        value = own_score(line, self.score)
+        return (
+            value is not None
+            and (self.low is None or value >= self.low)
+            and not (self.high is not None and value > self.high)
+        )
+
+
+def own_score(line: Line, name: str) -> float | None:
+    """The adapter's score by a name in SCORES."""
+    if name not in SCORES:
+        raise InputError(f"there is no score {name!r}: choose from {', '.join(SCORES)}.")
+    return line.scores["adapter"][name]
+
+
+def ordered(lines: Iterable[L], name: str, worst_first: bool = True) -> list[L]:
+    """Lines by a score, those without one last."""
+    found = [(own_score(line, name), line) for line in lines]
+    scored = [(value, line) for value, line in found if value is not None]
+    scored.sort(key=lambda pair: pair[0], reverse=worst_first == (name == "lpips"))
+    return [line for _, line in scored] + [line for value, line in found if value is None]
+
+
+def by_factor(lines: Iterable[Line], factor: str, name: str) -> list[Level]:
+    """The mean of a score at each level of a factor that occurs, with its 95 % interval over pictures.
+
+    factor: a key of LEVELS. name: in SCORES, the score of every picture that shows the level; or in
+    OBJECT_SCORES, that of the objects at the level alone, a picture's averaged first.
+    """
+    if factor not in LEVELS:
+        raise InputError(f"there is no factor {factor!r}: choose from {', '.join(LEVELS)}.")
+    found: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        for level, values in _levels(line, factor, name):
+            if known := [v for v in values if v is not None]:
+                found[level].append(sum(known) / len(known))
+    return [Level(level, len(found[level]), *bootstrap(found[level])) for level in LEVELS[factor] if level in found]
+
+
+def _levels(line: Line, factor: str, name: str) -> Iterator[tuple[str, list[float | None]]]:
+    """The levels that a picture shows, each with its scores."""
+    groups: dict[str, list[ObjectScore]] = defaultdict(list)
+    for thing in line.objects:
+        groups[_OF_PICTURE[factor](line) if factor in _OF_PICTURE else getattr(thing, factor)].append(thing)
+    for level, things in groups.items():
+        own = OBJECT_SCORES.get(name)
+        yield level, [getattr(thing, own) for thing in things] if own else [own_score(line, name)]
+
+
+def iou_plane(lines: Iterable[Line]) -> Tensor:
+    """The IoU of objects at each place of the picture (CELLS, CELLS), over all lines; NaN where none ever was."""
+    sums = torch.stack([line.plane for line in lines]).sum(0)  # (2, CELLS, CELLS)
+    return (sums[0] / sums[1]).where(sums[1] >= SEEN, torch.nan)
+
+
+def as_csv(lines: Sequence[Line], broken: Sequence[Broken] = ()) -> str:
+    """The table as CSV, one line a picture; broken files at the end, with the reason in "error"."""
+    rows = [line.flat() for line in lines]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*(columns or ["image"]), "error"])
+    writer.writeheader()
+    writer.writerows([*({k: _safe(v) for k, v in row.items()} for row in rows)])
+    writer.writerows({"image": _safe(b.image), "error": _safe(b.reason)} for b in broken)
+    return text.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    """A text that no spreadsheet takes for a formula; file names come from anybody."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+
+
+def as_json(facts: dict[str, Any], lines: Sequence[Line], broken: Sequence[Broken] = ()) -> str:
+    """Facts, every line with its scene, and the broken files, as one JSON object."""
+    rows = [line.flat() | {"scene": line.case if isinstance(line.case, dict) else None} for line in lines]
+    return json.dumps({**facts, "pictures": rows, "broken": [vars(b) for b in broken]}, indent=2)
+
+
+def write_zip(target: Any, texts: dict[str, str], pictures: Iterable[tuple[str, bytes]]) -> None:
+    """Writes an archive of texts and pictures, each under its name, to a path or an open file."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
+        for name, text in texts.items():
+            archive.writestr(name, text, zipfile.ZIP_DEFLATED)
+        for name, data in pictures:
+            archive.writestr(name, data)

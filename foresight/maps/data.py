@@ -1,0 +1,240 @@
+"""What a map of latents is made of: scenes, their latents at several points, and labels for each of them.
+
+Shapes: B scenes, N points on the map (a scene each, or several tokens of each), D numbers a latent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foresight.data.images import PATCH
+from foresight.data.render import Rendered, render
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES, Scenes, SceneSpec, take
+from foresight.errors import InputError
+from foresight.maps.separability import Array
+from foresight.metrics.matching import position_name, size_name
+from foresight.models.points import STAGES, ExtractionPoint
+from foresight.models.vlm import VLM
+from foresight.schemas import MAX_SEED, instead, is_number, whole
+
+SPLIT = "test"  # no adapter was trained on these scenes, so their scores are honest
+BACKGROUND = "background"  # the label of a token that shows no object
+KINDS = ("shape", "colour", "size", "position", "background", "objects")
+MEASURES = ("radius", "x", "y")
+_COVER = 0.25  # of a token's cell that an object must fill to be what the token shows
+_BATCH = 16  # scenes through the model at a time
+_WHOLE = {  # a MapSpec's whole numbers: what they are called, the least and the most
+    "scenes": ("scenes", 20, 20_000),
+    "tokens": ("tokens a scene", 0, 64),
+    "dimensions": ("dimensions", 2, 3),
+    "neighbours": ("neighbours", 2, 200),
+    "clusters": ("clusters", 2, 30),
+    "seed": ("the seed", 0, MAX_SEED),
+}
+MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """What a map is of, and the key under which it is kept.
+
+    points: extraction points, one layer of the map each. scenes: how many, drawn by `seed`. objects: fewest and
+    most in a scene; with several, labels are those of the largest. backgrounds: as for SceneSpec. tokens: how
+    many of a scene's tokens, drawn by `seed`; 0 is the mean of them all. dimensions: 2 or 3. neighbours,
+    min_dist: UMAP's. clusters: how many. Raises InputError.
+    """
+
+    points: tuple[str, ...]
+    scenes: int = 400
+    seed: int = 0
+    objects: tuple[int, int] = (1, 1)
+    backgrounds: tuple[str, ...] = ("white",)
+    tokens: int = 0
+    dimensions: int = 2
+    neighbours: int = 15
+    min_dist: float = 0.1
+    clusters: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.points:
+            raise InputError("choose at least one extraction point.")
+        for name, (noun, least, most) in _WHOLE.items():
+            object.__setattr__(self, name, whole(getattr(self, name), noun, least, most))  # one key for 400 and 400.0
+        if not is_number(self.min_dist) or not 0 <= self.min_dist < 1:
+            raise InputError(f"the least distance must be from 0 to below 1{instead(self.min_dist)}.")
+        object.__setattr__(self, "min_dist", float(self.min_dist))
+        if self.neighbours >= self.size:
+            raise InputError(f"{self.neighbours} neighbours need more than the map's {self.size} points.")
+        self.scene_spec()
+
+    @property
+    def size(self) -> int:
+        """N, the points on the map."""
+        return self.scenes * max(1, self.tokens)
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits that stand for it on a page."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+    @property
+    def gathered(self) -> MapSpec:
+        """The spec of the latents alone: the same for all maps that can be drawn of them."""
+        return MapSpec(self.points, self.scenes, self.seed, self.objects, self.backgrounds, self.tokens, neighbours=2)
+
+    def scene_spec(self) -> SceneSpec:
+        return SceneSpec(objects=self.objects, backgrounds=self.backgrounds)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is; total is 0 where nobody knows."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Latents of scenes and what they are of.
+
+    rows: (N,) the scene of each point. cells: (N, 2) row and column of its token, None where pooled.
+    latents: {point: (N, D) float32}. labels: {name in KINDS: (N,) names}. measures: {name in MEASURES: (N,)
+    float32}, the radius in pixels, x and y as fractions; NaN for a token that shows no object.
+    """
+
+    spec: MapSpec
+    scenes: Scenes
+    rows: Array
+    cells: Array | None
+    latents: dict[str, Array]
+    labels: dict[str, Array]
+    measures: dict[str, Array]
+
+    @property
+    def bytes(self) -> int:
+        """What its columns take in memory."""
+        return sum(column.nbytes for table in (self.latents, self.labels, self.measures) for column in table.values())
+
+
+def in_depth_order(vlm: VLM, points: tuple[str, ...]) -> tuple[str, ...]:
+    """The points that are meant, each once, in order of depth. Raises InputError for those that the VLM lacks."""
+    return tuple(str(p) for p in sorted({vlm.point(p) for p in points}, key=lambda p: p.depth))
+
+
+def gather(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, Gathered]:
+    """Takes the latents of a spec's scenes at all its points, in one pass; returns them.
+
+    Raises InputError, before anything is taken, where these are over MOST bytes.
+    """
+    size = 4 * spec.size * sum(vlm.width(point) for point in spec.points)
+    if size > MOST:
+        fewer = "scenes, tokens or layers" if spec.tokens else "scenes or layers"
+        raise InputError(
+            f"the latents of this map would take {size / 1e9:.1f} GB, of {MOST / 1e9:g} at most: take fewer {fewer}."
+        )
+    scenes = take(spec.scenes, spec.seed, spec.scene_spec(), SPLIT)
+    draw = np.random.default_rng(spec.seed)
+    latents: dict[str, list[Array]] = {point: [] for point in spec.points}
+    facts: list[dict[str, Array]] = []
+    cells: list[Array] = []
+    yield Progress("latents", 0, spec.scenes)
+    for start, part in zip(range(0, spec.scenes, _BATCH), scenes.chunks(_BATCH), strict=True):
+        drawn = render(part.to(vlm.device))
+        chosen = token_cells(draw, len(part), part.size, spec.tokens) if spec.tokens else None
+        for point, values in vlm.latents(drawn.images.float() / 255, spec.points).items():
+            latents[point].append(rows_of(values, point, chosen))
+        facts.append(scene_facts(part) if chosen is None else token_facts(part, drawn, chosen))
+        cells += [] if chosen is None else [chosen.reshape(-1, 2)]
+        yield Progress("latents", min(start + _BATCH, spec.scenes), spec.scenes)
+    labels, measures = split_facts({name: np.concatenate([part[name] for part in facts]) for name in facts[0]})
+    return Gathered(
+        spec=spec,
+        scenes=scenes,
+        rows=np.repeat(np.arange(spec.scenes), max(1, spec.tokens)),
+        cells=np.concatenate(cells) if cells else None,
+        latents={point: np.concatenate(parts) for point, parts in latents.items()},
+        labels=labels,
+        measures=measures,
+    )
+
+
+def split_facts(facts: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Labels and measures, as Gathered has them."""
+    return {name: facts[name] for name in KINDS}, {name: facts[name].astype(np.float32) for name in MEASURES}
+
+
+def token_cells(draw: np.random.Generator, scenes: int, size: tuple[int, int], count: int) -> Array:
+    """(B, count, 2) rows and columns of different cells of 28 pixels, evenly drawn."""
+    height, width = size[0] // PATCH, size[1] // PATCH
+    if count > height * width:
+        raise InputError(f"a scene has {height * width} tokens, not {count}.")
+    flat = np.stack([np.sort(draw.permutation(height * width)[:count]) for _ in range(scenes)])
+    return np.stack([flat // width, flat % width], -1)
+
+
+def rows_of(latents: Tensor, point: str, cells: Array | None) -> Array:
+    """Latents (B, 1, h, w, D) → (N, D): their mean, or those at `cells` (B, count, 2).
+
+    Before the merger, a cell is the mean of the 2 × 2 patches that become one token: so a point of the map
+    stays the same part of the picture at every layer.
+    """
+    values = latents[:, 0].float()  # (B, h, w, D)
+    if cells is None:
+        return values.mean((1, 2)).cpu().numpy()
+    if ExtractionPoint.parse(point).stage == STAGES[0]:
+        values = F.avg_pool2d(values.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    rows, columns = torch.from_numpy(cells).to(values.device).unbind(-1)  # (B, count) each
+    return values[torch.arange(len(values), device=values.device)[:, None], rows, columns].flatten(0, 1).cpu().numpy()
+
+
+def _object_facts(scenes: Scenes, slots: Tensor) -> dict[str, Array]:
+    """What scenes (B) show at one slot each (B,) or several (B, n), flattened."""
+    each = torch.arange(len(scenes))[(...,) + (None,) * (slots.ndim - 1)].expand_as(slots)
+    x, y, radius, _ = scenes.place[each, slots].flatten(0, -2).numpy().T
+    return {
+        "shape": np.array(SHAPES)[scenes.shape[each, slots].flatten()],
+        "colour": np.array(COLOR_NAMES)[scenes.color[each, slots].flatten()],
+        "size": np.array([size_name(r) for r in radius.tolist()]),
+        "position": positions(x, y),
+        "background": np.array(BACKGROUNDS)[scenes.background[each].flatten()],
+        "objects": scenes.count[each].flatten().numpy().astype(str),
+        "radius": radius * 224,
+        "x": x,
+        "y": y,
+    }
+
+
+def positions(x: Array, y: Array) -> Array:
+    """The third of the picture, down and across, that fractions (N,) lie in: "top left" …"""
+    return np.array([position_name(*place) for place in zip(x.tolist(), y.tolist(), strict=True)])
+
+
+def scene_facts(scenes: Scenes) -> dict[str, Array]:
+    """What each scene shows: its largest object."""
+    used = torch.arange(scenes.shape.shape[1]) < scenes.count[:, None]
+    return _object_facts(scenes, torch.where(used, scenes.place[..., 2], -1.0).argmax(1))
+
+
+def token_facts(scenes: Scenes, drawn: Rendered, cells: Array) -> dict[str, Array]:
+    """What each token shows: the object that fills most of its cell, if it fills a quarter; and where it lies."""
+    cover = F.avg_pool2d(drawn.visible.float(), PATCH).cpu()  # (B, slots, h, w)
+    rows, columns = torch.from_numpy(cells).unbind(-1)
+    here = cover[torch.arange(len(scenes))[:, None], :, rows, columns]  # (B, count, slots)
+    most, slots = here.max(-1)
+    facts, empty = _object_facts(scenes, slots), (most < _COVER).flatten().numpy()
+    for name in ("shape", "colour", "size"):
+        facts[name] = np.where(empty, BACKGROUND, facts[name])
+    facts["radius"] = np.where(empty, np.nan, facts["radius"])
+    facts["x"] = (cells[..., 1].flatten() + 0.5) / cover.shape[-1]
+    facts["y"] = (cells[..., 0].flatten() + 0.5) / cover.shape[-2]
+    facts["position"] = positions(facts["x"], facts["y"])
+    return facts

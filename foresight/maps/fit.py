@@ -1,0 +1,197 @@
+"""Latents of many scenes as a map: UMAP in two or three dimensions, a layer for each point, turned onto each other.
+
+Shapes: N points on the map, D numbers a latent, K dimensions.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from foresight.data.images import PATCH
+from foresight.errors import InputError
+from foresight.maps import worker as map_worker
+from foresight.maps.data import BACKGROUND, MOST, Gathered, MapSpec, Progress, gather, rows_of
+from foresight.maps.separability import Array, Silhouette, nearest
+from foresight.maps.worker import Worker, at_once, warm, worker
+from foresight.models.vlm import VLM
+
+T = TypeVar("T")
+Held = TypeVar("Held", Gathered, "LatentMap")
+
+KEPT = 2 * MOST  # bytes of maps, and of latents for others, that are kept
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The map at one point, and what was found there.
+
+    reducer: the fitted UMAP, pickled; its own coordinates c are (c - shift) / scale @ turn here. coordinates: (N, K)
+    float32 around 0, of mean square 1 a dimension. change: Procrustes' disparity from the layer before, 0 is
+    the same map and 1 nothing in common; None for the first. clusters: (N,) numbers from 0. silhouettes: by label.
+    """
+
+    reducer: bytes
+    shift: Array
+    scale: float
+    turn: Array
+    coordinates: Array
+    change: float | None
+    clusters: Array
+    silhouettes: dict[str, Silhouette | None]
+
+    def project(self, latents: Array) -> Array:
+        """New latents (M, D) → where they belong on this map (M, K)."""
+        found = at_once(map_worker.transform, self.reducer, latents)
+        return (((found - self.shift) / self.scale) @ self.turn).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class LatentMap:
+    """Layers by point, in order of depth, of the same scenes or tokens."""
+
+    spec: MapSpec
+    data: Gathered
+    layers: dict[str, Layer]
+
+    @property
+    def bytes(self) -> int:
+        """What its latents and reducers, which hold them once more, take in memory."""
+        return self.data.bytes + sum(len(layer.reducer) for layer in self.layers.values())
+
+    def neighbours(self, point: str, of: int | Projected, count: int) -> tuple[Array, Array]:
+        """The points whose latents are nearest at an extraction point: indices and cosines, best first.
+
+        of: a point of the map, whose own scene is left out; or a picture that was projected in.
+        """
+        latents = self.data.latents[point]
+        if isinstance(of, Projected):
+            return nearest(latents, of.latents[point][of.middle], count)
+        return nearest(latents, latents[of], count, self.data.rows == self.data.rows[of])
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A new picture on a map: latents (M, D) and places (M, K) by point; M is 1, or its tokens.
+
+    middle: the one that stands for the picture, which of tokens is that at its centre.
+    """
+
+    latents: dict[str, Array]
+    places: dict[str, Array]
+    middle: int
+
+
+def align(coordinates: Array, before: Array | None) -> tuple[Array, float, Array, Array, float | None]:
+    """Coordinates (N, K) centred, scaled to a mean square of 1, and turned onto those of the layer before.
+
+    Returns shift (K,), scale, turn (K, K), the aligned coordinates and Procrustes' disparity. Turns and mirror
+    images are allowed, stretching is not. Source: Schönemann, "A generalized solution of the orthogonal
+    Procrustes problem", 1966.
+    """
+    from scipy.linalg import orthogonal_procrustes
+
+    shift = coordinates.mean(0)
+    centred = coordinates - shift
+    scale = float(np.sqrt(np.square(centred).mean())) or 1.0
+    if before is None:
+        return shift, scale, np.eye(centred.shape[1]), (centred / scale).astype(np.float32), None
+    turn, strength = orthogonal_procrustes(centred / scale, before)
+    aligned = (centred / scale @ turn).astype(np.float32)
+    return shift, scale, turn, aligned, float(1 - (strength / before.size) ** 2)
+
+
+def fit(data: Gathered, spec: MapSpec) -> Generator[Progress, None, LatentMap]:
+    """Draws the map of gathered latents at all points, with the same seed; returns it.
+
+    Every layer begins where the one before has put its points, and is then turned onto it: so what moves from
+    layer to layer has moved in the latents. Silhouettes leave tokens of the background out. Closing the generator
+    stops the fit.
+    """
+    layers: dict[str, Layer] = {}
+    before: Array | None = None
+    asked = {
+        "n_neighbors": spec.neighbours,
+        "n_components": spec.dimensions,
+        "min_dist": spec.min_dist,
+        "random_state": spec.seed,
+    }
+    shown = data.labels["shape"] != BACKGROUND
+    with worker() as there:
+        for number, (point, latents) in enumerate(data.latents.items(), 1):
+            stage = f"fitting the map at {point}, layer {number} of {len(data.latents)}"
+            made = there.do(map_worker.reduce, latents, asked, before)
+            reducer, places = yield from _told(made, stage, there)
+            shift, scale, turn, before, change = align(places, before)
+            found = there.do(map_worker.group, latents, data.labels, shown, spec.clusters, spec.seed)
+            clusters, told = yield from _told(found, f"silhouettes and clusters at {point}", there)
+            layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, told)
+    return LatentMap(spec, data, layers)
+
+
+def _told(steps: Generator[tuple[int, int], None, T], stage: str, there: Worker) -> Generator[Progress, None, T]:
+    with closing(steps):
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield Progress(stage if there.compiled else "UMAP is being compiled, for the first map only", done, total)
+
+
+class Maps:
+    """The maps of one VLM; the last ones, and their latents, are kept: up to KEPT bytes, but always the newest."""
+
+    def __init__(self, vlm: VLM) -> None:
+        self.vlm = vlm
+        self._data: OrderedDict[MapSpec, Gathered] = OrderedDict()
+        self._maps: OrderedDict[MapSpec, LatentMap] = OrderedDict()
+
+    def gather(self, spec: MapSpec) -> Generator[Progress, None, None]:
+        """Makes sure that a spec's latents are at hand."""
+        if spec.gathered not in self._data:
+            warm()
+            _keep(self._data, spec.gathered, (yield from gather(self.vlm, spec.gathered)))
+
+    def fit(self, spec: MapSpec) -> Generator[Progress, None, None]:
+        """Makes sure that the map is at hand, from latents that are. Raises InputError where they are not."""
+        if spec not in self._maps:
+            data = self._data.get(spec.gathered)
+            if data is None:
+                raise InputError("the latents of this map are no longer kept: draw it again.")
+            _keep(self._maps, spec, (yield from fit(data, spec)))
+
+    def find(self, spec: MapSpec | None) -> LatentMap:
+        """A map that was drawn. Raises InputError where it is no longer kept."""
+        if spec is None:
+            raise InputError("draw a map first.")
+        if spec not in self._maps:
+            raise InputError("this map is no longer kept: draw it again.")
+        self._maps.move_to_end(spec)
+        return self._maps[spec]
+
+    def named(self, name: str) -> LatentMap | None:
+        """The map whose spec has that id, if it is kept."""
+        return next((found for spec, found in list(self._maps.items()) if spec.id == name), None)
+
+    def project(self, spec: MapSpec, picture: Tensor) -> Projected:
+        """Where a picture (3, H, W) in [0, 1], sides multiples of 28, belongs on a map that was drawn."""
+        found = self.find(spec)
+        height, width = picture.shape[-2] // PATCH, picture.shape[-1] // PATCH
+        cells = np.indices((height, width)).reshape(1, 2, -1).transpose(0, 2, 1) if spec.tokens else None
+        taken = self.vlm.latents(picture[None], spec.points)
+        latents = {point: rows_of(taken[point], point, cells) for point in spec.points}
+        places = {point: layer.project(latents[point]) for point, layer in found.layers.items()}
+        return Projected(latents, places, height // 2 * width + width // 2 if spec.tokens else 0)
+
+
+def _keep(kept: OrderedDict[MapSpec, Held], spec: MapSpec, value: Held) -> None:
+    kept[spec] = value
+    while len(kept) > 1 and sum(one.bytes for one in list(kept.values())) > KEPT:
+        kept.popitem(last=False)

@@ -1,0 +1,75 @@
+"""Scores of the scenes on a map, by an adapter; what was scored is kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from foresight.adapters.registry import Entry
+from foresight.data.render import render
+from foresight.data.scenes import Scenes
+from foresight.errors import InputError
+from foresight.inspection.evaluation import Row, Sample, evaluate
+from foresight.inspection.inspector import Inspector, Scores, prepare
+from foresight.maps.data import MapSpec, Progress
+from foresight.maps.fit import LatentMap
+
+KEPT = 16  # tables: scenes, read by one adapter
+Reader = tuple[Path, int]  # an adapter's folder, and when its weights were written: others may follow there
+
+
+class MapScores:
+    """The scores of a map's scenes, from its first scene on, as far as they were asked for."""
+
+    def __init__(self, inspector: Inspector) -> None:
+        self.inspector = inspector
+        self._tables: OrderedDict[tuple[MapSpec, Reader], list[Scores]] = OrderedDict()
+
+    def score(self, found: LatentMap, entry: Entry, count: int) -> Generator[Progress, None, None]:
+        """Scores the first `count` scenes with an adapter; begins where an earlier call has stopped.
+
+        Raises InputError where the adapter's weights are written anew meanwhile.
+        """
+        key = _scenes_alone(found.spec), self._reader(entry)
+        table = self._tables.setdefault(key, [])
+        while len(self._tables) > KEPT:
+            self._tables.popitem(last=False)
+        stage, count = f"scores by {_name(entry)}", min(count, len(found.data.scenes))
+        yield Progress(stage, len(table), count)
+        for row in evaluate(self.inspector, entry, _samples(found.data.scenes[len(table) : count])):
+            if self._reader(entry) != key[1]:
+                raise InputError(f"{_name(entry)} was trained anew meanwhile: score once more.")
+            if isinstance(row, Row):
+                table.append(row.scores["adapter"])
+                yield Progress(stage, len(table), count)
+
+    def known(self, found: LatentMap) -> dict[str, list[Scores]]:
+        """{"tokens at post-merge/6": the first scenes' scores}, for every adapter at hand that read some of them."""
+        scenes = _scenes_alone(found.spec)
+        tables: dict[str, list[Scores]] = {}
+        for entry in self.inspector.adapters():
+            with suppress(InputError):  # it is no more at hand
+                tables[_name(entry)] = self._tables.get((scenes, self._reader(entry)), [])
+        return {name: table for name, table in tables.items() if table}
+
+    def _reader(self, entry: Entry) -> Reader:
+        return entry.folder, self.inspector.shelf.written(entry)
+
+
+def _name(entry: Entry) -> str:
+    return f"{entry.name} at {entry.point}"
+
+
+def _scenes_alone(spec: MapSpec) -> MapSpec:
+    """The same for all maps of the same scenes, whatever was made of them."""
+    return MapSpec(("scenes",), spec.scenes, spec.seed, spec.objects, spec.backgrounds, neighbours=2)
+
+
+def _samples(scenes: Scenes) -> Iterator[Sample]:
+    for part in scenes.chunks(8):
+        drawn = render(part)
+        for i in range(len(part)):
+            picture, mask = prepare(drawn.images[i].float() / 255, drawn.mask[i])
+            yield Sample(part.digest(i), picture, mask, part.describe(i))

@@ -1,0 +1,202 @@
+"""Fitting of maps in processes of their own.
+
+Numba compiles UMAP in 10 to 40 s and holds Python's lock all the while: a server that did it would answer nobody. A
+process is begun when a map is first asked for, and kept for the next one. Only this module and `separation` are
+imported there, so that it is small and soon ready.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+import numpy as np
+
+from foresight.errors import InputError
+from foresight.maps.separability import Array, Silhouette, cluster, silhouettes
+
+T = TypeVar("T")
+
+KEPT = 2  # idle processes; more are begun where more is asked for at the same time
+_TICK = 0.25  # seconds between two reports of progress
+_READY, _MADE = "ready", "made"  # what a process says, beside (done, total)
+
+
+class Stopped(Exception):
+    """The task was told to stop."""
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Where UMAP's progress bar writes: passes the epoch on, and ends the fit once the other end has sent anything."""
+
+    line: Connection
+
+    def write(self, text: str) -> None:
+        if self.line.poll():
+            raise Stopped
+        if found := re.search(r"(\d+)/(\d+)", text):
+            self.line.send((int(found[1]), int(found[2])))
+
+    def flush(self) -> None:
+        pass
+
+
+def reduce(meter: Meter, latents: Array, asked: dict[str, Any], start: Array | None) -> tuple[bytes, Array]:
+    """UMAP fitted to latents (N, D) by the cosine: the pickled reducer, and its coordinates (N, K).
+
+    asked: UMAP's own arguments. start: (N, K) coordinates to begin from.
+    """
+    from umap import UMAP
+
+    bar = {"file": meter, "bar_format": "{n}/{total}", "mininterval": _TICK, "disable": False}
+    init = "spectral" if start is None else start
+    reducer = UMAP(**asked, metric="cosine", init=init, n_jobs=1, tqdm_kwds=bar)  # a seed asks for one job anyway
+    reducer.fit(latents)
+    reducer.tqdm_kwds = {"disable": True}
+    return pickle.dumps(reducer), reducer.embedding_
+
+
+def transform(meter: Meter, reducer: bytes, latents: Array) -> Array:
+    """New latents (M, D) → where a pickled reducer puts them (M, K)."""
+    return pickle.loads(reducer).transform(latents)  # our own bytes, made by `reduce`
+
+
+def group(
+    meter: Meter, latents: Array, labels: dict[str, Array], shown: Array, count: int, seed: int
+) -> tuple[Array, dict[str, Silhouette | None]]:
+    """Clusters of all latents (N, D), and silhouettes of those that are `shown` (N,)."""
+    clusters = cluster(latents, count, seed)
+    if shown.sum() < 3:
+        return clusters, dict.fromkeys(labels)
+    kept = {name: column[shown] for name, column in labels.items()}
+    return clusters, silhouettes(latents[shown], kept, clusters[shown], seed)
+
+
+def _serve(line: Connection) -> None:
+    """A process's life: one task after another, until nobody is left to ask."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app's Ctrl-C is the app's
+    _compile()
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            line.send(_READY)
+            task = line.recv()
+            if task is None:  # a stop that came when the task was done
+                continue
+            work, values = task
+            try:
+                line.send((_MADE, work(Meter(line), *values)))
+            except Stopped:
+                line.recv()
+
+
+def _compile() -> None:
+    from umap import UMAP
+
+    few = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    UMAP(n_neighbors=4, metric="cosine", random_state=0, n_jobs=1).fit(few).transform(few[:1])
+
+
+class Worker:
+    """A process that does one task at a time."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")  # a fork would take over locks that threads of the server hold
+        self._line, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.compiled = False
+
+    def do(self, work: Callable[..., T], *values: Any) -> Generator[tuple[int, int], None, T]:
+        """What a function of this module, given its meter and `values`, returns there.
+
+        Yields done and total meanwhile, (0, 0) where nobody knows. Closing the generator stops the work soon after.
+        Raises InputError where the process has ended.
+        """
+        try:
+            yield from self._ready()
+            self._line.send((work, values))
+            return (yield from self._result())
+        except (EOFError, OSError) as error:
+            self.close()
+            raise InputError(
+                "the process that fits maps has ended, perhaps for want of memory: take fewer points, or try again."
+            ) from error
+
+    def _ready(self) -> Iterator[tuple[int, int]]:
+        while True:  # what a task that was stopped has left behind is passed over
+            yield 0, 0
+            if self._line.poll(_TICK) and self._line.recv() == _READY:
+                self.compiled = True
+                return
+
+    def _result(self) -> Generator[tuple[int, int], None, Any]:
+        at = 0, 0
+        try:
+            while True:
+                yield at
+                if self._line.poll(_TICK):
+                    match self._line.recv():
+                        case (kind, made) if kind == _MADE:
+                            return made
+                        case (int(done), int(total)):
+                            at = done, total
+        except GeneratorExit:
+            with suppress(OSError):
+                self._line.send(None)
+            raise
+
+    @property
+    def alive(self) -> bool:
+        return self.process.is_alive() and not self._line.closed
+
+    def close(self) -> None:
+        """The process ends when it next looks for work."""
+        self._line.close()
+
+
+_idle: list[Worker] = []
+_keys = threading.Lock()
+
+
+def warm() -> None:
+    """Begins a process unless one waits: it is compiled while latents are gathered."""
+    with _keys:
+        if not _idle:
+            _idle.append(Worker())
+
+
+@contextmanager
+def worker() -> Iterator[Worker]:
+    """A process for a while, an idle one where there is one."""
+    with _keys:
+        _idle[:] = [one for one in _idle if one.alive]
+        mine = _idle.pop(0) if _idle else Worker()
+    try:
+        yield mine
+    finally:
+        with _keys:
+            if len(_idle) < KEPT:
+                _idle.append(mine)
+            else:
+                mine.close()
+
+
+def at_once(work: Callable[..., T], *values: Any) -> T:
+    """What a function of this module returns in such a process."""
+    with worker() as mine:
+        steps = mine.do(work, *values)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value

@@ -1,0 +1,91 @@
+"""Which object of a scene failed, and where in the picture objects fail.
+
+Shapes: N objects of a scene, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from foresight.metrics.masks import mask_iou
+
+SIZES = {"small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}  # radius in pixels at 224²
+ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")  # thirds of the picture
+CELLS = 28  # a side of the plane that a heat map shows: 8 px each at 224²
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """One object of a scene and how well it came through.
+
+    size: by the names in SIZES. position: the third of the picture that its centre lies in, such as "top left".
+    iou: of its visible part with the pixels found nearest to it; None where the picture has no mask IoU.
+    lpips: the spatial LPIPS, mean over its visible part; None where nothing of it is visible.
+    """
+
+    shape: str
+    color: str
+    size: str
+    position: str
+    iou: float | None
+    lpips: float | None
+
+
+def score_objects(
+    scene: dict[str, Any], visible: Tensor, found: Tensor | None, lpips_map: Tensor
+) -> tuple[ObjectScore, ...]:
+    """Scores each object of a described scene.
+
+    visible: (N, H, W) bool, what is seen of each object. found: (H, W) bool, the objects found in the
+    reconstruction, told apart by which object they are nearest to; None where they cannot be. lpips_map: (H, W).
+    """
+    ious = [None] * len(visible) if found is None else _ious(visible, found)
+    return tuple(
+        ObjectScore(
+            shape=thing["shape"],
+            color=thing["color"],
+            size=size_name(thing["radius"]),
+            position=position_name(thing["x"], thing["y"]),
+            iou=iou,
+            lpips=float(lpips_map[pixels].mean()) if pixels.any() else None,
+        )
+        for thing, pixels, iou in zip(scene["objects"], visible, ious, strict=True)
+    )
+
+
+def _ious(visible: Tensor, found: Tensor) -> list[float | None]:
+    if not visible.flatten(1).any(1).all():  # there would be no distance to what is not seen
+        seen = visible.flatten(1).any(1)
+        rest = iter(_ious(visible[seen], found) if seen.any() else [])
+        return [next(rest) if s else None for s in seen.tolist()]
+    distances = [torch.from_numpy(distance_transform_edt(~pixels.numpy())) for pixels in visible]
+    nearest = torch.stack(distances).argmin(0)  # (H, W)
+    own = torch.stack([found & (nearest == j) for j in range(len(visible))])
+    return mask_iou(visible, own).tolist()
+
+
+def size_name(radius: float) -> str:
+    """The name in SIZES of a radius, given as a fraction of the shorter side."""
+    return next((name for name, (_, top) in SIZES.items() if radius * 224 < top), "large")
+
+
+def position_name(x: float, y: float) -> str:
+    """The third of the picture, across and down, that a place (fractions) lies in: "top left", "middle centre"."""
+    third = [min(2, int(v * 3)) for v in (y, x)]
+    return f"{ROWS[third[0]]} {COLUMNS[third[1]]}"
+
+
+def plane(original: Tensor, made: Tensor, scored: bool = True) -> Tensor:
+    """Masks (H, W) bool → (2, CELLS, CELLS): the share of each cell that both cover, and that either does.
+
+    The sum over pictures of the first, over that of the second, is the IoU at each place of the picture.
+    scored: whether the picture has a mask IoU; zeros where it has none.
+    """
+    both = torch.stack([original & made, original | made]).float()
+    return F.adaptive_avg_pool2d(both, CELLS) * scored

@@ -1,0 +1,234 @@
+"""The frozen VAE: pictures to latents and back. The only file that knows a VAE's scale, shift and range.
+
+Shapes: B pictures, 3 channels, H x W pixels; C latent channels, h x w cells, h = H / downscale.
+"""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from foresight.errors import InputError
+from foresight.models.hub import folder_of
+
+BUNDLED = Path(__file__).parents[2] / "assets" / "vae"
+_STEM = "diffusion_pytorch_model"  # one file; or shards and their index
+_WEIGHTS = (f"{_STEM}.safetensors", f"{_STEM}.safetensors.index.json", f"{_STEM}-*.safetensors")
+
+
+class VAE(ABC):
+    """A frozen diffusers autoencoder whose latents are scaled as its diffusion models expect them.
+
+    z = (raw - mean) * scaling_factor / std, per channel; each kind below says where it keeps these numbers.
+    All kinds take and give pixels in [-1, 1] (AutoencoderTiny moves them to [0, 1] inside itself).
+    """
+
+    _layout = torch.channels_last  # a quarter less time than NCHW on two CPU cores
+
+    def __init__(self, model: Any, name: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.model = model
+        self.name = name
+        self.kind: str = type(model).__name__
+        self.channels: int = model.config.latent_channels
+        # In float32, so before the model is cast.
+        mean, std = (torch.as_tensor(v).float().reshape(1, -1, 1, 1) for v in self._statistics())
+        self._shift, self._scale = mean.to(device), (model.config.scaling_factor / std).to(device)
+        model.to(device, memory_format=self._layout)
+        model.type(dtype)  # not .to(dtype), at which diffusers warns for nothing
+        model.requires_grad_(False).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; inputs are moved there."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in; latents and pictures are float32 all the same."""
+        return self.model.dtype
+
+    @property
+    @abstractmethod
+    def downscale(self) -> int:
+        """Pixels along each side of one latent cell: 8, or 32 for LTX-Video."""
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] to scaled latents (B, C, h, w), float32, without a gradient.
+
+        Deterministic: the mode of the posterior, where the model has one. InputError where H or W is no
+        multiple of `downscale`.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or any(n % self.downscale for n in x.shape[2:]):
+            raise InputError(
+                f"VAE {self.name!r} encodes pictures (B, 3, H, W) whose H and W are multiples of "
+                f"{self.downscale}, not {tuple(x.shape)}."
+            )
+        x = x.to(self.device, torch.float32) * 2 - 1
+        raw = self._encode(x.to(self.dtype))  # (B, C, h, w)
+        return (raw.float() - self._shift) * self._scale
+
+    def decode(self, z: Tensor, clamp: bool = True) -> Tensor:
+        """Scaled latents (B, C, h, w) to pictures (B, 3, H, W) in [0, 1], float32, differentiable in z.
+
+        `clamp=False` leaves values outside [0, 1] as they are, so that a training loss has a gradient there.
+        InputError where C is not `channels`.
+        """
+        if z.ndim != 4 or z.shape[1] != self.channels or 0 in z.shape:
+            raise InputError(f"VAE {self.name!r} decodes latents (B, {self.channels}, h, w), not {tuple(z.shape)}.")
+        raw = z.to(self.device, torch.float32) / self._scale + self._shift
+        x = (self._decode(raw.to(self.dtype)).float() + 1) / 2  # (B, 3, H, W)
+        return x.clamp(0, 1) if clamp else x
+
+    @abstractmethod
+    def _statistics(self) -> tuple[Any, Any]:
+        """Mean and standard deviation of the raw latents: a number, or one per channel."""
+
+    @abstractmethod
+    def _encode(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) in [-1, 1] to raw latents (B, C, h, w)."""
+
+    @abstractmethod
+    def _decode(self, raw: Tensor) -> Tensor:
+        """Raw latents (B, C, h, w) to pixels (B, 3, H, W), about [-1, 1]."""
+
+
+@final
+class TinyVAE(VAE):
+    """AutoencoderTiny (TAESD and ours): no posterior; scaling_factor 1 and shift_factor 0 as a rule."""
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.model.config.encoder_block_out_channels) - 1)
+
+    def _statistics(self) -> tuple[Any, Any]:
+        return self.model.config.shift_factor, 1.0
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.model.encode(x).latents
+
+    def _decode(self, raw: Tensor) -> Tensor:
+        return self.model.decode(raw).sample
+
+
+@final
+class KLVAE(VAE):
+    """AutoencoderKL: scaling_factor (Stable Diffusion), with shift_factor (Flux) or mean and std lists."""
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.model.config.block_out_channels) - 1)
+
+    def _statistics(self) -> tuple[Any, Any]:
+        config = self.model.config
+        if config.latents_mean is not None and config.latents_std is not None:
+            return config.latents_mean, config.latents_std
+        return config.shift_factor or 0.0, 1.0
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.model.encode(x).latent_dist.mode()
+
+    def _decode(self, raw: Tensor) -> Tensor:
+        return self.model.decode(raw).sample
+
+
+@final
+class LTXVideoVAE(VAE):
+    """AutoencoderKLLTXVideo, of one frame; latents_mean and latents_std lie beside the weights."""
+
+    _layout = torch.contiguous_format
+
+    @property
+    def downscale(self) -> int:
+        return self.model.spatial_compression_ratio
+
+    def _statistics(self) -> tuple[Any, Any]:
+        return self.model.latents_mean, self.model.latents_std
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.model.encode(x.unsqueeze(2)).latent_dist.mode().squeeze(2)  # (B, C, 1, h, w) inside
+
+    def _decode(self, raw: Tensor) -> Tensor:
+        # From version 0.9.1 on the decoder is told how noisy its latents are; ours are clean: time 0.
+        time = raw.new_zeros(len(raw)) if self.model.config.timestep_conditioning else None
+        return self.model.decode(raw.unsqueeze(2), time).sample.squeeze(2)  # (B, 3, 1, H, W) inside
+
+
+KINDS: dict[str, type[VAE]] = {
+    "AutoencoderTiny": TinyVAE,
+    "AutoencoderKL": KLVAE,
+    "AutoencoderKLLTXVideo": LTXVideoVAE,
+}
+
+
+def load_vae(
+    name: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> VAE:
+    """Load a VAE from a folder or hub id, frozen; None is the bundled one.
+
+    The folder or repository holds config.json and safetensors weights of one of `KINDS`, itself or, as a
+    pipeline's (FLUX.1, LTX-Video), in its subfolder `vae`. `device`: None is the GPU where there is one.
+    `dtype`: on a GPU bfloat16, which has the range that KL VAEs need; float32 on the CPU, and for
+    AutoencoderTiny, which is small enough. InputError, in one sentence, for whatever cannot be found or used.
+    """
+    where = BUNDLED if name is None else name
+    label = "bundled" if name is None else str(name)
+    root = folder_of(where, ["config.json", "vae/config.json"], "VAE")
+    inside = "" if (root / "config.json").is_file() else "vae/"
+    kind = _read_kind(root / inside / "config.json", label)
+    folder = folder_of(where, [inside + file for file in _WEIGHTS], "VAE") / inside
+
+    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is None:
+        dtype = torch.float32 if on.type == "cpu" or kind == "AutoencoderTiny" else torch.bfloat16
+    return KINDS[kind](_read_model(kind, folder, label), label, on, dtype)
+
+
+def _read_kind(path: Path, label: str) -> str:
+    """The class that a config.json names, one of KINDS."""
+    if not path.is_file():
+        raise InputError(f"VAE {label!r} has no config.json, neither itself nor in a subfolder 'vae'.")
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"VAE {label!r} has a config.json that is not JSON.") from error
+    kind = config.get("_class_name") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"VAE {label!r} is of class {kind}; supported are {', '.join(KINDS)}.")
+    return kind
+
+
+def _read_model(kind: str, folder: Path, label: str) -> Any:
+    """The model on the CPU, whole and finite."""
+    if not any((folder / file).is_file() for file in _WEIGHTS):
+        raise InputError(f"VAE {label!r} has no {_WEIGHTS[0]}; weights in other formats are not read.")
+    import diffusers  # here, because it takes 3 s
+
+    # AutoencoderTiny writes an attribute into its config at which diffusers warns when it reads it back.
+    logging.getLogger("diffusers.configuration_utils").setLevel(logging.ERROR)
+    try:
+        # In the dtype on disk: asking for another leaves torch's default dtype changed where loading fails.
+        model, report = getattr(diffusers, kind).from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    # What diffusers raises over a config that builds nothing, and over weights that are broken or do not fit.
+    except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"VAE {label!r} cannot be loaded as {kind}: {reason}") from error
+    if report["missing_keys"]:
+        raise InputError(f"VAE {label!r} lacks the weight {min(report['missing_keys'])!r} of its {kind}.")
+    if report["unexpected_keys"]:
+        raise InputError(f"VAE {label!r} has {min(report['unexpected_keys'])!r}, which its {kind} does not.")
+    for key, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise InputError(f"VAE {label!r} has values that are not finite in {key!r}.")
+    if (model.config.in_channels, model.config.out_channels) != (3, 3):
+        raise InputError(f"VAE {label!r} is not for RGB pictures: its channels in and out are not 3.")
+    if any(model.config.get("decoder_inject_noise", ())):
+        raise InputError(f"VAE {label!r} draws noise while it decodes, so that no picture could be repeated.")
+    return model

@@ -1,0 +1,297 @@
+"""Load a Qwen2.5-VL and take latents at any extraction point; ask it what it sees.
+
+Only the weights that the deepest point asked for needs are read, and only those layers run: no text after
+the picture, which a causal model could not see from there anyway, no final norm, no lm_head.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from foresight.data.images import resize, to_tensor, vlm_size
+from foresight.errors import InputError
+from foresight.models import qwen2_5_vl as qwen
+from foresight.models.hub import folder_of
+from foresight.models.points import STAGES, ExtractionPoint
+
+BUNDLED = Path(__file__).parents[2] / "assets" / "vlm"
+_INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
+_TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
+_SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights
+
+
+class VLM:
+    """A frozen Qwen2.5-VL. Make one with `load_vlm`."""
+
+    def __init__(self, source: str | Path, folder: Path, name: str, device: torch.device, dtype: torch.dtype):
+        from accelerate import init_empty_weights
+        from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+        self.name, self.device, self.dtype = name, device, dtype
+        self._source, self._folder = source, folder
+        self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
+        with init_empty_weights(include_buffers=False):
+            self.model = Qwen2_5_VLForConditionalGeneration(self.config).eval().requires_grad_(False)
+
+    @property
+    def points(self) -> list[ExtractionPoint]:
+        """Every extraction point, in order of depth."""
+        depths = self.config.vision_config.depth, self.config.text_config.num_hidden_layers
+        return [ExtractionPoint(s, k) for s, depth in zip(STAGES, depths, strict=True) for k in range(depth + 1)]
+
+    def point(self, text: str | ExtractionPoint) -> ExtractionPoint:
+        """Parses a point and checks that this model has it."""
+        point = ExtractionPoint.parse(text)
+        if point not in self.points:
+            last = max(p.layer for p in self.points if p.stage == point.stage)
+            raise InputError(f"{self.name} has no {point}: its {point.stage} layers are 0 to {last}.")
+        return point
+
+    def width(self, point: str | ExtractionPoint) -> int:
+        """Numbers in one latent at that point."""
+        return (
+            self.config.vision_config.hidden_size
+            if self.point(point).stage == "pre-merge"
+            else self.config.text_config.hidden_size
+        )
+
+    @torch.inference_mode()
+    def latents(
+        self, images: Sequence[Image.Image] | Tensor, points: Iterable[str | ExtractionPoint]
+    ) -> dict[str, Tensor]:
+        """Latents of pictures at several points, from one pass.
+
+        images: PIL pictures of one size (resized as `images.vlm_size` says), or a tensor (B, 3, H, W) in
+        [0, 1] whose sides are multiples of 28. Returns {"post-merge/6": (B, 1, h, w, D), …} in the model's
+        dtype, rows and columns in raster order. Raises InputError for unknown points and mixed sizes.
+        """
+        wanted = sorted((self.point(p) for p in points), key=lambda p: p.depth)
+        if not wanted:
+            raise InputError("name at least one extraction point.")
+        pixels = images if isinstance(images, Tensor) else self._pixels(images)
+        self._load(wanted[-1])
+        visual = self.model.model.visual
+        rows = qwen.patchify(self._normalise(pixels), self.config.vision_config.patch_size)
+        before = {p.layer for p in wanted if p.stage == "pre-merge"}
+        after = {p.layer for p in wanted if p.stage == "post-merge"}
+        depth = len(visual.blocks)
+        vision = qwen.vision_states(visual, rows, before | ({depth} if after else set()))
+        found = {("pre-merge", k): vision[k] for k in before}
+        if after:
+            tokens = qwen.merge(visual, vision[depth])  # (B, h, w, D)
+            found |= {("post-merge", k): v for k, v in self._language(tokens, after).items()}
+        return {str(p): found[p.stage, p.layer].unsqueeze(1) for p in wanted}
+
+    def _language(self, tokens: Tensor, layers: set[int]) -> dict[int, Tensor]:
+        """Image tokens (B, h, w, D) → {layer: (B, h, w, D)} behind the chat template's opening."""
+        (b, h, w, _), language = tokens.shape, self.model.model.language_model
+        if layers == {0}:
+            return {0: tokens}
+        opening = language.embed_tokens(torch.tensor(self.opening_ids, device=self.device)).expand(b, -1, -1)
+        embeds = torch.cat([opening, tokens.flatten(1, 2)], 1)  # (B, P + h·w, D)
+        before = opening.shape[1]
+        positions = qwen.image_positions(before, h, w, self.device)
+        states = qwen.language_states(language, embeds, positions, layers)
+        return {k: v[:, before:].unflatten(1, (h, w)) for k, v in states.items()}
+
+    def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        sizes = {image.size for image in images}
+        if len(sizes) != 1:
+            raise InputError(f"pictures of one size at a time, please: these have {len(sizes)} sizes.")
+        width, height = sizes.pop()
+        return resize(torch.stack([to_tensor(image) for image in images]), vlm_size(height, width))
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] → the processor's own normalisation, on the model's device."""
+        side = self.config.vision_config.patch_size * self.config.vision_config.spatial_merge_size
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % side or pixels.shape[3] % side:
+            raise InputError(f"pictures must be (B, 3, H, W), sides multiples of {side}, not {tuple(pixels.shape)}.")
+        mean, std = (
+            torch.tensor(self._image_settings[key], device=self.device).view(3, 1, 1)
+            for key in ("image_mean", "image_std")
+        )
+        return ((pixels.to(self.device, torch.float32) - mean) / std).to(self.dtype)
+
+    @cached_property
+    def _image_settings(self) -> dict[str, list[float]]:
+        """Mean and deviation by colour, by the processor's names for them."""
+        path = self._folder / "preprocessor_config.json"
+        nested = self._folder / "processor_config.json"  # where transformers 5 writes all processors' settings
+        try:
+            found = json.loads(path.read_bytes() if path.is_file() else nested.read_bytes())
+            found = found if path.is_file() else found["image_processor"]
+            return {key: [float(v) for v in found[key]] for key in ("image_mean", "image_std")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.name} has no readable {path.name} or {nested.name}.") from error
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's own tokenizer, with its chat template."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self._folder)
+        older = self._folder / "chat_template.json"  # where processors of before transformers 5 keep theirs
+        if not (self._folder / "chat_template.jinja").is_file() and older.is_file():
+            tokenizer.chat_template = json.loads(older.read_text())["chat_template"]
+        if tokenizer.chat_template is None:
+            raise InputError(f"{self.name} has no chat template.")
+        return tokenizer
+
+    def prompt(self, question: str) -> str:
+        """The checkpoint's chat template around one picture and a question, ready for its answer."""
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        messages = [{"role": "user", "content": content}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    @cached_property
+    def opening(self) -> str:
+        """The text that the chat template puts before a picture. Latents depend on it."""
+        return self.prompt("").split("<|image_pad|>")[0]
+
+    @cached_property
+    def opening_ids(self) -> list[int]:
+        return self.tokenizer(self.opening)["input_ids"]
+
+    @torch.inference_mode()
+    def describe(
+        self,
+        images: Image.Image | Sequence[Image.Image],
+        prompt: str = "Describe the image.",
+        max_tokens: int = 256,
+        stop: Callable[[], bool] | None = None,
+    ) -> str | list[str]:
+        """What the model says of a picture, by greedy decoding; a list of answers for a list of pictures.
+
+        stop: asked after each token; once it is true, the answer ends with what was said so far.
+        """
+        pictures = [images] if isinstance(images, Image.Image) else list(images)
+        self._load(None)
+        pixels = self._pixels(pictures)
+        rows = qwen.patchify(self._normalise(pixels), self.config.vision_config.patch_size)
+        b, height, width, columns = rows.shape
+        cells = rows.view(b, height // 2, 2, width // 2, 2, columns).transpose(2, 3)  # merge-block order
+        text = self.prompt(prompt).replace("<|image_pad|>", "<|image_pad|>" * (height * width // 4))
+        ids = torch.tensor([self.tokenizer(text)["input_ids"]] * b, device=self.device)
+
+        def ends(ids: Tensor, *_: Any, **__: Any) -> Tensor:  # (B,) bool, as transformers asks after each token
+            return torch.full((len(ids),), stop is not None and stop(), device=ids.device)
+
+        answer = self.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=(ids == self.config.image_token_id).int(),
+            pixel_values=cells.reshape(-1, columns),
+            image_grid_thw=torch.tensor([[1, height, width]] * b, device=self.device),
+            max_new_tokens=max_tokens,
+            do_sample=False,
+            eos_token_id=self.tokenizer.convert_tokens_to_ids("<|im_end|>"),
+            pad_token_id=self.tokenizer.pad_token_id,
+            stopping_criteria=[ends],
+        )
+        texts = self.tokenizer.batch_decode(answer[:, ids.shape[1] :], skip_special_tokens=True)
+        return texts[0].strip() if isinstance(images, Image.Image) else [t.strip() for t in texts]
+
+    def _load(self, point: ExtractionPoint | None) -> None:
+        """Reads the weights that `point` needs (None: all) and that are not here yet."""
+        from accelerate.utils import set_module_tensor_to_device
+
+        missing = {n: p.shape for n, p in self.model.named_parameters() if p.is_meta and _needed(point, n)}
+        stored = {_module_name(raw): (raw, file) for raw, file in self._stored.items()}
+        if absent := sorted(missing.keys() - stored.keys() - {"lm_head.weight"}):
+            raise InputError(f"{self.name} lacks the weight {absent[0]} ({len(absent)} missing in all).")
+        files = sorted({stored[name][1] for name in missing if name in stored})
+        folder = folder_of(self._source, files, "model") if files else self._folder
+        for file in files:
+            with _open(folder / file, self.name) as shard:
+                for name in [n for n in missing if n in stored and stored[n][1] == file]:
+                    value = shard.get_tensor(stored[name][0])
+                    if value.shape != missing[name]:
+                        raise InputError(
+                            f"{self.name}: {name} is {list(value.shape)}, its config says {list(missing[name])}."
+                        )
+                    set_module_tensor_to_device(self.model, name, self.device, value, dtype=self.dtype)
+        if point is None:
+            self.model.tie_weights()
+            if self.model.lm_head.weight.is_meta:
+                raise InputError(f"{self.name} lacks lm_head.weight, and its config does not tie it to the embedding.")
+            self.model.to(self.device)  # buffers
+
+    @cached_property
+    def _stored(self) -> dict[str, str]:
+        """{name in the checkpoint: file}, for every weight it holds."""
+        index = self._folder / _INDEX
+        if index.is_file():
+            try:
+                return {str(name): str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{self.name}: {_INDEX} has no readable weight_map.") from error
+        folder = folder_of(self._source, [_SINGLE], "model")
+        if not (folder / _SINGLE).is_file():
+            raise InputError(f"{self.name} has no {_SINGLE} or {_INDEX}; weights in other formats are not read.")
+        with _open(folder / _SINGLE, self.name) as shard:
+            return dict.fromkeys(shard.keys(), _SINGLE)
+
+
+def _open(path: Path, name: str) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{name}: the weights in {path.name} cannot be read ({error}).") from error
+
+
+def _module_name(stored: str) -> str:
+    """A weight's name in transformers' classes; released checkpoints keep the names of before transformers 5."""
+    stored = re.sub(r"^visual\.", "model.visual.", stored)
+    return re.sub(r"^model\.(?!visual\.|language_model\.)", "model.language_model.", stored)
+
+
+def _needed(point: ExtractionPoint | None, name: str) -> bool:
+    """Whether latents at `point` depend on the weight `name`."""
+    if point is None or name.startswith("model.visual.patch_embed."):
+        return True
+    after = point.stage == "post-merge"
+    if block := re.match(r"model\.visual\.blocks\.(\d+)\.", name):
+        return after or int(block[1]) < point.layer
+    if layer := re.match(r"model\.language_model\.layers\.(\d+)\.", name):
+        return after and int(layer[1]) < point.layer
+    if name.startswith("model.visual.merger."):
+        return after
+    return name.startswith("model.language_model.embed_tokens.") and after and point.layer > 0
+
+
+def load_vlm(
+    name: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> VLM:
+    """Load a Qwen2.5-VL from a folder or hub id; None is the bundled one.
+
+    Weights are read when a point first needs them. device: None is the GPU where there is one. dtype: None is
+    bfloat16 on a GPU and float32 on the CPU. Raises InputError for whatever cannot be found or is no Qwen2.5-VL.
+    """
+    source, label = (BUNDLED, "bundled") if name is None else (name, str(name))
+    folder = folder_of(source, _SMALL_FILES, "model")
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {label!r} has no readable config.json.") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "qwen2_5_vl":
+        raise InputError(f"model {label!r} is of type {kind}; Foresight reads qwen2_5_vl.")
+    for names in _TOKENIZER:
+        if not any((folder / name).is_file() for name in names):
+            raise InputError(f"model {label!r} has no {' or '.join(names)}.")
+    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    vlm = VLM(source, folder, label, on, dtype or (torch.float32 if on.type == "cpu" else torch.bfloat16))
+    _ = vlm._image_settings, (folder / _INDEX).is_file() and vlm._stored  # read now, so that faults are told now
+    return vlm

@@ -1,0 +1,141 @@
+"""Results as pictures: maps in colour, masks laid over each other, the strip of tiles.
+
+Pictures are (3, H, W) in [0, 1], maps (H, W), masks (H, W) bool.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from foresight.data.images import to_pil
+from foresight.inspection.inspector import Reconstruction, Report
+
+# Cividis (Nuñez, Anderton and Renslow 2018), which looks the same to all kinds of colour vision.
+_CIVIDIS = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
+DIFFERENCE_TOP, LPIPS_TOP = 0.5, 0.8  # what the brightest colour stands for, the same for every picture
+_BLUE, _VERMILION, _GREY = (0, 114, 178), (213, 94, 0), (120, 130, 140)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture and its caption in two lines; no picture where there is none to show. marked: the chosen one."""
+
+    title: str
+    note: str
+    picture: Image.Image | None
+    marked: bool = False
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture's file."""
+        if self.picture is None:
+            raise ValueError(f"the tile {self.title!r} has no picture.")
+        return png(self.picture)
+
+
+def tiles(report: Report) -> list[Tile]:
+    """Original, oracle, each kind of adapter, others that fit, then what the chosen one got wrong and where."""
+    chosen, made = report.reconstructions[0], report.reconstructions
+    kinds = {kind: next((r for r in made if r.name == kind), None) for kind in ("linear", "pooled", "tokens")}
+    # A folder from elsewhere may have any name, a kind's too, so that a name alone does not tell adapters apart.
+    others = [(r.name, r) for r in made if not any(r is bundled for bundled in kinds.values())]
+    of = f"of {chosen.name}"
+    return [
+        Tile("original", "as the model sees it", to_pil(report.original)),
+        Tile("oracle", f"the VAE alone, {_lpips(report.oracle)}", to_pil(report.oracle.picture)),
+        *(_adapter_tile(name, each, chosen) for name, each in [*kinds.items(), *others]),
+        Tile("difference", f"{of}; bright: {DIFFERENCE_TOP} or more", heat(chosen.difference, DIFFERENCE_TOP)),
+        Tile("LPIPS map", f"{of}; bright: {LPIPS_TOP} or more", heat(chosen.lpips_map, LPIPS_TOP)),
+        _mask_tile(report, chosen),
+    ]
+
+
+def _adapter_tile(name: str, made: Reconstruction | None, chosen: Reconstruction) -> Tile:
+    if made is None:
+        return Tile(name, "none at this layer", None)
+    return Tile(name, _lpips(made) + (", shown above" if made is chosen else ""), to_pil(made.picture), made is chosen)
+
+
+def _lpips(made: Reconstruction) -> str:
+    return f"LPIPS {made.scores['lpips']:.3f}"
+
+
+def _mask_tile(report: Report, chosen: Reconstruction) -> Tile:
+    if report.mask_reason is not None:
+        return Tile("masks", report.mask_reason, None)
+    return Tile("masks", "grey: both, blue stripes: lost, orange dots: added", masks_over(report.mask, chosen.mask))
+
+
+def heat(values: Tensor, top: float) -> Image.Image:
+    """A map (H, W) in colours from dark blue (0) to yellow (`top` or more)."""
+    table = torch.tensor(_CIVIDIS) / 255
+    place = (values / top).clamp(0, 1) * (len(table) - 1)  # (H, W)
+    low = place.long().clamp(max=len(table) - 2)
+    return to_pil(torch.lerp(table[low], table[low + 1], (place - low)[..., None]).permute(2, 0, 1))
+
+
+def masks_over(original: Tensor, made: Tensor) -> Image.Image:
+    """Two masks (H, W): grey where they agree, blue stripes where the second lacks, orange dots where it adds."""
+    height, width = original.shape
+    y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    stripes, dots = (x + y) % 6 < 3, (x % 4 < 2) & (y % 4 < 2)
+    picture = torch.ones(height, width, 3)
+    for where, color in (
+        (original & made, _GREY),
+        (original & ~made & stripes, _BLUE),
+        (made & ~original & dots, _VERMILION),
+    ):
+        picture[where] = torch.tensor(color) / 255
+    return to_pil(picture.permute(2, 0, 1))
+
+
+def png(picture: Image.Image) -> bytes:
+    """A picture's PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def tile_grid(shown: list[Tile]) -> str:
+    """The tiles as HTML, pictures inside, captions escaped."""
+    return f'<div class="fs-tiles">{"".join(map(_figure, shown))}</div>'
+
+
+def _figure(tile: Tile) -> str:
+    title, note = escape(tile.title), escape(tile.note)
+    if tile.picture is None:
+        inside = '<div class="none" aria-hidden="true">–</div>'
+    else:
+        data = base64.b64encode(tile.png).decode()
+        inside = f'<img src="data:image/png;base64,{data}" alt="{title}: {note}">'
+    return (
+        f'<figure class="{"marked" if tile.marked else ""}"><div class="frame">{inside}</div>'
+        f"<figcaption><b>{title}</b><span>{note}</span></figcaption></figure>"
+    )
+
+
+def strip(shown: list[Tile], heading: str) -> Image.Image:
+    """The tiles side by side in one picture, each under its title, `heading` on top."""
+    pictures = [tile.picture for tile in shown if tile.picture is not None]
+    width, height = pictures[0].size
+    side, top, gap = max(width, 150), 64, 8
+    sheet = Image.new("RGB", (len(shown) * (side + gap) + gap, top + height + gap), "white")
+    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(13)
+    draw.text((gap, 8), heading, "black", font)
+    for i, tile in enumerate(shown):
+        x = gap + i * (side + gap)
+        draw.text((x, 34), tile.title, "black", font)
+        if tile.picture is None:
+            draw.text((x, top + 8), tile.note, "dimgray", small)
+        else:
+            sheet.paste(tile.picture, (x, top))
+            draw.rectangle((x - 1, top - 1, x + width, top + height), outline="lightgray")
+    return sheet

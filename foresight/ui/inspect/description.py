@@ -1,0 +1,35 @@
+"""What the model says of a picture: one answer at a time for each visitor, who may end it by moving on."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import gradio as gr
+from PIL import Image
+
+from foresight.ui.services import Calls
+
+QUESTION = "Describe the image."
+
+
+@dataclass(frozen=True)
+class Speech:
+    """Answers under way, by visitor; words take seconds, and the models work for everybody."""
+
+    calls: Calls
+    _ends: dict[str | None, threading.Event] = field(default_factory=dict)
+
+    def say(self, picture: Image.Image, question: str, request: gr.Request) -> str:
+        """The answer, or as much of it as was said when the visitor moved on."""
+        end = self._ends[request.session_hash] = threading.Event()
+        try:
+            answer = self.calls.describe(picture, question.strip()[:500] or QUESTION, end.is_set)
+        finally:
+            self._ends.pop(request.session_hash, None)
+        return f"{answer} … (ended here: ask again)" if end.is_set() else answer
+
+    def hush(self, request: gr.Request) -> None:
+        """Ends the visitor's answer after its next word."""
+        if end := self._ends.get(request.session_hash):
+            end.set()

@@ -1,0 +1,135 @@
+"""A view's address: the picture (an example, a seed and its factors, or a packed scene), the point and the adapter.
+
+?example=one-on-white&point=post-merge/6&adapter=tokens      ?seed=11&shape=star&objects=2&point=pre-merge/3
+?tab=compare&example=one-on-white&adapters=tokens,linear     (one picture at many layers)
+?tab=failures&point=post-merge/6&adapter=tokens&shapes=star  (many scenes; what is not named is as the tab has it)
+?run=quick-look                                              (a run of the Train tab)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from foresight.data.scenes import MAX_OBJECTS, Scenes
+from foresight.errors import InputError
+from foresight.ui import generate
+from foresight.ui.navigation import Case
+
+NAMES = {"example", "scene", "point", "adapter", *generate.FACTORS}  # an address with one of these asks for a view
+RUN = "run"  # an address with this asks for a run of the Train tab
+TAB = "tab"  # an address with this asks for a view of that tab, "compare" or "failures"; without it, of Inspect
+SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody can write a link
+# In an HTML block whose value holds data-link: what a person looks at writes its address into the browser's, so that a
+# reload or a copied link opens it again.
+ADDRESS = """watch('value', () => {
+  const link = element.querySelector('[data-link]');
+  if (!link?.dataset.link || !element.checkVisibility()) return;
+  const asked = new URLSearchParams(link.dataset.link), theme = new URLSearchParams(location.search).get('__theme');
+  if (theme) asked.set('__theme', theme);
+  history.replaceState(history.state, '', '?' + asked);
+});"""
+_ROOM = 20_000  # characters of a scene's description; five objects take 1,500
+
+
+def query(case: Case, point: str, adapter: str | None) -> str:
+    """The address's part from ? on. An upload is on no other page, so its link names point and adapter alone."""
+    return _written({**_picture(case), "point": point, **({"adapter": adapter} if adapter else {})})
+
+
+def compare_query(case: Case, adapters: Sequence[str]) -> str:
+    """`query` of the Compare tab. An upload's names the adapters alone."""
+    return _written({TAB: "compare", **_picture(case), "adapters": ",".join(adapters)})
+
+
+def failures_query(point: str, adapter: str, fields: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """`query` of the Failures tab; of the fields those that are not as usual."""
+    told = {name: value for name, value in fields.items() if value != usual[name]}
+    words = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in told.items()}
+    return _written({TAB: "failures", "point": point, "adapter": adapter, **words})
+
+
+def _written(asked: Mapping[str, str]) -> str:
+    return "?" + urlencode(asked, safe="/,", quote_via=quote)
+
+
+def fields_of(
+    asked: Mapping[str, str], usual: Mapping[str, Any], known: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """The fields that an address names, as values like the usual ones, and the usual ones of the others.
+
+    known: by name, the words that a field may hold. Raises InputError.
+    """
+    return {
+        name: value if name not in asked else _value(name, asked[name], value, (known or {}).get(name))
+        for name, value in usual.items()
+    }
+
+
+def _value(name: str, text: str, usual: Any, known: Sequence[str] | None) -> Any:
+    if isinstance(usual, bool):
+        known = ("True", "False")
+    words = text.split(",") if isinstance(usual, list) else [text]
+    if known is not None and (strange := [word for word in words if word not in known]):
+        raise InputError(f"unknown {name} {strange[0]!r}: choose from {', '.join(known)}.")
+    if isinstance(usual, bool):
+        return text == "True"
+    if isinstance(usual, int):
+        if not text.isdecimal():
+            raise InputError(f"{name} must be a whole number of at least 0, not {text!r}.")
+        return int(text)
+    return words if isinstance(usual, list) else text
+
+
+def _picture(case: Case) -> dict[str, str]:
+    if not isinstance(case, dict):
+        return {}
+    if "recipe" in case:
+        return {name: str(value) for name, value in case["recipe"].items()}
+    packed = zlib.compress(json.dumps(case, separators=(",", ":")).encode(), 9)
+    return {"scene": base64.urlsafe_b64encode(packed).decode().rstrip("=")}
+
+
+def case_of(asked: Mapping[str, str]) -> Case:
+    """The picture that an address asks for; None where it names none. Raises InputError where there is no such one."""
+    if "example" in asked:
+        return generate.example(asked["example"])
+    if "seed" in asked:
+        return generate.make_scene(**fields_of(asked, generate.FACTORS))
+    if "scene" in asked:
+        return _unpack(asked["scene"])
+    if factor := next((name for name in generate.FACTORS if name in asked), None):
+        raise InputError(f"an address with {factor} asks for a drawn scene, which needs its seed too, such as seed=0.")
+    return None
+
+
+def _unpack(text: str) -> dict[str, Any]:
+    try:
+        packed = base64.urlsafe_b64decode(text[:_ROOM] + "=" * (-len(text) % 4))
+        scene = json.loads(zlib.decompressobj().decompress(packed, _ROOM))
+    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
+        raise InputError("the link's scene is broken: copy the link anew.") from error
+    if not isinstance(scene, dict):
+        raise InputError("the link's scene is broken: copy the link anew.")
+    described = Scenes.from_description(scene)
+    if not all(SIDES[0] <= side <= SIDES[1] for side in described.size) or not 1 <= int(described.count) <= MAX_OBJECTS:
+        raise InputError(f"a linked scene has 1 to {MAX_OBJECTS} objects and sides of {SIDES[0]} to {SIDES[1]} px.")
+    return described.describe(0)
+
+
+def name_of(case: Case) -> str:
+    """A short name for files: "example-one-on-white", "seed-11-star", "scene-0f…" or an upload's own."""
+    if isinstance(case, str):
+        return Path(case).stem[:40]
+    if case is None:
+        return "picture"
+    if "recipe" in case:
+        told = {k: v for k, v in case["recipe"].items() if k != "overlap"}
+        return "-".join(f"{k}-{v}" if k in ("example", "seed") else str(v) for k, v in told.items()).replace(" ", "-")
+    return f"scene-{Scenes.from_description(case).digest(0)}"

@@ -1,0 +1,239 @@
+"""The command line, run as a user does, on models of tiny size."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from house import save_tiny_adapter
+from PIL import Image
+
+import foresight
+from foresight.cli.main import main
+from foresight.data.images import load_image, load_mask, to_tensor
+from foresight.data.render import render
+from foresight.data.scenes import Scenes
+from foresight.metrics.scores import score
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("scenes")
+    assert main(["scenes", "--n", "3", "--objects", "3-5", "--backgrounds", "white", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def models(house):
+    return ["--model", str(house / "vlm"), "--vae", str(house / "vae")]
+
+
+@pytest.fixture
+def adapter(house):
+    return ["--adapter", str(house / "bundled/post-merge-1-linear")]
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_importing_and_help_wait_for_no_library():
+    code = "import foresight, foresight.cli.main, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert foresight.score is score and all(getattr(foresight, name) for name in foresight.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = foresight.nothing
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "scenes", "evaluate", "info"])
+def test_help_shows_examples(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"examples:\n  python -m foresight {command}" in capsys.readouterr().out
+
+
+def test_scenes_are_written_whole_and_drawn_again(scenes, tmp_path):
+    found = lines((scenes / "scenes.jsonl").read_text())
+    assert len(found) == 3
+    covered = False
+    for line in found:
+        drawn = render(Scenes.from_description(line["scene"]))
+        covered = covered or not torch.equal(drawn.full, drawn.visible)
+        picture = to_tensor(Image.open(scenes / line["image"])) * 255
+        assert torch.equal(picture.round().byte(), drawn.images[0])
+        assert torch.equal(load_mask(scenes / line["mask"]), drawn.mask[0])
+        for j, thing in enumerate(line["objects"]):
+            assert torch.equal(load_mask(scenes / thing["mask"]), drawn.visible[0, j])
+            assert thing["box"] == drawn.boxes[0, j].tolist()
+    assert covered  # so that visible parts were told from full ones
+    asked = ["--objects", "3-5", "--backgrounds", "white", "--out", str(tmp_path)]
+    assert main(["scenes", "--n", "2", *asked]) == 0
+    assert lines((tmp_path / "scenes.jsonl").read_text()) == found[:2]
+
+
+def test_scenes_do_not_mix_with_others(tmp_path, capsys):
+    many, few = (["scenes", "--n", n, "--seed", "1", "--out", str(tmp_path)] for n in ("3", "2"))
+    assert main(many) == main(many) == 0
+    before = (tmp_path / "scenes.jsonl").read_bytes()
+    assert main(few) == 2
+    assert "holds other scenes, such as images/00002.png" in capsys.readouterr().err
+    assert (tmp_path / "scenes.jsonl").read_bytes() == before
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(tmp_path):
+    unread, pipe = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-m", "foresight", "scenes", "--n", "1", "--out", str(tmp_path)]
+    ended = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE)
+    os.close(pipe)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_scenes_hold_what_is_asked_for(tmp_path, capsys):
+    asked = ["--objects=2", "--shapes=star,ring", "--colors=red", "--radius=20-24", "--no-overlap"]
+    assert main(["scenes", "--n", "4", "--split", "val", *asked, "--out", str(tmp_path)]) == 0
+    for line in lines((tmp_path / "scenes.jsonl").read_text()):
+        assert line["split"] == "val"
+        assert [thing["label"] in ("red star", "red ring") for thing in line["objects"]] == [True, True]
+        assert all(20 <= thing["radius"] * 224 <= 24.01 for thing in line["scene"]["objects"])
+    assert capsys.readouterr().out.startswith("4 scenes in ")
+
+
+def test_reconstruct_writes_the_picture_that_it_scores(scenes, models, adapter, tmp_path, capsys):
+    images = [str(scenes / f"images/0000{i}.png") for i in range(2)]
+    assert main(["reconstruct", *images, *models, *adapter, "--out", str(tmp_path), "--json"]) == 0
+    found = lines(capsys.readouterr().out)
+    assert [line["image"] for line in found] == images
+    assert {line["adapter"] for line in found} == {"post-merge-1-linear"}
+    for image, line in zip(images, found, strict=True):
+        theirs = score(load_image(image), load_image(line["reconstruction"]))
+        assert line["ssim"] == pytest.approx(theirs["ssim"], abs=2e-3)  # 8 bits
+        assert line["lpips"] == pytest.approx(theirs["lpips"], abs=2e-2)
+
+
+def test_the_good_are_written_and_the_bad_listed(scenes, models, adapter, tmp_path, capsys):
+    (tmp_path / "bad.png").write_text("no picture")
+    images = [str(tmp_path / "bad.png"), str(scenes / "images/00000.png"), "nowhere.png"]
+    assert main(["reconstruct", *images, *models, *adapter, "--out", str(tmp_path / "out"), "--json"]) == 2
+    told = capsys.readouterr()
+    assert [line["image"] for line in lines(told.out)] == images[1:2]
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    assert told.err.splitlines()[-1].startswith("error: 2 of 3 left out: “bad.png” is not a JPEG")
+
+
+def test_pictures_of_one_name_keep_apart(scenes, models, adapter, tmp_path, capsys):
+    image = str(scenes / "images/00000.png")
+    assert main(["reconstruct", image, image, *models, *adapter, "--out", str(tmp_path)]) == 0
+    assert len(list(tmp_path.iterdir())) == 2
+    assert "mask IoU" in capsys.readouterr().out
+
+
+def test_a_mask_is_what_counts(scenes, models, adapter, tmp_path, capsys):
+    Image.new("L", (224, 224)).save(tmp_path / "black.png")
+    image, mask = str(scenes / "images/00000.png"), str(tmp_path / "black.png")
+    out = ["--out", str(tmp_path), "--json"]
+    assert main(["reconstruct", image, "--mask", mask, *models, *adapter, *out]) == 0
+    [line] = lines(capsys.readouterr().out)
+    assert line["mask_iou"] is None and line["mask_reason"] == "the given mask is empty"
+
+
+def test_evaluate_a_folder_with_a_broken_file(scenes, models, adapter, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("=a", "c"):
+        (folder / f"{name}.png").symlink_to(scenes / "images/00000.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    where = ["--images", str(folder), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *where, *models, *adapter, "--json"]) == 0
+    *rows, last = lines(capsys.readouterr().out)
+    assert [row["image"] for row in rows] == ["=a.png", "b.png", "c.png"]
+    assert "not a JPEG" in rows[1]["error"] and rows[0]["lpips"] == pytest.approx(rows[2]["lpips"], abs=1e-5)
+    summary = last["summary"]
+    assert summary == json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["pictures"] == 2 and [b["image"] for b in summary["broken"]] == ["b.png"]
+    with (tmp_path / "out/pictures.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["image"] for row in table] == ["'=a.png", "c.png", "b.png"]  # no formula
+    assert table[2]["error"]
+    assert float(table[0]["oracle_ssim"]) == pytest.approx(summary["scores"]["oracle_ssim"][0])
+
+
+def test_evaluate_scenes_beside_all_floors(models, adapter, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("foresight.inspection.evaluation.TRAINING", 4)
+    assert main(["evaluate", "--scenes", "2", *models, *adapter, "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    for floor in ("blank page", "training mean", "nearest training image", "oracle", "skill"):
+        assert floor in shown
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["data"]["split"] == "test" and summary["data"]["objects"] == [1, 5]
+    assert (summary["point"], summary["pictures"], summary["broken"]) == ("post-merge/1", 2, [])
+
+
+def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("foresight.cli.commands.BUNDLED", house / "bundled")
+    monkeypatch.chdir(tmp_path)
+    odd = save_tiny_adapter(tmp_path / "runs/adapters/odd", "linear", "post-merge/1", house, model="another")
+    assert main(["info", *models, "--json"]) == 0
+    [found] = lines(capsys.readouterr().out)
+    points = {p["point"]: p for p in found["points"]}
+    first, *_, last = points
+    assert (first, last) == ("pre-merge/0", "post-merge/3")
+    assert points["post-merge/1"] == {
+        "point": "post-merge/1",
+        "width": 48,
+        "adapters": ["tokens", "linear", "pooled"],
+    }
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert list(found["refused"]) == [str(odd.relative_to(tmp_path))]
+    assert main(["info", *models]) == 0
+    assert "tokens, linear, pooled" in capsys.readouterr().out
+
+
+IMAGE, ADAPTER = "{scenes}/images/00000.png", "--adapter={house}/bundled/post-merge-1-linear"
+BAD = {
+    "no command": ([], "required: COMMAND"),
+    "unknown command": (["paint"], "invalid choice: 'paint'"),
+    "no image": (["reconstruct"], "required: IMAGE"),
+    "no such image": (["reconstruct", "nothing.png"], "there is no file “nothing.png”"),
+    "no picture": (["reconstruct", "{scenes}/scenes.jsonl"], "is not a JPEG, PNG"),
+    "two images, one mask": (["reconstruct", IMAGE, IMAGE, "--mask", IMAGE], "--mask is for one IMAGE"),
+    "another's mask": (["reconstruct", IMAGE, "--mask", "{house}/small.png"], "the mask is 20 × 10 pixels"),
+    "no point": (["reconstruct", IMAGE, "--point", "middle"], "'middle' is not an extraction point"),
+    "a point too deep": (["reconstruct", IMAGE, "--point", "post-merge/9"], "layers are 0 to 3"),
+    "no such adapter": (["reconstruct", IMAGE, "--adapter", "nothing/here/at/all"], "'nothing/here/at/all'"),
+    "no such kind there": (["reconstruct", IMAGE, "--point", "post-merge/3"], "no adapter fits any point of model"),
+    "another point's": (["reconstruct", IMAGE, "--point=pre-merge/0", ADAPTER], "is for post-merge/1"),
+    "no such model": (["info", "--model", "not a model"], "'not a model'"),
+    "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "cannot be made"),
+    "no scenes": (["scenes", "--n", "0", "--out", "x"], "'0' is not a whole number of at least 1"),
+    "a huge seed": (["scenes", "--seed", "9" * 20, "--out", "x"], "is not a whole number"),
+    "too many objects": (["scenes", "--objects", "1-9", "--out", "x"], "within 1 to 5"),
+    "no range": (["scenes", "--objects", "few", "--out", "x"], "'few' is not a range such as 1-3"),
+    "unknown shape": (["scenes", "--shapes", "heart", "--out", "x"], "unknown shape"),
+    "no source": (["evaluate", "--out", "x"], "--scenes --images is required"),
+    "no folder": (["evaluate", "--images", "nowhere", "--out", "x"], "there is no folder 'nowhere'"),
+    "no good file": (["evaluate", "--images", "{house}/bad", "--out", "x", ADAPTER], "none of the 1 files"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_exit_2(case, house, scenes, models, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 10)).save(house / "small.png")
+    (house / "bad").mkdir(exist_ok=True)
+    (house / "bad/a.png").write_text("no picture")
+    given, message = BAD[case]
+    arguments = [a.format(house=house, scenes=scenes) for a in given]
+    if given[:1] in (["reconstruct"], ["evaluate"]):
+        arguments += models
+    try:
+        code = main(arguments)
+    except SystemExit as ended:  # argparse's own
+        code = ended.code
+    told = capsys.readouterr()
+    assert code == 2 and told.out == ""
+    assert message in told.err and told.err.startswith("error: ") and told.err.count("\n") == 1

@@ -1,0 +1,248 @@
+import io
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+from foresight.data.images import (
+    MAX_PIXELS,
+    load_image,
+    load_mask,
+    resize,
+    resize_weights,
+    to_pil,
+    to_tensor,
+    vae_size,
+    vlm_size,
+)
+from foresight.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+RAMP = np.tile(np.linspace(0, 1, 16), (16, 1))  # dark on the left, light on the right
+
+
+def encode(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(source):
+    image = load_image(source)
+    assert image.mode == "RGB"
+    return np.asarray(image).astype(int)
+
+
+def noise(side=64):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_promised_format_from_bytes_path_and_picture(kind, tmp_path):
+    picture = Image.new("RGB", (20, 12), (200, 100, 50))
+    path = tmp_path / f"picture.{kind.lower()}"
+    path.write_bytes(encode(picture, kind))
+    for source in (path.read_bytes(), path, str(path), Image.open(path)):
+        assert pixels(source).shape == (12, 20, 3)
+        assert abs(pixels(source) - (200, 100, 50)).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_not_clipped(kind):
+    deep = Image.fromarray((RAMP * 65535).round().astype(np.uint16))
+    assert abs(pixels(encode(deep, kind))[..., 1] - RAMP * 255).max() <= 0.5
+
+
+def test_sixteen_bit_transparency_is_white():
+    deep = Image.fromarray((RAMP * 65535).round().astype(np.uint16))
+    assert (pixels(encode(deep, transparency=0))[:, 0] == 255).all()
+
+
+def test_floating_point_is_read_in_zero_to_one_only():
+    values = RAMP.astype(np.float32)
+    assert abs(pixels(encode(Image.fromarray(values), "TIFF"))[..., 2] - RAMP * 255).max() <= 0.5
+    for wrong in (np.nan, -0.01, 1.01, np.inf):
+        values[3, 3] = wrong
+        with pytest.raises(InputError, match="0 to 1"):
+            load_image(encode(Image.fromarray(values), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_an_animation_gives_its_first_frame(kind):
+    red, blue = (Image.new("RGB", (16, 16), c) for c in ("red", "blue"))
+    moving = encode(red, kind, save_all=True, append_images=[blue])
+    assert abs(pixels(moving) - (255, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk(kind):
+    picture = Image.new("RGB", (16, 16), (200, 100, 50)).convert("CMYK")
+    assert abs(pixels(encode(picture, kind)) - (200, 100, 50)).max() <= 3
+
+
+def test_transparency_is_laid_over_white():
+    half = Image.new("RGBA", (16, 16), (255, 0, 0, 128))
+    assert (pixels(encode(half)) == (255, 127, 127)).all()
+    palette = Image.new("P", (16, 16), 0)
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.paste(1, (0, 0, 8, 16))
+    for kind in ("PNG", "GIF"):
+        seen = pixels(encode(palette, kind, transparency=0))
+        assert (seen[:, :8] == (0, 255, 0)).all() and (seen[:, 8:] == 255).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_rotation(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.kron([[0, 80], [160, 240], [40, 120]], np.ones((16, 16))).astype(np.uint8))
+    turns = {3: 180, 6: 270, 8: 90}
+    expected = picture.rotate(turns.get(orientation, 0), expand=True)
+    mirrored = {2: 0, 7: 270, 4: 180, 5: 90}  # then turned
+    if orientation in mirrored:
+        mirror = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        expected = mirror.rotate(mirrored[orientation], expand=True)
+    seen = pixels(encode(picture.convert("RGB"), kind, exif=exif))[..., 0]
+    assert seen.shape == np.asarray(expected).shape
+    assert abs(seen - np.asarray(expected).astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_truncated_files_are_refused(kind):
+    whole = encode(noise(), kind)
+    with pytest.raises(InputError, match="broken or cut short"):
+        load_image(whole[: len(whole) // 2])
+
+
+def test_a_truncated_file_that_the_caller_opened_is_refused():
+    whole = encode(noise())
+    with pytest.raises(InputError, match="broken or cut short"):
+        load_image(Image.open(io.BytesIO(whole[: len(whole) // 2])))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_thousand_damaged_files_give_a_picture_or_one_sentence():
+    rng = random.Random(0)
+    files = [encode(noise(24), kind) for kind in FORMATS]
+    for _ in range(1000):
+        damaged = bytearray(rng.choice(files))
+        for _ in range(rng.choice([1, 4, 16])):
+            damaged[rng.randrange(min(len(damaged), 300))] = rng.randrange(256)
+        try:
+            assert load_image(bytes(damaged)).mode == "RGB"
+        except InputError as error:
+            assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (b"", "empty"),
+        (b"GIF89a", "broken|not a"),
+        (b"<svg></svg>", "not a JPEG"),
+        (encode(Image.new("RGB", (16, 16)))[:11] + b"\5IHDR" + bytes(50), "broken"),  # a PNG header too short
+        (encode(Image.new("RGB", (64, 64)), "PPM"), "not a JPEG"),
+        (encode(Image.new("RGB", (1, 1))), "1 × 1"),
+        (encode(Image.new("RGB", (1, 5000))), "1 × 5000"),
+        (encode(Image.new("RGB", (7, 50))), "at least 8"),
+        (Image.new("LAB", (16, 16)), "CIELAB"),
+        (Image.new("I", (16, 16)), "32-bit"),
+        ("no such file.png", "there is no file “no such file.png”"),
+        ("/", "there is no file"),
+        (None, "NoneType"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(source, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_image(source)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(13000, 13000), (6001, 4000)])  # 20 kB on disk, 2 GB as pixels
+def test_a_bomb_is_refused_from_its_header(size, monkeypatch):
+    bomb = encode(Image.new("1", size))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(InputError, match="at most 24 million"):
+        load_image(bomb)
+    assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS
+
+
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="no file"):
+        load_image(tmp_path / "pipe")
+
+
+def test_masks_are_light_pixels():
+    mask = load_mask(Image.fromarray((RAMP > 0.5).astype(np.uint8) * 255))
+    assert mask.dtype == torch.bool and torch.equal(mask, torch.from_numpy(RAMP > 0.5))
+
+
+def test_tensor_and_picture_are_each_others_inverse():
+    picture = noise()
+    x = to_tensor(picture)
+    assert x.shape == (3, 64, 64) and x.dtype == torch.float32 and x.min() >= 0 and x.max() <= 1
+    assert x[2, 5, 7] == np.asarray(picture)[5, 7, 2] / np.float32(255)
+    assert np.array_equal(np.asarray(to_pil(x)), np.asarray(picture))
+    assert to_pil(torch.full((3, 8, 8), 127.6 / 255)).getpixel((0, 0)) == (128, 128, 128)
+    for wrong in (x + 0.1, x - 0.1, x * torch.nan):
+        with pytest.raises(InputError):
+            to_pil(wrong)
+
+
+def test_vlm_size_known_answers():
+    assert vlm_size(224, 224) == vlm_size(1000, 1000) == vlm_size(8, 8) == (224, 224)
+    assert vlm_size(300, 400) == (196, 252) and vlm_size(400, 300) == (252, 196)
+    assert vlm_size(238, 238, 238**2) == (224, 224)  # 8.5 patches round to 8,
+    assert vlm_size(266, 266, 266**2) == (280, 280)  # 9.5 to 10
+    assert vlm_size(8, 1600) == (28, 3164)
+
+
+@pytest.mark.parametrize("pixels", [56 * 56, 224 * 224, 448 * 448])
+def test_vlm_size_keeps_shape_and_area_and_smart_resize_leaves_it(pixels):
+    for height in range(40, 2000, 173):
+        for width in range(40, 2000, 171):
+            size = vlm_size(height, width, pixels)
+            assert smart_resize(*size, min_pixels=28 * 28, max_pixels=10**7) == size
+            exact = np.sqrt(pixels / (height * width)) * np.array([height, width])
+            assert (abs(np.array(size) - exact) <= np.where(exact < 28, 28, 14) + 1e-9).all()
+
+
+def test_vlm_size_refuses_what_qwen_refuses():
+    assert vlm_size(10, 2000)
+    for height, width in ((10, 2010), (2010, 10)):
+        with pytest.raises(InputError, match="1:200"):
+            vlm_size(height, width)
+    with pytest.raises(InputError, match="784"):
+        vlm_size(100, 100, pixels=700)
+
+
+def test_a_token_is_32_pixels_for_the_vae():
+    assert vae_size((224, 196)) == (256, 224)
+    with pytest.raises(InputError, match="multiples of 28"):
+        vae_size((225, 224))
+
+
+def test_resize_is_pillows_bicubic():
+    x = to_tensor(noise())
+    for size in ((28, 40), (84, 100)):
+        expected = np.asarray(Image.fromarray(x[0].numpy()).resize(size[::-1], Image.Resampling.BICUBIC))
+        assert abs(resize(x[None], size)[0, 0].numpy() - expected.clip(0, 1)).max() < 1e-5
+
+
+def test_resize_keeps_gradients():
+    x = torch.rand(1, 3, 32, 32, requires_grad=True)
+    resize(x, (28, 28)).mean().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("source", "target"), [((256, 280), (224, 245)), ((33, 40), (77, 21))])
+def test_resize_weights_are_resize(source, target):
+    x = torch.rand(2, 3, *source, generator=torch.Generator().manual_seed(0))
+    down, across = (resize_weights(a, b, x.device) for a, b in zip(source, target, strict=True))
+    torch.testing.assert_close((down @ x @ across.T).clamp(0, 1), resize(x, target), atol=1e-5, rtol=0)

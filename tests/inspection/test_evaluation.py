@@ -1,0 +1,164 @@
+"""Many pictures against one inspected by itself, and what is said of their means."""
+
+import pytest
+import torch
+from house import build_house
+from skimage.metrics import structural_similarity
+
+from foresight.data.archive import Broken, File
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec, sample, take
+from foresight.errors import InputError
+from foresight.inspection.evaluation import (
+    Floors,
+    Row,
+    evaluate,
+    file_samples,
+    folder_files,
+    scene_floors,
+    scene_samples,
+    summarise,
+)
+from foresight.inspection.inspector import SCORES, prepare
+from foresight.metrics.scores import psnr
+
+SPEC = SceneSpec(objects=(1, 2), backgrounds=("white",), size=(84, 112))
+
+
+@pytest.fixture(scope="module")
+def inspector(tiny, tmp_path_factory):
+    return build_house(tiny.folder, tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures of two sizes, a broken one among them, and a file that is none."""
+    wide, square = (render(sample(range(2), 0, SceneSpec(size=s))).images for s in ((56, 112), (84, 84)))
+    for name, picture in (("a.png", wide[0]), ("b.PNG", wide[1]), ("d.png", square[0])):
+        to_pil(picture / 255).save(tmp_path / name)
+    (tmp_path / "c.jpg").write_bytes((tmp_path / "a.png").read_bytes()[:300])
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_rows_are_inspections(inspector):
+    entry, samples = inspector.shelf.entry("linear"), list(scene_samples(3, 0, SPEC))
+    samples[1].mask[:] = False  # not what would be found in the picture
+    rows = list(evaluate(inspector, entry, samples, batch=2))
+    assert [row.image for row in rows] == [s.image for s in samples]
+    assert [row.mask_reason for row in rows] == [None, "the given mask is empty", None]
+    for row, given in zip(rows, samples, strict=True):
+        report = inspector.inspect(given.picture, "post-merge/1", "linear", given.mask, others=False)
+        assert row.scores["adapter"] == pytest.approx(report.reconstructions[0].scores, abs=1e-3)
+        assert row.scores["oracle"] == pytest.approx(report.oracle.scores, abs=1e-3)
+        assert row.scores["blank"] == pytest.approx(report.blank.scores, abs=1e-3)
+        assert row.skill == pytest.approx(report.reconstructions[0].skill, abs=1e-2)
+        torch.testing.assert_close(row.reconstruction, report.reconstructions[0].picture, atol=1e-3, rtol=0)
+        assert row.seconds > 0 and torch.equal(row.original, given.picture)
+        assert (row.distance, row.far) == pytest.approx((report.distance, report.far), rel=1e-3)
+        both, either = row.plane.double()  # 28 × 28 cells of one size each
+        if row.mask_reason is None and float(either.sum()):
+            assert float(both.sum() / either.sum()) == pytest.approx(row.scores["adapter"]["mask_iou"], abs=0.02)
+
+
+def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
+    spec = SceneSpec(objects=(2, 3), backgrounds=("plain",))
+    samples = list(scene_samples(2, 5, spec))
+    for row, given in zip(evaluate(inspector, inspector.shelf.entry("linear"), samples), samples, strict=True):
+        drawn = render(Scenes.from_description(row.case))
+        assert torch.equal(drawn.images[0] / 255, row.original)
+        assert torch.equal(drawn.visible[0], given.objects) and torch.equal(given.objects.any(0), given.mask)
+        assert [(o.shape, o.color) for o in row.objects] == [(o["shape"], o["color"]) for o in row.case["objects"]]
+        assert all(o.lpips is not None for o in row.objects)
+        told = row.flat()
+        assert told["objects"] == len(row.objects) and told["background"] == row.background == "plain"
+        assert told["object_color"] == "; ".join(o.color for o in row.objects)
+        line = row.without_pixels()
+        assert line.flat() == told and not hasattr(line, "original")
+
+
+def test_files_out_of_an_archive_keep_their_names(inspector, folder):
+    given = [File("deep/er.png", folder / "a.png"), Broken("x.png", "it is a link."), File("cut.jpg", folder / "c.jpg")]
+    row, link, cut = evaluate(inspector, inspector.shelf.entry("linear"), file_samples(given))
+    assert (row.image, row.case, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
+    assert row.flat()["background"] is None is row.flat()["object_iou"]
+    assert link == given[1] and cut == Broken("cut.jpg", "the picture is broken or cut short, and cannot be decoded.")
+
+
+def test_broken_files_are_told_and_the_rest_evaluated(inspector, folder):
+    files = folder_files(folder)
+    rows = list(evaluate(inspector, inspector.shelf.entry("linear"), file_samples(files)))
+    assert [row.image for row in rows] == ["a.png", "b.PNG", "c.jpg", "d.png"]
+    assert [type(row) for row in rows] == [Row, Row, Broken, Row]
+    assert rows[2].reason == "“c.jpg” is broken or cut short, and cannot be decoded."
+    assert "mean" not in rows[0].scores  # nothing is known of what was trained on
+
+
+def test_folders_without_pictures_are_told(tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        folder_files(tmp_path / "none")
+    with pytest.raises(InputError, match="has no pictures"):
+        folder_files(tmp_path)
+
+
+def test_scenes_are_the_test_splits_and_the_renderers_masks():
+    samples, scenes = list(scene_samples(40, 7, SPEC)), take(40, 7, SPEC, "test")
+    assert set(scenes.split()) == {"test"}
+    assert [s.image for s in samples] == [f"scene {i} ({scenes.digest(i)})" for i in range(40)]
+    again = list(scene_samples(34, 7, SPEC))
+    assert all(torch.equal(a.picture, b.picture) for a, b in zip(samples, again, strict=False))
+    square = next(scene_samples(1, 7, SceneSpec()))  # at 224², what was rendered is what is seen
+    drawn = render(take(1, 7, SceneSpec(), "test"))
+    assert torch.equal(square.picture, drawn.images[0] / 255) and torch.equal(square.mask, drawn.mask[0])
+
+
+def test_floors_know_only_the_training_split(inspector):
+    floors, samples = scene_floors(0, SPEC), list(scene_samples(2, 0, SPEC))
+    train = take(len(floors.training), 0, SPEC, "train")
+    assert set(train.split()) == {"train"}
+    drawn = [prepare(x / 255)[0] for x in render(train[:3]).images]
+    assert torch.equal(floors.training[:3], torch.stack(drawn))
+    row = next(evaluate(inspector, inspector.shelf.entry("linear"), samples, floors))
+    x, mean = (p.permute(1, 2, 0).numpy() for p in (samples[0].picture, floors.training.mean(0)))
+    theirs = structural_similarity(
+        x, mean, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2, data_range=1
+    )
+    assert row.scores["mean"]["ssim"] == pytest.approx(theirs, abs=1e-4)
+    others = psnr(samples[0].picture[None].expand_as(floors.training), floors.training)
+    assert row.flat()["nearest_psnr"] == pytest.approx(float(others.max()), abs=1e-3)
+
+
+def test_the_nearest_is_the_one_of_least_error():
+    training = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    floors = Floors(training)
+    for i in (0, 7, 19):
+        assert torch.equal(floors.nearest((training[i] * 0.9 + 0.05).clamp(0, 1)), training[i])
+    torch.testing.assert_close(floors.mean, sum(training) / 20)
+    grey = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 28, 28)
+    assert torch.equal(Floors(grey).nearest(torch.full((3, 28, 28), 0.9)), grey[2])
+
+
+def flat(lpips, iou, reason=None):
+    scores = {"lpips": lpips, "ssim": 1 - lpips, "psnr": 20.0, "mask_iou": iou}
+    row = {"image": "a", **scores, **{f"skill_{name}": 9.0 for name in SCORES}}
+    row |= {f"oracle_{name}": 0.0 if name == "lpips" else 1.0 for name in SCORES}
+    row |= {f"blank_{name}": 0.5 for name in SCORES}
+    if iou is None:
+        row |= {"oracle_mask_iou": None, "blank_mask_iou": None}
+    return row | {"mask_reason": reason, "seconds": 1.0}
+
+
+def test_means_intervals_and_the_skill_of_means():
+    found = summarise([flat(0.1, 0.5), flat(0.3, 1.0), flat(0.2, None, "no object stands out")])
+    assert found["pictures"] == 3 and found["without_mask"] == {"no object stands out": 1}
+    mean, low, high = found["scores"]["lpips"]
+    assert mean == pytest.approx(0.2) and (low, high) == pytest.approx((0.1, 0.3))
+    assert found["scores"]["mask_iou"][0] == pytest.approx(0.75)  # of the two that have one
+    assert found["skill"]["lpips"] == pytest.approx((0.2 - 0.5) / (0 - 0.5))
+    assert found["skill"]["mask_iou"] == pytest.approx(0.5)
+    assert not {name for name in found["scores"] if "skill" in name or name == "seconds"}
+    nobody = summarise([flat(0.1, None, "no object stands out")])
+    assert nobody["scores"]["mask_iou"] is None is nobody["skill"]["mask_iou"]
+    with pytest.raises(InputError, match="no picture"):
+        summarise([])

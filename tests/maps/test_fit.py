@@ -1,0 +1,300 @@
+"""The latent map: silhouettes, clusters and neighbours by hand and by scikit-learn; maps on a tiny real VLM."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from house import build_house
+from scipy.spatial import procrustes
+from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
+
+from foresight.data.render import render
+from foresight.errors import InputError
+from foresight.maps import data as map_data
+from foresight.maps import fit as latent_map
+from foresight.maps import worker as map_worker
+from foresight.maps.data import BACKGROUND, MapSpec, gather, in_depth_order, rows_of, token_cells
+from foresight.maps.fit import LatentMap, Maps, align, fit
+from foresight.maps.scores import MapScores
+from foresight.maps.separability import MOST, cluster, nearest, silhouettes
+from foresight.maps.worker import worker
+from foresight.models.vlm import load_vlm
+
+HERE, BEFORE = "post-merge/1", "pre-merge/2"
+SPEC = MapSpec((BEFORE, HERE), scenes=48, neighbours=6, clusters=3)
+
+
+def finish(steps):
+    """What a generator returns, and what it has yielded."""
+    told = []
+    while True:
+        try:
+            told.append(next(steps))
+        except StopIteration as end:
+            return end.value, told
+
+
+@pytest.fixture(scope="module")
+def vlm(tiny):
+    return load_vlm(tiny.folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def data(vlm):
+    return finish(gather(vlm, SPEC))[0]
+
+
+@pytest.fixture(scope="module")
+def maps(vlm):
+    maps = Maps(vlm)
+    for steps in (maps.gather(SPEC), maps.fit(SPEC)):
+        assert all(p.done <= p.total or not p.total for p in steps)
+    return maps
+
+
+def two_directions(count=60, spread=0.3, seed=0):
+    draw = np.random.default_rng(seed)
+    middle = np.eye(8)[np.repeat([0, 1, 2], count // 3)]
+    return (middle + spread * draw.normal(size=(count, 8))).astype(np.float32), np.repeat(["a", "b", "c"], count // 3)
+
+
+def test_a_silhouette_by_hand():
+    # a: 0° and 90°, b: 180° twice. Cosine distances: a0–a1 1, a0–b 2, a1–b 1, b–b 0.
+    latents = np.array([[1, 0], [0, 2], [-3, 0], [-1, 0]], np.float32)
+    told = silhouettes(latents, {"x": np.array(["a", "a", "b", "b"])})["x"]
+    assert told.classes["a"] == pytest.approx(((2 - 1) / 2 + (1 - 1) / 1) / 2)
+    assert told.classes["b"] == pytest.approx(1.0)  # own distance 0, others 1.5
+    assert told.value == pytest.approx(0.625) and told.count == 4
+
+
+def test_silhouettes_equal_scikit_learns_and_stand_out_of_their_floor():
+    latents, labels = two_directions()
+    clusters = cluster(latents, 3)
+    chance = np.random.default_rng(1).permutation(labels)
+    told = silhouettes(latents, {"true": labels, "chance": chance, "one": np.full(60, "a")}, clusters)
+    assert told["true"].value == pytest.approx(silhouette_score(latents, labels, metric="cosine"), abs=1e-5)
+    assert told["true"].stands_out and not told["chance"].stands_out and told["one"] is None
+    assert told["true"].floor < 0.05 and told["true"].agreement == adjusted_mutual_info_score(labels, clusters)
+
+
+def test_silhouettes_of_many_are_of_a_sample():
+    latents, labels = two_directions(2 * MOST // 3 * 3)
+    told = silhouettes(latents, {"x": labels}, seed=3)["x"]
+    assert told.count == MOST and told == silhouettes(latents, {"x": labels}, seed=3)["x"]
+    assert told.value == pytest.approx(silhouette_score(latents, labels, metric="cosine"), abs=0.02)
+
+
+def test_clusters_look_at_directions_and_the_largest_comes_first():
+    length = np.array([1, 9, 1, 9, 5], np.float32)[:, None]
+    latents = np.array([[0, 1], [0, 1], [1, 0], [1, 0.1], [1, 0]], np.float32) * length
+    assert cluster(latents, 2).tolist() == [1, 1, 0, 0, 0]
+
+
+def test_neighbours_by_hand():
+    latents = np.array([[1, 0], [5, 5], [0, 1], [-1, 0], [0, 0]], np.float32)
+    rows, cosines = nearest(latents, latents[0], 2, leave=np.array([True, False, False, False, False]))
+    assert rows.tolist() == [1, 2] and cosines.tolist() == pytest.approx([0.5**0.5, 0])
+    assert nearest(latents, latents[0], 9)[0].tolist() == [0, 1, 2, 4, 3]
+
+
+@pytest.mark.parametrize("turn", [[[0, 3], [3, 0]], [[1.2, 1.6], [-1.6, 1.2]]])  # a mirror image and a turn, enlarged
+def test_alignment_undoes_turns_and_mirrors_but_no_change(turn):
+    draw = np.random.default_rng(0)
+    before = align(draw.normal(size=(50, 2)), None)[3]
+    *_, coordinates, change = align(before @ np.array(turn) + 7, before)
+    assert np.allclose(coordinates, before, atol=1e-5) and change == pytest.approx(0, abs=1e-6)
+    other = draw.normal(size=(50, 2))
+    assert align(other, before)[4] == pytest.approx(procrustes(before, other)[2], abs=1e-5)
+
+
+def test_latents_and_labels_are_those_of_the_scenes(vlm, data):
+    assert list(data.latents) == [BEFORE, HERE] and data.cells is None
+    for i in (0, 17, 47):
+        scene = data.scenes.describe(i)
+        picture = render(data.scenes[i]).images.float() / 255
+        expected = vlm.latents(picture, [HERE])[HERE].mean((1, 2, 3))[0]
+        assert np.allclose(data.latents[HERE][i], expected.numpy(), atol=1e-4)
+        (thing,) = scene["objects"]
+        assert (data.labels["shape"][i], data.labels["colour"][i]) == (thing["shape"], thing["color"])
+        assert data.measures["radius"][i] == pytest.approx(thing["radius"] * 224, rel=1e-5)
+    assert set(data.scenes.split()) == {"test"}
+
+
+def test_several_objects_are_told_by_the_largest(vlm):
+    found, _ = finish(gather(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=(1, 5))))
+    for i in range(20):
+        largest = max(found.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
+        assert found.labels["shape"][i] == largest["shape"]
+        assert found.labels["objects"][i] == str(int(found.scenes.count[i]))
+
+
+def test_tokens_are_the_same_cells_at_each_layer(vlm):
+    found, told = finish(gather(vlm, replace(SPEC, scenes=20, tokens=6)))
+    assert [p.done for p in told] == [0, 16, 20]
+    assert len(found.rows) == 120 and found.latents[BEFORE].shape == (120, 32)
+    drawn = render(found.scenes)
+    whole = vlm.latents(drawn.images.float() / 255, [BEFORE, HERE])
+    for i in range(0, 120, 7):
+        scene, (row, column) = found.rows[i], found.cells[i]
+        assert np.allclose(found.latents[HERE][i], whole[HERE][scene, 0, row, column].numpy(), atol=1e-4)
+        patches = whole[BEFORE][scene, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert np.allclose(found.latents[BEFORE][i], patches.mean((0, 1)).numpy(), atol=1e-4)
+        cell = drawn.mask[scene, 28 * row : 28 * row + 28, 28 * column : 28 * column + 28].float().mean()
+        assert (found.labels["shape"][i] == BACKGROUND) == bool(cell < 0.25)
+        assert np.isnan(found.measures["radius"][i]) == bool(cell < 0.25)
+
+
+def test_token_cells_are_different_and_inside():
+    cells = token_cells(np.random.default_rng(0), 5, (168, 308), 60)
+    assert cells.shape == (5, 60, 2) and cells.min() == 0 and cells[..., 0].max() < 6 and cells[..., 1].max() < 11
+    assert all(len({tuple(c) for c in scene}) == 60 for scene in cells.tolist())
+    with pytest.raises(InputError, match="66 tokens"):
+        token_cells(np.random.default_rng(0), 1, (168, 308), 67)
+
+
+def test_rows_of_takes_the_mean_or_the_cells():
+    latents = torch.arange(2 * 4 * 4, dtype=torch.float32).view(2, 1, 4, 4, 1)
+    assert rows_of(latents, "post-merge/0", None).tolist() == [[7.5], [23.5]]
+    cells = np.array([[[0, 1]], [[1, 0]]])
+    assert rows_of(latents, "post-merge/0", cells).tolist() == [[1], [20]]
+    assert rows_of(latents, "pre-merge/0", cells).tolist() == [[4.5], [26.5]]  # means of 2 × 2 patches
+
+
+def test_a_map_is_the_same_each_time_and_its_layers_are_turned_onto_each_other(maps, data):
+    found = maps.find(SPEC)
+    again, _ = finish(fit(data, SPEC))
+    first, second = (found.layers[p] for p in SPEC.points)
+    for point in SPEC.points:
+        assert np.array_equal(again.layers[point].coordinates, found.layers[point].coordinates)
+        assert np.square(found.layers[point].coordinates).mean() == pytest.approx(1, abs=1e-4)
+    assert first.change is None and second.change == pytest.approx(
+        procrustes(first.coordinates, second.coordinates)[2], abs=1e-4
+    )
+    assert second.silhouettes["shape"].count == 48 and second.silhouettes["background"] is None
+    assert set(second.clusters) == {0, 1, 2}
+
+
+def test_what_is_kept_is_not_made_again(maps):
+    assert list(maps.gather(SPEC)) == [] and list(maps.fit(SPEC)) == []
+    assert list(maps.gather(replace(SPEC, min_dist=0.5, dimensions=3))) == []
+    with pytest.raises(InputError, match="no longer kept"):
+        maps.find(replace(SPEC, seed=5))
+    with pytest.raises(InputError, match="draw a map first"):
+        maps.find(None)
+    assert maps.named(SPEC.id) is maps.find(SPEC) and maps.named("nothing") is None
+
+
+def test_a_scene_of_the_map_is_projected_onto_itself(maps):
+    found = maps.find(SPEC)
+    places = found.layers[HERE].coordinates
+    typical = np.median(np.linalg.norm(places[:, None] - places[None], axis=-1))
+    for i in (3, 30):
+        one = maps.project(SPEC, render(found.data.scenes[i]).images[0].float() / 255)
+        assert np.allclose(one.latents[HERE][0], found.data.latents[HERE][i], atol=1e-4)
+        assert np.linalg.norm(one.places[HERE][0] - places[i]) < 0.3 * typical
+        assert found.neighbours(HERE, one, 1)[0].tolist() == [i]
+        assert i not in found.neighbours(HERE, i, 47)[0] and len(found.neighbours(HERE, i, 99)[0]) == 47
+
+
+def test_three_dimensions(maps):
+    spec = replace(SPEC, dimensions=3)
+    assert list(maps.fit(spec))
+    assert maps.find(spec).layers[HERE].coordinates.shape == (48, 3)
+
+
+def test_closing_stops_the_fit_and_its_process_goes_on(data):
+    asked = {"n_neighbors": 6, "n_components": 2, "min_dist": 0.1, "random_state": 0}
+    with worker() as there:
+        for_ever = there.do(map_worker.reduce, data.latents[HERE], asked | {"n_epochs": 10**7}, None)
+        while not next(for_ever)[1]:
+            pass
+        for_ever.close()
+        _, places = finish(there.do(map_worker.reduce, data.latents[HERE], asked, None))[0]
+    assert places.shape == (48, 2)
+    with worker() as again:
+        assert again is there
+
+
+def test_a_process_that_ended_is_one_sentence_and_is_not_used_again(data):
+    with worker() as warm, worker() as fresh, pytest.raises(InputError, match="has ended"):
+        fresh.process.kill()
+        finish(fresh.do(map_worker.transform, b"", data.latents[HERE]))
+    with worker() as again:
+        assert again is warm and fresh is not warm
+
+
+def test_silhouettes_leave_the_background_out(vlm):
+    spec = replace(SPEC, points=(HERE,), scenes=20, tokens=8)
+    tokens, _ = finish(gather(vlm, spec))
+    found, _ = finish(fit(tokens, spec))
+    shown = tokens.labels["shape"] != BACKGROUND
+    assert 0 < shown.sum() < 160
+    told = found.layers[HERE].silhouettes
+    assert told["shape"].count == shown.sum() and BACKGROUND not in told["shape"].classes
+    labels = {name: column[shown] for name, column in tokens.labels.items()}
+    assert told["size"].value == silhouettes(tokens.latents[HERE][shown], labels)["size"].value
+
+
+def test_too_few_to_compare_have_no_silhouettes():
+    latents, labels = two_directions()
+    clusters, told = map_worker.group(None, latents, {"x": labels}, np.arange(60) < 2, 3, 0)
+    assert told == {"x": None} and set(clusters) == {0, 1, 2}
+
+
+def test_latents_that_would_fill_the_memory_are_not_taken(vlm, monkeypatch):
+    monkeypatch.setattr(map_data, "MOST", 4 * SPEC.scenes * vlm.width(SPEC.points[0]))
+    one = replace(SPEC, points=SPEC.points[:1])
+    assert next(map_data.gather(vlm, one)).done >= 0
+    with pytest.raises(InputError, match="take fewer scenes or layers"):
+        next(map_data.gather(vlm, replace(SPEC, points=(HERE, BEFORE))))
+
+
+def test_the_newest_latents_are_kept_and_older_ones_as_far_as_there_is_room(vlm, monkeypatch):
+    specs = [MapSpec((BEFORE,), scenes=20, seed=seed) for seed in range(3)]
+    room = finish(gather(vlm, specs[0].gathered))[0].bytes
+    for most, kept in ((0, [True, False, False]), (2.5 * room, [True, True, False])):
+        monkeypatch.setattr(latent_map, "KEPT", most)
+        maps = Maps(vlm)
+        for spec in specs:
+            finish(maps.gather(spec))
+        assert [list(maps.gather(spec)) == [] for spec in reversed(specs)] == kept
+
+
+def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tmp_path):
+    """The folder and the name are the same, but the weights are others."""
+    inspector = build_house(tiny.folder, tmp_path)
+    table, found, entry = MapScores(inspector), LatentMap(SPEC, data, {}), inspector.shelf.entry("linear")
+    finish(table.score(found, entry, 2))
+    assert {name: len(scores) for name, scores in table.known(found).items()} == {f"linear at {entry.point}": 2}
+    os.utime(entry.folder / "model.safetensors", ns=(0, 0))
+    assert table.known(found) == {}
+
+
+def test_points_in_order_of_depth(vlm):
+    assert in_depth_order(vlm, (HERE, BEFORE, HERE)) == (BEFORE, HERE)
+    with pytest.raises(InputError, match="has no post-merge/9"):
+        in_depth_order(vlm, ("post-merge/9",))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"points": ()}, "at least one"),
+        ({"scenes": 5}, "scenes must be"),
+        ({"scenes": 30_000}, "scenes must be"),
+        ({"tokens": 65}, "tokens a scene"),
+        ({"dimensions": 4}, "dimensions"),
+        ({"neighbours": 48}, "48 neighbours need more than the map's 48 points"),
+        ({"min_dist": 1.0}, "least distance"),
+        ({"min_dist": float("nan")}, "least distance"),
+        ({"clusters": 1}, "clusters"),
+        ({"seed": -1}, "seed"),
+        ({"objects": (1, 9)}, "objects"),
+        ({"backgrounds": ("photo",)}, "background"),
+    ],
+)
+def test_an_impossible_map_is_one_sentence(change, told):
+    with pytest.raises(InputError, match=told):
+        replace(SPEC, **change)

@@ -1,0 +1,66 @@
+"""Objects scored one by one, against counts done by hand."""
+
+import pytest
+import torch
+
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.metrics.matching import CELLS, plane, position_name, score_objects, size_name
+
+
+def box(left, top, right, bottom):
+    mask = torch.zeros(56, 56, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def scene(count):
+    return {"objects": [{"shape": "square", "color": "red", "radius": 0.1, "x": 0.1, "y": 0.9}] * count}
+
+
+def test_each_object_has_the_pixels_nearest_to_it():
+    visible = torch.stack([box(4, 4, 14, 14), box(40, 4, 50, 14)])  # 100 pixels each
+    found = box(4, 4, 9, 14) | box(40, 4, 50, 18)  # half of the first; the second and 40 pixels below it
+    lpips = torch.zeros(56, 56)
+    lpips[:, 28:] = 0.5
+    first, second = score_objects(scene(2), visible, found, lpips)
+    assert first.iou == pytest.approx(50 / 100) and second.iou == pytest.approx(100 / 140)
+    assert (first.lpips, second.lpips) == (0.0, 0.5)
+    assert (first.shape, first.color, first.size, first.position) == ("square", "red", "small", "bottom left")
+
+
+def test_what_is_found_between_two_counts_once():
+    visible = torch.stack([box(0, 0, 10, 10), box(20, 0, 30, 10)])
+    found = box(0, 0, 30, 10)  # both, and the 100 pixels between them: half to each
+    ious = [o.iou for o in score_objects(scene(2), visible, found, torch.zeros(56, 56))]
+    assert ious == pytest.approx([100 / 150, 100 / 150], abs=0.04)  # one column is as near to both
+
+
+def test_an_object_that_is_hidden_or_cannot_be_told_has_no_score():
+    visible = torch.stack([box(0, 0, 10, 10), box(0, 0, 0, 0)])
+    shown, hidden = score_objects(scene(2), visible, box(0, 0, 10, 10), torch.ones(56, 56))
+    assert shown.iou == 1 and hidden.iou is None and hidden.lpips is None and shown.lpips == 1
+    assert [o.iou for o in score_objects(scene(2), visible, None, torch.ones(56, 56))] == [None, None]
+
+
+def test_a_perfect_picture_of_a_real_scene_has_ious_of_one():
+    made = sample(range(3), 1, SceneSpec(objects=(4, 5)))
+    drawn = render(made)
+    for i in range(3):
+        visible = drawn.visible[i, : int(made.count[i])]
+        scores = score_objects(made.describe(i), visible, drawn.mask[i], torch.zeros(224, 224))
+        assert [o.iou for o in scores] == [1.0] * len(visible)
+
+
+def test_names_of_sizes_and_places():
+    assert [size_name(r / 224) for r in (12, 23.9, 24, 40, 64)] == ["small", "small", "medium", "large", "large"]
+    assert position_name(0.5, 0.5) == "middle centre" and position_name(1.0, 0.0) == "top right"
+
+
+def test_the_plane_is_shares_of_cells():
+    original, made = box(0, 0, 4, 2), box(2, 0, 6, 2)  # cells of 2 × 2 pixels
+    found = plane(original, made)
+    assert found.shape == (2, CELLS, CELLS)
+    assert found[0, 0, :4].tolist() == [0, 1, 0, 0] and found[1, 0, :4].tolist() == [1, 1, 1, 0]
+    assert found[:, 1:].sum() == 0 and plane(original, made, scored=False).sum() == 0
+    assert plane(box(0, 0, 1, 1), box(0, 0, 1, 1))[0, 0, 0] == 0.25

@@ -1,0 +1,246 @@
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from benchmarks.scores import lpips_package
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.errors import InputError
+from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT
+from foresight.metrics.scores import (
+    LPIPS,
+    TRUNK,
+    bootstrap,
+    compare,
+    lpips_model,
+    meets_target,
+    paired_bootstrap,
+    psnr,
+    score,
+    score_batch,
+    skill,
+    ssim,
+)
+
+
+def scene_pictures(count, size=(224, 224)):
+    """Scenes and worse and worse copies of them: (count, 3, H, W) each."""
+    drawn = render(sample(range(count), 5, SceneSpec(size=size)))
+    x = drawn.images.float() / 255
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    y = x.roll(3, -1) + torch.linspace(0, 0.3, count)[:, None, None, None] * noise
+    return x, y.clamp(0, 1), drawn.mask
+
+
+def package(spatial=False):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lpips_package(spatial)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (84, 140)])
+def test_lpips_equals_the_package(size):
+    x, y, _ = scene_pictures(6, size)
+    with torch.no_grad():
+        golden = package()(2 * x - 1, 2 * y - 1).flatten()
+        ours = lpips_model()(x, y)
+    assert golden.min() > 0.01
+    assert torch.allclose(ours, golden, atol=1e-5)
+
+
+def test_spatial_lpips_equals_the_package():
+    x, y, _ = scene_pictures(3)
+    model = lpips_model()
+    with torch.no_grad():
+        golden = package(spatial=True)(2 * x - 1, 2 * y - 1)[:, 0]
+        ours = model.spatial(model.features(x), model.features(y), (224, 224))
+    assert ours.shape == (3, 224, 224) and torch.allclose(ours, golden, atol=1e-5)
+
+
+def test_one_original_serves_many():
+    _, y, _ = scene_pictures(4)
+    model = lpips_model()
+    with torch.no_grad():
+        one, many = model.features(y[:1]), model.features(y)
+        assert torch.allclose(model.distance(one, many), model(y[:1].expand(4, -1, -1, -1), y), atol=1e-6)
+    assert model.distance(one, many)[0] < 1e-6
+    alone = score_batch(y[:1].expand(4, -1, -1, -1), y)
+    for name, value in score_batch(y[:1], y).items():
+        assert torch.allclose(value, alone[name], atol=1e-5, equal_nan=True), name
+
+
+def test_lpips_trains_what_is_before_it():
+    with torch.inference_mode():  # where the app may have built it first
+        lpips_model.cache_clear()
+        lpips_model()
+    x = torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
+    lpips_model()(x, torch.zeros(1, 3, 64, 64)).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all() and x.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in lpips_model().parameters())
+
+
+def test_a_layer_without_an_active_channel_is_no_distance():
+    model = LPIPS()
+    model.trunk[-1].bias.fill_(-1e6)  # silences the last layer
+    x = torch.rand(1, 3, 64, 64, requires_grad=True)
+    distance = model(x, torch.zeros(1, 3, 64, 64)).sum()
+    distance.backward()
+    assert distance > 0 and x.grad is not None and x.grad.isfinite().all()
+
+
+def test_lpips_takes_a_side_of_one_token():
+    x = torch.rand(1, 3, 28, 140, generator=torch.Generator().manual_seed(0))
+    assert score_batch(x, torch.ones_like(x))["lpips"] > 0.1
+    assert compare(x, x).lpips_map.shape == (1, 28, 140)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (56, 91)])
+def test_ssim_and_psnr_equal_scikit_image(size):
+    x, y, _ = scene_pictures(5, size)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 0}
+    for other in (y, torch.ones_like(x), (x + 0.01).clamp(0, 1)):  # flat areas are where rounding would show
+        for a, b, similarity, ratio in zip(x, other, ssim(x, other), psnr(x, other), strict=True):
+            pair = a.double().numpy(), b.double().numpy()
+            golden = structural_similarity(*pair, data_range=1, **options)
+            assert similarity.item() == pytest.approx(golden, abs=1e-5)
+            assert ratio.item() == pytest.approx(peak_signal_noise_ratio(*pair, data_range=1), abs=1e-3)
+
+
+def test_identical_pictures():
+    x, _, mask = scene_pictures(2)
+    scores = score_batch(x, x, mask)
+    assert scores["lpips"].abs().max() < 1e-6 and (scores["ssim"] - 1).abs().max() < 1e-6
+    assert (scores["psnr"] == 100).all() and scores["mask_iou"].min() > 0.98
+    assert json.loads(json.dumps(score(x[0], x[0]), allow_nan=False))["psnr"] == 100
+
+
+def test_psnr_by_hand():
+    assert psnr(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.1)).item() == pytest.approx(20, abs=1e-4)
+
+
+def square(left):
+    x = torch.ones(1, 3, 64, 64)
+    x[..., 20:40, left : left + 20] = 0.1
+    return x
+
+
+def test_mask_iou_of_found_objects():
+    result = compare(square(20), torch.cat([square(20), square(30), torch.ones(1, 3, 64, 64)]))
+    assert result.scores["mask_iou"].tolist() == pytest.approx([1, 200 / 600, 0])
+    assert result.reasons == [None] * 3
+    assert result.original_masks.shape == (1, 64, 64) and result.masks.shape == (3, 64, 64)
+
+
+def test_a_given_mask_comes_before_what_is_found():
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[:, 20:40, 20:30] = True  # the left half of the square
+    assert score_batch(square(20), square(20), mask)["mask_iou"].item() == 0.5
+    assert score(square(20)[0], square(20)[0], mask[0])["mask_iou"] == 0.5
+
+
+def test_mask_iou_is_null_with_a_reason_where_the_original_shows_nothing():
+    blank = torch.ones(1, 3, 64, 64)
+    result = compare(torch.cat([blank, square(20)]), torch.cat([square(20), square(20)]))
+    assert result.scores["mask_iou"].isnan().tolist() == [True, False]
+    assert result.reasons == [NO_OBJECT, None]
+    empty = compare(square(20), square(20), torch.zeros(1, 64, 64, dtype=torch.bool))
+    assert empty.reasons == [EMPTY_MASK] and empty.scores["mask_iou"].isnan()
+    assert score(blank[0], square(20)[0])["mask_iou"] is None
+
+
+def test_scores_are_exact_under_autocast_too():
+    x, y, mask = scene_pictures(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = score_batch(x, y, mask)
+    for name, value in score_batch(x, y, mask).items():
+        assert torch.equal(coarse[name], value), name
+
+
+def test_score_takes_pictures_and_tensors_alike():
+    x, y, _ = scene_pictures(2)
+    x, y = (p.mul(255).round() / 255 for p in (x, y))
+    assert score(to_pil(x[1]), to_pil(y[1])) == pytest.approx(score(x[1], y[1]), abs=1e-5)
+    assert set(score(x[1], y[1])) == {"lpips", "ssim", "psnr", "mask_iou"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "mask", "sentence"),
+    [
+        (torch.ones(1, 3, 10, 50), torch.ones(1, 3, 10, 50), None, "11 pixels on each side, not 50 × 10"),
+        (torch.ones(1, 3, 64, 64), torch.ones(1, 3, 64, 32), None, "differ in size: 64 × 64 and 32 × 64"),
+        (torch.ones(1, 3, 64, 64) * 2, torch.ones(1, 3, 64, 64), None, "within 0 to 1"),
+        (torch.ones(1, 3, 64, 64), torch.full((1, 3, 64, 64), torch.nan), None, "within 0 to 1"),
+        (torch.ones(1, 1, 64, 64), torch.ones(1, 3, 64, 64), None, r"\(B, 3, H, W\)"),
+        (torch.ones(2, 3, 64, 64), torch.ones(3, 3, 64, 64), None, "need 1 or 3 originals, not 2"),
+        (torch.ones(1, 3, 64, 64), torch.ones(1, 3, 64, 64), torch.ones(1, 32, 32) > 0, "masks must be bool"),
+        (torch.ones(1, 3, 64, 64), torch.ones(1, 3, 64, 64), torch.ones(1, 64, 64), "masks must be bool"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(a, b, mask, sentence):
+    with pytest.raises(InputError, match=sentence):
+        compare(a, b, mask)
+
+
+def test_skill_by_hand():
+    assert skill("lpips", 0.1, blank=0.3, oracle=0.05) == pytest.approx(0.8)  # less is better
+    assert skill("ssim", 0.85, blank=0.9, oracle=1.0) == pytest.approx(-0.5)  # worse than a blank page
+    assert skill("lpips", 0.3, 0.3, 0.05) == 0 and skill("lpips", 0.05, 0.3, 0.05) == 1
+    assert skill("ssim", 0.5, 0.9, 0.9) is None and skill("mask_iou", None, 0.0, 0.99) is None
+    # An oracle that is worse than a blank page leaves nothing to gain: a fine strip of photo.
+    assert skill("ssim", 0.293, 0.333, 0.287) is None and skill("lpips", 0.4, 0.3, 0.35) is None
+
+
+def test_targets():
+    assert meets_target("lpips", 0.34) and not meets_target("lpips", 0.35)
+    assert meets_target("ssim", 0.76) and not meets_target("mask_iou", 0.60)
+
+
+@pytest.mark.parametrize("count", [12, 50, 5000])
+def test_bootstrap_agrees_with_scipy(count):
+    values = np.random.default_rng(1).gamma(2, 0.1, count)
+    mean, low, high = bootstrap(values)
+    golden = scipy.stats.bootstrap((values,), np.mean, method="percentile", batch=100, random_state=2)
+    golden = golden.confidence_interval
+    assert mean == values.mean()
+    assert (low, high) == pytest.approx(golden, abs=0.05 * (golden.high - golden.low))
+    assert bootstrap(values) == (mean, low, high) != bootstrap(values, seed=1)
+
+
+def test_bootstrap_covers_the_truth_95_times_in_100():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        _, low, high = bootstrap(rng.normal(0.5, 0.1, 40))
+        covered += low <= 0.5 <= high
+    assert 0.89 <= covered / 200 <= 0.985
+
+
+def test_pairs_are_resampled_together():
+    easy_or_hard = np.random.default_rng(0).random(50)
+    mean, low, high = paired_bootstrap(easy_or_hard + 0.01, easy_or_hard)
+    assert (mean, low, high) == pytest.approx((0.01, 0.01, 0.01))
+    with pytest.raises(InputError, match="2 and 3"):
+        paired_bootstrap([1, 2], [1, 2, 3])
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0]]])
+def test_bootstrap_refuses_what_has_no_mean(values):
+    with pytest.raises(InputError, match="finite value"):
+        bootstrap(values)
+
+
+def test_nothing_is_downloaded_and_nothing_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *a, **k: pytest.fail("download"))
+    lpips_model.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lpips_model()
+    assert capsys.readouterr() == ("", "")
+    assert Path(TRUNK).stat().st_size < 10_000_000

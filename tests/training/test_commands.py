@@ -1,0 +1,175 @@
+"""python -m training: the commands as a user runs them, at tiny sizes; killed, and spread over processes."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.models.vlm import VLM
+from training.__main__ import main
+from training.loop import STATE
+
+POINTS = "pre-merge/2,post-merge/1"
+
+
+@pytest.fixture(scope="module")
+def models(house):
+    return ["--model", str(house / "vlm"), "--vae", str(house / "vae"), "--points", POINTS, "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def fitting(models):
+    sizes = ["--hidden", "8", "--steps", "8", "--batch", "2", "--pictures-from", "0.75", "--held-out", "0"]
+    return ["fit", *models, *sizes, "--adapter", "linear,tokens", "--data", "scenes:12"]
+
+
+@pytest.fixture(scope="module")
+def fitted(fitting, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fitted")
+    assert main([*fitting, "--out", str(out)]) == 0
+    return out
+
+
+def weights(out):
+    return {file.parent.name: load_file(file) for file in sorted(out.glob("*/model.safetensors"))}
+
+
+def equal(a, b):
+    assert list(a) == list(b) and len(a) == 4
+    return all(torch.equal(a[name][key], b[name][key]) for name in a for key in a[name])
+
+
+def start(arguments, launcher=("-m", "training")):
+    return subprocess.Popen(
+        [sys.executable, *launcher, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_extracting_twice_computes_once(models, fitting, fitted, tmp_path, capsys, monkeypatch):
+    store, out = tmp_path / "store", tmp_path / "out"
+    asked = ["extract", *models, "--data", "scenes:12", "--batch", "5", "--out", str(store)]
+    assert main(asked) == 0
+    assert capsys.readouterr().out.startswith(f"12 pictures at {POINTS} in {store}")
+    shards = {p.name: p.read_bytes() for p in store.glob("*.safetensors")}
+
+    def never(*_):
+        raise AssertionError("the model was run again")
+
+    monkeypatch.setattr(VLM, "latents", never)
+    assert main(asked) == 0
+    assert main([*fitting, "--latents", str(store), "--out", str(out)]) == 0
+    assert {p.name: p.read_bytes() for p in store.glob("*.safetensors")} == shards
+    for name, values in weights(fitted).items():
+        for key, value in weights(out)[name].items():  # from batches of another size
+            torch.testing.assert_close(value, values[key], rtol=1e-2, atol=1e-3)
+
+
+def test_a_folder_with_broken_files(models, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k, x in enumerate(render(sample(range(3), 0, SceneSpec())).images):
+        to_pil(x / 255).save(folder / f"{k}.png")
+    (folder / "1b.png").write_bytes(b"no picture")
+    assert main(["extract", *models, "--data", str(folder), "--out", str(tmp_path / "store")]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("3 pictures at ") and "1 files left out" in told.out
+    assert "left out: 1b.png: “1b.png” is not a JPEG" in told.err
+
+
+def test_killed_while_it_extracts_and_while_it_trains(fitting, fitted, tmp_path):
+    """kill -9 of the real command, twice; then the same command ends with the same bits."""
+    store, out = tmp_path / "store", tmp_path / "out"
+    asked = [*fitting, "--latents", store, "--save-every", "-1", "--out", out]
+    for sign in (lambda: len(list(store.glob("*.safetensors"))) > 0, (out / STATE).exists):
+        child = start(asked)
+        while child.poll() is None and not sign():
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    assert 0 < torch.load(out / STATE)["step"] < 8 and not weights(out)
+    assert main([str(a) for a in asked]) == 0
+    assert equal(weights(out), weights(fitted))
+    assert main([*map(str, asked), "--resume"]) == 0  # nothing is left to do, and nothing is lost
+    assert equal(weights(out), weights(fitted))
+
+
+def test_two_processes_do_what_one_does(fitting, fitted, tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517", "-m", "training")
+    child = start([*fitting, "--latents", tmp_path / "store", "--out", tmp_path / "out"], launcher)
+    told = child.communicate(timeout=120)[0].decode()
+    assert child.returncode == 0, told
+    for name, values in weights(fitted).items():
+        for key, value in weights(tmp_path / "out")[name].items():
+            torch.testing.assert_close(value, values[key], rtol=1e-2, atol=1e-3)
+
+
+BAD = {
+    "no command": ([], "required: COMMAND"),
+    "unknown command": (["paint"], "invalid choice: 'paint'"),
+    "no points": (["fit", "--out", "x"], "required: --points"),
+    "a point too deep": (["extract", "MODELS", "--points", "post-merge/9", "--out", "x"], "layers are 0 to 3"),
+    "no data": (["extract", "MODELS", "--data", "scenes:none", "--out", "x"], "write scenes:N"),
+    "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder 'nowhere'"),
+    "no picture": (["extract", "MODELS", "--data", "bad", "--out", "x"], "none of the 1 files in 'bad'"),
+    "a file for a folder": (["extract", "MODELS", "--data", "scenes:4", "--out", "bad/a.png"], "cannot be made"),
+    "another's latents": (["extract", "MODELS", "--data", "scenes:4", "--out", "other"], "holds other latents (dtype"),
+    "too few to learn from": (["fit", "MODELS", "--data", "bad", "--out", "x"], "0 different pictures are too few"),
+    "no such kind": (["fit", "MODELS", "--adapter", "magic", "--data", "scenes:4", "--out", "x"], "no kind of adapter"),
+    "another run": (["FIT", "--lr", "0.5", "--out", "fitted"], "is of another run (other lr)"),
+    "other data": (["FIT", "--data", "scenes:16", "--out", "fitted"], "is of another run (other scenes)"),
+    "no steps": (["FIT", "--steps", "0", "--out", "x"], "argument --steps: must be a whole number, 1 or more"),
+    "no rate": (["FIT", "--lr", "nan", "--out", "x"], "argument --lr: must be a number above 0"),
+    "no seed": (["experiments", "c1", "--seed", "-1", "--out", "x"], "argument --seed: must be a whole number, 0"),
+    "no tracker": (["FIT", "--log-with", "NEITHER", "--out", "x"], "which is not installed here"),
+    "no GPU": (["FIT", "--device", "cuda", "--out", "x"], "torch finds no CUDA GPU"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_exit_2(case, models, fitting, fitted, tmp_path, capsys, monkeypatch):
+    if case == "no GPU" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").write_text("no picture")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/key.json").write_text(json.dumps({"dtype": "int8"}))
+    shutil.copytree(fitted, tmp_path / "fitted")
+    missing = [name for name in ("trackio", "wandb") if not _installed(name)]
+    if case == "no tracker" and not missing:
+        pytest.skip("both are installed")
+    given = []
+    for word in BAD[case][0]:
+        whole = {"MODELS": models, "FIT": fitting, "NEITHER": missing[:1]}
+        given += whole.get(word, [word])
+    try:
+        code = main(given)
+    except SystemExit as ended:  # argparse's own
+        code = ended.code
+    told = capsys.readouterr()
+    assert code == 2 and told.out == ""
+    last = told.err.splitlines()[-1]
+    assert BAD[case][1] in last and last.startswith("error: ")
+
+
+def _installed(name):
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
+
+
+@pytest.mark.parametrize("command", ["fit", "extract", "bundle"])
+def test_help_shows_examples(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"python -m training {command}" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""What is said about scenes, and what is understood of it, on one scene written by hand."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foresight.data.render import render
+from foresight.data.scenes import Scenes, SceneSpec, sample
+from training.bundle import conversation as talk
+from training.bundle.conversation import Glimpse, Item
+
+PAIR = [  # radii of 28 and 56 px at 224: a blue square right of the centre and a red ring, further left, at the top
+    {"shape": "square", "color": "blue", "x": 0.75, "y": 0.5, "radius": 0.125, "rotation": torch.pi / 4},
+    {"shape": "ring", "color": "red", "x": 0.375, "y": 0.25, "radius": 0.225, "rotation": 0.0},
+]
+GROUND = {"kind": "white", "tones": [[1.0] * 3] * 2, "pattern": [0.0, 3.0, 3.0, 0.0, 0.0, 1.0]}
+
+
+@pytest.fixture(scope="module")
+def found():
+    scenes = Scenes.from_description({"size": [224, 224], "background": GROUND, "objects": PAIR})
+    assert talk.backgrounds(scenes) == ["white"]
+    return talk.items(scenes, render(scenes).boxes)[0]
+
+
+def test_objects_go_from_left_to_right_with_exact_boxes(found):
+    assert [item.label for item in found] == ["red ring", "blue square"]
+    half = 28 / 2**0.5  # of the square's side: 148.2 … 187.8 across, 92.2 … 131.8 down
+    assert found[1].box == (round(168 - half), round(112 - half), round(168 + half), round(112 + half))
+    assert found[0].box == (34, 6, 134, 106)  # 84 ± 50.4 and 56 ± 50.4, pixels at least half covered
+
+
+def test_answers(found):
+    assert talk.describe(found, "white") == (
+        "There are two objects on a white background: a large red ring at the top and a small blue square at the right."
+    )
+    assert talk.describe(found[1:], "texture") == (
+        "There is one object on a textured background: a small blue square at the right."
+    )
+    assert talk.locate(found) == (
+        '[{"bbox_2d": [34, 6, 134, 106], "label": "red ring"}, '
+        '{"bbox_2d": [148, 92, 188, 132], "label": "blue square"}]'
+    )
+    assert (talk.count(found), talk.count(found[:1])) == ("There are 2 objects.", "There is 1 object.")
+
+
+def test_answers_are_read_back():
+    scenes = sample(range(30), 0, SceneSpec())
+    for found in talk.items(scenes, render(scenes).boxes):
+        assert talk.read_boxes(talk.locate(found)) == [(item.label, item.box) for item in found]
+        assert talk.read_count(talk.count(found)) == len(found)
+        assert talk.read_boxes(talk.locate(found)[:-8]) == [(item.label, item.box) for item in found[:-1]]  # cut off
+    assert talk.read_boxes("There are 2 objects.") == [] and talk.read_count("Nothing at all.") is None
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (10, 10, "at the top left"),
+        (112, 10, "at the top"),
+        (214, 10, "at the top right"),
+        (10, 112, "at the left"),
+        (112, 112, "in the center"),
+        (75, 149, "in the center"),
+        (74, 112, "at the left"),
+        (150, 112, "at the right"),
+        (10, 214, "at the bottom left"),
+        (112, 214, "at the bottom"),
+        (214, 214, "at the bottom right"),
+    ],
+)
+def test_places(x, y, words):
+    assert Item("red", "star", (x - 8, y - 8, x + 8, y + 8), (224, 224)).place == words
+
+
+def test_a_place_follows_the_pictures_own_shape():
+    item = Item("red", "star", (170, 50, 190, 70), (168, 280))
+    assert item.place == "in the center"
+    assert Item("red", "star", (190, 50, 210, 70), (168, 280)).place == "at the right"
+
+
+@pytest.mark.parametrize(("side", "word"), [(44, "small"), (45, "medium"), (89, "medium"), (90, "large")])
+def test_extents(side, word):
+    """A fifth of 224 px is 44.8, two fifths are 89.6; the longer side counts."""
+    assert Item("red", "bar", (0, 0, side, 20), (224, 224)).extent == word
+    assert Item("red", "bar", (0, 0, 20, side), (224, 224)).extent == word
+
+
+def truth(question, found):
+    """The right answer, worked out anew from the question's own words."""
+    words = question.rstrip("?.").split()
+    if question in talk.COUNT:
+        return f"There are {len(found)} objects." if len(found) > 1 else "There is 1 object."
+    if question.startswith("What color"):
+        return f"The {words[-1]} is {next(i.color for i in found if i.shape == words[-1])}."
+    if question.startswith("What shape"):
+        return f"The {words[4]} object is a {next(i.shape for i in found if i.color == words[4])}."
+    same = [i for i in found if i.label == " ".join(words[-2:])]
+    if question.startswith("Locate"):
+        return talk.locate(same)
+    return f"The {same[0].label} is {same[0].place}." if same else f"There is no {' '.join(words[-2:])}."
+
+
+def test_short_questions_are_answered_rightly_and_never_in_doubt():
+    scenes = sample(range(40), 1, SceneSpec(shapes=("star", "ring"), colors=("red", "blue"), objects=(1, 4)))
+    draw, kinds = random.Random(0), set()
+    for found in talk.items(scenes, render(scenes).boxes):
+        for question, answer in (talk.short_question(found, draw) for _ in range(12)):
+            assert answer == truth(question, found)
+            kinds.add("count" if question in talk.COUNT else " ".join(question.split()[:2]) + str("no" in answer))
+            if question.startswith("What color"):
+                assert sum(i.shape == question.rstrip("?").split()[-1] for i in found) == 1
+    assert len(kinds) == 6
+
+
+def test_questions_about_pixels():
+    owners = [-1] * 30 + [1] * 20 + [0] * 100 + [-1] * 74
+    glimpse = Glimpse("row", 7, owners, [(3, 7), (40, 7)], [(255, 255, 255), (220, 30, 30)])
+    labels = ["blue square", "red ring"]
+    assert talk.scan(glimpse, labels) == ("What lies on row 7?", "red ring 30-50, blue square 50-150.")
+    assert talk.colors_at(glimpse) == ("What colors are at (3,7), (40,7)?", "(255,255,255), (220,30,30).")
+    assert talk.scan(replace(glimpse, owners=[-1] * 224), labels)[1] == "nothing."
+    many = talk.scan(replace(glimpse, owners=[0, -1] * 7), labels)[1]
+    assert many.count("blue square") == 6 and many.endswith("10-11, more.")
+
+
+def test_a_conversation_asks_for_all_boxes_and_a_description(found):
+    glimpse = Glimpse("column", 9, [-1] * 224, [(0, 0)] * 2, [(255, 255, 255)] * 2)
+    facts = found, "plain", glimpse, ["blue square", "red ring"]
+    asked = talk.conversation(*facts, random.Random(0))
+    assert len(asked) == 5
+    assert asked[0][0] in talk.LOCATE and asked[0][1] == talk.locate(found)
+    assert asked[1][0] in talk.DESCRIBE and asked[1][1] == talk.describe(found, "plain")
+    assert asked == talk.conversation(*facts, random.Random(0))

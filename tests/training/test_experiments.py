@@ -1,0 +1,264 @@
+"""The study's numbers against independent sources, its splits, its folder, and what it says of bad input."""
+
+import argparse
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from foresight.data.render import render
+from foresight.data.scenes import COLOR_NAMES, SHAPES, SceneSpec, sample, take
+from foresight.errors import InputError
+from foresight.metrics.scores import bootstrap
+from training.experiments import command, statistics
+from training.experiments import store as kept
+from training.experiments.boxes import PooledBox, TokenBox, box_loss
+from training.experiments.controls import seams, shuffled, where_errors_sit
+from training.experiments.e1_1 import labels
+from training.experiments.e1_4 import crowd, figures
+from training.experiments.held_out import unseen_pair
+from training.experiments.report import findings
+from training.experiments.report.figures import _before
+from training.experiments.seed_protocol import PAIRS, SEEDS_OWN, confounded, grey_ssim
+
+
+def test_an_interval_of_one_seed_is_the_percentile_bootstrap():
+    from scipy.stats import bootstrap as scipy_bootstrap
+
+    x = np.random.default_rng(1).gamma(2.0, size=60)
+    theirs = scipy_bootstrap((x,), np.mean, method="percentile", n_resamples=20_000, rng=2).confidence_interval
+    mean, low, high = statistics.interval(x)
+    assert mean == pytest.approx(x.mean())
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
+    assert (low, high) == pytest.approx(bootstrap(x)[1:], abs=0.04)
+
+
+def test_an_interval_over_seeds_is_wider_where_seeds_differ():
+    x = np.random.default_rng(0).normal(size=(1, 100))
+    alike, apart = np.repeat(x, 3, 0), x + np.array([[-1.0], [0.0], [1.0]])
+    widths = [np.diff(statistics.interval(s)[1:])[0] for s in (alike, apart)]
+    assert widths[0] == pytest.approx(np.diff(statistics.interval(x)[1:])[0], rel=0.1)
+    # By hand: the mean of three draws of -1, 0, 1 has a spread of sqrt(2/3/3), and mostly lies within ±1.
+    assert widths[1] > 3 * widths[0]
+
+
+def test_a_paired_interval_forgets_what_pictures_have_in_common():
+    hard = np.random.default_rng(0).normal(scale=5, size=(1, 50))
+    noise = np.random.default_rng(1).normal(scale=0.01, size=(1, 50))
+    assert statistics.paired(hard + 0.1 + noise, hard) == pytest.approx([0.1, 0.1, 0.1], abs=0.01)
+
+
+@pytest.mark.parametrize("bad", [[], [float("nan"), 1.0]])
+def test_no_interval_without_finite_values(bad):
+    with pytest.raises(InputError, match="finite"):
+        statistics.interval(bad)
+
+
+def test_box_iou_by_hand():
+    a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [0, 0, 1, 1]])
+    b = torch.tensor([[1.0, 1, 3, 3], [0, 0, 2, 2], [2, 2, 3, 3]])
+    assert statistics.box_iou(a, b).tolist() == pytest.approx([1 / 7, 1, 0])
+
+
+def test_the_best_constant_box_is_the_one_nearest_to_all():
+    boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 0.9], [0, 0, 0.9, 1], [0.8, 0.8, 1, 1]])
+    assert statistics.best_constant_box(boxes).tolist() == [0, 0, 1, 1]
+
+
+def test_matching_equals_the_best_of_all_assignments():
+    draw = torch.Generator().manual_seed(0)
+    for n, m in ((3, 3), (2, 4), (4, 2)):
+        iou = torch.rand(n, m, generator=draw)
+        pairs, missed, extra = statistics.match(iou)
+        few, many = sorted((n, m))
+        square = iou if n <= m else iou.T
+        best = max(
+            itertools.permutations(range(many), few), key=lambda p: sum(float(square[i, j]) for i, j in enumerate(p))
+        )
+        good = [float(square[i, j]) for i, j in enumerate(best) if square[i, j] >= statistics.MATCH]
+        assert sorted(pairs) == pytest.approx(sorted(good))
+        assert (missed, extra) == (n - len(good), m - len(good))
+
+
+def test_matching_prefers_the_largest_sum_to_the_largest_pair():
+    pairs, missed, extra = statistics.match(torch.tensor([[0.9, 0.8], [0.85, 0.1]]))
+    assert sorted(pairs) == pytest.approx([0.8, 0.85])
+    assert (missed, extra) == (0, 0)
+
+
+def test_nothing_found_is_all_missed():
+    assert statistics.match(torch.zeros(3, 0)) == ([], 3, 0)
+
+
+def test_saturation_is_the_first_setting_as_good_as_the_best():
+    flat = np.random.default_rng(0).normal(scale=0.001, size=(1, 50))
+    settings = [flat + level for level in (0.3, 0.12, 0.101, 0.1)]
+    assert statistics.saturation(settings, 0.01) == 2
+    assert statistics.saturation(settings, 0.1) == 1
+    assert statistics.saturation([flat + level for level in (0.3, 0.2, 0.1)], 0.01) is None
+
+
+def test_objects_of_a_clean_picture_are_found_one_by_one():
+    spec = SceneSpec(
+        objects=(3, 3), shapes=("circle", "square"), overlap=False, backgrounds=("white",), radius=(20, 40)
+    )
+    drawn = render(sample(range(4), 5, spec))
+    found = crowd(drawn.images.float() / 255, drawn.visible)
+    assert (found["missed a picture"] == 0).all()
+    assert (found["extra a picture"] == 0).all()
+    assert (found["IoU an object, 0 if missed"] > 0.95).all()
+    blank = crowd(torch.ones(4, 3, 224, 224), drawn.visible)
+    assert (blank["missed a picture"] == 3).all()
+    sliver = drawn.visible.clone()
+    sliver[:, 0] = False
+    sliver[:, 0, 0, : statistics.LEAST_OBJECT - 1] = True  # of which too little is seen to be an object
+    assert (crowd(torch.ones(4, 3, 224, 224), sliver)["missed a picture"] == 2).all()
+
+
+def test_a_waterfalls_bar_begins_where_the_one_before_it_ended():
+    assert _before({"kind": "waterfall"}, [0.1, None, 0.4]) == [0.0, 0.1, 0.0]
+    assert _before({"kind": "bar"}, [0.1, 0.3, 0.4]) == [0.0] * 3
+
+
+def test_figures_of_boxes_by_hand():
+    found = figures(torch.tensor([[0.0, 0, 0.5, 0.5]]), torch.tensor([[0.0, 0, 0.5, 1.0]]))
+    assert {k: float(v[0]) for k, v in found.items()} == pytest.approx(
+        {"mean IoU": 0.5, "IoU > 0.5": 0, "IoU > 0.75": 0, "centre error, px of 224": 56, "size error, px of 224": 56}
+    )
+
+
+def test_heads_learn_a_box_that_latents_tell():
+    draw = torch.Generator().manual_seed(0)
+    corners = torch.rand(64, 2, generator=draw) * 0.5
+    boxes = torch.cat([corners, corners + 0.3], 1)
+    latents = boxes[:, None, None, None].expand(64, 1, 4, 4, 4) + 0.01 * torch.randn(64, 1, 4, 4, 4, generator=draw)
+    for make in (PooledBox, TokenBox):
+        torch.manual_seed(0)
+        head = make(latents)
+        optimizer = torch.optim.Adam(head.parameters(), 3e-3)
+        before = box_loss(head(latents), boxes).item()
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = box_loss(head(latents), boxes)
+            loss.backward()
+            optimizer.step()
+        assert loss.item() < before / 3
+
+
+def test_shuffled_tokens_are_the_same_tokens_elsewhere():
+    x = torch.arange(2 * 9).float().view(2, 1, 3, 3, 1).expand(-1, -1, -1, -1, 4)
+    y = shuffled(x, 0)
+    assert torch.equal(y.flatten(1, 3).sort(1).values, x.flatten(1, 3).sort(1).values)
+    assert not torch.equal(x, y)
+    assert len(y.unique(dim=-1)) == 2  # a token moves whole
+
+
+def test_seams_lie_on_both_sides_of_a_window():
+    assert seams(8, 4)[0].tolist() == [False, False, False, True, True, False, False, False]
+
+
+def test_where_all_errors_are_alike_no_correlation_is_told():
+    found = where_errors_sit(torch.ones(5, 8, 8), torch.rand(5, 8, 8), torch.zeros(5, 8, 8))
+    assert found == {"error at seams minus elsewhere, like tokens": [0, 0, 0]}
+
+
+def test_seams_are_not_blamed_for_the_objects_that_lie_on_them():
+    covered = seams(8, 4).float().expand(5, 8, 8) * torch.rand(5, 8, 8).round()
+    error = "error at seams minus elsewhere, like tokens"
+    assert where_errors_sit(covered, torch.rand(5, 8, 8), covered)[error] == [0, 0, 0]
+    worse = where_errors_sit(covered + 0.5 * seams(8, 4), torch.rand(5, 8, 8), covered)
+    assert worse[error] == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_errors_that_follow_norms_correlate_with_them():
+    norms = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = where_errors_sit(norms**2, norms, torch.zeros(5, 8, 8))
+    assert found["rank correlation of error and norm"] == pytest.approx([1, 1, 1])
+
+
+def test_the_seeds_scenes_have_one_colour_a_shape_and_ours_all():
+    scenes = confounded(sample(range(200), 0, SEEDS_OWN))
+    seen = {(SHAPES[s], COLOR_NAMES[c]) for s, c in zip(scenes.shape[:, 0], scenes.color[:, 0], strict=True)}
+    assert seen == set(PAIRS.items())
+
+
+def test_factors_of_e1_1_are_independent():
+    truth = labels(sample(range(2000), 0, SceneSpec(objects=(1, 1))))
+    for a, b in itertools.combinations(("shape", "colour", "size"), 2):
+        joint = np.array(
+            [[np.mean((truth[a] == i) & (truth[b] == j)) for j in np.unique(truth[b])] for i in np.unique(truth[a])]
+        )
+        assert joint == pytest.approx(np.outer(joint.sum(1), joint.sum(0)), abs=0.02)
+
+
+def test_grey_ssim_does_not_see_a_change_of_colour_alone():
+    red, blue = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    red[:, 0, 8:20, 8:20], blue[:, 2, 8:20, 8:20] = 1.0, 1.0
+    assert grey_ssim(red, blue) == pytest.approx([1.0], abs=1e-5)
+
+
+def test_train_and_test_scenes_share_none():
+    known = take(400, 28_000, SceneSpec(), "train").hashes()
+    unseen = take(100, 28_000, SceneSpec(), "test").hashes()
+    assert not set(known.tolist()) & set(unseen.tolist())
+
+
+def test_held_out_pairs_are_a_fifth_and_found_by_any_object():
+    scenes = sample(range(500), 0, SceneSpec(objects=(1, 3)))
+    flags = unseen_pair(scenes)
+    for i in range(0, 500, 25):
+        pairs = [int(scenes.shape[i, j] + scenes.color[i, j]) % 5 == 0 for j in range(int(scenes.count[i]))]
+        assert bool(flags[i]) == any(pairs)
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(["c1", *map(str, words)])
+
+
+def test_needed_experiments_come_first():
+    assert command.chosen("e1_5", "", "both") == ["e1_6", "e1_5"]
+    assert command.chosen("beyond", "controls", "both") == ["held_out", "blends"]
+    assert command.chosen(None, "", "seed") == ["seed_protocol"]
+    assert "seed_protocol" not in command.chosen(None, "", "sound")
+    order = command.chosen(None, "", "both")
+    assert set(findings.ORDER) == set(command.ALL)
+    assert order.index("e1_6") < order.index("e1_5") and order == list(command.ALL)
+
+
+def test_an_unknown_experiment_is_told_with_the_known_ones(tmp_path):
+    with pytest.raises(InputError, match=r"no experiment 'e1_9'.*e1_4"):
+        command.run(arguments("--only", "e1_9", "--out", tmp_path))
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        command.run(arguments("--out", tmp_path / "file"))
+
+
+def test_a_folder_of_photos_that_is_missing_is_told(tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        command.run(arguments("--out", tmp_path, "--photos", tmp_path / "none"))
+
+
+def test_a_result_of_other_settings_is_never_taken(tmp_path):
+    kept.open_folder(tmp_path)
+    kept.save(tmp_path, "e1_2", {"settings": {"steps": 100, "widths": [1, 2]}, "result": {}})
+    assert kept.load(tmp_path, "e1_2", {"steps": 100, "widths": [1, 2]}) is not None
+    with pytest.raises(InputError, match="e1_2 made with steps 100, not 200"):
+        kept.load(tmp_path, "e1_2", {"steps": 200, "widths": [1, 2]})
+    assert kept.load(tmp_path, "e1_3", {"steps": 200}) is None
+
+
+def test_advice_follows_the_numbers():
+    low, high = [0.5, 0.4, 0.6], [0.9, 0.8, 1.0]
+    for tokens, pooled, told in ((high, low, "Keep"), (low, high, "is not needed"), (low, low, "is open")):
+        assert told in findings.recommendations({"e1_4": {"tokens": tokens, "pooled": pooled}}, {})[0]
+
+
+def test_numbers_become_plain_ones():
+    given = {"a": np.float64(0.1234567), "b": [float("nan"), np.int64(3)], "c": (True, None)}
+    assert kept.plain(given) == {"a": 0.123457, "b": [None, 3], "c": [True, None]}

@@ -1,0 +1,199 @@
+"""Fitting at tiny sizes: data and splits, one pass for all points, losses, scores, and what settings may say."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from house import build_house
+from PIL import Image
+
+from foresight.adapters.checkpoint import load_adapter
+from foresight.adapters.modules import TokenAdapter
+from foresight.data.scenes import SceneSpec
+from foresight.errors import InputError
+from foresight.inspection.evaluation import folder_files
+from foresight.metrics.scores import score
+from foresight.models.points import ExtractionPoint
+from training.data import held_out_sources, readable, split_pictures
+from training.fit import FitConfig, averaged, fit, held_out_latents, judge, paint, prepare
+from training.loop import Recipe
+from training.service.presets import DEFAULTS, LOSSES, PRESETS, checked_name, config_of, cost, new_name
+
+CPU = torch.device("cpu")
+ONE = SceneSpec(objects=(1, 1), backgrounds=("white",))
+RECIPE = Recipe(steps=60, batch=4, lr=0.02, warmup=5, save_every=1e9)
+CONFIG = FitConfig(("pre-merge/0", "post-merge/1"), ("linear",), 12, recipe=RECIPE, factors=ONE, pictures_from=1.0)
+
+
+@pytest.fixture(scope="module")
+def house(tiny, tmp_path_factory):
+    inspector = build_house(tiny.folder, tmp_path_factory.mktemp("house"))
+    return inspector.vlm, inspector.vae
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twenty different pictures of several sizes, and a copy of each."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(20):
+        picture = Image.new("RGB", (240 + k, 230), (255, 255, 255))
+        picture.paste((12 * k, 0, 255 - 12 * k), (90, 90, 150, 150))
+        picture.save(folder / f"{k}.png")
+        shutil.copyfile(folder / f"{k}.png", folder / f"copy-{k}.png")
+    return folder
+
+
+def test_several_points_share_one_pass_and_learn_side_by_side(house, tmp_path, monkeypatch):
+    vlm, vae = house
+    asked, told = [], []
+    latents = vlm.latents
+    monkeypatch.setattr(vlm, "latents", lambda x, points: asked.append(len(points)) or latents(x, points))
+    task = prepare(CONFIG, vlm, vae, batch=5, tell=lambda done, total: told.append((done, total)))
+    assert asked == [2, 2, 2] and told == [(5, 12), (10, 12), (12, 12)]
+    steps = list(fit(task, vlm, vae, tmp_path, held_out=2))
+    for name in ("pre-merge/0-linear", "post-merge/1-linear"):
+        assert steps[-1].losses[name] < 0.9 * steps[0].losses[name]
+        adapter = load_adapter(tmp_path / name.replace("/", "-"))
+        assert adapter.card["data"] == "scenes:12 of chosen factors"
+        assert adapter.card["config"]["factors"]["objects"] == [1, 1]
+        assert adapter.card["scores"]["n"] == 2 and len(adapter.card["scores"]["one object on white"]["lpips"]) == 3
+
+
+def test_a_run_of_other_scenes_is_not_resumed(house, tmp_path):
+    vlm, vae = house
+    short = replace(CONFIG, recipe=replace(RECIPE, steps=2, save_every=-1))
+    next(fit(prepare(short, vlm, vae), vlm, vae, tmp_path, 0))
+    other = replace(short, factors=SceneSpec(objects=(2, 2)))
+    with pytest.raises(InputError, match="other factors"):
+        next(fit(prepare(other, vlm, vae), vlm, vae, tmp_path, 0))
+
+
+def test_averaged_weights_are_there_within_and_gone_after(house):
+    vlm, vae = house
+    task = prepare(CONFIG, vlm, vae)
+    from training.loop import train
+
+    steps = train(task, RECIPE, CPU)
+    for _ in range(30):
+        step = next(steps)
+    weight = task.adapters["pre-merge/0-linear"].linear.weight
+    now = weight.detach().clone()
+    with averaged(task, step):
+        inside = weight.detach().clone()
+    assert torch.equal(weight, now) and (inside - now).abs().max() > 1e-4
+    steps.close()  # which leaves the averaged weights
+    assert torch.equal(weight, inside)
+
+
+def test_judging_equals_scoring_one_by_one(house):
+    vlm, vae = house
+    task = prepare(CONFIG, vlm, vae)
+    sets = held_out_latents(CONFIG, vlm, vae, list(CONFIG.points), 3)
+    found = judge(task.adapters, sets, vae, batch=2)["post-merge/1-linear"]["one object on white"]
+    held = sets["one object on white"]
+    painted = paint(task.adapters["post-merge/1-linear"], held.points["post-merge/1"], vae, (224, 224))
+    alone = [score(held.pictures[i] / 255, painted[i], held.masks[i]) for i in range(3)]
+    for name in ("lpips", "ssim", "psnr"):
+        assert found[name][0] == pytest.approx(sum(row[name] for row in alone) / 3, rel=1e-3)
+
+
+def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
+    (photos / "broken.png").write_text("no picture")
+    assert [file.image for file in readable(folder_files(photos))[1]] == ["broken.png"]
+    learn, held_out = split_pictures(photos)
+    assert len(learn) == 36 and len(held_out) == 4  # two of twenty, each with its copy
+    content = [{file.read_bytes() for file in side} for side in (learn, held_out)]
+    assert not content[0] & content[1]
+    (source,) = held_out_sources(None, str(photos), 3, 2, CPU).values()
+    pictures, masks = source.parts[0]()
+    assert pictures.shape == (2, 3, 224, 224) and pictures.dtype == torch.uint8 and source.count == 3
+    assert masks.float().mean().item() == pytest.approx((60 / 230) ** 2, rel=0.1)  # the square that was painted
+    vlm, vae = house
+    config = replace(CONFIG, pictures=str(photos), recipe=replace(RECIPE, steps=2))
+    task = prepare(config, vlm, vae)
+    list(fit(task, vlm, vae, tmp_path / "out", 4))
+    card = load_adapter(tmp_path / "out/pre-merge-0-linear").card
+    assert card["data"] == "pictures:36" and card["config"]["pictures"] == "photos"  # no path of this machine
+    Image.new("RGB", (240, 240)).save(photos / "another.png")
+    with pytest.raises(InputError, match="other files"):  # what was learned from might be held out now
+        list(fit(prepare(config, vlm, vae), vlm, vae, tmp_path / "out", 4))
+    (photos / "another.png").unlink()
+    for file in learn[9:]:
+        file.unlink()
+    with pytest.raises(InputError, match="at least 10"):
+        split_pictures(photos)
+
+
+def test_the_loss_on_pixels_is_what_it_says(house):
+    vlm, vae = house
+    config = replace(CONFIG, points=("pre-merge/0",), latent=0.5, perceptual=0.0, pictures_from=0.0, window=None)
+    task, rows = prepare(config, vlm, vae), torch.arange(3)
+    found = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-linear"]
+    adapter, latents = task.adapters["pre-merge/0-linear"], task.latents
+    z = adapter(latents.points["pre-merge/0"][rows])
+    squared = ((z - latents.targets[rows]) / adapter.z_std.view(-1, 1, 1)).square().mean()
+    painted = torch.nn.functional.interpolate(vae.decode(z, clamp=False), 224, mode="bicubic", antialias=True)
+    absolute = (painted.clamp(0, 1) - latents.pictures[rows] / 255).abs().mean()
+    assert found.item() == pytest.approx((0.5 * squared + 4 * absolute).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_can_be_meant(house, name):
+    vlm, vae = house
+    config = config_of(PRESETS[name](vlm.points), vlm)
+    assert config.points == (("pre-merge/3",) if name == "quick look" else ("post-merge/1",))
+    made = prepare(replace(config, scenes=4), vlm, vae).adapters
+    found = cost(config, vlm, vae)
+    assert found["parameters"] == {key: adapter.parameter_count for key, adapter in made.items()}
+    assert found["bytes"] > cost(replace(config, scenes=10), vlm, vae)["bytes"]
+
+
+def test_twenty_million_at_7b():
+    assert TokenAdapter(3584, 16, 1, 4, 3584 // 4).parameter_count == pytest.approx(20e6, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"points": []}, "at least one extraction point"),
+        ({"points": ["post-merge/9"]}, "no post-merge/9"),
+        ({"kinds": ["magic"]}, "unknown kind"),
+        ({"loss": "none"}, "unknown loss"),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1,000,000, not 0"),
+        ({"hidden": 9999}, "the hidden width must be a whole number from 0 to 4,096, not 9,999"),
+        ({"scenes": float("inf")}, "scenes must be a whole number"),
+        ({"batch": 2.5}, "batch must be a whole number"),
+        ({"seed": None}, "the seed must be a whole number from 0 to 999,999\\."),
+        ({"points": "post-merge/1"}, "points must be a list of names"),
+        ({"loss": ["latents"]}, "unknown loss"),
+        ({"objects": [1.5, 2], "data": "factors"}, "objects must be a whole number from 1 to 5, not 1.5"),
+        ({"lr": 0}, "learning rate must be from"),
+        ({"objects": [3, 1], "data": "factors"}, "objects must be a range"),
+        ({"radius": [12], "data": "factors"}, "a least and a largest"),
+        ({"shapes": ["blob"], "data": "factors"}, "unknown shape"),
+        ({"data": "pictures"}, "choose a zip"),
+        ({"wings": 2}, "no setting 'wings'"),
+    ],
+)
+def test_settings_that_cannot_be_meant(house, change, said):
+    with pytest.raises(InputError, match=said):
+        config_of(DEFAULTS | {"points": ["post-merge/1"]} | change, house[0])
+
+
+def test_settings_become_what_is_fitted(house):
+    config = config_of(
+        {"points": [str(ExtractionPoint("post-merge", 1))] * 2, "data": "factors", "hidden": 24}, house[0]
+    )
+    assert config.points == ("post-merge/1",) and config.factors == SceneSpec() and config.hidden == 24
+    assert {config_of({"points": ["post-merge/1"], "loss": loss}, house[0]).perceptual for loss in LOSSES} == {0, 1}
+
+
+def test_names():
+    assert new_name("seed's own: pooled MLP, 2048", set()) == "seed-s-own-pooled-mlp-2048"
+    assert new_name("quick look", {"quick-look", "quick-look-2"}) == "quick-look-3"
+    assert new_name("tokens", set()) == "tokens-2"  # what bundled adapters go by
+    for bad in ("", "../x", "A", "a b", "tokens", "taken", ".x", "x" * 61):
+        with pytest.raises(InputError, match="name"):
+            checked_name(bad, {"taken"})

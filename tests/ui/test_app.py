@@ -1,0 +1,184 @@
+"""The app over its API, served with tiny models: the right numbers, one sentence for bad input, no way in."""
+
+import json
+import sys
+import threading
+import urllib.request
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from house import build_house
+from PIL import Image
+from serving import serve
+
+import app
+from foresight.data.images import load_image, load_mask
+from foresight.errors import InputError
+from foresight.settings import Settings
+from foresight.ui.shell import build_app
+
+NAMED = {"/generate", "/reconstruct", "/compare", "/evaluate", "/latent_map", "/findings", "/info"}
+
+
+@pytest.fixture(scope="module")
+def inspector(tiny, tmp_path_factory):
+    return build_house(tiny.folder, tmp_path_factory.mktemp("house"))
+
+
+@pytest.fixture(scope="module")
+def url(inspector):
+    with serve(inspector, public=True) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url, tmp_path_factory):
+    return Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="module")
+def scene(client):
+    return client.predict(shape="star", color="red", objects=2, seed=5, api_name="/generate")
+
+
+def test_only_named_endpoints_are_told(client):
+    told = client.view_api(return_format="dict")
+    assert set(told["named_endpoints"]) == NAMED and not told["unnamed_endpoints"]
+    names = [p["parameter_name"] for p in told["named_endpoints"]["/reconstruct"]["parameters"]]
+    assert names == ["image", "point", "adapter", "mask"]
+
+
+def test_info_tells_points_and_adapters(client, inspector):
+    info = client.predict(api_name="/info")
+    assert [p["point"] for p in info["points"]] == [str(p) for p in inspector.vlm.points]
+    assert {(a["point"], a["adapter"]) for a in info["adapters"]} == {
+        (str(e.point), e.name) for e in inspector.adapters()
+    }
+    assert info["vae"]["channels"] == 4 and "torch" in info["versions"]
+    assert (info["model"], info["vae"]["name"]) == ("vlm", "vae")  # where they lie is nobody else's business
+
+
+def test_what_is_generated_is_scored_as_the_library_scores_it(client, inspector, scene):
+    picture, mask, description = scene
+    assert [(o["shape"], o["color"]) for o in description["objects"]] == [("star", "red")] * 2
+    made, scores = client.predict(
+        handle_file(picture), "post-merge/1", "linear", handle_file(mask), api_name="/reconstruct"
+    )
+    report = inspector.inspect(load_image(picture), "post-merge/1", "linear", load_mask(mask))
+    expected = report.as_json()
+    for name in ("lpips", "ssim", "psnr", "mask_iou", "oracle", "blank", "skill", "distance", "far"):
+        assert scores[name] == pytest.approx(expected[name], abs=1e-4), name
+    assert (scores["point"], scores["adapter"]) == ("post-merge/1", "linear")
+    shown = np.asarray(load_image(made)).astype(int)
+    assert abs(shown - (report.reconstructions[0].picture.permute(1, 2, 0).numpy() * 255)).max() < 1.5
+
+
+def test_a_folder_of_this_machine_can_be_named_at_this_machine_alone(inspector):
+    for host, offered in (("127.0.0.1", True), ("0.0.0.0", False)):
+        built = build_app(inspector, Settings(host=host)).blocks.values()
+        (source,) = [block for block in built if block.elem_id == "failures-source"]
+        assert ("Folder" in dict(source.choices)) is offered
+
+
+def test_sixteen_bits_arrive_whole(client, tmp_path):
+    """Gradio's own decoding clips them to white."""
+    deep = np.full((56, 56), 32768, np.uint16)
+    deep[14:42, 14:42] = 65535
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray((deep / 257).round().astype(np.uint8)).save(tmp_path / "flat.png")
+    scores = [
+        client.predict(handle_file(tmp_path / name), "post-merge/1", "linear", api_name="/reconstruct")[1]
+        for name in ("deep.png", "flat.png")
+    ]
+    assert scores[0]["lpips"] == scores[1]["lpips"]
+    assert scores[0]["blank"]["psnr"] == pytest.approx(-10 * np.log10(0.75 * 0.498**2), abs=0.05)
+
+
+BAD_FILES = {
+    "text.png": b"no picture at all",
+    "empty.png": b"",
+    "cut.png": None,
+    "bomb.png": Image.new("1", (13000, 13000)),
+    "dot.png": Image.new("RGB", (1, 1)),
+    "line.png": Image.new("RGB", (1, 5000)),
+    "nan.tiff": Image.fromarray(np.full((64, 64), np.nan, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_one_sentence_and_the_server_goes_on(client, scene, tmp_path, name):
+    content = BAD_FILES[name]
+    if isinstance(content, Image.Image):
+        content.save(tmp_path / name)
+    else:
+        with open(scene[0], "rb") as good:
+            (tmp_path / name).write_bytes(good.read()[:600] if content is None else content)
+    with pytest.raises(AppError, match=rf"^“{name}” .*\.$"):
+        client.predict(handle_file(tmp_path / name), "post-merge/1", "linear", api_name="/reconstruct")
+    assert client.predict(handle_file(scene[0]), "post-merge/1", "linear", api_name="/reconstruct")
+
+
+@pytest.mark.parametrize(
+    ("point", "adapter", "sentence"),
+    [
+        ("post-merge/99", "linear", "its post-merge layers are 0 to 3"),
+        ("middle", "linear", "is not an extraction point"),
+        ("post-merge/2", "linear", "some read pre-merge/2, post-merge/1"),
+        ("pre-merge/2", "tokens", "choose from linear"),
+        ("post-merge/1", "/etc", "choose from tokens, linear, pooled"),
+    ],
+)
+def test_a_bad_choice_is_one_sentence(client, scene, point, adapter, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(handle_file(scene[0]), point, adapter, api_name="/reconstruct")
+
+
+@pytest.mark.parametrize("objects", [9, 1.5, "many"])
+def test_a_scene_that_cannot_be_is_one_sentence(client, objects):
+    with pytest.raises(AppError, match=f"whole number from 1 to 5, not {objects!r}"):
+        client.predict(objects=objects, api_name="/generate")
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ({"path": "/etc/hostname"}, '"error": null'),
+        ({"path": "http://127.0.0.1/a.png"}, "addresses are not fetched"),
+        ({"path": None, "url": "data:image/png;base64,AAAA"}, "Send the picture as a file"),
+    ],
+)
+def test_only_uploads_are_opened(url, file, sentence):
+    body = json.dumps({"data": [{**file, "meta": {"_type": "gradio.FileData"}}, "post-merge/1", "linear", None]})
+    ask = urllib.request.Request(
+        f"{url}/gradio_api/call/reconstruct", body.encode(), {"Content-Type": "application/json"}
+    )
+    event = json.load(urllib.request.urlopen(ask))["event_id"]
+    answer = urllib.request.urlopen(f"{url}/gradio_api/call/reconstruct/{event}").read().decode()
+    assert answer.startswith("event: error")
+    assert sentence in answer  # null: strangers are not told what is where
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["--port", "0"], "the port must be"), (["--model", "no such model"], "'no such model'"), (["--vae", "."], "VAE")],
+)
+def test_a_bad_start_is_one_sentence_and_2(monkeypatch, capsys, arguments, sentence):
+    monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
+    assert app.main() == 2
+    told = capsys.readouterr()
+    assert sentence in told.err and told.err.count("\n") == 1 and not told.out
+
+
+def test_weights_that_cannot_be_read_are_told_once(monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise InputError("no weights.")
+
+    loose = []
+    for place in ("foresight.inspection.inspector.Inspector.warm_up", "foresight.ui.shell.build_app"):
+        monkeypatch.setattr(place, refuse)
+    monkeypatch.setattr(threading, "excepthook", loose.append)
+    monkeypatch.setattr(sys, "argv", ["app.py", "--no-train"])
+    assert app.main() == 2 and not loose
+    assert capsys.readouterr().err == "app.py: no weights.\n"

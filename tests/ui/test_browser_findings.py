@@ -1,0 +1,85 @@
+"""What a person does in the Findings tab, in headless Chromium: a study, its charts, the way to Inspect."""
+
+import pytest
+from browsing import expect, needs_chromium
+from house import build_house
+from serving import serve
+from test_findings import POINT, study, write
+
+READY = "#tiles img"
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def url(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("house")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where the app looks for runs
+        patch.setattr("foresight.ui.findings.study.studies.__defaults__", (folder / "none.yaml", folder / "runs"))
+        write(folder / "runs/mine", study())
+        other = study() | {
+            "experiments": {"e9": study()["experiments"]["e1_2"] | {"title": "E9 Another", "charts": []}}
+        }
+        write(folder / "runs/other", other)
+        (folder / "runs/broken").mkdir()
+        (folder / "runs/broken/results.yaml").write_text("a: [")
+        with serve(build_house(tiny.folder, folder)) as address:
+            yield address
+
+
+@pytest.fixture
+def page(visit):
+    opened = visit()
+    opened.get_by_role("tab", name="Findings").click()
+    return opened
+
+
+def choose(page, label, name):
+    page.get_by_label(label).click()
+    page.get_by_role("option", name=name).click()
+
+
+def hit(page, mark):
+    """A click in the middle of a mark, which plotly takes on a layer above it."""
+    box = mark.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_a_study_its_charts_and_the_way_to_inspect(page):
+    choose(page, "Study", "runs/mine")
+    expect(page.locator("#findings-summary")).to_contain_text("✗ does not hold")
+    expect(page.locator("#findings-summary")).to_contain_text("LPIPS 0.331")
+    expect(page.locator(".fs-findings-plot .main-svg").first).to_be_visible()
+    expect(page.locator("#findings-tables")).to_contain_text("0.100 to 0.400")
+    bars = page.locator(".fs-findings-plot").nth(1).locator(".point path")
+    expect(bars).to_have_count(2)
+    bars.nth(1).scroll_into_view_if_needed()
+    hit(page, bars.nth(1))  # the blank page's, which is at no point
+    mark = page.locator(".fs-findings-plot").first.locator(".points .point").first
+    mark.scroll_into_view_if_needed()
+    hit(page, mark)
+    expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
+    expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
+
+
+def test_the_keyboard_opens_a_point_too(page):
+    choose(page, "Study", "runs/mine")
+    page.get_by_label("Open a point of this chart in Inspect").first.select_option("pre-merge/2 linear")
+    expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
+
+
+def test_another_study_and_a_broken_one(page):
+    choose(page, "Study", "runs/other")
+    expect(page.locator("#findings-text")).to_contain_text("E9 Another")
+    expect(page.locator(".fs-findings-plot")).to_have_count(0)
+    choose(page, "Study", "runs/broken")
+    expect(page.locator("#findings-refused")).to_contain_text("cannot be read as YAML")
+    expect(page.locator("#findings-text")).to_contain_text("E9 Another")
+
+
+def test_pooled_and_tokens_side_by_side(page):
+    page.locator("#findings-make").click()
+    expect(page.locator("#findings-pairs img")).to_have_count(9)
+    expect(page.locator("#findings-pairs")).to_contain_text(f"Latents at {POINT}")

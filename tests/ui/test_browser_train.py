@@ -1,0 +1,207 @@
+"""What a person does in the Train tab, in headless Chromium: a run from the slider to the adapter, with a reload."""
+
+import os
+import re
+import signal
+import zipfile
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import gradio as gr
+import pytest
+from browsing import expect, needs_chromium
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from house import build_house
+from PIL import Image
+from serving import serve
+
+from foresight.inspection.inspector import Inspector
+from foresight.settings import Settings
+from foresight.ui.navigation import Doors
+from foresight.ui.shell import launch
+from foresight.ui.train import tab as train
+from training.service.service import Desk
+
+READY = "#train-cost:has-text('Parameters')"
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def desk(tiny, tmp_path_factory):
+    house = tmp_path_factory.mktemp("house")
+    bundled = build_house(tiny.folder, house)
+    made = Desk(Inspector(bundled.vlm, bundled.vae, [house / "bundled", house / "made/adapters"]), house / "made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield made
+    for run in made.line.runs():
+        if run.alive():
+            os.kill(int((run.folder / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def url(desk):
+    calls = train.TrainCalls.of(desk, local=True)
+    with gr.Blocks() as app:
+        train.build(calls, Doors(gr.State(), gr.State()))
+        train.endpoint(calls)
+    _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
+    yield address.rstrip("/")
+    app.close()
+
+
+def fill(page, name, value):
+    page.locator(f"#train-{name} input").fill(str(value))
+    page.locator(f"#train-{name} input").press("Tab")
+
+
+def heading(page):
+    return page.locator("#train-progress h3")
+
+
+def test_a_run_from_start_over_a_reload_to_an_adapter(visit, desk):
+    page = visit()
+    expect(page.locator("#train-runs")).to_contain_text("No run yet")
+    for idle in ("train-stop", "trained-download", "trained-rename", "trained-delete", "trained-add", "trained-push"):
+        expect(page.locator(f"#{idle}")).to_be_disabled()
+    least, most = (page.get_by_label(f"Objects, {end}").bounding_box() for end in ("least", "most"))
+    assert least["y"] == most["y"]
+    cost = page.locator("#train-cost")
+    before = cost.inner_text()
+    page.locator("#train-hidden input[type=range]").focus()
+    page.keyboard.press("ArrowRight")  # the slider by keyboard: 64 → 72
+    expect(cost).not_to_have_text(before)
+    fill(page, "scenes", 16)
+    fill(page, "steps", 20_000)
+    fill(page, "name", "mine")
+    page.locator("#train-start").click()
+    expect(heading(page)).to_contain_text("mine")
+    expect(heading(page)).to_contain_text("training")
+    expect(page.locator("#train-progress")).to_contain_text("samples/s")
+    expect(page.locator("#train-progress")).to_contain_text("left")
+    expect(page.locator("#train-samples img")).to_be_visible()
+
+    expect(page).to_have_url(re.compile("run=mine"))
+    page.close()
+    page = visit(asked="run=mine", ready="#train-samples img")
+    expect(heading(page)).to_contain_text("training")
+    expect(page.locator("#train-samples img")).to_be_visible()
+    expect(page.locator("#train-curves polyline").first).to_be_attached()
+    place = page.locator("#train-samples").bounding_box()["y"]
+    facts = page.locator("#train-progress .facts")
+    expect(facts).not_to_have_text(facts.inner_text())  # it goes on, and nothing moves
+    assert page.locator("#train-samples").bounding_box()["y"] == place
+    page.locator("#train-stop").click()
+    expect(heading(page)).to_contain_text("stopped")
+
+    expect(page.locator("#train-resume")).to_be_enabled()
+    page.locator("#train-remove").click()
+    expect(page.locator("#train-runs")).to_contain_text("No run yet")
+
+
+def test_a_short_run_is_renamed_and_deleted(visit, desk):
+    page = visit(390, 844, dark=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_label("linear probe").check()
+    expect(page.locator("#train-steps input")).to_have_value("1000")
+    fill(page, "scenes", 16)
+    fill(page, "steps", 3)
+    page.get_by_label("latents", exact=True).check()
+    page.locator("#train-start").click()
+    expect(page.locator("#train-progress")).to_contain_text("Made linear-probe")
+    expect(page.locator("#train-progress")).to_contain_text("choose post-merge/1 and linear-probe in Compare")
+    expect(page.locator("#trained")).to_contain_text("linear-probe")
+    assert "linear-probe" in [entry.name for entry in desk.inspector.adapters("post-merge/1")]
+    expect(page.locator("#train-open")).to_be_enabled()
+    with page.expect_download() as download:
+        page.locator("#trained-download").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert "linear-probe/config.json" in archive.namelist()
+    page.locator("#trained-name input, #trained-name textarea").fill("fine-one")
+    page.locator("#trained-rename").click()
+    expect(page.locator("#trained")).to_contain_text("fine-one")
+    expect(page.locator("#train-open")).to_be_disabled()  # what the run made goes by another name now
+    page.locator("#trained-delete").click()
+    page.locator("#trained-really").click()
+    expect(page.locator("#trained")).to_contain_text("None yet")
+    assert desk.adapters() == []
+
+
+def test_bad_input_is_told_and_nothing_is_lost(visit, tmp_path):
+    page = visit()
+    page.locator("#train-hidden input[type=number]").fill("9999")
+    expect(page.locator("#train-cost")).to_contain_text("The hidden width must be a whole number from 0 to 4,096")
+    page.locator("#train-hidden input[type=number]").press("Tab")  # leaves it at the slider's end, which is told
+    expect(page.locator("#train-cost")).to_contain_text("Parameters")
+    page.locator("#train-name input, #train-name textarea").fill("../../evil")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-refused")).to_contain_text("The name '../../evil' must be 1 to 60 of a-z")
+    page.locator("#train-name input, #train-name textarea").fill("")
+    fill(page, "steps", 0)
+    expect(page.locator("#train-cost")).to_contain_text("Steps must be a whole number from 1")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-refused")).to_contain_text("Steps must be a whole number from 1")
+    expect(page.locator("#train-steps input")).to_have_value("0")
+    fill(page, "steps", 3)
+    page.get_by_label("My pictures").check()
+    page.locator("#train-start").click()
+    expect(page.locator("#train-refused")).to_contain_text("Choose a zip of pictures first")
+    bad = tmp_path / "<b>.zip"
+    bad.write_bytes(b"no zip")
+    page.locator("#train-archive input[type=file]").set_input_files(bad)
+    expect(page.locator("#train-archive")).to_contain_text(".zip")
+    page.locator("#train-start").click()
+    expect(page.locator("#train-refused")).to_contain_text(re.compile("no zip archive"))
+
+
+def test_the_endpoint_tells_the_broken_files(url, desk, tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
+        for k in range(10):
+            Image.new("RGB", (64, 64), (k, 2 * k, 255 - k)).save(tmp_path / "x.png")
+            file.write(tmp_path / "x.png", f"{k}.png")
+        file.writestr("bad.png", b"no picture")
+    client = Client(url, verbose=False)
+    settings = {"data": "pictures", "steps": 2, "points": ["pre-merge/0"]}
+    sent = handle_file(tmp_path / "photos.zip")
+    asked = {"recipe": "quick look", "settings": settings, "archive": sent, "wait": False}
+    found = client.predict(**asked, api_name="/train")
+    assert found["name"] == "quick-look" and found["state"] in ("waiting", "starting")
+    desk.stop("quick-look")
+    assert [name for name, _ in found["broken"]] == ["bad.png"]
+    with pytest.raises(AppError, match="not in the list of choices"):
+        client.predict("magic", {}, "", None, False, api_name="/train")
+    with pytest.raises(AppError, match="must be a JSON object"):
+        client.predict(**asked | {"settings": [2]}, api_name="/train")
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/train"]
+
+
+def test_an_address_opens_its_run(browser, desk):
+    for name in ("an-earlier-run", "the-latest-run"):
+        desk.start(name, {"points": ["pre-merge/0"], "scenes": 16, "steps": 2, "loss": "latents"})
+    with serve(desk.inspector, train.TrainCalls.of(desk)) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/?run=an-earlier-run")
+        expect(heading(page)).to_contain_text("an-earlier-run")
+        expect(page.get_by_role("tab", name="Train")).to_have_attribute("aria-selected", "true")
+        page.close()
+
+
+def test_over_a_network_no_folder_can_be_named_and_nothing_is_pushed(desk):
+    calls = train.TrainCalls.of(desk)
+    with gr.Blocks() as app:
+        train.build(calls, Doors(gr.State(), gr.State()))
+    built = {block.elem_id for block in app.blocks.values()}
+    assert calls.take_in is None and calls.publish is None
+    assert "trained-delete" in built and not built & {"trained-source", "trained-add", "trained-push"}
+
+
+def test_whoever_calls_a_local_app_by_another_name_is_turned_away(url):
+    port = url.rpartition(":")[2]
+    for host in (f"localhost:{port}", f"[::1]:{port}"):
+        assert urlopen(Request(f"{url}/config", headers={"Host": host})).status == 200
+    for host in ("evil.example", f"127.0.0.1.evil.example:{port}", "[", "10.0.0.1"):
+        with pytest.raises(HTTPError) as refused:
+            urlopen(Request(f"{url}/config", headers={"Host": host}))
+        assert refused.value.code == 403 and "Start it with --host" in refused.value.read().decode()

@@ -1,0 +1,118 @@
+"""The Compare tab's endpoint over HTTP, and its HTML: the library's numbers, nothing from outside unescaped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from house import build_house, save_tiny_adapter
+from tabs import serve_tab
+
+from foresight.data.images import load_image, load_mask, to_pil
+from foresight.data.render import render
+from foresight.data.scenes import SceneSpec, sample
+from foresight.inspection.inspector import SCORES
+from foresight.inspection.layer_sweep import Tile, descend
+from foresight.ui.compare import grids
+from foresight.ui.compare import tab as compare
+from foresight.ui.compare.grids import Sheet, Shown, title
+from foresight.ui.plots import depth_chart
+
+
+@pytest.fixture(scope="module")
+def inspector(tiny, tmp_path_factory):
+    house = tmp_path_factory.mktemp("house")
+    made = build_house(tiny.folder, house)
+    save_tiny_adapter(house / "runs/<b>mine", "tokens", "post-merge/3", house, seed=1)
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(inspector, tmp_path_factory):
+    with serve_tab(compare.build, compare.endpoint, compare.CompareCalls.of(inspector)) as url:
+        yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scene")
+    drawn = render(sample(range(1), 3, SceneSpec(objects=(2, 2), backgrounds=("white",))))
+    to_pil(drawn.images[0] / 255).save(folder / "image.png")
+    to_pil(drawn.mask[0].float().expand(3, -1, -1)).save(folder / "mask.png")
+    return folder
+
+
+def test_all_points_are_scored_as_the_library_scores_them(client, inspector, picture):
+    told, pictures = client.predict(
+        handle_file(picture / "image.png"), None, handle_file(picture / "mask.png"), api_name="/compare"
+    )
+    oracle, blank, *tiles = descend(
+        inspector, load_image(picture / "image.png"), inspector.adapters(), load_mask(picture / "mask.png")
+    )
+    assert {k: told["oracle"][k] for k in SCORES} == pytest.approx(oracle.scores, abs=1e-4)
+    assert {k: told["blank"][k] for k in SCORES} == pytest.approx(blank.scores, abs=1e-4)
+    assert [(t["point"], t["adapter"]) for t in told["tiles"]] == [(str(t.entry.point), t.name) for t in tiles]
+    for theirs, ours in zip(told["tiles"], tiles, strict=True):
+        assert {k: theirs[k] for k in SCORES} == pytest.approx(ours.scores, abs=1e-4)
+    assert [p["caption"] for p in pictures] == [title(t.entry) for t in tiles]
+
+
+def test_some_adapters_only(client, picture):
+    told, pictures = client.predict(handle_file(picture / "image.png"), ["linear"], api_name="/compare")
+    assert [(t["point"], t["adapter"]) for t in told["tiles"]] == [
+        ("pre-merge/2", "linear"),
+        ("post-merge/1", "linear"),
+    ]
+    assert len(pictures) == 2
+
+
+def test_the_endpoint_tells_how_far_it_is_so_that_it_can_be_cancelled(client, picture):
+    job = client.submit(handle_file(picture / "image.png"), ["linear"], api_name="/compare")
+    job.result()
+    assert [told for told, _ in job.outputs()[:-1]] == [{"done": n, "of": 4} for n in (1, 2, 3, 4)]
+
+
+def test_bad_input_is_one_sentence(client, picture, tmp_path):
+    (tmp_path / "text.png").write_bytes(b"no picture")
+    with pytest.raises(AppError, match="“text.png” is not a JPEG"):
+        client.predict(handle_file(tmp_path / "text.png"), api_name="/compare")
+    with pytest.raises(AppError, match="There is no adapter 'huge'"):
+        client.predict(handle_file(picture / "image.png"), ["huge"], api_name="/compare")
+
+
+def sheet(entries, done, far=False):
+    scores = {"lpips": 0.1, "ssim": 0.9, "psnr": 20.0, "mask_iou": None}
+    one = Tile("oracle", None, torch.empty(0), scores, scores, "no <i>object</i> stands out")
+    ends = [Shown(one, "/o.png"), Shown(replace(one, name="blank"), "/b.png")]
+    tiles = [replace(one, name=e.name, entry=e, distance=2.0, far=1.0 if far else 3.0) for e in entries[:done]]
+    return Sheet(None, "/original.png", entries, [*ends, *(Shown(t, f"/{i}.png") for i, t in enumerate(tiles))])
+
+
+def test_the_grid_keeps_room_for_every_tile_and_escapes_names(inspector):
+    entries = inspector.adapters()
+    early, full = (grids.grid(sheet(entries, n)) for n in (1, len(entries)))
+    assert early.count("waiting") == len(entries) - 1 and full.count("waiting") == 0
+    assert early.count("<tr>") == full.count("<tr>") == 1 + 5  # linear before the merger, three kinds and mine after
+    assert full.count("data-do=") == 3 * len(entries)
+    assert "<b>mine" not in full and "&lt;b&gt;mine" in full
+    assert "1 of 5 tiles" in grids.head(sheet(entries, 1)) and "<i>object" not in grids.head(sheet(entries, 1))
+    assert "⚠ 5 of them unlike" in grids.head(sheet(entries, 5, far=True)) and "⚠" not in grids.head(sheet(entries, 5))
+
+
+def test_two_sides_or_none(inspector):
+    entries = inspector.adapters()
+    made = sheet(entries, 2)
+    html = grids.pair(made, title(entries[0]), title(entries[1]))
+    assert html.count('class="over"') == 2 and html.count("/original.png") == 2 and html.count('type="range"') == 1
+    assert grids.pair(made, title(entries[0]), title(entries[-1])) == "" == grids.pair(None, None, None)
+
+
+def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector):
+    tiles = [shown.tile for shown in sheet(inspector.adapters(), 5).shown]
+    figure = depth_chart(tiles)
+    named = [trace.name for trace in figure.data if trace.showlegend]
+    assert sorted(named) == sorted(["linear", "tokens", "pooled", "<b>mine", "floor: blank page", "ceiling: oracle"])
+    linear = [trace for trace in figure.data if trace.name == "linear" and trace.yaxis == "y"]
+    assert [list(trace.x) for trace in linear] == [["pre 2"], ["post 1"]]
+    assert not [t for t in figure.data if t.name.startswith("floor") and t.yaxis == "y3"]  # none has a mask IoU

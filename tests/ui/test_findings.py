@@ -1,0 +1,178 @@
+"""A study as it is read and shown: true to the file, escaped, and refused in one sentence where it is of no use."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from house import build_house, save_tiny_adapter
+from PIL import Image
+
+from foresight.data.scenes import SHAPES
+from foresight.errors import InputError
+from foresight.models.points import ExtractionPoint
+from foresight.ui.findings import parts
+from foresight.ui.findings.study import load_study, place_of, studies
+from foresight.ui.findings.tab import FindingsCalls
+
+EVIL = '<img src=x onerror="alert(1)">'
+POINT = "post-merge/1"
+
+
+def study() -> dict[str, Any]:
+    """A small study of the form that training.experiments writes."""
+    line = {"name": "linear", "x": ["pre-merge/2", POINT], "y": [0.2, None], "low": [0.1, None], "high": [0.4, None]}
+    bars = {"name": "LPIPS", "x": [f"{POINT} tokens", "blank"], "y": [0.1, 0.3]}
+    size = {"name": "tokens", "x": [64, 4096], "y": [0.3, 0.1], "points": [POINT, POINT]}
+    common = {"floor": 0.3, "ceiling": 0.001, "target": 0.35, "x": "point", "y": "LPIPS"}
+    experiment = {
+        "title": f"E1.2 {EVIL}",
+        "question": "How much can be read off?",
+        "verdict": "does not hold",
+        "verdict_reason": f"LPIPS 0.2 [0.1, 0.4] {EVIL}",
+        "paragraph": "A linear probe.",
+        "seed": {"lpips": 0.331},
+        "tables": [{"title": "Scores", "columns": ["what", "LPIPS", "n"], "rows": [[EVIL, [0.2, 0.1, 0.4], None]]}],
+        "charts": [
+            {"title": "By depth", "kind": "line", "series": [line], **common},
+            {"title": "Whole", "kind": "bar", "series": [bars], **common},
+            {"title": "By size", "kind": "line", "series": [size], **common},
+        ],
+        "pictures": [{"title": "Some", "file": "some.png", "point": POINT, "adapter": "tokens"}],
+        "figures": ["more than is known here"],
+    }
+    return {"study": "c1", "model": "bundled", "vae": "bundled", "created": "today", "device": "cpu", "seconds": 1.0,
+            "commands": [], "experiments": {"e1_2": experiment}, "surprises": [EVIL], "caveats": [],
+            "recommendations": ["Take post-merge/0."]}  # fmt: skip
+
+
+def write(folder: Path, content: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def test_a_study_is_read_whole(tmp_path: Path) -> None:
+    found = load_study(write(tmp_path, study()))
+    [experiment] = found.experiments
+    assert (experiment.name, experiment.verdict, experiment.seed) == ("e1_2", "does not hold", {"lpips": 0.331})
+    depth, whole, size = (chart.series[0] for chart in experiment.charts)
+    here = ExtractionPoint.parse(POINT)
+    assert depth.places == [(ExtractionPoint("pre-merge", 2), "linear"), (here, "linear")]
+    assert whole.places == [(here, "tokens"), None] and size.places == [(here, "tokens")] * 2
+    assert experiment.pictures == [("Some", tmp_path / "artifacts/some.png")]
+
+
+def test_nothing_of_a_study_becomes_markup(tmp_path: Path) -> None:
+    [experiment] = (found := load_study(write(tmp_path, study()))).experiments
+    for html in (parts.overview(found), parts.experiment_text(experiment), parts.experiment_tables(experiment)):
+        assert "<img src=x" not in html and "&lt;img src=x" in html
+
+
+def test_numbers_stand_with_their_intervals_and_claims_with_words(tmp_path: Path) -> None:
+    [experiment] = (found := load_study(write(tmp_path, study()))).experiments
+    assert "0.200<small>0.100 to 0.400</small></td><td>–</td>" in parts.experiment_tables(experiment)
+    for told in ("LPIPS 0.331", "✗ does not hold", "LPIPS 0.2 [0.1, 0.4]"):
+        assert told in parts.overview(found)
+
+
+def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_point(tmp_path: Path) -> None:
+    [experiment] = load_study(write(tmp_path, study())).experiments
+    depth, whole, size = json.loads(parts.charts_json(experiment))
+    [trace] = depth["figure"]["data"]
+    assert trace["y"] == [0.2, None] and trace["error_y"]["array"] == pytest.approx([0.2, None])
+    assert trace["error_y"]["arrayminus"] == pytest.approx([0.1, None])
+    assert [mark["y0"] for mark in depth["figure"]["layout"]["shapes"]] == [0.3, 0.001, 0.35]
+    assert whole["places"] == [[[POINT, "tokens"], None]]
+    assert [c["figure"]["layout"]["xaxis"]["type"] for c in (depth, whole, size)] == ["category", "category", "log"]
+
+
+def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
+    assert set(parts.OBJECT_MARKS) == set(SHAPES)
+    told = study()
+    series = [{"name": name, "x": [0.0], "y": [1.0]} for name in ("red triangle", "tokens")]
+    told["experiments"]["e1_2"]["charts"] = [
+        {"title": "A map", "kind": "scatter", "x": "1", "y": "2", "series": series}
+    ]
+    [experiment] = load_study(write(tmp_path, told)).experiments
+    own, other = (trace["marker"] for trace in json.loads(parts.charts_json(experiment))[0]["figure"]["data"])
+    assert (own["color"], own["symbol"]) == ("rgb(220, 30, 30)", "triangle-up")
+    assert (other["color"], other["symbol"]) == (parts.COLORS[1], parts.MARKS[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("post-merge/6 tokens, size 64", ("post-merge/6", "tokens")),
+        ("blank", None),
+        ("pre-merge/3", ("pre-merge/3", None)),
+    ],
+)
+def test_places_are_read_off_names(text: str, place: tuple[str, str | None] | None) -> None:
+    found = place_of(text)
+    assert (found and (str(found[0]), found[1])) == place
+
+
+def test_own_studies_are_listed_the_newest_first(tmp_path: Path) -> None:
+    assert studies(tmp_path / "none.yaml", tmp_path) == []
+    old, new = write(tmp_path / "runs/a", study()), write(tmp_path / "runs/b/c", study())
+    import os
+
+    os.utime(old, (1, 1))
+    (tmp_path / "runs/gone").mkdir()
+    (tmp_path / "runs/gone/results.yaml").symlink_to("nowhere")  # as one that is deleted while they are listed
+    assert studies(tmp_path / "none.yaml", tmp_path / "runs") == [new, old]
+
+
+def broken(change: str) -> Any:
+    content = copy.deepcopy(study())
+    experiment = content["experiments"]["e1_2"]
+    match change:
+        case "no title":
+            del experiment["title"]
+        case "verdict":
+            experiment["verdict"] = "perhaps"
+        case "kind":
+            experiment["charts"][0]["kind"] = "pie"
+        case "lengths":
+            experiment["charts"][0]["series"][0]["y"] = [1.0]
+        case "outside":
+            experiment["pictures"][0]["file"] = "../../secret.png"
+        case "list":
+            return [1, 2]
+    return content
+
+
+@pytest.mark.parametrize("change", ["no title", "verdict", "kind", "lengths", "outside", "list"])
+def test_what_is_no_study_is_one_sentence(tmp_path: Path, change: str) -> None:
+    with pytest.raises(InputError, match=r"results\.yaml is not of a study's form: .*\.$"):
+        load_study(write(tmp_path, broken(change)))
+
+
+def test_what_is_no_yaml_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "results.yaml"
+    for text in ("a: [", "!!python/object/apply:os.system ['true']"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="cannot be read as YAML"):
+            load_study(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_own_adapters_are_shown_side_by_side_too(tiny, tmp_path: Path) -> None:
+    inspector = build_house(tiny.folder, tmp_path)
+    for kind in ("pooled", "tokens"):
+        save_tiny_adapter(tmp_path / f"runs/my-{kind}", kind, "pre-merge/2", tmp_path)
+    calls = FindingsCalls.of(inspector)
+    own, bundled = calls.both()
+    assert [entry.name for entry in (*own, *bundled)] == ["my-pooled", "my-tokens", "pooled", "tokens"]
+    report = inspector.inspect(Image.new("RGB", (56, 56), "white"), None, own[1].folder)
+    assert parts.pair_grid(own, [report], 2).count("<img") == 3
+    with pytest.raises(InputError, match="'my-pooled' was deleted"):
+        parts.pair_grid(own, [replace(report, reconstructions=report.reconstructions[:1])], 2)

@@ -1,0 +1,237 @@
+"""The parts of the page that are made of a report or a card: escaped, true to their numbers, in equal tiles."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+from gradio.data_classes import ImageData
+
+from foresight.adapters.registry import Entry
+from foresight.errors import InputError
+from foresight.inspection.inspector import Reconstruction, Report
+from foresight.models.points import ExtractionPoint
+from foresight.ui import cards, generate
+from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
+from foresight.ui.inputs import FreeDropdown, FreeSlider, RawFile, RawImage
+from foresight.ui.inspect.diagram import diagram
+from foresight.ui.train.charts import curves
+from foresight.ui.train.views import adapter_table
+from training.data import HELD_OUT
+
+EVIL = '<img src=x onerror="alert(1)">'
+POINTS = [ExtractionPoint("pre-merge", k) for k in range(4)] + [ExtractionPoint("post-merge", k) for k in range(9)]
+HERE = ExtractionPoint("post-merge", 4)
+
+
+def made(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruction:
+    scores: dict[str, float | None] = {"lpips": lpips, "ssim": ssim, "psnr": 20.0, "mask_iou": iou}
+    mask = torch.zeros(56, 56, dtype=torch.bool)
+    mask[:, :28] = True
+    flat = torch.full((56, 56), 0.25)
+    return Reconstruction(name, torch.rand(3, 56, 56), scores, dict(scores), flat, flat, mask)
+
+
+def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9) -> Report:
+    mask = torch.zeros(56, 56, dtype=torch.bool)
+    mask[:28] = True
+    return Report(
+        original=torch.rand(3, 56, 56),
+        point=HERE,
+        reconstructions=[made(name, 0.4, 0.8, iou)],
+        oracle=made("oracle", 0.001, 0.999, 0.99),
+        blank=made("blank", 0.3, 0.9, 0.0),
+        mask=mask,
+        mask_reason=None if iou is not None else EVIL,
+        distance=distance,
+        far=1.2,
+        seconds={"latents": 0.1, "decode": 0.2, "total": 0.3},
+    )
+
+
+def test_verdicts_say_in_words_whether_the_target_is_met_and_whether_that_means_anything() -> None:
+    lpips, ssim, iou, psnr = cards.metric_cards(report()).split('<div class="fs-card">')[1:]
+    assert "✗ Fail: the target is &lt;&nbsp;0.35" in lpips and "0.400" in lpips and "blank 0.300" in lpips
+    assert "✓ Pass: meets &gt;&nbsp;0.75; yet a blank page is better" in ssim
+    assert "✗ Fail: the target is &gt;&nbsp;0.60" in iou and "oracle 0.990" in iou
+    assert "Pass" not in psnr and "Fail" not in psnr and "20.0 dB" in psnr
+
+
+def test_better_is_to_the_right_on_every_scale() -> None:
+    for card, name in zip(cards.metric_cards(report()).split("<svg")[1:], "LSMP", strict=True):
+        blank = float(card.split('class="blank" cx="')[1].split('"')[0])
+        oracle = float(card.split('class="oracle" d="M')[1].split(" ")[0])
+        this = float(card.split('class="this" d="M')[1].split(" ")[0])
+        assert 0 <= blank <= 200 and 0 <= this <= 200 and (blank < oracle <= 200 or name == "P"), name
+
+
+def test_no_objects_is_a_reason_not_a_number() -> None:
+    html = cards.metric_cards(report(iou=None))
+    assert "Not scored: &lt;img" in html and "<img" not in html
+
+
+def test_an_iou_of_0_says_that_nothing_was_found() -> None:
+    lost = replace(made("tokens", 0.4, 0.8, 0.0), mask=torch.zeros(56, 56, dtype=torch.bool))
+    told = "No object stands out from the reconstruction"
+    assert told in cards.metric_cards(replace(report(), reconstructions=[lost]))
+    assert told not in cards.metric_cards(report(iou=0.0))  # it shows one, elsewhere
+
+
+def test_a_link_to_an_upload_says_that_it_lacks_it() -> None:
+    assert "without the upload" in cards.headline(report(), address="?a", uploaded=True)
+    assert "without the upload" not in cards.headline(report(), address="?a")
+
+
+def test_the_banner_comes_beyond_the_limit_only() -> None:
+    assert "⚠" in cards.headline(report(distance=1.3)) and "⚠" not in cards.headline(report(distance=1.1))
+
+
+def test_names_and_cards_from_anybody_are_escaped() -> None:
+    card = {"data": EVIL, "scores": {EVIL: {"lpips": [EVIL, 1, 2], "ssim": [0.9, 0.8, 1.0]}, "n": 512}}
+    entry = Entry(Path("x"), False, {"kind": "tokens", "card": {"point": "post-merge/4", **card}}, 123_456)
+    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(entry)):
+        assert "<img src=x" not in html and "&lt;img src=x" in html
+    assert "0.900" in cards.adapter_note(entry) and "123,456" in cards.adapter_note(entry)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [None, [1], 3, *({cards.ANY_SCENES: table} for table in (
+        [], {"lpips": "b"}, {"lpips": 3}, {"lpips": [0.1, 0.2]}, {"lpips": [10**400] * 3}, {"lpips": [math.inf] * 3},
+        {"mask_iou": []}, {"mask_iou": {"0": 1}}, {"mask_iou": [True] * 3},
+    )), *({"n": n, cards.ANY_SCENES: {"lpips": [0.25] * 3}} for n in (10**400, -4, 0, True, "many"))],
+)  # fmt: skip
+def test_a_card_may_hold_nothing_of_use(scores: Any) -> None:
+    card = {"scores": scores}
+    note = cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+    assert "parameters" in note and "n =" not in note
+    row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
+    assert adapter_table([row]).count("<td>–</td>") in (1, 2, 3)
+    case = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
+    mine = replace(report().reconstructions[0], card=card)
+    assert "held out" not in cards.metric_cards(replace(report(), reconstructions=[mine]), case)
+
+
+def test_a_card_may_tell_of_more_data_than_there_are_numbers_for() -> None:
+    card = {"data": f"scenes:{'9' * 5000}"}
+    assert "scenes:999" in cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+
+
+def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
+    scores = {
+        "n": 400,
+        "one object on white": {"lpips": [0.1, 0.0902, 0.1098]},
+        "1-5 objects, all backgrounds": {"lpips": [0.3, 0.2, 0.4]},
+        "photos": {"lpips": [0.9, 0.8, 1.0]},
+    }
+    assert [*HELD_OUT] == [cards.ONE_ON_WHITE, cards.ANY_SCENES]
+    made_by = replace(report(), reconstructions=[replace(report().reconstructions[0], card={"scores": scores})])
+    one = generate.make_scene("star", "red", 1, "any", "any", "white", True, 5)
+    many = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
+    assert "held out 0.100 ± 0.100" in cards.metric_cards(made_by, one)  # 0.0196 / 3.92 · √400
+    assert "held out 0.300 ± 1.020" in cards.metric_cards(made_by, many)
+    assert "held out" not in cards.metric_cards(made_by, "photo.png") + cards.metric_cards(report(), one)
+    del scores["one object on white"], scores["1-5 objects, all backgrounds"]
+    assert "held out" not in cards.metric_cards(made_by, one) + cards.metric_cards(made_by, many)
+
+
+def test_the_curves_of_a_training_that_goes_wrong_are_drawn_as_far_as_they_go() -> None:
+    log = [{"step": step, "losses": {"a": loss}} for step, loss in ((1, 2.0), (2, math.inf), (3, math.nan))]
+    scores = {"a": {"n": 1, "white": {"lpips": [math.nan, 0.0, 1.0], "mask_iou": [0.5, 0.4, 0.6]}}}
+    html = curves({"log": log, "held_out": [{"step": 3, "scores": scores}], "settings": {"steps": 3}})
+    assert "<b>2</b>" in html and "<b>0.5</b>" in html and "nan" not in html and "inf" not in html
+
+
+def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:
+    card = {"point": "post-merge/4", "data": "scenes:32768", "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512}}
+    note = cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")
+    for told in ("32,768 scenes", "n = 512", "0.400–0.600", "No tokens adapter here: linear in its place"):
+        assert told in note
+
+
+def test_a_layer_without_adapters_offers_the_nearest_of_its_stage() -> None:
+    html = cards.missing_note(HERE, [POINTS[2], POINTS[7], POINTS[12]])
+    assert html.index('data-point="post-merge/3"') < html.index('data-point="post-merge/8"')
+    assert "pre-merge" not in html
+
+
+@pytest.mark.parametrize("points", [POINTS, [ExtractionPoint(p.stage, p.layer * 7) for p in POINTS]])
+def test_the_diagram_marks_one_layer_and_all_that_have_adapters(points: list[ExtractionPoint]) -> None:
+    svg = ET.fromstring(diagram(points, points[::3], points[5]))
+    cells = {g.get("data-point"): g for g in svg.iter("g")}
+    assert list(cells) == [str(p) for p in points]
+    assert [p for p, g in cells.items() if "here" in str(g[2].get("class"))] == [str(points[5])]
+    assert sum(e.get("class") == "dot" for e in svg.iter("circle")) == len(points[::3])
+
+
+def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
+    shown = tiles(report())
+    assert [t.title for t in shown] == [
+        "original", "oracle", "linear", "pooled", "tokens", "difference", "LPIPS map", "masks",
+    ]  # fmt: skip
+    assert [t.title for t in shown if t.picture is None] == ["linear", "pooled"]
+    assert shown[2].note == "none at this layer" and [t.title for t in shown if t.marked] == ["tokens"]
+    assert strip(shown, "heading").width > 8 * 150
+    assert [t.title for t in tiles(report("mine"))][5] == "mine"
+
+
+@pytest.mark.parametrize("name", ["tokens", "mine"])
+def test_adapters_of_one_name_are_all_shown_and_one_is_marked(name: str) -> None:
+    first, second = made(name, 0.4, 0.8, 0.5), made(name, 0.3, 0.8, 0.5)
+    shown = [t for t in tiles(replace(report(), reconstructions=[first, second])) if t.title == name]
+    assert [(t.note[:11], t.marked) for t in shown] == [("LPIPS 0.400", True), ("LPIPS 0.300", False)]
+
+
+def test_heat_is_dark_at_nothing_and_bright_at_the_top() -> None:
+    pixels = heat(torch.tensor([[0.0, 0.5, 1.0, 7.0]]), 1.0).load()
+    assert pixels is not None
+    assert [pixels[i, 0] for i in (0, 2, 3)] == [(0, 34, 78), (254, 232, 56), (254, 232, 56)]
+    assert pixels[1, 0] == (125, 124, 116)  # halfway between the two middle colours
+
+
+def test_masks_tell_both_lost_and_added_apart() -> None:
+    original, other = torch.zeros(24, 24, dtype=torch.bool), torch.zeros(24, 24, dtype=torch.bool)
+    original[:12], other[:, :12] = True, True
+    found = masks_over(original, other)
+    corners = [set(found.crop(box).getdata()) for box in ((0, 0, 12, 12), (12, 0, 24, 12), (0, 12, 12, 24))]
+    assert corners == [{(120, 130, 140)}, {(0, 114, 178), (255, 255, 255)}, {(213, 94, 0), (255, 255, 255)}]
+    assert set(found.crop((12, 12, 24, 24)).getdata()) == {(255, 255, 255)}
+
+
+def test_a_scene_is_the_same_each_time_and_holds_what_was_chosen() -> None:
+    chosen = ("star", "red", 2, "large", "top left", "texture", True, 5)
+    scene = generate.make_scene(*chosen)
+    assert scene == generate.make_scene(*chosen) != generate.make_scene(*chosen[:-1], 6)
+    assert [(o["shape"], o["color"]) for o in scene["objects"]] == [("star", "red")] * 2
+    picture, mask = generate.draw(scene)
+    assert picture.size == (224, 224) and mask.shape == (224, 224) and 0 < mask.float().mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, "heart"), (1, "mauve"), (2, 0), (2, 6), (2, 1.5), (3, "huge"), (4, "above"), (5, "photo"), (7, -1), (7, None)],
+)
+def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
+    values: list[Any] = ["any", "any", 1, "any", "any", "white", True, 0]
+    values[place] = value
+    with pytest.raises(InputError, match=r"\.$"):
+        generate.make_scene(*values)
+
+
+def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
+    with gr.Blocks():
+        ours = [RawImage(), RawFile(), FreeSlider(), FreeDropdown()]
+        image, file, slider, dropdown = copies = [made.__class__(**made.constructor_args) for made in ours]
+        assert [copy.get_config()["name"] for copy in copies] == ["image", "file", "slider", "dropdown"]
+        assert dropdown.preprocess("gone since") == "gone since"
+        assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
+        for taker in (image, file):
+            with pytest.raises(gr.Error, match="addresses are not fetched"):
+                asyncio.run(taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png"))

@@ -1,0 +1,119 @@
+"""Addresses of views: what is written is read again, and what anybody may write is refused in a sentence."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+import torch
+
+from foresight.data.scenes import SceneSpec, sample
+from foresight.errors import InputError
+from foresight.ui import generate
+from foresight.ui import view_link as link
+from foresight.ui.failures import choices
+
+FIVE = sample(range(1), 3, SceneSpec(objects=(5, 5), backgrounds=("texture",))).describe(0)
+
+
+DEEP = base64.urlsafe_b64encode(zlib.compress(b"[" * 19_000 + b"]" * 900)).decode()
+
+
+def asked(case: Any) -> dict[str, str]:
+    address = link.query(case, "post-merge/6", "tokens")
+    assert len(address) < 2000
+    return {name: values[0] for name, values in parse_qs(address[1:]).items()}
+
+
+def packed(value: Any) -> dict[str, str]:
+    return {"scene": base64.urlsafe_b64encode(zlib.compress(json.dumps(value).encode())).decode()}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(scene for _, scene in generate.examples()),
+        generate.make_scene("star", "any", 4, "any", "top left", "any", False, 11),
+    ],
+)
+def test_examples_and_seeds_are_written_in_words_and_read_again(case: dict[str, Any]) -> None:
+    found = asked(case)
+    assert "scene" not in found and found.keys() <= {*link.NAMES, *generate.FACTORS}
+    assert link.case_of(found) == case
+
+
+def test_any_other_scene_is_packed_and_drawn_the_same() -> None:
+    again = link.case_of(asked(FIVE))
+    assert isinstance(again, dict) and again == FIVE
+    assert torch.equal(generate.draw(again)[1], generate.draw(FIVE)[1])
+
+
+def test_an_upload_leaves_point_and_adapter() -> None:
+    assert asked("/tmp/cat.png") == {"point": "post-merge/6", "adapter": "tokens"}
+    assert link.case_of({"point": "post-merge/6"}) is None
+
+
+def parsed(address: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(address[1:]).items()}
+
+
+@pytest.mark.parametrize("case", [generate.example("wide"), FIVE, None])
+def test_a_comparison_is_written_and_read_again(case: Any) -> None:
+    found = parsed(link.compare_query(case, ["tokens", "linear"]))
+    assert found[link.TAB] == "compare" and link.case_of(found) == case
+    known = {"adapters": ["tokens", "linear", "pooled"]}
+    assert link.fields_of(found, {"adapters": ["tokens"]}, known) == {"adapters": ["tokens", "linear"]}
+    with pytest.raises(InputError, match="unknown adapters 'huge': choose from tokens, linear, pooled"):
+        link.fields_of({"adapters": "tokens,huge"}, {"adapters": ["tokens"]}, known)
+
+
+def test_failures_are_written_as_far_as_they_are_unusual_and_read_again() -> None:
+    usual = choices.FACTORS | choices.FILTERS
+    assert link.failures_query("post-merge/6", "tokens", usual, usual).count("=") == 3
+    chosen = {"scenes": 16, "shapes": ["star", "bar"], "overlap": False, "only-objects": ["2"], "from": "0,5"}
+    found = parsed(link.failures_query("post-merge/6", "tokens", usual | chosen, usual))
+    assert found.keys() == {link.TAB, "point", "adapter", *chosen}
+    assert link.fields_of(found, usual, choices.KNOWN) == usual | chosen
+    for name, text in (("scenes", "-1"), ("shapes", "star,heart"), ("sort", "beauty"), ("order", "")):
+        with pytest.raises(InputError):
+            link.fields_of({name: text}, usual, choices.KNOWN)
+    assert set(choices.KNOWN) <= usual.keys()
+
+
+def test_names_for_files() -> None:
+    scene = generate.make_scene("star", "any", 2, "any", "top left", "white", False, 11)
+    assert link.name_of(scene) == "seed-11-star-2-top-left"
+    assert link.name_of("/tmp/x/cat.jpeg") == "cat" and link.name_of(FIVE).startswith("scene-")
+    assert link.name_of(generate.example("wide")) == "example-wide"
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"example": "none"}, "there is no example 'none': choose from one-on-white"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"seed": "1", "objects": "1e9"}, "objects must be a whole number"),
+        ({"seed": "1", "objects": "9"}, "from 1 to 5"),
+        ({"seed": "1", "shape": "heart"}, "unknown shape"),
+        ({"shape": "hexagon"}, "an address with shape asks for a drawn scene, which needs its seed too"),
+        ({"objects": "3", "point": "post-merge/6"}, "an address with objects"),
+        ({"seed": "1", "overlap": "maybe"}, "unknown overlap 'maybe': choose from True, False"),
+        ({"scene": "%%%"}, "broken"),
+        (packed([1]), "broken"),
+        ({"scene": DEEP}, "broken"),
+        (packed(FIVE | {"size": [math.inf, 224]}), "not a scene's description"),
+        ({"scene": packed(FIVE)["scene"][:40]}, "broken"),
+        (packed({"size": [224, 224]}), "not a scene's description"),
+        (packed(FIVE | {"size": [90000, 90000]}), "sides of 56 to 448"),
+        (packed(FIVE | {"objects": FIVE["objects"] * 2}), "1 to 5 objects"),
+        ({"scene": packed("x" * 50_000_000)["scene"]}, "broken"),  # 48 kB that unpack to 50 MB
+    ],
+)
+def test_what_nobody_meant_is_one_sentence(query: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        link.case_of(query)

@@ -1,0 +1,202 @@
+"""The adapters that were trained here: list, rename, delete, pack, take in, publish."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foresight.adapters.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    Interval,
+    describe_adapter,
+    list_adapters,
+    load_adapter,
+    score_tables,
+)
+from foresight.adapters.modules import KINDS
+from foresight.adapters.registry import Entry, Shelf, entry_name
+from foresight.errors import InputError
+from training.service.presets import checked_name, new_name
+from training.service.queue import bury
+
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
+CARD = "README.md"  # what the hub shows of a repository
+
+
+class Cabinet:
+    """The adapters under `folder`, which is one of the shelf's roots."""
+
+    def __init__(self, shelf: Shelf, folder: str | Path) -> None:
+        self.shelf, self.folder = shelf, Path(folder).absolute()
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """Each adapter's name, point, kind, parameters and card; or, where it does not serve, the reason."""
+        fit = {entry.folder.absolute(): entry for entry in self.shelf.adapters()}
+        bad = {folder.absolute(): reason for folder, reason in self.shelf.refused().items()}
+        return [
+            _told(name, fit[f]) if f in fit else {"name": name, "problem": bad.get(f, "")}
+            for name, f in self._named().items()
+        ]
+
+    def rename(self, name: str, to: str) -> None:
+        """Raises InputError where the new name is taken or cannot be one."""
+        source = self._find(name)
+        source.rename(self.folder / checked_name(to.strip(), self._names()))
+
+    def delete(self, name: str) -> None:
+        bury(self._find(name))
+
+    def pack(self, name: str) -> bytes:
+        """A zip with the adapter's folder, to be unpacked and used elsewhere. Stored: weights do not compress."""
+        folder, packed = self._find(name), io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in (WEIGHTS, CONFIG):
+                archive.write(folder / file, f"{folder.name}/{file}")
+            archive.writestr(f"{folder.name}/{CARD}", card_text(folder.name, describe_adapter(folder)))
+        return packed.getvalue()
+
+    def take_in(self, source: str) -> str:
+        """Copies an adapter from a folder or hub id, after all checks; returns the name it goes by here."""
+        if not source.strip():
+            raise InputError("name a folder on this machine, or an adapter on the hub (owner/name).")
+        entry = self.shelf.entry(Path(source.strip()).expanduser())
+        load_adapter(entry.folder)  # its weights too must be what its config builds
+        name = new_name(Path(source.strip()).name, self._names())
+        stage = self.folder / f".{name}"
+        if stage.exists():  # left where a process was cut off
+            shutil.rmtree(stage)
+        stage.mkdir(parents=True)
+        for file in (WEIGHTS, CONFIG):
+            shutil.copyfile(entry.folder / file, stage / file)
+        stage.rename(self.folder / name)
+        return name
+
+    def publish(self, name: str, repository: str, private: bool) -> str:
+        """Uploads an adapter with a model card to the user's own place on the hub; returns its address.
+
+        Raises InputError where nobody is logged in, the hub refuses or cannot be reached, or what is to be private
+        would be seen by all, since there is a repository of that name already.
+        """
+        from huggingface_hub import CommitOperationAdd, HfApi, get_token
+        from huggingface_hub.errors import HFValidationError, HTTPError
+
+        folder, repository = self._find(name), repository.strip()
+        if get_token() is None:
+            raise InputError("nobody is logged in to the Hugging Face hub here: run `hf auth login` first.")
+        api = HfApi()
+        try:
+            made = api.create_repo(repository, private=private, exist_ok=True)
+            if private and not api.model_info(made.repo_id).private:
+                raise InputError(
+                    f"{made.repo_id} is there already, and public: take another name, or push it publicly."
+                )
+            config = describe_adapter(folder)
+            files = {
+                WEIGHTS: (folder / WEIGHTS).read_bytes(),
+                CONFIG: json.dumps(_without_paths(config), indent=2).encode(),
+                CARD: card_text(made.repo_id, config).encode(),
+            }
+            adding = [CommitOperationAdd(path, content) for path, content in files.items()]
+            api.create_commit(made.repo_id, adding, commit_message=f"Foresight adapter {name}")
+        except HFValidationError as error:
+            raise InputError(f"{repository!r} is no name for a repository: write owner/name.") from error
+        except (OSError, HTTPError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"the hub did not take it, or could not be reached ({type(error).__name__}): {reason}"
+            ) from error
+        return str(made)
+
+    def _names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+
+    def _named(self) -> dict[str, Path]:
+        """Every adapter's folder, by the name that it has on the shelf."""
+        return {entry_name(folder, self.folder): folder for folder in list_adapters(self.folder)}
+
+    def _find(self, name: str) -> Path:
+        if (folder := self._named().get(name)) is None:
+            raise InputError(f"there is no trained adapter {name!r}.")
+        return folder
+
+
+def _told(name: str, entry: Entry) -> dict[str, Any]:
+    return {
+        "name": name,
+        "point": str(entry.point),
+        "kind": entry.kind,
+        "parameters": entry.parameters,
+        "card": entry.card,
+    }
+
+
+def _known_to_all(name: str) -> bool:
+    """Whether a model's name means the same anywhere; a folder's path is also nobody else's business."""
+    return name == "bundled" or (_HUB.fullmatch(name) is not None and not Path(name).is_dir())
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose card names the VLM and the VAE only where others know them by that name."""
+    kept = {k: v for k, v in config["card"].items() if k not in ("model", "vae") or _known_to_all(str(v))}
+    return config | {"card": kept}
+
+
+def card_text(name: str, config: dict[str, Any]) -> str:
+    """A model card, from `describe_adapter`: what it is, how it was made, what it scores, and how to use it.
+
+    name: a folder's, or a repository's on the hub (owner/name).
+    """
+    from huggingface_hub import ModelCardData
+
+    card, kind, point = config["card"], config["kind"], config["card"].get("point", "unknown")
+    with torch.device("meta"):  # shapes alone
+        count = KINDS[kind](**{key: value for key, value in config.items() if key != "kind"}).parameter_count
+    model, vae = (v if _known_to_all(v) else Path(v).name for v in (str(card.get("model")), str(card.get("vae"))))
+    facts = ModelCardData(
+        library_name="foresight",
+        tags=["foresight", "interpretability", "vision-language-model"],
+        base_model=model if _HUB.fullmatch(model) else None,  # none where it is a folder or the bundled one
+    )
+    rows = [
+        f"| {title} | " + " | ".join(_interval(found.get(s)) for s in ("lpips", "ssim", "psnr", "mask_iou")) + " |"
+        for title, found in score_tables(card.get("scores")).items()
+    ]
+    table = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
+    config_told = card.get("config")
+    recipe = config_told.get("recipe") if isinstance(config_told, dict) else None
+    told = recipe if isinstance(recipe, dict) else {}
+    made = ", ".join(f"{key} {told[key]}" for key in ("steps", "batch", "lr", "seed") if key in told)
+    return f"""---
+{facts.to_yaml()}
+---
+# {name}
+
+A Foresight adapter: it turns the latents of the VLM `{model}` at the extraction point `{point}` into latents of
+the VAE `{vae}`, so that one can see what the VLM still knows of a picture there.
+
+- kind: {kind}, {count:,} parameters
+- learned from: {card.get("data", "unknown")}; {made or "recipe unknown"}
+
+{chr(10).join(table) if rows else "It has no held-out scores."}
+
+Means with 95 % intervals, on pictures it never learned from.
+
+```python
+import foresight
+
+adapter = foresight.load_adapter("{name}")
+z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
+```
+"""
+
+
+def _interval(found: Interval | None) -> str:
+    return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "–"

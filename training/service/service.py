@@ -1,0 +1,142 @@
+"""What the Train tab and its endpoint may ask for: one object whose methods speak plain JSON values."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foresight.data.archive import Broken, unpack
+from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
+from training.data import split_pictures
+from training.service.presets import DEFAULTS, LOSSES, PRESETS, Settings, checked_name, config_of, cost, new_name
+from training.service.queue import ENDED, WAITING, Line, Run, read_lines
+from training.service.runs import Cabinet
+
+
+class Desk:
+    """Starts and watches runs for an inspector's models, and keeps the adapters that come of them.
+
+    root: the folder of runs and adapters; its "adapters" must be one of the shelf's roots.
+    """
+
+    def __init__(self, inspector: Inspector, root: str | Path = "runs") -> None:
+        self.inspector, self.line = inspector, Line(root)
+        self.cabinet = Cabinet(inspector.shelf, self.line.adapters)
+        self.points = inspector.vlm.points
+        self.devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+        self.losses = list(LOSSES)
+        self.presets = {name: preset(self.points) for name, preset in PRESETS.items()}
+
+    def cost(self, settings: Settings, device: str) -> dict[str, Any]:
+        """{"parameters": {"post-merge/6-tokens": n}, "bytes": about as much memory, "free": bytes on the device}."""
+        from training.service.job import memory
+
+        vlm, vae = self.inspector.vlm, self.inspector.vae
+        found = cost(config_of(settings, vlm, "uploaded"), vlm, vae)
+        return found | {"free": memory(torch.device(self._known(device)))["free"]}
+
+    def start(self, name: str, settings: Settings, archive: str | None = None, device: str | None = None) -> Any:
+        """Puts a run in line: {"name": its name, "broken": [[file, reason], …] of the archive}.
+
+        name: of one of the presets a free name like it is made; any other is taken as it is. Raises InputError.
+        """
+        vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._known(device or self.devices[0])
+        chosen = DEFAULTS | settings
+        wants_pictures = chosen["data"] == "pictures" and archive is not None
+        config = config_of(settings, vlm, "uploaded" if wants_pictures else None)
+        taken = self.line.names()
+        # A run of several adapters puts what each is behind its name: none of these may be there either.
+        ends = [f"-{point}-{kind}".replace("/", "-") for point in config.points for kind in config.kinds]
+        taken |= {name.removesuffix(end) for name in taken for end in ends if len(ends) > 1}
+        name = new_name(name, taken) if name in self.presets else checked_name(name, taken)
+        broken: list[list[str]] = []
+        self.line.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.line.root, prefix=".upload-") as place:
+            pictures = None
+            if wants_pictures:
+                pictures, broken = self._unpack(str(archive), Path(place) / "pictures")
+            # The models' own names: None is the bundled one, which both sides find by themselves.
+            names = {"model": vlm.name, "vae": vae.name}
+            models = {key: None if value == "bundled" else value for key, value in names.items()}
+            self.line.start(name, {"settings": settings, "device": device, **models}, pictures)
+        return {"name": name, "broken": broken}
+
+    def _known(self, device: str) -> str:
+        if device not in self.devices:
+            raise InputError(f"there is no device {device!r} here: choose from {', '.join(self.devices)}.")
+        return device
+
+    def _unpack(self, archive: str, folder: Path) -> tuple[Path, list[list[str]]]:
+        """An archive's pictures in a folder, those that cannot be read left out and told."""
+        from foresight.data.images import load_image
+
+        folder.mkdir()
+        broken: list[list[str]] = []
+        for file in unpack(archive, folder):
+            if isinstance(file, Broken):
+                broken.append([file.image, file.reason])
+                continue
+            try:
+                load_image(file.path)
+            except InputError as error:
+                broken.append([file.name, str(error).replace(file.path.name, file.name)])
+                file.path.unlink()
+        if not any(folder.iterdir()):
+            raise InputError(f"“{Path(archive).name}” holds no picture that can be read.")
+        split_pictures(folder)  # are they enough to hold some out?
+        return folder, broken
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run in short, the latest first: name, state, place in line, how far."""
+        return [self._short(run) for run in self.line.runs()]
+
+    def _short(self, run: Run) -> dict[str, Any]:
+        state = run.state()
+        place = self.line.place(run) if state["state"] == WAITING else 0
+        return {"name": run.name, "device": run.job["device"], "place": place, **state}
+
+    def look(self, name: str) -> dict[str, Any]:
+        """A run in full: settings, losses and held-out scores so far, and the path of its samples or None."""
+        run = self.line.run(name)
+        samples = run.folder / "samples.png"
+        return self._short(run) | {
+            "ended": run.state()["state"] in ENDED,
+            "settings": run.job["settings"],
+            "log": read_lines(run.folder / "log.jsonl"),
+            "held_out": read_lines(run.folder / "held_out.jsonl"),
+            "samples": str(samples) if samples.exists() else None,
+        }
+
+    def stop(self, name: str) -> None:
+        self.line.stop(name)
+
+    def resume(self, name: str) -> None:
+        device = self.line.run(name).job["device"]
+        if device not in (*self.devices, "cpu"):
+            raise InputError(f"the run {name!r} began on {device}, which this machine has no more.")
+        self.line.resume(name)
+
+    def remove(self, name: str) -> None:
+        self.line.remove(name)
+
+    def adapters(self) -> list[dict[str, Any]]:
+        return self.cabinet.adapters()
+
+    def rename(self, name: str, to: str) -> None:
+        self.cabinet.rename(name, to)
+
+    def delete(self, name: str) -> None:
+        self.cabinet.delete(name)
+
+    def pack(self, name: str) -> bytes:
+        return self.cabinet.pack(name)
+
+    def take_in(self, source: str) -> str:
+        return self.cabinet.take_in(source)
+
+    def publish(self, name: str, repository: str, private: bool) -> str:
+        return self.cabinet.publish(name, repository, private)
