@@ -40,9 +40,9 @@ def main() -> int:
 
         trainer = None
         if not (settings.public or settings.no_train):
-            from training.service.service import Desk
+            from training.service.service import TrainingService
 
-            trainer = TrainCalls.of(Desk(inspector), settings.local)
+            trainer = TrainCalls.of(TrainingService(inspector), settings.local)
         warm.join()
         app = build_app(inspector, settings, trainer)
     except InputError as error:

@@ -24,7 +24,7 @@ from foresight.adapters.registry import BUNDLED
 from foresight.data.scenes import SceneSpec
 from foresight.inspection.evaluation import evaluate, scene_samples
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.layer_sweep import descend
+from foresight.inspection.layer_sweep import sweep_layers
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
@@ -32,7 +32,7 @@ from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui.shell import build_app, launch
 from foresight.ui.train.services import TrainCalls
-from training.service.service import Desk
+from training.service.service import TrainingService
 
 READY = "#tiles img"
 TABS = {  # a selector, and the text to be found in one of its elements
@@ -98,14 +98,14 @@ def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any
 
 def alone(inspector: Inspector, repeats: int) -> dict[str, float]:
     """Median seconds of the library doing the same as the page was asked for."""
-    entries = [entry for entry in inspector.adapters() if entry.name == "tokens"]
-    entry = inspector.shelf.entry("tokens")
+    records = [record for record in inspector.adapters() if record.name == "tokens"]
+    record = inspector.registry.find("tokens")
     fresh = (sample.picture for sample in scene_samples(5 * repeats, 1, SceneSpec()))
     jobs: dict[str, Callable[[], Any]] = {
         "Inspect: new scene": lambda: inspector.inspect(next(fresh)),
         "Inspect: other point": lambda: inspector.inspect(next(fresh), OTHER),
-        "Compare: all tiles": lambda: list(descend(inspector, next(fresh), entries)),
-        f"Failures: {COUNT} scenes": lambda: list(evaluate(inspector, entry, scene_samples(COUNT, 0, SceneSpec()))),
+        "Compare: all tiles": lambda: list(sweep_layers(inspector, next(fresh), records)),
+        f"Failures: {COUNT} scenes": lambda: list(evaluate(inspector, record, scene_samples(COUNT, 0, SceneSpec()))),
     }
     return {name: statistics.median(timed(job, lambda: None) for _ in range(repeats)) for name, job in jobs.items()}
 
@@ -132,7 +132,7 @@ def main() -> None:
     inspector.warm_up()
     quiet: dict[str, Any] = {"prevent_thread_lock": True, "quiet": True}
     with tempfile.TemporaryDirectory() as runs, sync_playwright() as driver:
-        trainer = TrainCalls.of(Desk(inspector, runs), True)
+        trainer = TrainCalls.of(TrainingService(inspector, runs), True)
         app = build_app(inspector, Settings(), trainer)
         with gr.Blocks() as peer:
             gr.Image(generate.draw(generate.examples()[0][1])[0], elem_id="picture", format="png")

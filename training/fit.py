@@ -33,7 +33,7 @@ from training.data import (
 )
 from training.latents import Latents, processes
 from training.loop import Recipe, Step, train
-from training.losses import Look
+from training.losses import ImageLoss
 from training.store import Store, key_of, weights_digest
 
 STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken
@@ -103,7 +103,7 @@ class Fit:
         self.adapters = adapters
         self._sources = {name: latents.points[name.rsplit("-", 1)[0]] for name in adapters}
         self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
-        self._look = Look(vae, config.window, config.pixel, config.near, config.spill, config.perceptual)
+        self._look = ImageLoss(vae, config.window, config.pixel, config.near, config.spill, config.perceptual)
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.latents.targets.device)

@@ -24,7 +24,7 @@ AT_EDGES = 0.8  # share of windows that lie on an object's edge; the others lie 
 resize_axis = functools.cache(resize_weights)
 
 
-class Look:
+class ImageLoss:
     """Decodes latents and compares the pictures, whole or in windows of `side` cells, which cost a fraction.
 
     weights: of the absolute error, of the same on and beside objects alone, of halos, and of LPIPS.

@@ -31,7 +31,7 @@ ORDER = ("tokens", "linear", "pooled")  # of adapters at one point
 
 
 @dataclass(frozen=True)
-class Entry:
+class AdapterRecord:
     """An adapter's folder that fits the models, not yet loaded.
 
     bundled: under the first root. config: as from `describe_adapter`. parameters: how many it learned.
@@ -51,7 +51,7 @@ class Entry:
             return self.kind
         if self.root is None:
             return self.folder.name
-        return entry_name(self.folder, self.root)
+        return record_name(self.folder, self.root)
 
     @property
     def kind(self) -> str:
@@ -66,13 +66,13 @@ class Entry:
         return ExtractionPoint.parse(self.card["point"])
 
 
-def entry_name(folder: Path, root: Path) -> str:
+def record_name(folder: Path, root: Path) -> str:
     """What an adapter of one's own goes by: its path under its root, which for a folder called tokens is ./tokens."""
     name = folder.relative_to(root).as_posix()
     return f"./{name}" if name in KINDS else name
 
 
-class Shelf:
+class AdapterRegistry:
     """The adapters under `roots` that fit a VLM and a VAE; each is loaded when it is first used.
 
     The first root is the bundled one: its adapters go by their kind, those of others by their path under their root.
@@ -82,7 +82,7 @@ class Shelf:
         self.vlm, self.vae = vlm, vae
         self.roots = [Path(root) for root in roots]
         # By folder, with the time at which the config or the weights were written.
-        self._entries: dict[Path, tuple[int, Entry | str]] = {}
+        self._entries: dict[Path, tuple[int, AdapterRecord | str]] = {}
         self._loaded: dict[Path, tuple[int, Adapter]] = {}
 
     @property
@@ -90,20 +90,20 @@ class Shelf:
         """post-merge at half of the language model's depth."""
         return ExtractionPoint("post-merge", self.vlm.points[-1].layer // 2)
 
-    def adapters(self, point: str | ExtractionPoint | None = None) -> list[Entry]:
+    def adapters(self, point: str | ExtractionPoint | None = None) -> list[AdapterRecord]:
         """The adapters that fit, in order of depth; at one point the bundled ones first, in `ORDER`.
 
         point: only those for it. Folders are looked through again at every call, as training adds to them.
         """
         wanted = None if point is None else self.vlm.point(point)
-        fit = [e for e in self._survey().values() if isinstance(e, Entry) and wanted in (None, e.point)]
+        fit = [e for e in self._survey().values() if isinstance(e, AdapterRecord) and wanted in (None, e.point)]
         return sorted(fit, key=lambda e: (e.point.depth, not e.bundled, ORDER.index(e.kind)))
 
     def refused(self) -> dict[Path, str]:
         """The folders under the roots that do not fit or cannot be read, each with the reason."""
         return {folder: reason for folder, reason in self._survey().items() if isinstance(reason, str)}
 
-    def entry(self, adapter: str | Path | None = None, point: str | ExtractionPoint | None = None) -> Entry:
+    def find(self, adapter: str | Path | None = None, point: str | ExtractionPoint | None = None) -> AdapterRecord:
         """The one adapter meant by a kind, a folder or a hub id, at a point.
 
         adapter: None is the first at the point. point: None is a folder's own point, else the default one.
@@ -112,9 +112,9 @@ class Shelf:
         if adapter is not None and str(adapter) not in KINDS:
             return self._foreign(adapter, point)
         at = self.default_point if point is None else self.vlm.point(point)
-        for entry in self.adapters(at):
-            if adapter in (None, entry.kind):
-                return entry
+        for record in self.adapters(at):
+            if adapter in (None, record.kind):
+                return record
         raise InputError(self._lack(adapter, at))
 
     def _lack(self, adapter: str | Path | None, at: ExtractionPoint) -> str:
@@ -131,32 +131,32 @@ class Shelf:
         elsewhere = f" and {adapter} for {points(adapter)}" if points(adapter) else ""
         return f"no {adapter} adapter reads {at} {of}: there is {', '.join(here)} at it{elsewhere}."
 
-    def written(self, entry: Entry) -> int:
+    def written(self, record: AdapterRecord) -> int:
         """When its weights were written, in nanoseconds: others may lie in its folder later.
 
         Raises InputError where it was deleted or renamed since it was listed.
         """
         try:
-            return (entry.folder / WEIGHTS).stat().st_mtime_ns
+            return (record.folder / WEIGHTS).stat().st_mtime_ns
         except FileNotFoundError as error:
-            raise InputError(f"the adapter {entry.name!r} was deleted or renamed: choose another.") from error
+            raise InputError(f"the adapter {record.name!r} was deleted or renamed: choose another.") from error
 
-    def load(self, entry: Entry) -> Adapter:
+    def load(self, record: AdapterRecord) -> Adapter:
         """The adapter on the VAE's device, loaded once as long as its file stays the same. Raises as `written`."""
-        written, kept = self.written(entry), self._loaded.get(entry.folder)
+        written, kept = self.written(record), self._loaded.get(record.folder)
         if kept is None or kept[0] != written:
             for gone in [folder for folder in [*self._loaded] if not folder.is_dir()]:
                 self._loaded.pop(gone, None)
             with torch.inference_mode(False):
-                kept = self._loaded[entry.folder] = (written, load_adapter(entry.folder).to(self.vae.device))
+                kept = self._loaded[record.folder] = (written, load_adapter(record.folder).to(self.vae.device))
         return kept[1]
 
-    def _survey(self) -> dict[Path, Entry | str]:
-        """Every adapter's folder under the roots: its entry, or the reason why it does not serve."""
+    def _survey(self) -> dict[Path, AdapterRecord | str]:
+        """Every adapter's folder under the roots: its record, or the reason why it does not serve."""
         seen = {folder: self._look(folder, root) for root in self.roots for folder in list_adapters(root)}
         return {folder: found for folder, found in seen.items() if found is not None}
 
-    def _look(self, folder: Path, root: Path) -> Entry | str | None:
+    def _look(self, folder: Path, root: Path) -> AdapterRecord | str | None:
         """None where the folder was deleted or renamed since it was listed."""
         try:
             written = (folder / CONFIG).stat().st_mtime_ns
@@ -166,25 +166,25 @@ class Shelf:
             try:
                 config = describe_adapter(folder)
                 faults = "; ".join(misfits(config, **self._facts(config)))
-                found = faults or _entry(folder, config, root, bundled=root == self.roots[0])
+                found = faults or _record(folder, config, root, bundled=root == self.roots[0])
             except InputError as error:
                 found = str(error)
             self._entries[folder] = written, found
         return self._entries[folder][1]
 
-    def _foreign(self, name: str | Path, point: str | ExtractionPoint | None) -> Entry:
-        """The entry of a folder or hub id, which need not lie under a root."""
+    def _foreign(self, name: str | Path, point: str | ExtractionPoint | None) -> AdapterRecord:
+        """The record of a folder or hub id, which need not lie under a root."""
         folder = folder_of(name, [WEIGHTS, CONFIG], "adapter")
-        for entry in self.adapters():
-            if entry.folder.resolve() == folder.resolve():
+        for record in self.adapters():
+            if record.folder.resolve() == folder.resolve():
                 break
         else:
             config = describe_adapter(folder)
             check_fits(config, **self._facts(config))
-            entry = _entry(folder, config)
-        if point is not None and entry.point != self.vlm.point(point):
-            raise InputError(f"adapter {str(name)!r} is for {entry.point}, not for {point}.")
-        return entry
+            record = _record(folder, config)
+        if point is not None and record.point != self.vlm.point(point):
+            raise InputError(f"adapter {str(name)!r} is for {record.point}, not for {point}.")
+        return record
 
     def _facts(self, config: dict[str, Any]) -> dict[str, Any]:
         """What `misfits` compares a config with. Raises InputError where the VLM lacks its point."""
@@ -197,7 +197,7 @@ class Shelf:
         }
 
 
-def _entry(folder: Path, config: dict[str, Any], root: Path | None = None, bundled: bool = False) -> Entry:
+def _record(folder: Path, config: dict[str, Any], root: Path | None = None, bundled: bool = False) -> AdapterRecord:
     with torch.device("meta"):  # shapes alone
         adapter = KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
-    return Entry(folder, bundled, config, adapter.parameter_count, root)
+    return AdapterRecord(folder, bundled, config, adapter.parameter_count, root)

@@ -44,11 +44,11 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     pictures, broken = _read(args.images, load_mask(args.mask) if args.mask else None)
     out = _folder(args.out)
     inspector = _inspector(args)
-    entry = inspector.shelf.entry(args.adapter, args.point)
+    record = inspector.registry.find(args.adapter, args.point)
     names = Counter[str]()
     for path, picture, shown in tqdm(pictures, unit="image", disable=None):
-        report = inspector.inspect(picture, entry.point, entry.folder, shown, others=False)
-        name = f"{path.stem}-{entry.point.stage}-{entry.point.layer}-{entry.name}".replace("/", "-")
+        report = inspector.inspect(picture, record.point, record.folder, shown, others=False)
+        name = f"{path.stem}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
         names[name] += 1  # two folders may have a picture of one name
         target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".png")
         to_pil(report.reconstructions[0].picture).save(target)
@@ -135,12 +135,12 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
     files = evaluation.folder_files(args.images) if args.images else []
     out = _folder(args.out)
     inspector = _inspector(args)
-    entry = inspector.shelf.entry(args.adapter, args.point)
+    record = inspector.registry.find(args.adapter, args.point)
     if files:
-        found = evaluation.evaluate(inspector, entry, evaluation.file_samples(files))
+        found = evaluation.evaluate(inspector, record, evaluation.file_samples(files))
     else:
         samples = evaluation.scene_samples(args.scenes, args.seed, spec)
-        found = evaluation.evaluate(inspector, entry, samples, evaluation.scene_floors(args.seed, spec))
+        found = evaluation.evaluate(inspector, record, samples, evaluation.scene_floors(args.seed, spec))
     lines, broken = list[evaluation.Line](), list[evaluation.Broken]()
     for row in tqdm(found, total=len(files) or args.scenes, unit="image", disable=None):
         if isinstance(row, evaluation.Broken):
@@ -152,8 +152,8 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
     if not lines:
         raise InputError(f"none of the {len(broken)} files is a picture: {broken[0].reason}")
     summary = {
-        "point": str(entry.point),
-        "adapter": entry.name,
+        "point": str(record.point),
+        "adapter": record.name,
         "model": inspector.vlm.name,
         "vae": inspector.vae.name,
         "data": {"images": str(args.images)} if files else _recipe(args, spec),

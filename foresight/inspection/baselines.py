@@ -50,7 +50,7 @@ class Recalled:
     count: int
 
 
-class Memory:
+class Baselines:
     """Scenes of the training split, and their latents at each point that an adapter reads.
 
     They are the first ones of seed 0, so that every bundled adapter was trained on them.
@@ -65,7 +65,7 @@ class Memory:
     def gather(self) -> Iterator[int]:
         """Takes the latents that are not at hand yet, of all points in one pass; yields how many scenes are done."""
         vlm = self.inspector.vlm
-        points = {str(entry.point) for entry in self.inspector.adapters()} - self._keys.keys()
+        points = {str(record.point) for record in self.inspector.adapters()} - self._keys.keys()
         if not points:
             return
         batches = [batch for part in mixture(self.count, 0, "train") for batch in part.chunks(_BATCH)]

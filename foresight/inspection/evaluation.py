@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import SUFFIXES, Broken, File
 from foresight.data.images import load_image
 from foresight.data.render import render
@@ -187,7 +187,7 @@ def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Bro
 
 def evaluate(
     inspector: Inspector,
-    entry: Entry,
+    record: AdapterRecord,
     samples: Iterable[Sample | Broken],
     floors: Floors | None = None,
     batch: int | None = None,
@@ -201,15 +201,15 @@ def evaluate(
         while part := list(islice(group, length)):
             yield from (sample for sample in part if isinstance(sample, Broken))
             if pictures := [sample for sample in part if isinstance(sample, Sample)]:
-                yield from _rows(inspector, entry, pictures, floors)
+                yield from _rows(inspector, record, pictures, floors)
 
 
 @torch.inference_mode()
-def _rows(inspector: Inspector, entry: Entry, samples: list[Sample], floors: Floors | None) -> Iterator[Row]:
+def _rows(inspector: Inspector, record: AdapterRecord, samples: list[Sample], floors: Floors | None) -> Iterator[Row]:
     start, device = time.perf_counter(), inspector.vae.device
     originals = torch.stack([sample.picture for sample in samples]).to(device)
-    latents, (oracles, made) = inspector.reconstruct(originals, [entry], Clock(device))
-    adapter = inspector.shelf.load(entry)
+    latents, (oracles, made) = inspector.reconstruct(originals, [record], Clock(device))
+    adapter = inspector.registry.load(record)
     distances = adapter.distance(latents).tolist()
     share = (time.perf_counter() - start) / len(samples)
     for sample, original, oracle, picture, far_off in zip(samples, originals, oracles, made, distances, strict=True):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from foresight.adapters.registry import BUNDLED, Entry, Shelf
+from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
 from foresight.data.images import load_image, resize, to_tensor, vae_size, vlm_size
 from foresight.errors import InputError
 from foresight.metrics.scores import Comparison, compare, skill
@@ -41,7 +41,7 @@ Scores = dict[str, float | None]  # by the names in SCORES
 class Reconstruction:
     """One picture made from latents, or a floor or ceiling beside it; tensors on the CPU.
 
-    name: an entry's name, "oracle" or "blank". picture: (3, H, W) in [0, 1]. scores, skill: by the names in
+    name: a record's name, "oracle" or "blank". picture: (3, H, W) in [0, 1]. scores, skill: by the names in
     SCORES; None where there is none. lpips_map: (H, W), the spatial LPIPS. difference: (H, W) in [0, 1], mean
     over colours. mask: (H, W) bool, the objects found in it. folder, card: its adapter's, if it has one.
     """
@@ -122,18 +122,18 @@ class Inspector:
     def __init__(self, vlm: VLM, vae: VAE, roots: Sequence[str | Path] = (BUNDLED,), fast: bool = False) -> None:
         self.vlm, self.vae = vlm, vae
         self._half = fast and vae.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-        self.shelf = Shelf(vlm, vae, roots)
+        self.registry = AdapterRegistry(vlm, vae, roots)
         self._lock = threading.Lock()
         self._oracle: tuple[Tensor, Tensor] | None = None  # the last originals and their round trip
 
     @property
     def default_point(self) -> ExtractionPoint:
         """post-merge at half of the language model's depth."""
-        return self.shelf.default_point
+        return self.registry.default_point
 
-    def adapters(self, point: str | ExtractionPoint | None = None) -> list[Entry]:
-        """The adapters that fit, as `Shelf.adapters` lists them."""
-        return self.shelf.adapters(point)
+    def adapters(self, point: str | ExtractionPoint | None = None) -> list[AdapterRecord]:
+        """The adapters that fit, as `AdapterRegistry.adapters` lists them."""
+        return self.registry.adapters(point)
 
     def warm_up(self) -> None:
         """Inspects a blank page, so that the next inspection finds weights read and libraries set up."""
@@ -142,20 +142,20 @@ class Inspector:
 
     def facts(self) -> dict[str, Any]:
         """Models, points, adapters, folders that do not fit and why, device, versions: JSON values."""
-        vlm, vae, entries = self.vlm, self.vae, self.adapters()
+        vlm, vae, records = self.vlm, self.vae, self.adapters()
         return {
             "model": vlm.name,
             "vae": {"name": vae.name, "kind": vae.kind, "channels": vae.channels, "downscale": vae.downscale}
             | {"dtype": "bfloat16" if self._half else str(vae.dtype).removeprefix("torch.")},
             "points": [
-                {"point": str(p), "width": vlm.width(p), "adapters": [e.name for e in entries if e.point == p]}
+                {"point": str(p), "width": vlm.width(p), "adapters": [e.name for e in records if e.point == p]}
                 for p in vlm.points
             ],
             "adapters": [
                 {"point": str(e.point), "adapter": e.name, "parameters": e.parameters, "folder": str(e.folder)}
-                for e in entries
+                for e in records
             ],
-            "refused": {str(folder): reason for folder, reason in self.shelf.refused().items()},
+            "refused": {str(folder): reason for folder, reason in self.registry.refused().items()},
             "device": str(vlm.device),
             "dtype": str(vlm.dtype).removeprefix("torch."),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
@@ -171,32 +171,32 @@ class Inspector:
     ) -> Report:
         """Everything about one picture at one point.
 
-        picture: PIL, or (3, h, w) in [0, 1], of any size. point, adapter: as for `Shelf.entry`. mask: (h, w)
+        picture: PIL, or (3, h, w) in [0, 1], of any size. point, adapter: as for `AdapterRegistry.record`. mask: (h, w)
         bool, what the picture shows; without it, the objects found there. others: with every other adapter
         that fits the point. Raises InputError.
         """
         start = time.perf_counter()
-        entry = self.shelf.entry(adapter, point)
+        record = self.registry.find(adapter, point)
         original, known = prepare(picture, mask)
-        rest = [e for e in self.adapters(entry.point) if e.folder != entry.folder] if others else []
+        rest = [e for e in self.adapters(record.point) if e.folder != record.folder] if others else []
         with self._lock, torch.inference_mode():
-            report = self._inspect(original.to(self.vae.device)[None], known, [entry, *rest])
+            report = self._inspect(original.to(self.vae.device)[None], known, [record, *rest])
         report.seconds["total"] = time.perf_counter() - start
         return report
 
-    def _inspect(self, original: Tensor, mask: Tensor | None, entries: list[Entry]) -> Report:
+    def _inspect(self, original: Tensor, mask: Tensor | None, records: list[AdapterRecord]) -> Report:
         clock = Clock(self.vae.device)
-        latents, decoded = self.reconstruct(original, entries, clock)
+        latents, decoded = self.reconstruct(original, records, clock)
         with clock.stage("scores"):
             blank = torch.ones_like(original)
             pictures = torch.cat([*decoded, blank])
             found = compare(original, pictures, None if mask is None else mask.to(original.device)[None])
-            chosen = self.shelf.load(entries[0])
+            chosen = self.registry.load(records[0])
             distance = float(chosen.distance(latents))
-            oracle, *made, floor = _tell(original, pictures, found, entries)
+            oracle, *made, floor = _tell(original, pictures, found, records)
         return Report(
             original=original[0].cpu(),
-            point=entries[0].point,
+            point=records[0].point,
             reconstructions=made,
             oracle=oracle,
             blank=floor,
@@ -208,20 +208,22 @@ class Inspector:
         )
 
     @torch.inference_mode()
-    def reconstruct(self, originals: Tensor, entries: Sequence[Entry], clock: Clock) -> tuple[Tensor, list[Tensor]]:
-        """Latents at the entries' one point, and pictures (B, 3, H, W): the oracle's, then each entry's.
+    def reconstruct(
+        self, originals: Tensor, records: Sequence[AdapterRecord], clock: Clock
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Latents at the records' one point, and pictures (B, 3, H, W): the oracle's, then each record's.
 
         originals: (B, 3, H, W) in [0, 1] on the VAE's device, sides multiples of 28.
         """
-        point, size = entries[0].point, (originals.shape[2], originals.shape[3])
+        point, size = records[0].point, (originals.shape[2], originals.shape[3])
         with clock.stage("latents"):
             latents = self.vlm.latents(originals, [point])[str(point)].to(self.vae.device)
         with clock.stage("adapter"):
-            wanted = torch.cat([self.shelf.load(entry)(latents) for entry in entries])  # (N · B, C, h, w)
+            wanted = torch.cat([self.registry.load(record)(latents) for record in records])  # (N · B, C, h, w)
         with clock.stage("oracle"):
             oracle = self.round_trip(originals)
         with clock.stage("decode"):
-            made = self.decode(wanted, size).chunk(len(entries))
+            made = self.decode(wanted, size).chunk(len(records))
         return latents, [oracle, *made]
 
     @torch.inference_mode()
@@ -276,12 +278,12 @@ def skills(scores: Scores, blank: Scores, oracle: Scores) -> Scores:
     return {name: skill(name, scores[name], blank[name], oracle[name]) for name in SCORES}
 
 
-def _tell(original: Tensor, pictures: Tensor, found: Comparison, entries: list[Entry]) -> list[Reconstruction]:
-    """What `compare` found of the oracle, each entry and the blank page, in this order."""
+def _tell(original: Tensor, pictures: Tensor, found: Comparison, records: list[AdapterRecord]) -> list[Reconstruction]:
+    """What `compare` found of the oracle, each record and the blank page, in this order."""
     rows = score_rows(found)
     differences = (pictures - original).abs().mean(1).cpu()  # (N, H, W)
     pictures, maps, masks = pictures.cpu(), found.lpips_map.cpu(), found.masks.cpu()
-    names = ["oracle", *(e.name for e in entries), "blank"]
+    names = ["oracle", *(e.name for e in records), "blank"]
     return [
         Reconstruction(
             name=name,
@@ -291,8 +293,8 @@ def _tell(original: Tensor, pictures: Tensor, found: Comparison, entries: list[E
             lpips_map=maps[i],
             difference=differences[i],
             mask=masks[i],
-            folder=entries[i - 1].folder if 0 < i <= len(entries) else None,
-            card=entries[i - 1].card if 0 < i <= len(entries) else {},
+            folder=records[i - 1].folder if 0 < i <= len(records) else None,
+            card=records[i - 1].card if 0 < i <= len(records) else {},
         )
         for i, name in enumerate(names)
     ]

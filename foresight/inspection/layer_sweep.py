@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector, Scores, prepare, score_rows, skills
 from foresight.metrics.scores import compare
@@ -22,13 +22,13 @@ from foresight.metrics.scores import compare
 class Tile:
     """A picture and its scores; tensors on the CPU.
 
-    name: an entry's, "oracle" or "blank". entry: its adapter, None for oracle and blank. picture: (3, H, W) in
+    name: a record's, "oracle" or "blank". record: its adapter, None for oracle and blank. picture: (3, H, W) in
     [0, 1]. scores, skill: by the names in SCORES, None where there is none. mask_reason: why there is no mask
     IoU. distance: of the latents to the adapter's training latents; beyond `far` the scores speak of the adapter.
     """
 
     name: str
-    entry: Entry | None
+    record: AdapterRecord | None
     picture: Tensor
     scores: Scores
     skill: Scores
@@ -39,24 +39,24 @@ class Tile:
     def as_json(self) -> dict[str, object]:
         """Plain JSON values: point, adapter, the scores, skill; distance and far of an adapter's."""
         found: dict[str, object] = {"adapter": self.name, **self.scores, "skill": self.skill}
-        if self.entry is None:
+        if self.record is None:
             return found
-        return {"point": str(self.entry.point), **found, "distance": self.distance, "far": self.far}
+        return {"point": str(self.record.point), **found, "distance": self.distance, "far": self.far}
 
 
 @torch.inference_mode()
-def descend(
+def sweep_layers(
     inspector: Inspector,
     picture: Image.Image | Tensor,
-    entries: Sequence[Entry],
+    records: Sequence[AdapterRecord],
     mask: Tensor | None = None,
 ) -> Iterator[Tile]:
-    """Reads one picture at every entry's point, and yields each tile when it is done: oracle, blank, then `entries`.
+    """Reads one picture at every record's point, and yields each tile when it is done: oracle, blank, then `records`.
 
     picture: PIL, or (3, h, w) in [0, 1], of any size. mask: (h, w) bool, what it shows; without it, the objects
     found there. The latents of all points come from one pass. Raises InputError.
     """
-    if not entries:
+    if not records:
         raise InputError("choose at least one adapter to read the picture with.")
     prepared, known = prepare(picture, mask)
     original = prepared.to(inspector.vae.device)[None]
@@ -70,14 +70,14 @@ def descend(
     yield Tile("oracle", None, pictures[0].cpu(), oracle, skills(oracle, blank, oracle), reason)
     yield Tile("blank", None, pictures[1].cpu(), blank, skills(blank, blank, oracle), reason)
 
-    latents = inspector.vlm.latents(original, {entry.point for entry in entries})
-    for entry in entries:
-        here, adapter = latents[str(entry.point)].to(original.device), inspector.shelf.load(entry)
+    latents = inspector.vlm.latents(original, {record.point for record in records})
+    for record in records:
+        here, adapter = latents[str(record.point)].to(original.device), inspector.registry.load(record)
         made = inspector.decode(adapter(here), size)
         [scores] = score_rows(compare(original, made, shown))
         yield Tile(
-            name=entry.name,
-            entry=entry,
+            name=record.name,
+            record=record,
             picture=made[0].cpu(),
             scores=scores,
             skill=skills(scores, blank, oracle),

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
 from foresight.errors import InputError
@@ -27,20 +27,20 @@ class MapScores:
         self.inspector = inspector
         self._tables: OrderedDict[tuple[MapSpec, Reader], list[Scores]] = OrderedDict()
 
-    def score(self, found: LatentMap, entry: Entry, count: int) -> Generator[Progress, None, None]:
+    def score(self, found: LatentMap, record: AdapterRecord, count: int) -> Generator[Progress, None, None]:
         """Scores the first `count` scenes with an adapter; begins where an earlier call has stopped.
 
         Raises InputError where the adapter's weights are written anew meanwhile.
         """
-        key = _scenes_alone(found.spec), self._reader(entry)
+        key = _scenes_alone(found.spec), self._reader(record)
         table = self._tables.setdefault(key, [])
         while len(self._tables) > KEPT:
             self._tables.popitem(last=False)
-        stage, count = f"scores by {_name(entry)}", min(count, len(found.data.scenes))
+        stage, count = f"scores by {_name(record)}", min(count, len(found.data.scenes))
         yield Progress(stage, len(table), count)
-        for row in evaluate(self.inspector, entry, _samples(found.data.scenes[len(table) : count])):
-            if self._reader(entry) != key[1]:
-                raise InputError(f"{_name(entry)} was trained anew meanwhile: score once more.")
+        for row in evaluate(self.inspector, record, _samples(found.data.scenes[len(table) : count])):
+            if self._reader(record) != key[1]:
+                raise InputError(f"{_name(record)} was trained anew meanwhile: score once more.")
             if isinstance(row, Row):
                 table.append(row.scores["adapter"])
                 yield Progress(stage, len(table), count)
@@ -49,17 +49,17 @@ class MapScores:
         """{"tokens at post-merge/6": the first scenes' scores}, for every adapter at hand that read some of them."""
         scenes = _scenes_alone(found.spec)
         tables: dict[str, list[Scores]] = {}
-        for entry in self.inspector.adapters():
+        for record in self.inspector.adapters():
             with suppress(InputError):  # it is no more at hand
-                tables[_name(entry)] = self._tables.get((scenes, self._reader(entry)), [])
+                tables[_name(record)] = self._tables.get((scenes, self._reader(record)), [])
         return {name: table for name, table in tables.items() if table}
 
-    def _reader(self, entry: Entry) -> Reader:
-        return entry.folder, self.inspector.shelf.written(entry)
+    def _reader(self, record: AdapterRecord) -> Reader:
+        return record.folder, self.inspector.registry.written(record)
 
 
-def _name(entry: Entry) -> str:
-    return f"{entry.name} at {entry.point}"
+def _name(record: AdapterRecord) -> str:
+    return f"{record.name} at {record.point}"
 
 
 def _scenes_alone(spec: MapSpec) -> MapSpec:

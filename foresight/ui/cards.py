@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from foresight.adapters.checkpoint import Interval, score_tables
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.inspector import Report
 from foresight.metrics.scores import SEED_TARGETS, meets_target
 from foresight.models.points import ExtractionPoint
@@ -168,10 +168,10 @@ def _share(value: float | None) -> str:
     return "hidden" if value is None else f"{value:.2f}"
 
 
-def adapter_note(entry: Entry, wish: str | None = None) -> str:
+def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     """An adapter's size, training data and held-out scores, from its card. wish: what was asked for in its place."""
-    card = entry.card
-    facts = [f"{_size(entry.parameters)} parameters"]
+    card = record.card
+    facts = [f"{_size(record.parameters)} parameters"]
     facts += [f"trained on {escape(_amount(str(card['data'])))}"] if "data" in card else []
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in SEED_TARGETS)
     rows = "".join(
@@ -182,7 +182,7 @@ def adapter_note(entry: Entry, wish: str | None = None) -> str:
     title = "Held-out scores" + ("" if count is None else f", n = {count:,}")
     table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     told = table if rows else "<p>Its card has no held-out scores.</p>"
-    instead = f"<p>No {escape(wish)} adapter here: {escape(entry.name)} in its place.</p>" if wish else ""
+    instead = f"<p>No {escape(wish)} adapter here: {escape(record.name)} in its place.</p>" if wish else ""
     return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{told}</div>'
 
 

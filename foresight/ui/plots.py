@@ -29,7 +29,7 @@ _GRID = {"lpips": (1, 1), "ssim": (1, 2), "mask_iou": (2, 1), "psnr": (2, 2)}  #
 def depth_chart(tiles: Sequence[Tile]) -> Figure:
     """Each score against depth, a line for each adapter at each stage, between blank page and oracle."""
     figure = _four()
-    read = [(tile.name, tile.entry.point, tile.scores) for tile in tiles if tile.entry]
+    read = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
     places = [_short(p) for p in sorted({point for _, point, _ in read}, key=lambda p: p.depth)]
     names = list(dict.fromkeys(name for name, _, _ in read))
     told = set()
@@ -53,7 +53,7 @@ def depth_chart(tiles: Sequence[Tile]) -> Figure:
             )
             told.add(name)
         for tile in tiles:
-            if tile.entry is None and (value := tile.scores[score]) is not None:
+            if tile.record is None and (value := tile.scores[score]) is not None:
                 figure.add_scatter(
                     x=places,
                     y=[value] * len(places),

@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.images import load_image
 from foresight.errors import InputError
-from foresight.inspection.baselines import Memory
+from foresight.inspection.baselines import Baselines
 from foresight.inspection.inspector import Inspector, Report
 from foresight.models.points import ExtractionPoint, Stage
 
@@ -32,11 +32,11 @@ class Calls:
 
     points: list[ExtractionPoint]
     default: ExtractionPoint
-    adapters: Callable[[ExtractionPoint | None], list[Entry]]
+    adapters: Callable[[ExtractionPoint | None], list[AdapterRecord]]
     inspect: Callable[[Image.Image, ExtractionPoint, Path, Tensor | None], Report]
     describe: Callable[[Image.Image, str, Callable[[], bool] | None], str]
     facts: Callable[[], dict[str, Any]]
-    memory: Memory
+    memory: Baselines
 
     @classmethod
     def of(cls, inspector: Inspector) -> Calls:
@@ -48,12 +48,12 @@ class Calls:
             inspect=inspector.inspect,
             describe=lambda picture, question, stop: str(inspector.vlm.describe(picture, question, stop=stop)),
             facts=lambda: facts(inspector),
-            memory=Memory(inspector),
+            memory=Baselines(inspector),
         )
 
     def served(self) -> list[ExtractionPoint]:
         """The points that have adapters, in order of depth."""
-        return sorted({entry.point for entry in self.adapters(None)}, key=lambda p: p.depth)
+        return sorted({record.point for record in self.adapters(None)}, key=lambda p: p.depth)
 
     def last(self, stage: Stage) -> int:
         """The deepest layer of a stage."""
@@ -66,12 +66,12 @@ class Calls:
             raise InputError(f"there is no {point}: the {point.stage} layers are 0 to {self.last(point.stage)}.")
         return point
 
-    def entry(self, point: ExtractionPoint, name: str | None) -> Entry:
+    def find(self, point: ExtractionPoint, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Folders and hub ids are not taken from strangers."""
         at_hand = self.adapters(point)
-        for entry in at_hand:
-            if entry.name == name:
-                return entry
+        for record in at_hand:
+            if record.name == name:
+                return record
         if at_hand:
             raise InputError(f"{point} has no adapter {name!r}: choose from {', '.join(e.name for e in at_hand)}.")
         served = f"some read {', '.join(map(str, self.served()))}" if self.served() else "train one first"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
+from foresight.adapters import checkpoint
 from foresight.adapters.checkpoint import (
     CONFIG,
     WEIGHTS,
@@ -20,7 +21,7 @@ from foresight.adapters.checkpoint import (
     misfits,
     save_adapter,
 )
-from foresight.adapters.modules import LinearProbe, checkpoint
+from foresight.adapters.modules import LinearProbe
 from foresight.errors import InputError
 
 

@@ -13,23 +13,23 @@ from foresight.errors import InputError
 
 @pytest.fixture
 def house(tiny, tmp_path):
-    return tmp_path, build_house(tiny.folder, tmp_path).shelf
+    return tmp_path, build_house(tiny.folder, tmp_path).registry
 
 
-def names(entries):
-    return [(entry.name, str(entry.point)) for entry in entries]
+def names(records):
+    return [(record.name, str(record.point)) for record in records]
 
 
 def test_lists_what_fits_by_depth_and_kind(house):
-    folder, shelf = house
+    folder, registry = house
     save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder)
     first, last = ("linear", "pre-merge/2"), ("mine", "post-merge/1")
     kinds = [(kind, "post-merge/1") for kind in ("tokens", "linear", "pooled")]
-    assert names(shelf.adapters()) == [first, *kinds, last]
-    assert names(shelf.adapters("post-merge/1")) == [*kinds, last]
-    assert shelf.adapters("pre-merge/2")[0].parameters == 4 * 32 * 64 + 64
+    assert names(registry.adapters()) == [first, *kinds, last]
+    assert names(registry.adapters("post-merge/1")) == [*kinds, last]
+    assert registry.adapters("pre-merge/2")[0].parameters == 4 * 32 * 64 + 64
     with pytest.raises(InputError, match="no post-merge/9"):
-        shelf.adapters("post-merge/9")
+        registry.adapters("post-merge/9")
 
 
 @pytest.mark.parametrize(
@@ -42,68 +42,68 @@ def test_lists_what_fits_by_depth_and_kind(house):
     ],
 )
 def test_tells_why_another_does_not_fit(house, card, reason):
-    folder, shelf = house
+    folder, registry = house
     where = save_tiny_adapter(folder / "runs/other", "linear", "post-merge/1", folder, **card)
-    assert list(shelf.refused()) == [where] and reason in shelf.refused()[where]
-    assert len(shelf.adapters()) == 4
+    assert list(registry.refused()) == [where] and reason in registry.refused()[where]
+    assert len(registry.adapters()) == 4
     with pytest.raises(InputError, match=re.escape(reason)):
-        shelf.entry(where)
+        registry.find(where)
 
 
 def test_a_broken_folder_hides_no_other(house):
-    folder, shelf = house
+    folder, registry = house
     where = save_tiny_adapter(folder / "runs/broken", "linear", "post-merge/1", folder)
     (where / "config.json").write_text("{")
-    assert shelf.refused() == {where: f"adapter {str(where)!r}: config.json is not JSON."}
-    assert len(shelf.adapters()) == 4
+    assert registry.refused() == {where: f"adapter {str(where)!r}: config.json is not JSON."}
+    assert len(registry.adapters()) == 4
 
 
 def test_a_kind_or_a_folder_means_one_adapter(house):
-    folder, shelf = house
+    folder, registry = house
     mine = save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder)
     away = save_tiny_adapter(folder / "elsewhere", "linear", "pre-merge/2", folder)
-    assert names([shelf.entry()]) == [("tokens", "post-merge/1")]  # the default point: half of 3 layers
-    assert names([shelf.entry("pooled")]) == [("pooled", "post-merge/1")]
-    assert names([shelf.entry(point="pre-merge/2")]) == [("linear", "pre-merge/2")]
-    assert names([shelf.entry("linear", "post-merge/1")]) == [("linear", "post-merge/1")]  # the bundled one
-    assert names([shelf.entry(mine)]) == [("mine", "post-merge/1")]
-    assert names([shelf.entry(away)]) == [("elsewhere", "pre-merge/2")]
-    assert shelf.entry(folder / "bundled/post-merge-1-pooled").bundled
+    assert names([registry.find()]) == [("tokens", "post-merge/1")]  # the default point: half of 3 layers
+    assert names([registry.find("pooled")]) == [("pooled", "post-merge/1")]
+    assert names([registry.find(point="pre-merge/2")]) == [("linear", "pre-merge/2")]
+    assert names([registry.find("linear", "post-merge/1")]) == [("linear", "post-merge/1")]  # the bundled one
+    assert names([registry.find(mine)]) == [("mine", "post-merge/1")]
+    assert names([registry.find(away)]) == [("elsewhere", "pre-merge/2")]
+    assert registry.find(folder / "bundled/post-merge-1-pooled").bundled
     with pytest.raises(InputError, match="no tokens adapter reads pre-merge/2 .* tokens for post-merge/1"):
-        shelf.entry("tokens", "pre-merge/2")
+        registry.find("tokens", "pre-merge/2")
     with pytest.raises(InputError, match="is for post-merge/1, not for pre-merge/2"):
-        shelf.entry(mine, "pre-merge/2")
+        registry.find(mine, "pre-merge/2")
 
 
 def test_loads_once_until_the_file_changes(house):
-    folder, shelf = house
-    entry = shelf.entry("linear")
-    first = shelf.load(entry)
-    assert shelf.load(entry) is first and not first.training
-    save_tiny_adapter(entry.folder, "linear", "post-merge/1", folder, seed=1)
-    os.utime(entry.folder / "model.safetensors", ns=(1, 1))  # clocks of some file systems are coarse
-    assert not torch.equal(shelf.load(entry).linear.weight, first.linear.weight)
+    folder, registry = house
+    record = registry.find("linear")
+    first = registry.load(record)
+    assert registry.load(record) is first and not first.training
+    save_tiny_adapter(record.folder, "linear", "post-merge/1", folder, seed=1)
+    os.utime(record.folder / "model.safetensors", ns=(1, 1))  # clocks of some file systems are coarse
+    assert not torch.equal(registry.load(record).linear.weight, first.linear.weight)
 
 
 def test_every_name_at_a_point_means_one_adapter(house):
-    folder, shelf = house
+    folder, registry = house
     for name in ("tokens", "a/mine", "b/mine", "b/tokens"):
         save_tiny_adapter(folder / "runs" / name, "linear", "post-merge/1", folder)
-    found = [entry.name for entry in shelf.adapters("post-merge/1")]
+    found = [record.name for record in registry.adapters("post-merge/1")]
     assert found == ["tokens", "linear", "pooled", "a/mine", "b/mine", "b/tokens", "./tokens"]
-    assert shelf.entry("tokens").bundled and not shelf.entry(folder / "runs/tokens").bundled
+    assert registry.find("tokens").bundled and not registry.find(folder / "runs/tokens").bundled
 
 
 def test_what_is_deleted_while_it_is_listed_or_used(house):
-    folder, shelf = house
-    entry = shelf.entry(save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder))
-    shelf.load(entry)
-    shutil.move(entry.folder, folder / "runs/renamed")
+    folder, registry = house
+    record = registry.find(save_tiny_adapter(folder / "runs/mine", "linear", "post-merge/1", folder))
+    registry.load(record)
+    shutil.move(record.folder, folder / "runs/renamed")
     with pytest.raises(InputError, match="the adapter 'mine' was deleted or renamed"):
-        shelf.load(entry)
+        registry.load(record)
     config = folder / "runs/renamed/config.json"
     config.unlink()
     config.symlink_to("nowhere")
-    assert len(shelf.adapters()) == 4 and not shelf.refused()
-    shelf.load(shelf.entry("linear"))
-    assert len(shelf._loaded) == 1  # nothing is kept of a folder that is gone
+    assert len(registry.adapters()) == 4 and not registry.refused()
+    registry.load(registry.find("linear"))
+    assert len(registry._loaded) == 1  # nothing is kept of a folder that is gone

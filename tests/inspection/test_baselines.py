@@ -7,7 +7,7 @@ from house import build_house, save_tiny_adapter
 from foresight.data.images import resize
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, take
-from foresight.inspection.baselines import MIXTURE, Memory, mixture
+from foresight.inspection.baselines import MIXTURE, Baselines, mixture
 from foresight.inspection.inspector import SCORES
 from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
@@ -25,7 +25,7 @@ def house(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def memory(house):
-    made = Memory(house[1], COUNT)
+    made = Baselines(house[1], COUNT)
     assert list(made.gather()) == [0, 3, 6, 9]  # a batch of each part of the mixture
     assert list(made.gather()) == []  # once is enough
     return made

@@ -43,9 +43,9 @@ def folder(tmp_path):
 
 
 def test_rows_are_inspections(inspector):
-    entry, samples = inspector.shelf.entry("linear"), list(scene_samples(3, 0, SPEC))
+    record, samples = inspector.registry.find("linear"), list(scene_samples(3, 0, SPEC))
     samples[1].mask[:] = False  # not what would be found in the picture
-    rows = list(evaluate(inspector, entry, samples, batch=2))
+    rows = list(evaluate(inspector, record, samples, batch=2))
     assert [row.image for row in rows] == [s.image for s in samples]
     assert [row.mask_reason for row in rows] == [None, "the given mask is empty", None]
     for row, given in zip(rows, samples, strict=True):
@@ -65,7 +65,7 @@ def test_rows_are_inspections(inspector):
 def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
     spec = SceneSpec(objects=(2, 3), backgrounds=("plain",))
     samples = list(scene_samples(2, 5, spec))
-    for row, given in zip(evaluate(inspector, inspector.shelf.entry("linear"), samples), samples, strict=True):
+    for row, given in zip(evaluate(inspector, inspector.registry.find("linear"), samples), samples, strict=True):
         drawn = render(Scenes.from_description(row.case))
         assert torch.equal(drawn.images[0] / 255, row.original)
         assert torch.equal(drawn.visible[0], given.objects) and torch.equal(given.objects.any(0), given.mask)
@@ -80,7 +80,7 @@ def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
 
 def test_files_out_of_an_archive_keep_their_names(inspector, folder):
     given = [File("deep/er.png", folder / "a.png"), Broken("x.png", "it is a link."), File("cut.jpg", folder / "c.jpg")]
-    row, link, cut = evaluate(inspector, inspector.shelf.entry("linear"), file_samples(given))
+    row, link, cut = evaluate(inspector, inspector.registry.find("linear"), file_samples(given))
     assert (row.image, row.case, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
     assert row.flat()["background"] is None is row.flat()["object_iou"]
     assert link == given[1] and cut == Broken("cut.jpg", "the picture is broken or cut short, and cannot be decoded.")
@@ -88,7 +88,7 @@ def test_files_out_of_an_archive_keep_their_names(inspector, folder):
 
 def test_broken_files_are_told_and_the_rest_evaluated(inspector, folder):
     files = folder_files(folder)
-    rows = list(evaluate(inspector, inspector.shelf.entry("linear"), file_samples(files)))
+    rows = list(evaluate(inspector, inspector.registry.find("linear"), file_samples(files)))
     assert [row.image for row in rows] == ["a.png", "b.PNG", "c.jpg", "d.png"]
     assert [type(row) for row in rows] == [Row, Row, Broken, Row]
     assert rows[2].reason == "“c.jpg” is broken or cut short, and cannot be decoded."
@@ -119,7 +119,7 @@ def test_floors_know_only_the_training_split(inspector):
     assert set(train.split()) == {"train"}
     drawn = [prepare(x / 255)[0] for x in render(train[:3]).images]
     assert torch.equal(floors.training[:3], torch.stack(drawn))
-    row = next(evaluate(inspector, inspector.shelf.entry("linear"), samples, floors))
+    row = next(evaluate(inspector, inspector.registry.find("linear"), samples, floors))
     x, mean = (p.permute(1, 2, 0).numpy() for p in (samples[0].picture, floors.training.mean(0)))
     theirs = structural_similarity(
         x, mean, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2, data_range=1

@@ -96,8 +96,8 @@ def test_another_picture_gets_its_own_oracle(inspector, pictures):
 
 
 def test_a_batch_is_its_pictures(inspector, pictures, report):
-    entry = inspector.shelf.entry("linear", "post-merge/1")
-    _, (oracle, made) = inspector.reconstruct(pictures, [entry], Clock(inspector.vae.device))
+    record = inspector.registry.find("linear", "post-merge/1")
+    _, (oracle, made) = inspector.reconstruct(pictures, [record], Clock(inspector.vae.device))
     torch.testing.assert_close(made[0], report.reconstructions[0].picture, atol=1e-4, rtol=0)
     torch.testing.assert_close(oracle[0], report.oracle.picture, atol=1e-4, rtol=0)
 
@@ -142,7 +142,7 @@ def test_bad_input_is_told(inspector, pictures):
 
 
 def test_fast_is_near(inspector, pictures, report):
-    quick = Inspector(inspector.vlm, inspector.vae, inspector.shelf.roots, fast=True)
+    quick = Inspector(inspector.vlm, inspector.vae, inspector.registry.roots, fast=True)
     made = quick.inspect(pictures[0], "post-merge/1", "linear")
     for ours, theirs in ((made.oracle, report.oracle), (made.reconstructions[0], report.reconstructions[0])):
         torch.testing.assert_close(ours.picture, theirs.picture, atol=0.02, rtol=0)

@@ -125,7 +125,7 @@ def test_a_patch_is_felt_in_its_window_until_a_block_attends_fully(vlm):
 
 
 def test_post_merge_is_the_raw_output_of_decoder_layers(known, latents):
-    """(5) The last entry of hidden_states is behind the final norm; the raw last layer is what a hook sees."""
+    """(5) The last record of hidden_states is behind the final norm; the raw last layer is what a hook sees."""
     for layer in range(3):
         close(latents[f"post-merge/{layer}"][0, 0].flatten(0, 1), known.language[layer][0][known.image])
     last = latents["post-merge/3"][0, 0].flatten(0, 1)

@@ -13,7 +13,7 @@ from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training.experiments import blends, e1_5, e1_6
-from training.experiments.bank import Blend, Entry, fresh, hidden_for, member, run_grid
+from training.experiments.bank import AdapterTrial, Blend, fresh, hidden_for, member, run_grid
 from training.experiments.bench import Bench
 from training.experiments.held_out import KNOWN, _filtered, crowd_name, photos, splits, unseen_pair
 from training.experiments.seed_protocol import last_state, stages
@@ -89,8 +89,8 @@ def test_scenes_with_and_without_a_held_out_pair_have_as_many_objects(bench):
 
 def test_seeds_learn_from_other_pictures_of_as_many(bench):
     two = replace(bench, scale=replace(TINY, seeds=2))
-    entry = Entry("four of eight", "tokens", (bench.recommended,), bench.train(), bench.test(), rows=4)
-    members = [member(two, entry, fresh(two, entry, seed), seed) for seed in range(2)]
+    trial = AdapterTrial("four of eight", "tokens", (bench.recommended,), bench.train(), bench.test(), rows=4)
+    members = [member(two, trial, fresh(two, trial, seed), seed) for seed in range(2)]
     seen = [{row % one.rows * one.every + one.first for row in range(20)} for one in members]
     assert seen == [{0, 2, 4, 6}, {1, 3, 5, 7}]
     assert not torch.equal(members[0].module.mean, members[1].module.mean)  # its own statistics
@@ -123,28 +123,28 @@ def test_a_random_vlm_has_the_same_config_and_other_latents(bench):
 
 def test_a_blend_begins_as_the_mean_of_standardised_layers(bench):
     points = [p for p in bench.points if p.stage == "post-merge"]
-    entry = Entry("blend", "linear", tuple(points), bench.train(), bench.test())
-    blend = fresh(bench, entry, 0)
+    trial = AdapterTrial("blend", "linear", tuple(points), bench.train(), bench.test())
+    blend = fresh(bench, trial, 0)
     assert isinstance(blend, Blend)
     assert sum(p.numel() for p in blend.parameters()) == blend.adapter.parameter_count + len(points)
-    x = [(v - v.mean((0, 1, 2, 3))) / v.flatten(0, -2).std(0) for v in entry.inputs()]
-    torch.testing.assert_close(blend.mix(*entry.inputs()), torch.stack(x).mean(0), rtol=1e-3, atol=1e-3)
+    x = [(v - v.mean((0, 1, 2, 3))) / v.flatten(0, -2).std(0) for v in trial.inputs()]
+    torch.testing.assert_close(blend.mix(*trial.inputs()), torch.stack(x).mean(0), rtol=1e-3, atol=1e-3)
 
 
 def test_capacities_on_both_sides_of_the_merger_are_alike(bench):
-    before, after = (Entry("", "tokens", (p,), bench.train(), bench.test()) for p in bench.merger)
+    before, after = (AdapterTrial("", "tokens", (p,), bench.train(), bench.test()) for p in bench.merger)
     goal = 100_000
-    for entry in (before, after):
-        adapter = fresh(bench, replace(entry, hidden=hidden_for(goal, entry, bench)), 0)
+    for trial in (before, after):
+        adapter = fresh(bench, replace(trial, hidden=hidden_for(goal, trial, bench)), 0)
         assert sum(p.numel() for p in adapter.parameters()) == pytest.approx(goal, rel=0.05)
 
 
 def test_seeds_differ_and_a_seed_repeats_to_the_bit(bench):
     two = Bench(bench.vlm, bench.vae, replace(TINY, seeds=2), bench.artifacts)
-    entry = Entry("x", "linear", (two.recommended,), bench.train(), bench.test())
-    first, again = (run_grid(two, [entry], "test").samples["x"]["lpips"] for _ in range(2))
+    trial = AdapterTrial("x", "linear", (two.recommended,), bench.train(), bench.test())
+    first, again = (run_grid(two, [trial], "test").samples["x"]["lpips"] for _ in range(2))
     assert (first == again).all() and (first[0] != first[1]).any()
-    alone = run_grid(two, [replace(entry, seeds=(1,))], "test").samples["x"]["lpips"]
+    alone = run_grid(two, [replace(trial, seeds=(1,))], "test").samples["x"]["lpips"]
     assert alone.shape == (1, len(bench.test())) and (alone[0] != first[0]).any()
 
 
@@ -180,7 +180,9 @@ def test_each_stage_of_the_seeds_protocol_changes_one_thing(bench):
 
 
 def test_e1_5_goes_on_with_decoded_pictures(bench):
-    adapters = {"0-linear": fresh(bench, Entry("", "linear", (bench.recommended,), bench.train(), bench.test()), 0)}
+    adapters = {
+        "0-linear": fresh(bench, AdapterTrial("", "linear", (bench.recommended,), bench.train(), bench.test()), 0)
+    }
     before = [p.clone() for p in adapters["0-linear"].parameters()]
     more = replace(bench, scale=replace(TINY, picture_batch=2))
     assert e1_5._with_pictures(more, adapters, bench.recommended, 2) == 2
@@ -189,8 +191,8 @@ def test_e1_5_goes_on_with_decoded_pictures(bench):
 
 def test_a_cap_cuts_steps_and_never_below_a_trial(bench):
     capped = replace(bench, cap=0.0)
-    entry = Entry("x", "linear", (bench.recommended,), bench.train(), bench.test())
-    assert run_grid(capped, [entry], "test", usual(bench, 100)).steps == TRIAL
+    trial = AdapterTrial("x", "linear", (bench.recommended,), bench.train(), bench.test())
+    assert run_grid(capped, [trial], "test", usual(bench, 100)).steps == TRIAL
     widths = e1_6.width(replace(capped, scale=replace(TINY, steps=100)))  # all have as many as the widest
     assert widths.steps == TRIAL and list(widths.samples) == ["pooled 8", "tokens 8", "pooled 16", "tokens 16"]
 

@@ -7,7 +7,7 @@ from foresight.data.images import resize, vae_size
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import load_vae
-from training.losses import BESIDE, HALO, MARGIN, Look, beside, choose_windows, cut, seen_whole
+from training.losses import BESIDE, HALO, MARGIN, ImageLoss, beside, choose_windows, cut, seen_whole
 
 SIDE, GRID, CELL = 14, (32, 32), 8  # cells, cells, pixels of the VAE's picture
 
@@ -60,11 +60,11 @@ def test_losses_of_windows_and_wholes(vae, scenes):
     with torch.no_grad():
         z = vae.encode(resize(x.float() / 255, vae_size((224, 224))))
     z = torch.cat([z, z + 0.3]).requires_grad_()  # two adapters: one right, one wrong
-    whole = Look(vae, None, 4.0, 2.0, 1.0, 1.0)(z, x, masks, generator())
-    parts = Look(vae, SIDE, 4.0, 2.0, 1.0, 1.0)(z, x, masks, generator())
+    whole = ImageLoss(vae, None, 4.0, 2.0, 1.0, 1.0)(z, x, masks, generator())
+    parts = ImageLoss(vae, SIDE, 4.0, 2.0, 1.0, 1.0)(z, x, masks, generator())
     assert whole.shape == parts.shape == (2,)
     assert parts[0] < parts[1] and whole[0] < whole[1]
-    assert torch.equal(Look(vae, 32, 4.0, 2.0, 1.0, 1.0)(z, x, masks, generator()), whole)
+    assert torch.equal(ImageLoss(vae, 32, 4.0, 2.0, 1.0, 1.0)(z, x, masks, generator()), whole)
     (gradient,) = torch.autograd.grad(parts.sum(), z)
     reached = gradient.abs().sum(1) > 0
     assert reached.flatten(1).sum(1).max() <= SIDE**2 < reached[0].numel()
@@ -77,7 +77,7 @@ def test_spill_is_what_is_painted_around_objects_and_nowhere_else(vae, scenes):
     with torch.no_grad():
         painted = [x, torch.where(around, 0.97 * x, x), *wrong]
         z = torch.cat([vae.encode(resize(y, vae_size((224, 224)))) for y in painted])
-        right, faint, halo, objects, rest = Look(vae, None, 0.0, 0.0, 1.0, 0.0)(
+        right, faint, halo, objects, rest = ImageLoss(vae, None, 0.0, 0.0, 1.0, 0.0)(
             z, scenes.images, scenes.mask, generator()
         )
     assert max(right, faint, objects) < 0.02 and halo > 1

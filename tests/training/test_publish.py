@@ -10,7 +10,7 @@ from house import build_house
 
 from foresight.adapters.checkpoint import load_adapter
 from foresight.errors import InputError
-from training.service.runs import Cabinet
+from training.service.runs import TrainedAdapters
 
 NAME = "post-merge-1-tokens"
 
@@ -65,13 +65,13 @@ def hub(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cabinet(tiny, tmp_path_factory):
+def trained(tiny, tmp_path_factory):
     house = tmp_path_factory.mktemp("house")
-    return Cabinet(build_house(tiny.folder, house).shelf, house / "bundled")
+    return TrainedAdapters(build_house(tiny.folder, house).registry, house / "bundled")
 
 
-def test_what_is_pushed_loads_again_and_tells_no_path(cabinet, hub, tmp_path):
-    assert cabinet.publish(NAME, " me/eyes ", True) == f"{hub.url}/me/eyes"
+def test_what_is_pushed_loads_again_and_tells_no_path(trained, hub, tmp_path):
+    assert trained.publish(NAME, " me/eyes ", True) == f"{hub.url}/me/eyes"
     (files,) = hub.commits  # all of it in one commit
     for path, file in files.items():
         (tmp_path / path).write_bytes(base64.b64decode(file["content"]))
@@ -80,29 +80,29 @@ def test_what_is_pushed_loads_again_and_tells_no_path(cabinet, hub, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: foresight\n") and 'load_adapter("me/eyes")' in card
     assert "the VLM `vlm` at the extraction point `post-merge/1`" in card and "base_model" not in card
-    assert str(cabinet.folder.parent) not in card + (tmp_path / "config.json").read_text()
+    assert str(trained.folder.parent) not in card + (tmp_path / "config.json").read_text()
 
 
-def test_what_is_to_be_private_does_not_go_where_all_can_see_it(cabinet, hub):
+def test_what_is_to_be_private_does_not_go_where_all_can_see_it(trained, hub):
     hub.private = False
     with pytest.raises(InputError, match="me/eyes is there already, and public"):
-        cabinet.publish(NAME, "me/eyes", True)
+        trained.publish(NAME, "me/eyes", True)
     assert not hub.commits
-    cabinet.publish(NAME, "me/eyes", False)
+    trained.publish(NAME, "me/eyes", False)
     assert len(hub.commits) == 1
 
 
 @pytest.mark.parametrize(
     ("to", "sentence"), [("me/eyes", "hub did not take it.* 403"), ("a b", "is no name for a rep")]
 )
-def test_a_push_that_fails_is_one_sentence(cabinet, hub, to, sentence):
+def test_a_push_that_fails_is_one_sentence(trained, hub, to, sentence):
     hub.refusal = 403
     with pytest.raises(InputError, match=sentence):
-        cabinet.publish(NAME, to, True)
+        trained.publish(NAME, to, True)
 
 
-def test_a_hub_that_does_not_answer_is_one_sentence(cabinet, hub):
+def test_a_hub_that_does_not_answer_is_one_sentence(trained, hub):
     hub.shutdown()
     hub.server_close()
     with pytest.raises(InputError, match=r"or could not be reached \(ConnectError\)"):
-        cabinet.publish(NAME, "me/eyes", True)
+        trained.publish(NAME, "me/eyes", True)

@@ -18,9 +18,9 @@ from foresight.adapters.checkpoint import WEIGHTS, describe_adapter
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from training.service.job import work
-from training.service.queue import CUT, DONE, STOPPED, WAITING, Line, Run, read_lines, write_json
+from training.service.queue import CUT, DONE, STOPPED, WAITING, JobQueue, Run, read_lines, write_json
 from training.service.runs import card_text
-from training.service.service import Desk
+from training.service.service import TrainingService
 
 PATIENCE = 120  # seconds; only a crowded machine needs so many
 SETTINGS = {
@@ -51,15 +51,15 @@ def house(tiny, tmp_path_factory):
 
 def new_desk(house, made):
     folder, models = house
-    return Desk(Inspector(models.vlm, models.vae, [folder / "bundled", made / "adapters"]), made)
+    return TrainingService(Inspector(models.vlm, models.vae, [folder / "bundled", made / "adapters"]), made)
 
 
-def models_of(desk):
-    return {"model": str(desk.inspector.vlm.name), "vae": str(desk.inspector.vae.name), "device": "cpu"}
+def models_of(service):
+    return {"model": str(service.inspector.vlm.name), "vae": str(service.inspector.vae.name), "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def desk(house):
+def service(house):
     made = new_desk(house, house[0] / "made")
     yield made
     for run in made.line.runs():
@@ -90,80 +90,85 @@ def make_run(folder, state=WAITING, **job):
     return run
 
 
-def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bits(desk):
-    line = desk.line
-    job = {"settings": SETTINGS, "save_every": -1, **models_of(desk)}  # a state after each step
+def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bits(service):
+    line = service.line
+    job = {"settings": SETTINGS, "save_every": -1, **models_of(service)}  # a state after each step
     first = line.start("first", job)
     last = line.start("last", job | {"settings": SETTINGS | {"steps": 100_000}})
     whole = make_run(line.folder / "whole", **job)
     work(whole, line)  # at the same time, in this process
     assert [line.place(run) for run in (first, last)] == [0, 1]
-    assert desk.look("last")["state"] == WAITING and next(r for r in desk.runs() if r["name"] == "last")["place"] == 1
+    assert (
+        service.look("last")["state"] == WAITING
+        and next(r for r in service.runs() if r["name"] == "last")["place"] == 1
+    )
     log = until(lambda: [e for e in read_lines(first.folder / "log.jsonl") if e["step"] > 20], first)
     os.kill(int((first.folder / "pid").read_text()), signal.SIGKILL)
     assert ended(first)["state"] == CUT and log[-1]["losses"]["pre-merge/0-linear"] > 0
     until(lambda: read_lines(last.folder / "log.jsonl"), last)  # its turn has come
     with pytest.raises(InputError, match="still running: stop it first"):
-        desk.remove("last")
-    desk.resume("first")
+        service.remove("last")
+    service.resume("first")
     with pytest.raises(InputError, match="is waiting: only one"):
-        desk.resume("first")
+        service.resume("first")
     assert line.place(first) == 1
-    desk.stop("last")
+    service.stop("last")
     assert ended(last)["state"] == STOPPED and (last.folder / "training.pt").exists()
     assert ended(first)["state"] == DONE
-    assert desk.look("whole")["state"] == DONE
-    steps = [entry["step"] for entry in read_lines(first.folder / "log.jsonl")]
+    assert service.look("whole")["state"] == DONE
+    steps = [record["step"] for record in read_lines(first.folder / "log.jsonl")]
     assert steps == sorted(set(steps)) and steps[-1] == 400
     # The run that died on the way made the very same adapter as the one that did not.
     made = [(line.adapters / name / WEIGHTS).read_bytes() for name in ("whole", "first")]
     assert made[0] == made[1]
-    assert [a["name"] for a in desk.adapters()] == ["first", "whole"]
-    assert desk.look("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
-    found = desk.look("first")["held_out"][-1]
+    assert [a["name"] for a in service.adapters()] == ["first", "whole"]
+    assert service.look("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
+    found = service.look("first")["held_out"][-1]
     assert found["step"] == 400 and found["scores"]["pre-merge/0-linear"]["scenes like its own"]["ssim"]
-    with Image.open(desk.look("first")["samples"]) as sheet:
+    with Image.open(service.look("first")["samples"]) as sheet:
         assert sheet.size == (2 * 224, 2 * 224)  # two held-out pictures; originals and reconstructions
-    desk.remove("last")
+    service.remove("last")
     assert {run.name for run in line.runs()} == {"first", "whole"}
 
 
 def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_path, monkeypatch):
-    desk = new_desk(house, tmp_path / "made")
+    service = new_desk(house, tmp_path / "made")
     for name in ("first", "whole"):
-        job = {"settings": SETTINGS | {"steps": 4}, **models_of(desk)}
-        work(make_run(desk.line.folder / name, **job), desk.line)
-    desk.rename("whole", "best")
+        job = {"settings": SETTINGS | {"steps": 4}, **models_of(service)}
+        work(make_run(service.line.folder / name, **job), service.line)
+    service.rename("whole", "best")
     with pytest.raises(InputError, match="taken"):
-        desk.rename("best", "first")
+        service.rename("best", "first")
     with pytest.raises(InputError, match="must be 1 to 60"):
-        desk.rename("best", "../out")
-    (tmp_path / "best.zip").write_bytes(desk.pack("best"))
+        service.rename("best", "../out")
+    (tmp_path / "best.zip").write_bytes(service.pack("best"))
     with zipfile.ZipFile(tmp_path / "best.zip") as archive:
         assert {"best/model.safetensors", "best/config.json", "best/README.md"} == set(archive.namelist())
         archive.extractall(tmp_path)
-    assert desk.take_in(str(tmp_path / "best")) == "best-2"
-    assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first"}
+    assert service.take_in(str(tmp_path / "best")) == "best-2"
+    assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first"}
     with pytest.raises(InputError, match="could not be fetched|neither a folder"):
-        desk.take_in("no/such/folder/here")
-    shutil.copytree(tmp_path / "best", desk.line.adapters / "team/best")  # as `fit --out runs/adapters/team` writes it
-    assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first", "team/best"}
-    desk.delete("team/best")
-    assert {a["name"] for a in desk.adapters()} == {"best", "best-2", "first"}
+        service.take_in("no/such/folder/here")
+    shutil.copytree(
+        tmp_path / "best", service.line.adapters / "team/best"
+    )  # as `fit --out runs/adapters/team` writes it
+    assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first", "team/best"}
+    service.delete("team/best")
+    assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first"}
     (tmp_path / "best/model.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="safetensors"):
-        desk.take_in(str(tmp_path / "best"))
-    desk.delete("best-2")
+        service.take_in(str(tmp_path / "best"))
+    service.delete("best-2")
     with pytest.raises(InputError, match="no trained adapter 'best-2'"):
-        desk.delete("best-2")
-    text = card_text("best", describe_adapter(desk.line.adapters / "best"))
+        service.delete("best-2")
+    text = card_text("best", describe_adapter(service.line.adapters / "best"))
     assert text.startswith("---\nlibrary_name: foresight") and "pre-merge/0" in text and "steps 4" in text
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(InputError, match="hf auth login"):
-        desk.publish("best", "me/best", True)
+        service.publish("best", "me/best", True)
 
 
-def test_a_zip_with_broken_files_starts_all_the_same(desk, tmp_path):
+def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for k in range(12):
@@ -171,35 +176,35 @@ def test_a_zip_with_broken_files_starts_all_the_same(desk, tmp_path):
             file.write(tmp_path / "x.png", f"photos/{k}.png")
         file.writestr("photos/bad.png", b"no picture")
         file.writestr("notes.txt", b"hello")
-    found = desk.start("photos", SETTINGS | {"data": "pictures"}, str(archive))
+    found = service.start("photos", SETTINGS | {"data": "pictures"}, str(archive))
     assert sorted(name for name, _ in found["broken"]) == ["notes.txt", "photos/bad.png"]
-    run = desk.line.run("photos")
+    run = service.line.run("photos")
     assert len(list((run.folder / "pictures").iterdir())) == 12
-    desk.stop("photos")
+    service.stop("photos")
     assert ended(run)["state"] == STOPPED
     with pytest.raises(InputError, match="no zip archive"):
-        desk.start("photos-2", SETTINGS | {"data": "pictures"}, __file__)
+        service.start("photos-2", SETTINGS | {"data": "pictures"}, __file__)
     with pytest.raises(InputError, match="choose a zip"):
-        desk.start("photos-2", SETTINGS | {"data": "pictures"})
+        service.start("photos-2", SETTINGS | {"data": "pictures"})
     with pytest.raises(InputError, match="steps must be"):
-        desk.start("photos-2", SETTINGS | {"steps": -1})
+        service.start("photos-2", SETTINGS | {"steps": -1})
     for name, sentence in (("photos", "is taken"), ("../../evil", "must be 1 to 60 of a-z")):
         with pytest.raises(InputError, match=sentence):
-            desk.start(name, SETTINGS)
-    assert [r.name for r in desk.line.runs() if r.name.startswith("photos")] == ["photos"]  # nothing is left behind
-    assert not list(desk.line.root.glob(".upload-*"))
+            service.start(name, SETTINGS)
+    assert [r.name for r in service.line.runs() if r.name.startswith("photos")] == ["photos"]  # nothing is left behind
+    assert not list(service.line.root.glob(".upload-*"))
 
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="needs trackio")
-def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(desk, tmp_path, monkeypatch):
+def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(service, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    job = {"settings": SETTINGS | {"steps": 2000}, "save_every": -1, **models_of(desk)}
-    run = desk.line.start("tracked", job)
+    job = {"settings": SETTINGS | {"steps": 2000}, "save_every": -1, **models_of(service)}
+    run = service.line.start("tracked", job)
     until(lambda: (run.folder / "log.jsonl").exists(), run)
-    desk.stop("tracked")
+    service.stop("tracked")
     assert ended(run)["state"] == STOPPED
     write_json(run.folder / "job.json", run.job | {"save_every": 1})  # it would write a state at each step to the end
-    desk.resume("tracked")
+    service.resume("tracked")
     assert ended(run)["state"] == DONE
     (file,) = tmp_path.rglob("*.db")
     with sqlite3.connect(file) as database:
@@ -209,7 +214,7 @@ def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(desk, tm
 
 
 def test_a_line_for_each_device(tmp_path):
-    line = Line(tmp_path)
+    line = JobQueue(tmp_path)
     runs = [make_run(line.folder / f"r{k}", ticket=k, device=d) for k, d in enumerate(("cuda:0", "cuda:1", "cuda:0"))]
     locks = [(run.folder / "lock").open("a") for run in runs]
     for lock in locks:
@@ -221,31 +226,31 @@ def test_a_line_for_each_device(tmp_path):
 
 
 def test_a_run_that_is_removed_while_others_look_is_none(tmp_path):
-    line = Line(tmp_path)
+    line = JobQueue(tmp_path)
     first, second = (make_run(line.folder / name, ticket=k) for k, name in enumerate("ab"))
     (first.folder.with_name(".a")).mkdir()  # left by a removal that was cut off
     line.remove("a")
     assert line.runs() == [second] and not first.alive() and not first.folder.exists()
 
 
-def test_a_name_whose_adapters_are_there_already_is_taken(desk, monkeypatch):
-    monkeypatch.setattr(desk.line, "start", lambda name, *_: started.append(name))
+def test_a_name_whose_adapters_are_there_already_is_taken(service, monkeypatch):
+    monkeypatch.setattr(service.line, "start", lambda name, *_: started.append(name))
     started, both = [], SETTINGS | {"kinds": ["linear", "tokens"]}
-    left = desk.line.adapters / "left-pre-merge-0-tokens"
+    left = service.line.adapters / "left-pre-merge-0-tokens"
     left.mkdir(parents=True)
     with pytest.raises(InputError, match="taken"):
-        desk.start("left", both)
-    desk.start("left", SETTINGS)  # one adapter has the run's own name
+        service.start("left", both)
+    service.start("left", SETTINGS)  # one adapter has the run's own name
     left.rmdir()
-    desk.start("left", both)
+    service.start("left", both)
     assert started == ["left", "left"]
 
 
-def test_a_run_on_a_gpu_that_is_gone_is_not_resumed(desk):
-    run = make_run(desk.line.folder / "far", "training", device="cuda:9")
+def test_a_run_on_a_gpu_that_is_gone_is_not_resumed(service):
+    run = make_run(service.line.folder / "far", "training", device="cuda:9")
     with pytest.raises(InputError, match="'far' began on cuda:9, which this machine has no more"):
-        desk.resume("far")
-    desk.remove(run.name)
+        service.resume("far")
+    service.remove(run.name)
 
 
 def test_a_crash_leaves_its_last_words(tmp_path):

@@ -36,7 +36,7 @@ def gate():
 @pytest.fixture(scope="module")
 def url(calls, gate):
     def one_by_one(*given):
-        for i, tile in enumerate(calls.descend(*given)):
+        for i, tile in enumerate(calls.sweep_layers(*given)):
             yield tile
             if i == 2:  # after oracle, blank page and the first adapter
                 gate.wait(60)

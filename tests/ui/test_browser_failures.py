@@ -33,8 +33,8 @@ def gate():
 def url(tiny, tmp_path_factory, gate):
     real = FailuresCalls.of(build_house(tiny.folder, tmp_path_factory.mktemp("house")), local=True)
 
-    def watched(entry, samples):
-        for i, item in enumerate(real.evaluate(entry, samples)):
+    def watched(record, samples):
+        for i, item in enumerate(real.evaluate(record, samples)):
             yield item
             if i == 2:
                 gate.wait(60)

@@ -21,7 +21,7 @@ from foresight.settings import Settings
 from foresight.ui.navigation import Doors
 from foresight.ui.shell import launch
 from foresight.ui.train import tab as train
-from training.service.service import Desk
+from training.service.service import TrainingService
 
 READY = "#train-cost:has-text('Parameters')"
 
@@ -29,10 +29,12 @@ pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def desk(tiny, tmp_path_factory):
+def service(tiny, tmp_path_factory):
     house = tmp_path_factory.mktemp("house")
     bundled = build_house(tiny.folder, house)
-    made = Desk(Inspector(bundled.vlm, bundled.vae, [house / "bundled", house / "made/adapters"]), house / "made")
+    made = TrainingService(
+        Inspector(bundled.vlm, bundled.vae, [house / "bundled", house / "made/adapters"]), house / "made"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield made
@@ -42,8 +44,8 @@ def desk(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(desk):
-    calls = train.TrainCalls.of(desk, local=True)
+def url(service):
+    calls = train.TrainCalls.of(service, local=True)
     with gr.Blocks() as app:
         train.build(calls, Doors(gr.State(), gr.State()))
         train.endpoint(calls)
@@ -61,7 +63,7 @@ def heading(page):
     return page.locator("#train-progress h3")
 
 
-def test_a_run_from_start_over_a_reload_to_an_adapter(visit, desk):
+def test_a_run_from_start_over_a_reload_to_an_adapter(visit, service):
     page = visit()
     expect(page.locator("#train-runs")).to_contain_text("No run yet")
     for idle in ("train-stop", "trained-download", "trained-rename", "trained-delete", "trained-add", "trained-push"):
@@ -101,7 +103,7 @@ def test_a_run_from_start_over_a_reload_to_an_adapter(visit, desk):
     expect(page.locator("#train-runs")).to_contain_text("No run yet")
 
 
-def test_a_short_run_is_renamed_and_deleted(visit, desk):
+def test_a_short_run_is_renamed_and_deleted(visit, service):
     page = visit(390, 844, dark=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_label("linear probe").check()
@@ -113,7 +115,7 @@ def test_a_short_run_is_renamed_and_deleted(visit, desk):
     expect(page.locator("#train-progress")).to_contain_text("Made linear-probe")
     expect(page.locator("#train-progress")).to_contain_text("choose post-merge/1 and linear-probe in Compare")
     expect(page.locator("#trained")).to_contain_text("linear-probe")
-    assert "linear-probe" in [entry.name for entry in desk.inspector.adapters("post-merge/1")]
+    assert "linear-probe" in [record.name for record in service.inspector.adapters("post-merge/1")]
     expect(page.locator("#train-open")).to_be_enabled()
     with page.expect_download() as download:
         page.locator("#trained-download").click()
@@ -126,7 +128,7 @@ def test_a_short_run_is_renamed_and_deleted(visit, desk):
     page.locator("#trained-delete").click()
     page.locator("#trained-really").click()
     expect(page.locator("#trained")).to_contain_text("None yet")
-    assert desk.adapters() == []
+    assert service.adapters() == []
 
 
 def test_bad_input_is_told_and_nothing_is_lost(visit, tmp_path):
@@ -156,7 +158,7 @@ def test_bad_input_is_told_and_nothing_is_lost(visit, tmp_path):
     expect(page.locator("#train-refused")).to_contain_text(re.compile("no zip archive"))
 
 
-def test_the_endpoint_tells_the_broken_files(url, desk, tmp_path):
+def test_the_endpoint_tells_the_broken_files(url, service, tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as file:
         for k in range(10):
             Image.new("RGB", (64, 64), (k, 2 * k, 255 - k)).save(tmp_path / "x.png")
@@ -168,7 +170,7 @@ def test_the_endpoint_tells_the_broken_files(url, desk, tmp_path):
     asked = {"recipe": "quick look", "settings": settings, "archive": sent, "wait": False}
     found = client.predict(**asked, api_name="/train")
     assert found["name"] == "quick-look" and found["state"] in ("waiting", "starting")
-    desk.stop("quick-look")
+    service.stop("quick-look")
     assert [name for name, _ in found["broken"]] == ["bad.png"]
     with pytest.raises(AppError, match="not in the list of choices"):
         client.predict("magic", {}, "", None, False, api_name="/train")
@@ -177,10 +179,10 @@ def test_the_endpoint_tells_the_broken_files(url, desk, tmp_path):
     assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/train"]
 
 
-def test_an_address_opens_its_run(browser, desk):
+def test_an_address_opens_its_run(browser, service):
     for name in ("an-earlier-run", "the-latest-run"):
-        desk.start(name, {"points": ["pre-merge/0"], "scenes": 16, "steps": 2, "loss": "latents"})
-    with serve(desk.inspector, train.TrainCalls.of(desk)) as address:
+        service.start(name, {"points": ["pre-merge/0"], "scenes": 16, "steps": 2, "loss": "latents"})
+    with serve(service.inspector, train.TrainCalls.of(service)) as address:
         page = browser.new_page()
         page.goto(f"{address}/?run=an-earlier-run")
         expect(heading(page)).to_contain_text("an-earlier-run")
@@ -188,8 +190,8 @@ def test_an_address_opens_its_run(browser, desk):
         page.close()
 
 
-def test_over_a_network_no_folder_can_be_named_and_nothing_is_pushed(desk):
-    calls = train.TrainCalls.of(desk)
+def test_over_a_network_no_folder_can_be_named_and_nothing_is_pushed(service):
+    calls = train.TrainCalls.of(service)
     with gr.Blocks() as app:
         train.build(calls, Doors(gr.State(), gr.State()))
     built = {block.elem_id for block in app.blocks.values()}

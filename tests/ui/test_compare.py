@@ -13,7 +13,7 @@ from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.inspection.inspector import SCORES
-from foresight.inspection.layer_sweep import Tile, descend
+from foresight.inspection.layer_sweep import Tile, sweep_layers
 from foresight.ui.compare import grids
 from foresight.ui.compare import tab as compare
 from foresight.ui.compare.grids import Sheet, Shown, title
@@ -47,15 +47,15 @@ def test_all_points_are_scored_as_the_library_scores_them(client, inspector, pic
     told, pictures = client.predict(
         handle_file(picture / "image.png"), None, handle_file(picture / "mask.png"), api_name="/compare"
     )
-    oracle, blank, *tiles = descend(
+    oracle, blank, *tiles = sweep_layers(
         inspector, load_image(picture / "image.png"), inspector.adapters(), load_mask(picture / "mask.png")
     )
     assert {k: told["oracle"][k] for k in SCORES} == pytest.approx(oracle.scores, abs=1e-4)
     assert {k: told["blank"][k] for k in SCORES} == pytest.approx(blank.scores, abs=1e-4)
-    assert [(t["point"], t["adapter"]) for t in told["tiles"]] == [(str(t.entry.point), t.name) for t in tiles]
+    assert [(t["point"], t["adapter"]) for t in told["tiles"]] == [(str(t.record.point), t.name) for t in tiles]
     for theirs, ours in zip(told["tiles"], tiles, strict=True):
         assert {k: theirs[k] for k in SCORES} == pytest.approx(ours.scores, abs=1e-4)
-    assert [p["caption"] for p in pictures] == [title(t.entry) for t in tiles]
+    assert [p["caption"] for p in pictures] == [title(t.record) for t in tiles]
 
 
 def test_some_adapters_only(client, picture):
@@ -81,31 +81,31 @@ def test_bad_input_is_one_sentence(client, picture, tmp_path):
         client.predict(handle_file(picture / "image.png"), ["huge"], api_name="/compare")
 
 
-def sheet(entries, done, far=False):
+def sheet(records, done, far=False):
     scores = {"lpips": 0.1, "ssim": 0.9, "psnr": 20.0, "mask_iou": None}
     one = Tile("oracle", None, torch.empty(0), scores, scores, "no <i>object</i> stands out")
     ends = [Shown(one, "/o.png"), Shown(replace(one, name="blank"), "/b.png")]
-    tiles = [replace(one, name=e.name, entry=e, distance=2.0, far=1.0 if far else 3.0) for e in entries[:done]]
-    return Sheet(None, "/original.png", entries, [*ends, *(Shown(t, f"/{i}.png") for i, t in enumerate(tiles))])
+    tiles = [replace(one, name=e.name, record=e, distance=2.0, far=1.0 if far else 3.0) for e in records[:done]]
+    return Sheet(None, "/original.png", records, [*ends, *(Shown(t, f"/{i}.png") for i, t in enumerate(tiles))])
 
 
 def test_the_grid_keeps_room_for_every_tile_and_escapes_names(inspector):
-    entries = inspector.adapters()
-    early, full = (grids.grid(sheet(entries, n)) for n in (1, len(entries)))
-    assert early.count("waiting") == len(entries) - 1 and full.count("waiting") == 0
+    records = inspector.adapters()
+    early, full = (grids.grid(sheet(records, n)) for n in (1, len(records)))
+    assert early.count("waiting") == len(records) - 1 and full.count("waiting") == 0
     assert early.count("<tr>") == full.count("<tr>") == 1 + 5  # linear before the merger, three kinds and mine after
-    assert full.count("data-do=") == 3 * len(entries)
+    assert full.count("data-do=") == 3 * len(records)
     assert "<b>mine" not in full and "&lt;b&gt;mine" in full
-    assert "1 of 5 tiles" in grids.head(sheet(entries, 1)) and "<i>object" not in grids.head(sheet(entries, 1))
-    assert "⚠ 5 of them unlike" in grids.head(sheet(entries, 5, far=True)) and "⚠" not in grids.head(sheet(entries, 5))
+    assert "1 of 5 tiles" in grids.head(sheet(records, 1)) and "<i>object" not in grids.head(sheet(records, 1))
+    assert "⚠ 5 of them unlike" in grids.head(sheet(records, 5, far=True)) and "⚠" not in grids.head(sheet(records, 5))
 
 
 def test_two_sides_or_none(inspector):
-    entries = inspector.adapters()
-    made = sheet(entries, 2)
-    html = grids.pair(made, title(entries[0]), title(entries[1]))
+    records = inspector.adapters()
+    made = sheet(records, 2)
+    html = grids.pair(made, title(records[0]), title(records[1]))
     assert html.count('class="over"') == 2 and html.count("/original.png") == 2 and html.count('type="range"') == 1
-    assert grids.pair(made, title(entries[0]), title(entries[-1])) == "" == grids.pair(None, None, None)
+    assert grids.pair(made, title(records[0]), title(records[-1])) == "" == grids.pair(None, None, None)
 
 
 def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector):

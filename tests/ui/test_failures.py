@@ -43,13 +43,13 @@ def client(inspector):
 @pytest.fixture(scope="module")
 def rows(inspector):
     spec = SceneSpec(objects=(1, 2), backgrounds=("white",), radius=(40, 64))
-    return list(evaluate(inspector, inspector.shelf.entry("linear"), scene_samples(3, 4, spec)))
+    return list(evaluate(inspector, inspector.registry.find("linear"), scene_samples(3, 4, spec)))
 
 
 def run_of(inspector, rows, broken=()):
     shots = [Shot(i, row.without_pixels(), f"/{i}.png", f"/{i}-made.png") for i, row in enumerate(rows)]
     total, data = len(shots) + len(broken), {"scenes": len(rows)}
-    made = Run(inspector.shelf.entry("linear"), total, data, shots=shots, broken=list(broken))
+    made = Run(inspector.registry.find("linear"), total, data, shots=shots, broken=list(broken))
     made.end()
     return made
 
@@ -192,7 +192,7 @@ def test_filters_keep_and_order_shots(inspector, rows):
 def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     keeper = failures.gr.HTML()
-    run = Run(inspector.shelf.entry("linear"), 4, {"scenes": 4})
+    run = Run(inspector.registry.find("linear"), 4, {"scenes": 4})
     for item in [*rows, Broken("x.png", "it is no picture.")]:
         runs.take(run, item, keeper)
     every = ("lpips", "worst first", "", "", [], [], [], [], [])
@@ -239,9 +239,9 @@ def test_strangers_evaluate_a_few_pictures_at_a_time(inspector, tmp_path, monkey
 def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector):
     real, begun, ended, made = runs.FailuresCalls.of(inspector), threading.Event(), threading.Event(), []
 
-    def watched(entry, samples):
+    def watched(record, samples):
         try:
-            for item in real.evaluate(entry, samples):
+            for item in real.evaluate(record, samples):
                 made.append(item.image)
                 begun.set()
                 yield item

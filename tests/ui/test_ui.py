@@ -14,7 +14,7 @@ import pytest
 import torch
 from gradio.data_classes import ImageData
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.inspection.inspector import Reconstruction, Report
 from foresight.models.points import ExtractionPoint
@@ -95,10 +95,10 @@ def test_the_banner_comes_beyond_the_limit_only() -> None:
 
 def test_names_and_cards_from_anybody_are_escaped() -> None:
     card = {"data": EVIL, "scores": {EVIL: {"lpips": [EVIL, 1, 2], "ssim": [0.9, 0.8, 1.0]}, "n": 512}}
-    entry = Entry(Path("x"), False, {"kind": "tokens", "card": {"point": "post-merge/4", **card}}, 123_456)
-    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(entry)):
+    record = AdapterRecord(Path("x"), False, {"kind": "tokens", "card": {"point": "post-merge/4", **card}}, 123_456)
+    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(record)):
         assert "<img src=x" not in html and "&lt;img src=x" in html
-    assert "0.900" in cards.adapter_note(entry) and "123,456" in cards.adapter_note(entry)
+    assert "0.900" in cards.adapter_note(record) and "123,456" in cards.adapter_note(record)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_names_and_cards_from_anybody_are_escaped() -> None:
 )  # fmt: skip
 def test_a_card_may_hold_nothing_of_use(scores: Any) -> None:
     card = {"scores": scores}
-    note = cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+    note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 1))
     assert "parameters" in note and "n =" not in note
     row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
     assert adapter_table([row]).count("<td>–</td>") in (1, 2, 3)
@@ -121,7 +121,7 @@ def test_a_card_may_hold_nothing_of_use(scores: Any) -> None:
 
 def test_a_card_may_tell_of_more_data_than_there_are_numbers_for() -> None:
     card = {"data": f"scenes:{'9' * 5000}"}
-    assert "scenes:999" in cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 1))
+    assert "scenes:999" in cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 1))
 
 
 def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
@@ -151,7 +151,7 @@ def test_the_curves_of_a_training_that_goes_wrong_are_drawn_as_far_as_they_go() 
 
 def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:
     card = {"point": "post-merge/4", "data": "scenes:32768", "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512}}
-    note = cards.adapter_note(Entry(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")
+    note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")
     for told in ("32,768 scenes", "n = 512", "0.400–0.600", "No tokens adapter here: linear in its place"):
         assert told in note
 

@@ -87,7 +87,7 @@ class RoundTrip:
 
 
 def save_vae(model: Any, folder: Path) -> None:
-    """diffusers' own layout, in fp16, without the two entries that its class adds but does not take back."""
+    """diffusers' own layout, in fp16, without the two records that its class adds but does not take back."""
     model.to(torch.float16).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     kept = {key: value for key, value in config.items() if key not in ("block_out_channels", "_name_or_path")}

@@ -30,7 +30,7 @@ Samples = dict[str, np.ndarray]  # by the names in SCORES: (S, N)
 
 
 @dataclass(frozen=True)
-class Entry:
+class AdapterTrial:
     """An adapter to train with every seed. `name` is what tables call it.
 
     points: where its latents are from; several are blended. x, test_x: latents that stand in for those of
@@ -99,14 +99,14 @@ class Blend(nn.Module):
 
 @dataclass(frozen=True)
 class Grid:
-    """What entries came to. samples: {entry's name: Samples}. modules: {entry's name: one of each seed}."""
+    """What trials came to. samples: {trial's name: Samples}. modules: {trial's name: one of each seed}."""
 
     samples: dict[str, Samples]
     modules: dict[str, list[nn.Module]]
     steps: int
 
     def __or__(self, other: Grid) -> Grid:
-        """Both, of entries that were trained for as many steps."""
+        """Both, of trials that were trained for as many steps."""
         assert self.steps == other.steps
         return Grid(self.samples | other.samples, self.modules | other.modules, self.steps)
 
@@ -114,51 +114,51 @@ class Grid:
         return sum(p.numel() for p in self.modules[name][0].parameters())
 
 
-def fresh(bench: Bench, entry: Entry, seed: int) -> nn.Module:
-    """An untrained adapter, or blend, for an entry, with its statistics taken from the entry's own rows."""
+def fresh(bench: Bench, trial: AdapterTrial, seed: int) -> nn.Module:
+    """An untrained adapter, or blend, for a trial, with its statistics taken from the trial's own rows."""
     torch.manual_seed(1000 * bench.seed + seed)
-    hidden = entry.hidden or (bench.scale.hidden if entry.kind == "tokens" else None)
-    if entry.kind == "pooled":
-        hidden = entry.hidden or bench.scale.widths[len(bench.scale.widths) // 2]
-    adapter = new_adapter(entry.kind, entry.points[0], bench.vlm, bench.vae, hidden).to(bench.device)
-    count = entry.rows or len(entry.learn)
-    some = torch.linspace(0, count - 1, min(count, STATISTICS_ROWS), device=bench.device).long() * entry.every
-    some = some + entry.first(seed, bench.scale.seeds)
-    inputs = [x[some] for x in entry.inputs()]
+    hidden = trial.hidden or (bench.scale.hidden if trial.kind == "tokens" else None)
+    if trial.kind == "pooled":
+        hidden = trial.hidden or bench.scale.widths[len(bench.scale.widths) // 2]
+    adapter = new_adapter(trial.kind, trial.points[0], bench.vlm, bench.vae, hidden).to(bench.device)
+    count = trial.rows or len(trial.learn)
+    some = torch.linspace(0, count - 1, min(count, STATISTICS_ROWS), device=bench.device).long() * trial.every
+    some = some + trial.first(seed, bench.scale.seeds)
+    inputs = [x[some] for x in trial.inputs()]
     whole: nn.Module = adapter
     if len(inputs) > 1:
         whole = Blend(adapter, inputs).to(bench.device)
         inputs = [whole.mix(*inputs).detach()]
-    adapter.fit_statistics(inputs[0], entry.learn.targets[some])
+    adapter.fit_statistics(inputs[0], trial.learn.targets[some])
     return whole
 
 
-def member(bench: Bench, entry: Entry, module: nn.Module, seed: int) -> Member:
-    """What learns an entry's VAE latents."""
+def member(bench: Bench, trial: AdapterTrial, module: nn.Module, seed: int) -> Member:
+    """What learns a trial's VAE latents."""
     adapter = module.adapter if isinstance(module, Blend) else module
     assert isinstance(adapter, Adapter)
     return adapter_member(
         module,
         adapter,
-        entry.inputs(),
-        entry.learn.targets,
-        entry.rows or len(entry.learn),
-        entry.every,
-        entry.first(seed, bench.scale.seeds),
+        trial.inputs(),
+        trial.learn.targets,
+        trial.rows or len(trial.learn),
+        trial.every,
+        trial.first(seed, bench.scale.seeds),
     )
 
 
-def run_grid(bench: Bench, entries: Sequence[Entry], title: str, recipe: Recipe | None = None) -> Grid:
-    """Trains every entry with every seed, all side by side, and scores them on their test pictures."""
-    modules = {e.name: [fresh(bench, e, seed) for seed in e.seeds or range(bench.scale.seeds)] for e in entries}
+def run_grid(bench: Bench, trials: Sequence[AdapterTrial], title: str, recipe: Recipe | None = None) -> Grid:
+    """Trains every trial with every seed, all side by side, and scores them on their test pictures."""
+    modules = {e.name: [fresh(bench, e, seed) for seed in e.seeds or range(bench.scale.seeds)] for e in trials}
     members = {
         f"{k}-{seed}": member(bench, e, module, seed)
-        for k, e in enumerate(entries)
+        for k, e in enumerate(trials)
         for seed, module in zip(e.seeds or range(bench.scale.seeds), modules[e.name], strict=True)
     }
     made = learn(bench, members, recipe or usual(bench), title)
     samples = {}
-    for e in tqdm(entries, f"{title}: scores", leave=False):
+    for e in tqdm(trials, f"{title}: scores", leave=False):
         samples[e.name] = stack([score(bench, reconstruct(bench, m, e.test_inputs()), e.test) for m in modules[e.name]])
     return Grid(samples, modules, made)
 
@@ -214,9 +214,9 @@ def floors_and_ceiling(bench: Bench) -> dict[str, Samples]:
     return {name: stack([score(bench, x, test)]) for name, x in pictures.items()}
 
 
-def hidden_for(parameters: int, entry: Entry, bench: Bench) -> int:
-    """The hidden width at which a token adapter at the entry's point has the number of parameters nearest to that."""
-    sizes = new_adapter("tokens", entry.points[0], bench.vlm, bench.vae, 32)
+def hidden_for(parameters: int, trial: AdapterTrial, bench: Bench) -> int:
+    """The hidden width at which a token adapter at the trial's point has the number of parameters nearest to that."""
+    sizes = new_adapter("tokens", trial.points[0], bench.vlm, bench.vae, 32)
     assert isinstance(sizes, TokenAdapter)
     low, high = 8, 8192
     while high - low > 1:

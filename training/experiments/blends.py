@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.experiments.bank import Blend, Entry, floors_and_ceiling, run_grid
+from training.experiments.bank import AdapterTrial, Blend, floors_and_ceiling, run_grid
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -31,9 +31,9 @@ def run(bench: Bench) -> Result:
     learn, test = bench.train(), bench.test()
     inside = ", ".join(str(p.layer) for p in window)
     blends = {f"blend of layers {inside}": tuple(window), f"blend of all {len(every)} after the merger": tuple(every)}
-    entries = [Entry(str(p), "tokens", (p,), learn, test) for p in every]
-    entries += [Entry(name, "tokens", points, learn, test) for name, points in blends.items() if len(points) > 1]
-    grid = run_grid(bench, entries, "Blends")
+    trials = [AdapterTrial(str(p), "tokens", (p,), learn, test) for p in every]
+    trials += [AdapterTrial(name, "tokens", points, learn, test) for name, points in blends.items() if len(points) > 1]
+    grid = run_grid(bench, trials, "Blends")
     marks = floors_and_ceiling(bench)
     write_scores(bench.artifacts / "blends.csv", grid.samples | marks)
     names = [name for name in blends if name in grid.samples]

@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
     scale = scale_of(args)
     store.open_folder(args.out)
     settings = settings_of(args, scale)
-    finished = {name: entry for name in ALL if (entry := store.load(args.out, name, settings | _own(name, args)))}
+    finished = {name: record for name in ALL if (record := store.load(args.out, name, settings | _own(name, args)))}
     if missing := [name for name in todo if name not in finished]:
         vlm = load_vlm(args.model, args.device)
         vae = load_vae(args.vae, args.device)
@@ -167,7 +167,7 @@ def _run_one(
         raise InputError(f"{name} needs {absent[0]}: do not skip it.")
     handed = ({other: finished[other]["result"] for other in needs},) if name == "e1_5" else ()
     result = experiment(bench, *handed)
-    entry = store.plain(
+    record = store.plain(
         {
             "settings": settings | _own(name, args),
             "result": result,
@@ -177,9 +177,9 @@ def _run_one(
             "command": "python -m training " + shlex.join(sys.argv[1:]),
         }
     )
-    store.save(args.out, name, entry)
-    print(f"{name}: {result['verdict']} ({entry['seconds']:.0f} s)", file=sys.stderr, flush=True)
-    return entry
+    store.save(args.out, name, record)
+    print(f"{name}: {result['verdict']} ({record['seconds']:.0f} s)", file=sys.stderr, flush=True)
+    return record
 
 
 def _device_name(bench: Bench) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foresight.models.points import ExtractionPoint
-from training.experiments.bank import Entry, Grid, floors_and_ceiling, reconstruct, run_grid, score, stack
+from training.experiments.bank import AdapterTrial, Grid, floors_and_ceiling, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -48,18 +48,20 @@ def seams(side: int, window: int) -> Tensor:
 
 
 @torch.inference_mode()
-def token_errors(bench: Bench, modules: Sequence[torch.nn.Module], entry: Entry) -> tuple[Tensor, Tensor, Tensor]:
+def token_errors(
+    bench: Bench, modules: Sequence[torch.nn.Module], trial: AdapterTrial
+) -> tuple[Tensor, Tensor, Tensor]:
     """(N, h, w) each, of a token's 28 × 28 pixels: the mean absolute error of values, the norm of its latents, and the
     share that objects cover.
 
-    modules: an entry's adapter of each seed, whose errors are averaged.
+    modules: a trial's adapter of each seed, whose errors are averaged.
     """
-    truth = entry.test.pictures.float() / 255
-    each = [(reconstruct(bench, m, entry.test_inputs()) - truth).abs().mean(1, keepdim=True) for m in modules]
-    x = entry.test_inputs()[0][:, 0].float().norm(dim=-1)[:, None]  # (N, 1, H, W)
+    truth = trial.test.pictures.float() / 255
+    each = [(reconstruct(bench, m, trial.test_inputs()) - truth).abs().mean(1, keepdim=True) for m in modules]
+    x = trial.test_inputs()[0][:, 0].float().norm(dim=-1)[:, None]  # (N, 1, H, W)
     side = truth.shape[-1] // 28
     pool = torch.nn.functional.adaptive_avg_pool2d
-    covered = entry.test.masks[:, None].float()
+    covered = trial.test.masks[:, None].float()
     return tuple(pool(v, side)[:, 0].cpu() for v in (torch.stack(each).mean(0), x, covered))  # type: ignore[return-value]
 
 
@@ -91,12 +93,12 @@ def where_errors_sit(errors: Tensor, norms: Tensor, covered: Tensor) -> dict[str
 def run(bench: Bench) -> Result:
     points, at = bench.landmarks, bench.recommended
     learn, test = bench.train(), bench.test()
-    entries = [Entry(f"{p}", "tokens", (p,), learn, test) for p in points]
+    trials = [AdapterTrial(f"{p}", "tokens", (p,), learn, test) for p in points]
     for draw in range(bench.scale.seeds):
-        entries += blind_entries(bench, points, draw)
+        trials += blind_entries(bench, points, draw)
     x, y = (shuffled(data.points[str(at)], k) for k, data in enumerate((learn, test)))
-    entries.append(Entry(f"{at}, tokens shuffled", "tokens", (at,), learn, test, x=x, test_x=y))
-    grid = run_grid(bench, entries, "Controls")
+    trials.append(AdapterTrial(f"{at}, tokens shuffled", "tokens", (at,), learn, test, x=x, test_x=y))
+    grid = run_grid(bench, trials, "Controls")
     found = {n: s for n, s in grid.samples.items() if BLIND not in n}
     for p in points:
         draws = [grid.samples[f"{p}, {BLIND} {draw}"] for draw in range(bench.scale.seeds)]
@@ -105,19 +107,19 @@ def run(bench: Bench) -> Result:
     samples = found | {f"{at}, another picture's latents": stack([score(bench, z.roll(1, 0), test) for z in made])}
     samples |= floors_and_ceiling(bench)
     write_scores(bench.artifacts / "controls.csv", samples)
-    maps = {e.name: token_errors(bench, grid.modules[e.name], e) for e in entries[: len(points)]}
+    maps = {e.name: token_errors(bench, grid.modules[e.name], e) for e in trials[: len(points)]}
     mean_maps = torch.stack([errors.mean(0) for errors, *_ in maps.values()])
     picture = (mean_maps / mean_maps.amax((1, 2), True).clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)
     write_grid(bench.artifacts / "controls.png", [1 - picture.repeat_interleave(16, 2).repeat_interleave(16, 3)])
     return _told(at, samples, grid, {name: where_errors_sit(*m) for name, m in maps.items()})
 
 
-def blind_entries(bench: Bench, points: Sequence[ExtractionPoint], draw: int) -> list[Entry]:
+def blind_entries(bench: Bench, points: Sequence[ExtractionPoint], draw: int) -> list[AdapterTrial]:
     """Token adapters behind one VLM with random weights, of the seed of that draw alone."""
     vlm = bench.random_vlm(draw)
     sets = ((bench.scale.train, "train"), (bench.scale.test, "test"))
     learn, test = (bench.latents(bench.mixture(count, split), points, vlm) for count, split in sets)
-    return [Entry(f"{p}, {BLIND} {draw}", "tokens", (p,), learn, test, seeds=(draw,)) for p in points]
+    return [AdapterTrial(f"{p}, {BLIND} {draw}", "tokens", (p,), learn, test, seeds=(draw,)) for p in points]
 
 
 def _told(at: ExtractionPoint, samples: dict[str, Any], grid: Grid, sitting: dict[str, dict[str, Interval]]) -> Result:

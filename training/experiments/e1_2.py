@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.experiments.bank import Entry, floors_and_ceiling, reconstruct, run_grid
+from training.experiments.bank import AdapterTrial, floors_and_ceiling, reconstruct, run_grid
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -28,8 +28,8 @@ from training.experiments.statistics import paired
 def run(bench: Bench) -> Result:
     learn, test = bench.train(), bench.test()
     names = [str(p) for p in bench.points]
-    entries = [Entry(str(p), "linear", (p,), learn, test) for p in bench.points]
-    grid = run_grid(bench, entries, "E1.2")
+    trials = [AdapterTrial(str(p), "linear", (p,), learn, test) for p in bench.points]
+    grid = run_grid(bench, trials, "E1.2")
     marks = floors_and_ceiling(bench)
     ceiling = marks["oracle"]
     write_scores(bench.artifacts / "e1_2.csv", grid.samples | marks)
@@ -45,8 +45,8 @@ def run(bench: Bench) -> Result:
     rows = [test.pictures[which].float() / 255]
     shown_at = list(dict.fromkeys([names[0], best, str(bench.merger[0]), str(bench.merger[1]), at, names[-1]]))
     for name in shown_at:
-        entry = next(e for e in entries if e.name == name)
-        rows.append(reconstruct(bench, grid.modules[name][0], [x[which] for x in entry.test_inputs()]))
+        trial = next(e for e in trials if e.name == name)
+        rows.append(reconstruct(bench, grid.modules[name][0], [x[which] for x in trial.test_inputs()]))
     write_grid(bench.artifacts / "e1_2.png", rows)
     gap = paired(grid.samples[at]["lpips"], marks["blank"]["lpips"])
     verdict = "holds" if gap[2] < 0 and found[2] < TARGETS["lpips"] else "open"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.experiments.bank import SCORES, Entry, floors_and_ceiling, fresh, hidden_for, run_grid
+from training.experiments.bank import SCORES, AdapterTrial, floors_and_ceiling, fresh, hidden_for, run_grid
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -26,15 +26,15 @@ KINDS = ("linear", "tokens", "pooled")
 def run(bench: Bench) -> Result:
     learn, test = bench.train(), bench.test()
     before, after = bench.merger
-    usual = Entry("", "tokens", (after,), learn, test)
+    usual = AdapterTrial("", "tokens", (after,), learn, test)
     size = sum(p.numel() for p in fresh(bench, usual, 0).parameters())
-    entries = []
+    trials = []
     for kind in KINDS:
         for point in (before, after):
-            entry = Entry(f"{point} {kind}", kind, (point,), learn, test)
-            hidden = hidden_for(size, entry, bench) if kind == "tokens" else None
-            entries.append(Entry(entry.name, kind, (point,), learn, test, hidden))
-    grid = run_grid(bench, entries, "E1.3")
+            trial = AdapterTrial(f"{point} {kind}", kind, (point,), learn, test)
+            hidden = hidden_for(size, trial, bench) if kind == "tokens" else None
+            trials.append(AdapterTrial(trial.name, kind, (point,), learn, test, hidden))
+    grid = run_grid(bench, trials, "E1.3")
     write_scores(bench.artifacts / "e1_3.csv", grid.samples)
     marks = floors_and_ceiling(bench)
     counts = {name: grid.parameters(name) for name in grid.samples}

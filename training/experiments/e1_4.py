@@ -12,7 +12,7 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec
 from foresight.metrics.masks import foreground
 from foresight.models.points import ExtractionPoint
-from training.experiments.bank import Entry, Grid, oracle, reconstruct, run_grid, score, stack
+from training.experiments.bank import AdapterTrial, Grid, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.boxes import PooledBox, TokenBox, box_loss
 from training.experiments.result import (
@@ -127,9 +127,9 @@ def run(bench: Bench) -> Result:
     several = bench.scenes(bench.scale.crowds, SCENES, SEVERAL, "test")
     test = bench.latents([several], points)
     drawn = render(several.to(bench.device))
-    entries = [Entry(f"{p} tokens", "tokens", (p,), bench.train(), test) for p in points]
-    grid = run_grid(bench, entries, "E1.4, several objects")
-    each = {e.name: [reconstruct(bench, m, e.test_inputs()) for m in grid.modules[e.name]] for e in entries}
+    trials = [AdapterTrial(f"{p} tokens", "tokens", (p,), bench.train(), test) for p in points]
+    grid = run_grid(bench, trials, "E1.4, several objects")
+    each = {e.name: [reconstruct(bench, m, e.test_inputs()) for m in grid.modules[e.name]] for e in trials}
     decoded = {name: pictures[0] for name, pictures in each.items()}
     ceiling = oracle(bench, test)
     crowds = {}

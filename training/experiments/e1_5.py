@@ -10,7 +10,7 @@ import torch
 from foresight.models.points import ExtractionPoint
 from training.experiments.bank import (
     SCORES,
-    Entry,
+    AdapterTrial,
     Samples,
     floors_and_ceiling,
     oracle,
@@ -66,13 +66,13 @@ def run(bench: Bench, needed: dict[str, Result]) -> Result:
     facts = needed["e1_6"]["facts"]
     at = bench.recommended
     points = list(dict.fromkeys([at, bench.vlm.point(facts["best_after"]), bench.vlm.point(facts["best"])]))
-    entries = [Entry(f"{p} {kind}", kind, (p,), learn, test) for p in points for kind in KINDS]
-    grid = run_grid(bench, entries, "E1.5")
+    trials = [AdapterTrial(f"{p} {kind}", kind, (p,), learn, test) for p in points for kind in KINDS]
+    grid = run_grid(bench, trials, "E1.5")
     seen, free = bench.scale.picture_steps, replace(bench, cap=None)
     for point in points:  # all for as many steps as the first has time for
         these = {f"{s}-{kind}": m for kind in KINDS for s, m in enumerate(grid.modules[f"{point} {kind}"])}
         seen = _with_pictures(bench if point == at else free, these, point, seen)
-    decoded = {e.name: [reconstruct(bench, m, e.test_inputs()) for m in grid.modules[e.name]] for e in entries}
+    decoded = {e.name: [reconstruct(bench, m, e.test_inputs()) for m in grid.modules[e.name]] for e in trials}
     samples = {name: stack([score(bench, y, test) for y in each]) for name, each in decoded.items()}
     marks = floors_and_ceiling(bench)
     wrong = {

@@ -8,7 +8,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from training.experiments.bank import Entry, Grid, Samples, floors_and_ceiling, oracle, run_grid, score, stack
+from training.experiments.bank import AdapterTrial, Grid, Samples, floors_and_ceiling, oracle, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -38,8 +38,8 @@ SEEDS_SCENES = "100"  # so many the seed study found enough
 
 
 def depth(bench: Bench) -> Grid:
-    entries = [Entry(str(p), "tokens", (p,), bench.train(), bench.test()) for p in bench.points]
-    return run_grid(bench, entries, "E1.6, depth")
+    trials = [AdapterTrial(str(p), "tokens", (p,), bench.train(), bench.test()) for p in bench.points]
+    return run_grid(bench, trials, "E1.6, depth")
 
 
 def width(bench: Bench) -> Grid:
@@ -49,11 +49,11 @@ def width(bench: Bench) -> Grid:
     recipe, found = usual(bench), list[Grid]()
     for hidden in sorted({own, *scale.widths}, reverse=True):
         kinds = ("pooled", "tokens") if hidden in scale.widths else ("tokens",)
-        entries = [Entry(f"{kind} {hidden}", kind, (at,), learn, test, hidden) for kind in kinds]
+        trials = [AdapterTrial(f"{kind} {hidden}", kind, (at,), learn, test, hidden) for kind in kinds]
         # Under Adam inner matrices want a rate that falls with the width, and all else the same one (Yang et al.,
         # "Tensor Programs V", 2022). The root lies between; at 1024 it is measurably better than either.
         recipe = replace(recipe, batch=scale.width_batch, lr=scale.lr * (own / hidden) ** 0.5)
-        found.append(run_grid(bench, entries, f"E1.6, width {hidden}", recipe))
+        found.append(run_grid(bench, trials, f"E1.6, width {hidden}", recipe))
         bench, recipe = replace(bench, cap=None), usual(bench, found[-1].steps)
     return reduce(or_, reversed(found))
 
@@ -62,23 +62,23 @@ def amount(bench: Bench) -> Grid:
     """No cap cuts its steps: with fewer, the largest number of scenes would not be seen once."""
     at, most = bench.recommended, max(bench.scale.amounts)
     learn = bench.latents(bench.mixture(most, "train"), [at])
-    entries = [Entry(str(n), "tokens", (at,), learn, bench.test(), rows=n) for n in bench.scale.amounts]
+    trials = [AdapterTrial(str(n), "tokens", (at,), learn, bench.test(), rows=n) for n in bench.scale.amounts]
     recipe = replace(usual(bench, bench.scale.amount_steps), batch=bench.scale.amount_batch)
-    return run_grid(replace(bench, cap=None), entries, "E1.6, data", recipe)
+    return run_grid(replace(bench, cap=None), trials, "E1.6, data", recipe)
 
 
 def side(bench: Bench) -> tuple[Grid, dict[str, Samples]]:
     """Also each side's own ceiling: a larger picture is drawn more finely by the VAE itself."""
-    at, entries, ceilings = bench.recommended, [], {}
+    at, trials, ceilings = bench.recommended, [], {}
     for pixels in bench.scale.sides:
         sets = [
             bench.latents([s.resized((pixels, pixels)) for s in bench.mixture(count, split)], [at])
             for count, split in ((bench.scale.side_train, "train"), (bench.scale.test, "test"))
         ]
         seen = sets[1].points[str(at)]
-        entries.append(Entry(str(pixels), "tokens", (at,), sets[0], bench.test(), test_x=seen))
+        trials.append(AdapterTrial(str(pixels), "tokens", (at,), sets[0], bench.test(), test_x=seen))
         ceilings[str(pixels)] = stack([score(bench, oracle(bench, sets[1]), bench.test())])
-    return run_grid(bench, entries, "E1.6, picture size"), ceilings
+    return run_grid(bench, trials, "E1.6, picture size"), ceilings
 
 
 def run(bench: Bench) -> Result:

@@ -13,7 +13,7 @@ from foresight.data.scenes import COLORS, SHAPES, Scenes, SceneSpec
 from foresight.inspection.evaluation import folder_files
 from foresight.metrics.scores import skill
 from training.data import collect, picture_source, readable
-from training.experiments.bank import Entry, oracle, reconstruct, run_grid, score, stack
+from training.experiments.bank import AdapterTrial, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
@@ -106,10 +106,10 @@ def run(bench: Bench) -> Result:
     learn = bench.latents([known], points)
     sets = {name: (bench.latents([s], points), hidden_share(s.to(bench.device))) for name, s in splits(bench).items()}
     first = sets[BOTH[0]][0]
-    entries = [Entry(f"{p} tokens", "tokens", (p,), learn, first) for p in points]
+    trials = [AdapterTrial(f"{p} tokens", "tokens", (p,), learn, first) for p in points]
     unfiltered = bench.latents([bench.scenes(bench.scale.train, SCENES, KNOWN, "train")], [bench.recommended])
-    rival = Entry("all pairs", "tokens", (bench.recommended,), unfiltered, sets[BOTH[1]][0])
-    grid = run_grid(bench, [*entries, rival], "Held out")
+    rival = AdapterTrial("all pairs", "tokens", (bench.recommended,), unfiltered, sets[BOTH[1]][0])
+    grid = run_grid(bench, [*trials, rival], "Held out")
     tests = {name: latents for name, (latents, _) in sets.items()}
     if (outside := photos(bench, points)) is not None:
         tests["photos"] = outside
@@ -119,17 +119,17 @@ def run(bench: Bench) -> Result:
         ceiling, blank = (
             stack([score(bench, x, test)]) for x in (oracle(bench, test), torch.ones_like(test.pictures.float()))
         )
-        for entry in entries:
-            made = [reconstruct(bench, m, [test.points[str(entry.points[0])]]) for m in grid.modules[entry.name]]
-            found = samples[f"{entry.name}, {name}"] = stack([score(bench, y, test) for y in made])
+        for trial in trials:
+            made = [reconstruct(bench, m, [test.points[str(trial.points[0])]]) for m in grid.modules[trial.name]]
+            found = samples[f"{trial.name}, {name}"] = stack([score(bench, y, test) for y in made])
             means = [float(s["lpips"].mean()) for s in (found, blank, ceiling)]
             three = [finite(x["lpips"]) for x in (found, blank, ceiling)]
             iou = None if name == "photos" else finite(found["mask_iou"])
-            rows.append([entry.name, name, *three, skill("lpips", *means), finite(found["ssim"]), iou])
-            if entry is entries[-1]:
+            rows.append([trial.name, name, *three, skill("lpips", *means), finite(found["ssim"]), iou])
+            if trial is trials[-1]:
                 page = "blank page", three[1]
-                keys[name] = key(f"LPIPS, {name}, {entry.name}", three[0], None, page, three[2])
-            if entry is entries[-1] and name in (
+                keys[name] = key(f"LPIPS, {name}, {trial.name}", three[0], None, page, three[2])
+            if trial is trials[-1] and name in (
                 BOTH[1],
                 "new backgrounds",
                 crowd_name(5),
@@ -141,7 +141,7 @@ def run(bench: Bench) -> Result:
     names, at = list(tests), f"{bench.recommended} tokens"
     pairs, knowing = samples[f"{at}, {BOTH[1]}"]["lpips"], grid.samples[rival.name]["lpips"]
     worse = paired(pairs, knowing)
-    lines = [series(e.name, names, [samples[f"{e.name}, {n}"]["lpips"] for n in names]) for e in entries]
+    lines = [series(e.name, names, [samples[f"{e.name}, {n}"]["lpips"] for n in names]) for e in trials]
     worst = max((n for n in names if n != "photos"), key=lambda n: samples[f"{at}, {n}"]["lpips"].mean())
     covered = [[name, round(share, 4)] for name, (_, share) in sets.items()]
     return {

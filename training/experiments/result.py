@@ -43,7 +43,7 @@ def said(samples: np.ndarray) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """A table; an entry is text, a number, or an interval [mean, low, high]."""
+    """A table; a record is text, a number, or an interval [mean, low, high]."""
     return {"title": title, "columns": list(columns), "rows": [list(row) for row in rows]}
 
 

@@ -22,7 +22,7 @@ from foresight.data.scenes import COLOR_NAMES, SHAPES, Scenes, SceneSpec
 from foresight.maps.separability import each_silhouette
 from foresight.metrics.scores import ssim
 from foresight.models import qwen2_5_vl as qwen
-from training.experiments.bank import Entry, fresh, member, oracle, reconstruct, score, stack
+from training.experiments.bank import AdapterTrial, fresh, member, oracle, reconstruct, score, stack
 from training.experiments.bench import Bench
 from training.experiments.e1_1 import labels
 from training.experiments.result import (
@@ -90,7 +90,7 @@ def _spread(pooled: Tensor, tokens: Tensor) -> Tensor:
     return pooled[:, None, None, None].expand(n, 1, h, w, -1)
 
 
-def stages(bench: Bench) -> list[Entry]:
+def stages(bench: Bench) -> list[AdapterTrial]:
     """The seed's protocol, then with one thing changed after another, each on top of those before.
 
     All learn for as many steps of as many pictures.
@@ -106,7 +106,7 @@ def stages(bench: Bench) -> list[Entry]:
         return _spread(last_state(bench, data.pictures, text), data.points[str(at)])
 
     def pooled(name: str, learn: Latents, test: Latents, x: Tensor | None = None, test_x: Tensor | None = None):
-        return Entry(name, "pooled", (at,), learn, test, scale.seed_hidden, x=x, test_x=test_x)
+        return AdapterTrial(name, "pooled", (at,), learn, test, scale.seed_hidden, x=x, test_x=test_x)
 
     (a, unseen), (b, b_test), (c, c_test) = both(SEEDS_OWN, True), both(UNTIED), both(INDEPENDENT)
     again = Latents({k: v[:held] for k, v in a.points.items()}, a.targets[:held], a.pictures[:held], a.masks[:held])
@@ -120,12 +120,12 @@ def stages(bench: Bench) -> list[Entry]:
         pooled("the picture's tokens alone", c, c_test, state(c, False), state(c_test, False)),
         pooled(f"the middle layer, {at}", c, c_test),
         pooled(f"{len(many)} scenes instead of {n}", many, c_test),
-        Entry("the grid of tokens kept", "tokens", (at,), many, c_test),
-        Entry("1 to 5 objects, all backgrounds", "tokens", (at,), bench.train(), bench.test()),
+        AdapterTrial("the grid of tokens kept", "tokens", (at,), many, c_test),
+        AdapterTrial("1 to 5 objects, all backgrounds", "tokens", (at,), bench.train(), bench.test()),
     ]
 
 
-def _fit(bench: Bench, stage: Entry) -> list[torch.nn.Module]:
+def _fit(bench: Bench, stage: AdapterTrial) -> list[torch.nn.Module]:
     """An adapter of each seed, by the seed's own recipe, which no cap cuts."""
     modules = [fresh(bench, stage, seed) for seed in range(bench.scale.seeds)]
     steps = max(1, bench.scale.seed_epochs * bench.scale.seed_train // BATCH)

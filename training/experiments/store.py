@@ -42,12 +42,12 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     return next((key for key in {**a, **b} if a.get(key) != b.get(key)), None)
 
 
-def save(out: Path, name: str, entry: Mapping[str, Any]) -> None:
+def save(out: Path, name: str, record: Mapping[str, Any]) -> None:
     """Writes a finished experiment, whole or not at all."""
     path = out / FOLDER / f"{name}.json"
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(plain(entry), file, indent=1, ensure_ascii=False, allow_nan=False)
+        json.dump(plain(record), file, indent=1, ensure_ascii=False, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -26,7 +26,7 @@ from training.fit import Fit, averaged, held_out_latents, judge, paint, prepare,
 from training.latents import Latents, open_store
 from training.loop import STATE, Step, train
 from training.service.presets import config_of
-from training.service.queue import DONE, Line, Run
+from training.service.queue import DONE, JobQueue, Run
 
 LOG = "log.jsonl"
 SAMPLES = 4  # held-out pictures shown
@@ -37,7 +37,7 @@ SHARE = 0.15  # of the time that held-out scores may take while training goes on
 CURVE = {"cpu": 8, "cuda": 64}  # held-out pictures scored while training goes on
 
 
-def work(run: Run, line: Line) -> None:
+def work(run: Run, line: JobQueue) -> None:
     """Fits what the run's job.json asks for. Raises InputError where that cannot be done."""
     try:
         _work(run, line)
@@ -49,7 +49,7 @@ def work(run: Run, line: Line) -> None:
         raise InputError(f"{error} Take a lower learning rate.") from error
 
 
-def _work(run: Run, line: Line) -> None:
+def _work(run: Run, line: JobQueue) -> None:
     job, start = run.job, time.monotonic()
     device = torch.device(job["device"])
     if device.type == "cuda":
@@ -111,7 +111,7 @@ class Watch:
             return
         losses = {name: float(total) / self.counted for name, total in self.sums.items()}
         self.sums, self.counted, self.told = {}, 0, now
-        entry = {
+        record = {
             "step": step.number,
             "losses": losses,
             "rate": None if math.isnan(step.rate) else step.rate,
@@ -120,9 +120,9 @@ class Watch:
             "pieces": step.pieces,
             "seconds": now - self.began,
         }
-        _append(self.run.folder / LOG, entry)
+        _append(self.run.folder / LOG, record)
         self.tracker.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
-        self.run.tell("training", done=step.number, total=self.task.config.recipe.steps, seconds=entry["seconds"])
+        self.run.tell("training", done=step.number, total=self.task.config.recipe.steps, seconds=record["seconds"])
         if not last and now - self.scored > max(2.0, self.cost / SHARE):
             with averaged(self.task, step):
                 self._score(step.number, self.few)
@@ -155,7 +155,7 @@ class Watch:
         to_pil(sheet).save(path)
         os.replace(path, self.run.folder / "samples.png")
 
-    def finish(self, line: Line) -> None:
+    def finish(self, line: JobQueue) -> None:
         """The last scores, on all held-out pictures; adapters into their folder; what only resuming needs is gone."""
         steps = self.task.config.recipe.steps
         self.run.tell("scoring", done=steps, total=steps, seconds=time.monotonic() - self.began)
@@ -219,6 +219,6 @@ def _first(latents: Latents, count: int) -> Latents:
     return Latents(points, latents.targets[:count], latents.pictures[:count], latents.masks[:count])
 
 
-def _append(path: Path, entry: dict[str, Any]) -> None:
+def _append(path: Path, record: dict[str, Any]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(record) + "\n")

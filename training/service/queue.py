@@ -42,7 +42,7 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
-def bury(folder: Path) -> None:
+def delete_atomically(folder: Path) -> None:
     """Deletes a folder: its name is free at once, and one that is half deleted is nothing any more."""
     grave = folder.with_name(f".{folder.name}")
     if grave.exists():  # left where a process was cut off
@@ -56,10 +56,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n"):
-            entry = json.loads(line)
-            while found and found[-1]["step"] >= entry["step"]:
+            record = json.loads(line)
+            while found and found[-1]["step"] >= record["step"]:
                 found.pop()
-            found.append(entry)
+            found.append(record)
     return found
 
 
@@ -115,7 +115,7 @@ class Run:
         return f"{told[:300]}; what it learned so far is kept, and it can be resumed."
 
 
-class Line:
+class JobQueue:
     """All runs under `root`/train, in line for the devices; their adapters go to `root`/adapters."""
 
     def __init__(self, root: str | Path = "runs") -> None:
@@ -180,7 +180,7 @@ class Line:
         run = self.run(name)
         if run.alive():
             raise InputError(f"the run {name!r} is still running: stop it first.")
-        bury(run.folder)
+        delete_atomically(run.folder)
 
     def place(self, run: Run) -> int:
         """How many runs are before it on its device: 0 is its turn."""

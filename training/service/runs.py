@@ -22,25 +22,25 @@ from foresight.adapters.checkpoint import (
     score_tables,
 )
 from foresight.adapters.modules import KINDS
-from foresight.adapters.registry import Entry, Shelf, entry_name
+from foresight.adapters.registry import AdapterRecord, AdapterRegistry, record_name
 from foresight.errors import InputError
 from training.service.presets import checked_name, new_name
-from training.service.queue import bury
+from training.service.queue import delete_atomically
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 CARD = "README.md"  # what the hub shows of a repository
 
 
-class Cabinet:
-    """The adapters under `folder`, which is one of the shelf's roots."""
+class TrainedAdapters:
+    """The adapters under `folder`, which is one of the registry's roots."""
 
-    def __init__(self, shelf: Shelf, folder: str | Path) -> None:
-        self.shelf, self.folder = shelf, Path(folder).absolute()
+    def __init__(self, registry: AdapterRegistry, folder: str | Path) -> None:
+        self.registry, self.folder = registry, Path(folder).absolute()
 
     def adapters(self) -> list[dict[str, Any]]:
         """Each adapter's name, point, kind, parameters and card; or, where it does not serve, the reason."""
-        fit = {entry.folder.absolute(): entry for entry in self.shelf.adapters()}
-        bad = {folder.absolute(): reason for folder, reason in self.shelf.refused().items()}
+        fit = {record.folder.absolute(): record for record in self.registry.adapters()}
+        bad = {folder.absolute(): reason for folder, reason in self.registry.refused().items()}
         return [
             _told(name, fit[f]) if f in fit else {"name": name, "problem": bad.get(f, "")}
             for name, f in self._named().items()
@@ -52,7 +52,7 @@ class Cabinet:
         source.rename(self.folder / checked_name(to.strip(), self._names()))
 
     def delete(self, name: str) -> None:
-        bury(self._find(name))
+        delete_atomically(self._find(name))
 
     def pack(self, name: str) -> bytes:
         """A zip with the adapter's folder, to be unpacked and used elsewhere. Stored: weights do not compress."""
@@ -67,15 +67,15 @@ class Cabinet:
         """Copies an adapter from a folder or hub id, after all checks; returns the name it goes by here."""
         if not source.strip():
             raise InputError("name a folder on this machine, or an adapter on the hub (owner/name).")
-        entry = self.shelf.entry(Path(source.strip()).expanduser())
-        load_adapter(entry.folder)  # its weights too must be what its config builds
+        record = self.registry.find(Path(source.strip()).expanduser())
+        load_adapter(record.folder)  # its weights too must be what its config builds
         name = new_name(Path(source.strip()).name, self._names())
         stage = self.folder / f".{name}"
         if stage.exists():  # left where a process was cut off
             shutil.rmtree(stage)
         stage.mkdir(parents=True)
         for file in (WEIGHTS, CONFIG):
-            shutil.copyfile(entry.folder / file, stage / file)
+            shutil.copyfile(record.folder / file, stage / file)
         stage.rename(self.folder / name)
         return name
 
@@ -119,8 +119,8 @@ class Cabinet:
         return {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
 
     def _named(self) -> dict[str, Path]:
-        """Every adapter's folder, by the name that it has on the shelf."""
-        return {entry_name(folder, self.folder): folder for folder in list_adapters(self.folder)}
+        """Every adapter's folder, by the name that it has on the registry."""
+        return {record_name(folder, self.folder): folder for folder in list_adapters(self.folder)}
 
     def _find(self, name: str) -> Path:
         if (folder := self._named().get(name)) is None:
@@ -128,13 +128,13 @@ class Cabinet:
         return folder
 
 
-def _told(name: str, entry: Entry) -> dict[str, Any]:
+def _told(name: str, record: AdapterRecord) -> dict[str, Any]:
     return {
         "name": name,
-        "point": str(entry.point),
-        "kind": entry.kind,
-        "parameters": entry.parameters,
-        "card": entry.card,
+        "point": str(record.point),
+        "kind": record.kind,
+        "parameters": record.parameters,
+        "card": record.card,
     }
 
 

@@ -13,19 +13,19 @@ from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from training.data import split_pictures
 from training.service.presets import DEFAULTS, LOSSES, PRESETS, Settings, checked_name, config_of, cost, new_name
-from training.service.queue import ENDED, WAITING, Line, Run, read_lines
-from training.service.runs import Cabinet
+from training.service.queue import ENDED, WAITING, JobQueue, Run, read_lines
+from training.service.runs import TrainedAdapters
 
 
-class Desk:
+class TrainingService:
     """Starts and watches runs for an inspector's models, and keeps the adapters that come of them.
 
-    root: the folder of runs and adapters; its "adapters" must be one of the shelf's roots.
+    root: the folder of runs and adapters; its "adapters" must be one of the registry's roots.
     """
 
     def __init__(self, inspector: Inspector, root: str | Path = "runs") -> None:
-        self.inspector, self.line = inspector, Line(root)
-        self.cabinet = Cabinet(inspector.shelf, self.line.adapters)
+        self.inspector, self.queue = inspector, JobQueue(root)
+        self.trained = TrainedAdapters(inspector.registry, self.queue.adapters)
         self.points = inspector.vlm.points
         self.devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
         self.losses = list(LOSSES)
@@ -48,21 +48,21 @@ class Desk:
         chosen = DEFAULTS | settings
         wants_pictures = chosen["data"] == "pictures" and archive is not None
         config = config_of(settings, vlm, "uploaded" if wants_pictures else None)
-        taken = self.line.names()
+        taken = self.queue.names()
         # A run of several adapters puts what each is behind its name: none of these may be there either.
         ends = [f"-{point}-{kind}".replace("/", "-") for point in config.points for kind in config.kinds]
         taken |= {name.removesuffix(end) for name in taken for end in ends if len(ends) > 1}
         name = new_name(name, taken) if name in self.presets else checked_name(name, taken)
         broken: list[list[str]] = []
-        self.line.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.line.root, prefix=".upload-") as place:
+        self.queue.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.queue.root, prefix=".upload-") as place:
             pictures = None
             if wants_pictures:
                 pictures, broken = self._unpack(str(archive), Path(place) / "pictures")
             # The models' own names: None is the bundled one, which both sides find by themselves.
             names = {"model": vlm.name, "vae": vae.name}
             models = {key: None if value == "bundled" else value for key, value in names.items()}
-            self.line.start(name, {"settings": settings, "device": device, **models}, pictures)
+            self.queue.start(name, {"settings": settings, "device": device, **models}, pictures)
         return {"name": name, "broken": broken}
 
     def _known(self, device: str) -> str:
@@ -92,16 +92,16 @@ class Desk:
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run in short, the latest first: name, state, place in line, how far."""
-        return [self._short(run) for run in self.line.runs()]
+        return [self._short(run) for run in self.queue.runs()]
 
     def _short(self, run: Run) -> dict[str, Any]:
         state = run.state()
-        place = self.line.place(run) if state["state"] == WAITING else 0
+        place = self.queue.place(run) if state["state"] == WAITING else 0
         return {"name": run.name, "device": run.job["device"], "place": place, **state}
 
     def look(self, name: str) -> dict[str, Any]:
         """A run in full: settings, losses and held-out scores so far, and the path of its samples or None."""
-        run = self.line.run(name)
+        run = self.queue.run(name)
         samples = run.folder / "samples.png"
         return self._short(run) | {
             "ended": run.state()["state"] in ENDED,
@@ -112,31 +112,31 @@ class Desk:
         }
 
     def stop(self, name: str) -> None:
-        self.line.stop(name)
+        self.queue.stop(name)
 
     def resume(self, name: str) -> None:
-        device = self.line.run(name).job["device"]
+        device = self.queue.run(name).job["device"]
         if device not in (*self.devices, "cpu"):
             raise InputError(f"the run {name!r} began on {device}, which this machine has no more.")
-        self.line.resume(name)
+        self.queue.resume(name)
 
     def remove(self, name: str) -> None:
-        self.line.remove(name)
+        self.queue.remove(name)
 
     def adapters(self) -> list[dict[str, Any]]:
-        return self.cabinet.adapters()
+        return self.trained.adapters()
 
     def rename(self, name: str, to: str) -> None:
-        self.cabinet.rename(name, to)
+        self.trained.rename(name, to)
 
     def delete(self, name: str) -> None:
-        self.cabinet.delete(name)
+        self.trained.delete(name)
 
     def pack(self, name: str) -> bytes:
-        return self.cabinet.pack(name)
+        return self.trained.pack(name)
 
     def take_in(self, source: str) -> str:
-        return self.cabinet.take_in(source)
+        return self.trained.take_in(source)
 
     def publish(self, name: str, repository: str, private: bool) -> str:
-        return self.cabinet.publish(name, repository, private)
+        return self.trained.publish(name, repository, private)

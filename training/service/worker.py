@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foresight.errors import InputError
-from training.service.queue import Line, Run
+from training.service.queue import JobQueue, Run
 
 TURN = 0.3  # seconds between looks at the line
 
@@ -29,7 +29,7 @@ def main(folder: str) -> int:
     signal.signal(signal.SIGTERM, _stop)
     os.set_inheritable(int(os.environ.pop("FORESIGHT_LOCK")), False)
     run = Run(Path(folder))
-    line = Line(run.folder.parents[1])
+    line = JobQueue(run.folder.parents[1])
     try:
         while line.place(run):
             time.sleep(TURN)

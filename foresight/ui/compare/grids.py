@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.layer_sweep import Tile
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
@@ -29,7 +29,7 @@ class Shown:
     @property
     def title(self) -> str:
         """ "post-merge/6 · tokens"; "oracle" and "blank" by their name."""
-        return self.tile.name if self.tile.entry is None else title(self.tile.entry)
+        return self.tile.name if self.tile.record is None else title(self.tile.record)
 
 
 @dataclass(eq=False)
@@ -38,7 +38,7 @@ class Sheet:
 
     case: Case
     original: str
-    entries: list[Entry]
+    records: list[AdapterRecord]
     shown: list[Shown] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
     seconds: float | None = None  # None while it runs
@@ -49,18 +49,18 @@ class Sheet:
 
     @property
     def read(self) -> list[Shown]:
-        """The tiles that adapters made, in the order of `entries`."""
-        return [shown for shown in self.shown if shown.tile.entry is not None]
+        """The tiles that adapters made, in the order of `records`."""
+        return [shown for shown in self.shown if shown.tile.record is not None]
 
 
-def title(entry: Entry) -> str:
+def title(record: AdapterRecord) -> str:
     """An adapter at its point, in words."""
-    return f"{entry.point} · {entry.name}"
+    return f"{record.point} · {record.name}"
 
 
 def head(sheet: Sheet) -> str:
     """How far it has come, as a bar and in words."""
-    done, total = len(sheet.read), len(sheet.entries)
+    done, total = len(sheet.read), len(sheet.records)
     told = f"{done} of {total} tiles"
     if sheet.seconds is not None:
         told = f"{'All' if done == total else 'Stopped:'} {told} in {sheet.seconds:.1f} s"
@@ -68,7 +68,7 @@ def head(sheet: Sheet) -> str:
     note = f" No mask IoU: {escape(reason)}." if reason else ""
     far = sum(shown.tile.distance > shown.tile.far for shown in sheet.read)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
-    view = escape(link.compare_query(sheet.case, list(dict.fromkeys(entry.name for entry in sheet.entries))))
+    view = escape(link.compare_query(sheet.case, list(dict.fromkeys(record.name for record in sheet.records))))
     return (
         f'<div class="fs-compare-head" data-link="{view}">'
         f'<progress max="{total}" value="{done}" aria-label="tiles made"></progress>'
@@ -81,11 +81,11 @@ def grid(sheet: Sheet) -> str:
     made = {shown.title: shown for shown in sheet.shown}
     ends = [_figure("original", sheet.original, "as the model sees it")]
     ends += [_figure(n, made[n].path, _scores(made[n].tile)) for n in ("oracle", "blank") if n in made]
-    layers = sorted({entry.point.layer for entry in sheet.entries})
+    layers = sorted({record.point.layer for record in sheet.records})
     heads = "".join(f'<th scope="col">layer {layer}</th>' for layer in layers)
-    wanted = {(e.point.stage, e.name): e for e in sheet.entries}
+    wanted = {(e.point.stage, e.name): e for e in sheet.records}
     rows = "".join(
-        _row(stage, name, layers, sheet.entries, made) for stage in STAGES for s, name in wanted if s == stage
+        _row(stage, name, layers, sheet.records, made) for stage in STAGES for s, name in wanted if s == stage
     )
     return (
         f'<div class="fs-compare-ends">{"".join(ends)}</div><div class="fs-compare-scroll" tabindex="0">'
@@ -95,16 +95,16 @@ def grid(sheet: Sheet) -> str:
     )
 
 
-def _row(stage: Stage, name: str, layers: list[int], entries: Sequence[Entry], made: dict[str, Shown]) -> str:
-    here = {e.point.layer: e for e in entries if (e.point.stage, e.name) == (stage, name)}
+def _row(stage: Stage, name: str, layers: list[int], records: Sequence[AdapterRecord], made: dict[str, Shown]) -> str:
+    here = {e.point.layer: e for e in records if (e.point.stage, e.name) == (stage, name)}
     cells = "".join(f"<td>{_cell(here[k], made) if k in here else ''}</td>" for k in layers)
     told = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>"
     return f'<tr><th scope="row">{told}</th>{cells}</tr>'
 
 
-def _cell(entry: Entry, made: dict[str, Shown]) -> str:
+def _cell(record: AdapterRecord, made: dict[str, Shown]) -> str:
     """A tile, or the very room that it will take."""
-    name = title(entry)
+    name = title(record)
     if name not in made:
         frame = '<div class="frame" role="img" aria-label="not made yet">…</div>'
         return (

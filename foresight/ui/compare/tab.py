@@ -13,12 +13,12 @@ from gradio.components import Component
 from PIL import Image
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.images import load_mask, resize, to_pil, to_tensor, vlm_size
 from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.layer_sweep import Tile, descend
+from foresight.inspection.layer_sweep import Tile, sweep_layers
 from foresight.ui import generate, stopping
 from foresight.ui import view_link as link
 from foresight.ui.compare import grids
@@ -35,30 +35,30 @@ from foresight.ui.uploads import keep
 
 @dataclass(frozen=True)
 class CompareCalls:
-    """adapters: all that fit. descend: picture, adapters, mask → tiles, each when it is ready.
+    """adapters: all that fit. sweep_layers: picture, adapters, mask → tiles, each when it is ready.
 
     public: strangers come, so that a run starts on a click alone, and not by a link.
     """
 
-    adapters: Callable[[], list[Entry]]
-    descend: Callable[[Image.Image, Sequence[Entry], Tensor | None], Iterator[Tile]]
+    adapters: Callable[[], list[AdapterRecord]]
+    sweep_layers: Callable[[Image.Image, Sequence[AdapterRecord], Tensor | None], Iterator[Tile]]
     public: bool = False
 
     @classmethod
     def of(cls, inspector: Inspector, public: bool = False) -> CompareCalls:
         """The calls of one inspector and its models."""
-        return cls(inspector.adapters, lambda *given: descend(inspector, *given), public)
+        return cls(inspector.adapters, lambda *given: sweep_layers(inspector, *given), public)
 
     def names(self) -> list[str]:
         """The adapters' names, each once."""
-        return list(dict.fromkeys(entry.name for entry in sorted(self.adapters(), key=lambda e: not e.bundled)))
+        return list(dict.fromkeys(record.name for record in sorted(self.adapters(), key=lambda e: not e.bundled)))
 
-    def entries(self, names: Sequence[str]) -> list[Entry]:
+    def records(self, names: Sequence[str]) -> list[AdapterRecord]:
         """All adapters of these names, in order of depth. Raises InputError where one is not known."""
         known = self.names()
         if strange := [name for name in names if name not in known]:
             raise InputError(f"there is no adapter {strange[0]!r}: choose from {', '.join(known)}.")
-        return [entry for entry in self.adapters() if entry.name in names]
+        return [record for record in self.adapters() if record.name in names]
 
 
 def build(calls: CompareCalls, doors: Doors) -> None:
@@ -100,10 +100,10 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     @telling_in(stuck)
     def run(case: Case, chosen: list[str]) -> Iterator[dict[Component, Any]]:
         picture, mask = generate.look(case)
-        made = Sheet(case, _seen(picture, grid), calls.entries(chosen))
+        made = Sheet(case, _seen(picture, grid), calls.records(chosen))
         # The last comparison stays until there is a tile to show.
         yield dict(zip([go, dice, stop], stopping.going(2), strict=True))
-        for tile in calls.descend(picture, made.entries, mask):
+        for tile in calls.sweep_layers(picture, made.records, mask):
             made.shown.append(_shown(tile, grid))
             yield {sheet: made, head: grids.head(made), grid: grids.grid(made)}
         made.end()
@@ -123,11 +123,11 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     @telling
     def act(made: Sheet | None, first: str | None, second: str | None, event: gr.EventData) -> Any:
         wanted = next((shown for shown in made.shown if shown.title == event.tile), None) if made else None
-        if made is None or wanted is None or wanted.tile.entry is None:
+        if made is None or wanted is None or wanted.tile.record is None:
             raise InputError("that tile is no longer here: compare again.")
         if event.do == "inspect":
-            entry = wanted.tile.entry
-            return visit(made.case, str(entry.point), entry.name), gr.skip(), gr.skip(), gr.skip()
+            record = wanted.tile.record
+            return visit(made.case, str(record.point), record.name), gr.skip(), gr.skip(), gr.skip()
         sides = (wanted.title, second) if event.do == "left" else (first, wanted.title)
         return gr.skip(), *_sides(made, *sides)
 
@@ -208,14 +208,14 @@ def endpoint(calls: CompareCalls) -> None:
         away; then {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
         """
         given = None if mask is None else load_mask(mask)
-        picture, entries = open_picture(image), calls.entries(adapters or calls.names())
+        picture, records = open_picture(image), calls.records(adapters or calls.names())
         made = list[Tile]()
-        for tile in calls.descend(picture, entries, given):
+        for tile in calls.sweep_layers(picture, records, given):
             made.append(tile)
-            yield {"done": len(made), "of": 2 + len(entries)}, []
+            yield {"done": len(made), "of": 2 + len(records)}, []
         oracle, blank, *tiles = made
         told = {"oracle": oracle.as_json(), "blank": blank.as_json(), "tiles": [tile.as_json() for tile in tiles]}
-        shown = [(to_pil(tile.picture), title(tile.entry)) for tile in tiles if tile.entry]
+        shown = [(to_pil(tile.picture), title(tile.record)) for tile in tiles if tile.record]
         yield told | {"mask_reason": oracle.mask_reason}, shown
 
     with gr.Row(visible=False):
@@ -233,7 +233,7 @@ def _seen(picture: Image.Image, keeper: gr.HTML) -> str:
 
 
 def _shown(tile: Tile, keeper: gr.HTML) -> Shown:
-    name = f"{title(tile.entry)}.png".replace("/", "-") if tile.entry else f"{tile.name}.png"
+    name = f"{title(tile.record)}.png".replace("/", "-") if tile.record else f"{tile.name}.png"
     path = keep(png(to_pil(tile.picture)), Path(name).name, keeper)
     return Shown(replace(tile, picture=torch.empty(0)), path)  # the file is enough
 

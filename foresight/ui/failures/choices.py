@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.inspector import SCORES
@@ -187,7 +187,7 @@ def build_source(local: bool, most: int) -> Source:
     return Source(kind, factors, files, folder, presets)
 
 
-def build_adapter(adapters: Callable[[], list[Entry]], default: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+def build_adapter(adapters: Callable[[], list[AdapterRecord]], default: str) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Extraction point and adapter; what training has added since is found when the tab is opened."""
     points = _points(adapters())
     at = default if default in points else points[0] if points else None
@@ -212,13 +212,13 @@ def build_adapter(adapters: Callable[[], list[Entry]], default: str) -> tuple[gr
     return point, adapter
 
 
-def _points(entries: Sequence[Entry]) -> list[str]:
-    return list(dict.fromkeys(str(entry.point) for entry in entries))
+def _points(records: Sequence[AdapterRecord]) -> list[str]:
+    return list(dict.fromkeys(str(record.point) for record in records))
 
 
-def names_at(entries: Sequence[Entry], at: str | None) -> list[str]:
+def names_at(records: Sequence[AdapterRecord], at: str | None) -> list[str]:
     """The names of the adapters at a point."""
-    return [entry.name for entry in entries if str(entry.point) == at]
+    return [record.name for record in records if str(record.point) == at]
 
 
 def build_filters() -> list[Any]:

@@ -38,7 +38,7 @@ def status(run: Run) -> str:
     far = sum(line.distance > line.far for line in run.lines)
     notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
     return (
-        f'<div class="fs-failures-status"><h3>{run.entry.point} <span>read by</span> {escape(run.entry.name)}</h3>'
+        f'<div class="fs-failures-status"><h3>{run.record.point} <span>read by</span> {escape(run.record.name)}</h3>'
         f'<progress max="{max(1, run.total)}" value="{run.done}" aria-label="pictures evaluated"></progress>'
         f'<p role="status">{told}.{notes}</p>{_left_out(run.broken)}</div>'
     )
@@ -68,7 +68,7 @@ def view(run: Run, chosen: Sequence[Any]) -> str:
     usual = choices.FACTORS | choices.FILTERS
     if not run.fields:
         return ""
-    asked = escape(link.failures_query(str(run.entry.point), run.entry.name, fields, usual))
+    asked = escape(link.failures_query(str(run.record.point), run.record.name, fields, usual))
     return f'<p class="fs-failures-link" data-link="{asked}"><a href="{asked}">Link to this view</a></p>'
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradio.components import Component
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.images import to_pil
 from foresight.data.scenes import SceneSpec
@@ -51,9 +51,9 @@ class FailuresCalls:
     click alone.
     """
 
-    adapters: Callable[[], list[Entry]]
+    adapters: Callable[[], list[AdapterRecord]]
     default: ExtractionPoint
-    evaluate: Callable[[Entry, Iterable[Sample | Broken]], Found]
+    evaluate: Callable[[AdapterRecord, Iterable[Sample | Broken]], Found]
     local: bool = False
     public: bool = False
 
@@ -63,7 +63,7 @@ class FailuresCalls:
         return cls(
             adapters=inspector.adapters,
             default=inspector.default_point,
-            evaluate=lambda entry, samples: evaluate(inspector, entry, samples),
+            evaluate=lambda record, samples: evaluate(inspector, record, samples),
             local=local,
             public=public,
         )
@@ -73,13 +73,13 @@ class FailuresCalls:
         """Scenes that one run may take; strangers' other pictures too."""
         return PUBLIC_MOST if self.public else MAX_SCENES
 
-    def entry(self, point: str | None, name: str | None) -> Entry:
+    def find(self, point: str | None, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Raises InputError."""
-        here = [entry for entry in self.adapters() if str(entry.point) == point]
-        for entry in here:
-            if entry.name == name:
-                return entry
-        known = ", ".join(entry.name for entry in here) or "none"
+        here = [record for record in self.adapters() if str(record.point) == point]
+        for record in here:
+            if record.name == name:
+                return record
+        known = ", ".join(record.name for record in here) or "none"
         raise InputError(f"there is no adapter {name!r} at {point}; those there: {known}.")
 
 
@@ -97,7 +97,7 @@ class Shot:
 class Run:
     """One evaluation as far as it has come; what is done stays, also after a stop."""
 
-    entry: Entry
+    record: AdapterRecord
     total: int
     data: dict[str, Any]
     fields: dict[str, Any] = field(default_factory=dict)  # of choices.FACTORS; empty where these are no scenes
@@ -125,8 +125,8 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What was evaluated and how far, as JSON values."""
         return {
-            "point": str(self.entry.point),
-            "adapter": self.entry.name,
+            "point": str(self.record.point),
+            "adapter": self.record.name,
             "data": self.data,
             "asked": self.total,
             "evaluated": len(self.shots),

@@ -88,12 +88,12 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         kind: str, files: list[str] | None, folder: str, *rest: Any
     ) -> Iterator[list[Any] | dict[Component, Any]]:
         *factors, at, name, score = rest
-        entry = calls.entry(at, name)
+        record = calls.find(at, name)
         samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
-        going = Run(entry, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
+        going = Run(record, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
         yield [going, galleries.status(going), "", "", "", *stopping.going(), ""]
         told = shown = time.perf_counter()
-        for item in calls.evaluate(entry, samples):
+        for item in calls.evaluate(record, samples):
             runs.take(going, item, gallery)
             now = time.perf_counter()
             if now - told > EVERY:
@@ -148,17 +148,17 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         """A link's scenes, adapter and filters."""
         at = asked.get("point", str(calls.default))
         names = choices.names_at(calls.adapters(), at)
-        entry = calls.entry(at, asked.get("adapter", names[0] if names else None))
+        record = calls.find(at, asked.get("adapter", names[0] if names else None))
         found = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
         whole(found["scenes"], "scenes", 1, calls.most)
         values = list(found.values())
         scenes, chosen = values[: len(choices.FACTORS)], values[len(choices.FACTORS) :]
-        return [SOURCES[0], *scenes, at, gr.Dropdown(names, value=entry.name), *chosen]
+        return [SOURCES[0], *scenes, at, gr.Dropdown(names, value=record.name), *chosen]
 
     def open_number(going: Run | None, number: int) -> Any:
         if going is None or not 0 <= number < len(going.shots):
             raise InputError("that picture is no longer here: evaluate again.")
-        return visit(runs.opened(going.shots[number], gallery), str(going.entry.point), going.entry.name)
+        return visit(runs.opened(going.shots[number], gallery), str(going.record.point), going.record.name)
 
     @telling
     def open_shot(going: Run | None, event: gr.EventData) -> Any:
@@ -239,13 +239,13 @@ def endpoint(calls: FailuresCalls) -> None:
         the client cancels or goes away; then means with intervals, every picture's scores, and the files that
         were left out with the reason.
         """
-        entry = calls.entry(point, adapter)
+        record = calls.find(point, adapter)
         kind = SOURCES[1] if files else SOURCES[0]
         samples, total, data = runs.samples(
             calls, kind, files, "", [scenes, seed, *choices.factors_of(factors or {})], keeper
         )
         lines, broken = list[Line](), list[Broken]()
-        for done, item in enumerate(calls.evaluate(entry, samples), 1):
+        for done, item in enumerate(calls.evaluate(record, samples), 1):
             if isinstance(item, Broken):
                 broken.append(item)
             else:
@@ -254,7 +254,7 @@ def endpoint(calls: FailuresCalls) -> None:
         if not lines:
             raise InputError(f"none of the {total} files is a picture: {broken[0].reason}")
         flat = [line.flat() for line in lines]
-        facts = {"point": str(entry.point), "adapter": entry.name, "data": data, "summary": summarise(flat)}
+        facts = {"point": str(record.point), "adapter": record.name, "data": data, "summary": summarise(flat)}
         yield facts | {"pictures": flat, "broken": [vars(b) for b in broken]}
 
     with gr.Row(visible=False):

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.images import to_pil
 from foresight.data.scenes import COLORS as OBJECT_COLORS
 from foresight.errors import InputError
@@ -21,7 +21,7 @@ from foresight.ui.findings.study import Chart, Experiment, Series, Study
 from foresight.ui.image_maps import png
 from foresight.ui.plots import COLORS, INK, MARKS, RULE
 
-Pair = tuple[Entry, Entry]  # a pooled and a token adapter of one point
+Pair = tuple[AdapterRecord, AdapterRecord]  # a pooled and a token adapter of one point
 
 SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "open": "? open"}
 OBJECT_MARKS = {  # as plotly names them
@@ -224,12 +224,12 @@ def pair_grid(pair: Pair | None, reports: list[Report], waiting: int) -> str:
 def _pair(pair: Pair, report: Report) -> str:
     made = {found.folder: found for found in report.reconstructions}
     figures = [_figure("original", report.original, "")]
-    for entry in pair:
-        if entry.folder not in made:
-            raise InputError(f"the adapter {entry.name!r} was deleted or renamed meanwhile: show the scenes anew.")
-        scores = made[entry.folder].scores
+    for record in pair:
+        if record.folder not in made:
+            raise InputError(f"the adapter {record.name!r} was deleted or renamed meanwhile: show the scenes anew.")
+        scores = made[record.folder].scores
         told = [f"{_WORDS[k]} {number(k, v)}" for k in ("lpips", "mask_iou") if (v := scores[k]) is not None]
-        figures.append(_figure(entry.kind, made[entry.folder].picture, " · ".join(told)))
+        figures.append(_figure(record.kind, made[record.folder].picture, " · ".join(told)))
     return "".join(figures)
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector, Report
 from foresight.models.points import ExtractionPoint
@@ -36,7 +36,7 @@ class FindingsCalls:
 
     studies: Callable[[], list[Path]]
     load: Callable[[Path], Study]
-    adapters: Callable[[], list[Entry]]
+    adapters: Callable[[], list[AdapterRecord]]
     inspect: Callable[[Image.Image, Path, Tensor], Report]
 
     @classmethod
@@ -58,10 +58,10 @@ class FindingsCalls:
 
     def both(self) -> list[parts.Pair]:
         """The first pooled and the first token adapter of each point that has both, in order of depth."""
-        first: dict[tuple[ExtractionPoint, str], Entry] = {}
-        for entry in self.adapters():
-            first.setdefault((entry.point, entry.kind), entry)
-        tokens = [entry for (_, kind), entry in first.items() if kind == "tokens"]
+        first: dict[tuple[ExtractionPoint, str], AdapterRecord] = {}
+        for record in self.adapters():
+            first.setdefault((record.point, record.kind), record)
+        tokens = [record for (_, kind), record in first.items() if kind == "tokens"]
         return [(first[e.point, "pooled"], e) for e in tokens if (e.point, "pooled") in first]
 
 

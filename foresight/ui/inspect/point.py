@@ -93,11 +93,11 @@ def told(calls: Calls, point: ExtractionPoint, name: str | None, wish: str | Non
     """The note on the chosen adapter, or on where there are some."""
     if name is None:
         return cards.missing_note(point, calls.served())
-    return cards.adapter_note(calls.entry(point, name), wish if wish != name else None)
+    return cards.adapter_note(calls.find(point, name), wish if wish != name else None)
 
 
 def _choices(calls: Calls, point: ExtractionPoint, wish: str | None) -> tuple[list[str], str | None]:
-    names = [entry.name for entry in calls.adapters(point)]
+    names = [record.name for record in calls.adapters(point)]
     return names, wish if wish in names else names[0] if names else None
 
 

@@ -53,7 +53,7 @@ def build(calls: Calls, doors: Doors) -> None:
             stay = [gr.skip()] * (len(shown) - 1)
             return *stay, cards.stale(None if case is None else place), gr.Button(interactive=False)
         picture, mask = generate.look(case)
-        report = calls.inspect(picture, place, calls.entry(place, name).folder, mask)
+        report = calls.inspect(picture, place, calls.find(place, name).folder, mask)
         return *results.present(calls, report, case), gr.Button(interactive=True)
 
     def switch(stage: Stage, layer: float, wish: str | None, request: gr.Request) -> Any:
@@ -156,10 +156,10 @@ def build(calls: Calls, doors: Doors) -> None:
 
 def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:
     """The first page's results; None where no adapter reads the default point."""
-    if not (entries := calls.adapters(calls.default)):
+    if not (records := calls.adapters(calls.default)):
         return None
     picture, mask = generate.draw(scene)
-    report = calls.inspect(picture, calls.default, entries[0].folder, mask)
+    report = calls.inspect(picture, calls.default, records[0].folder, mask)
     return results.present(calls, report, scene, cold=True)
 
 

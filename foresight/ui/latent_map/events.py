@@ -127,7 +127,7 @@ class MapEvents:
 
     def readers(self, point: str, wish: str | None) -> dict[str, Any]:
         """The choice of the adapters at a point: the one that is wished for, or the first."""
-        names = [entry.name for entry in self.calls.adapters(ExtractionPoint.parse(point))]
+        names = [record.name for record in self.calls.adapters(ExtractionPoint.parse(point))]
         use = "For the reconstruction of a point, and for scores to colour by."
         return {
             "choices": names,
@@ -160,7 +160,7 @@ class MapEvents:
         of, picture, mask, note = self._look(found, seen, mark)
         made: Reconstruction | str
         try:
-            made = self.calls.inspect(picture, self.calls.entry(seen.point, name), mask).reconstructions[0]
+            made = self.calls.inspect(picture, self.calls.find_adapter(seen.point, name), mask).reconstructions[0]
         except InputError as error:
             made = str(error)
         return tiles.detail(found, seen.point, of, to_pil(picture), made, note)
@@ -201,7 +201,7 @@ class MapEvents:
         """The map that is shown → a run of scores."""
 
         def asked() -> Run:
-            found, _ = self.calls.find(spec), self.calls.entry(layer, name)
+            found, _ = self.calls.find(spec), self.calls.find_adapter(layer, name)
             return Run(found.spec)
 
         return self.runs.start(asked, request)
@@ -210,8 +210,8 @@ class MapEvents:
         """Status and buttons while the map's scenes are read by an adapter."""
 
         def scored() -> Generator[list[Any], None, None]:
-            found, entry = self.calls.find(run.spec), self.calls.entry(layer, name)
-            yield from paced(self.calls.score(found, entry, self.calls.limits.scored))
+            found, record = self.calls.find(run.spec), self.calls.find_adapter(layer, name)
+            yield from paced(self.calls.score(found, record, self.calls.limits.scored))
             self.runs.end(run, request)
             sentence = f"Scored by {name} at {layer}. “Colour by” has the scores now."
             yield [told(sentence, link=address.query(run.spec))]

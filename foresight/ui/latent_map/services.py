@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foresight.adapters.registry import Entry
+from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector, Report, Scores
 from foresight.maps.data import MapSpec, Progress, in_depth_order
@@ -62,9 +62,9 @@ class MapCalls:
     find: Callable[[MapSpec | None], LatentMap]
     named: Callable[[str], LatentMap | None]
     project: Callable[[MapSpec, Tensor], Projected]
-    adapters: Callable[[ExtractionPoint | None], list[Entry]]
-    inspect: Callable[[Tensor, Entry, Tensor | None], Report]
-    score: Callable[[LatentMap, Entry, int], Steps]
+    adapters: Callable[[ExtractionPoint | None], list[AdapterRecord]]
+    inspect: Callable[[Tensor, AdapterRecord, Tensor | None], Report]
+    score: Callable[[LatentMap, AdapterRecord, int], Steps]
     scores: Callable[[LatentMap], dict[str, list[Scores]]]
 
     @classmethod
@@ -72,8 +72,8 @@ class MapCalls:
         """The calls of one inspector and its models. public: within the limits for strangers."""
         maps, table = Maps(inspector.vlm), MapScores(inspector)
 
-        def inspect(picture: Tensor, entry: Entry, mask: Tensor | None) -> Report:
-            return inspector.inspect(picture, entry.point, entry.folder, mask, others=False)
+        def inspect(picture: Tensor, record: AdapterRecord, mask: Tensor | None) -> Report:
+            return inspector.inspect(picture, record.point, record.folder, mask, others=False)
 
         return cls(
             points=inspector.vlm.points,
@@ -91,12 +91,12 @@ class MapCalls:
             scores=table.known,
         )
 
-    def entry(self, point: str, name: str | None) -> Entry:
+    def find_adapter(self, point: str, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Raises InputError."""
         at_hand = self.adapters(ExtractionPoint.parse(point))
-        for entry in at_hand:
-            if entry.name == name:
-                return entry
+        for record in at_hand:
+            if record.name == name:
+                return record
         if not at_hand:
             raise InputError(f"no adapter reads {point} yet.")
         raise InputError(f"{point} has no adapter {name!r}: choose from {', '.join(e.name for e in at_hand)}.")

@@ -42,7 +42,7 @@ class TrainCalls:
     publish: Callable[[str, str, bool], str] | None
 
     @classmethod
-    def of(cls, desk: Any, local: bool = False) -> TrainCalls:
-        """The calls of training's `Desk`, whose attributes go by the same names. local: as in `Settings`."""
-        calls = {field.name: getattr(desk, field.name) for field in fields(cls)}
+    def of(cls, service: Any, local: bool = False) -> TrainCalls:
+        """The calls of training's `TrainingService`, whose attributes go by the same names. local: as in `Settings`."""
+        calls = {field.name: getattr(service, field.name) for field in fields(cls)}
         return cls(**calls if local else calls | {"take_in": None, "publish": None})

@@ -27,8 +27,8 @@ PAGES = 16  # clients of the endpoint that may wait for runs at once
 
 # A click on anything in an HTML block that carries data-run chooses that run.
 _CHOOSE = """element.addEventListener('click', event => {
-  const entry = event.target.closest('[data-run]');
-  if (entry) trigger('click', {run: entry.dataset.run});
+  const record = event.target.closest('[data-run]');
+  if (record) trigger('click', {run: record.dataset.run});
 });"""
 
 # On a phone the run lies below all controls.

@@ -28,11 +28,11 @@ def run_list(runs: Sequence[Run], chosen: str | None) -> str:
     """Every run as a button, the chosen one marked; those in line with their place."""
     if not runs:
         return f'<p class="fs-train-empty">{NOTHING}</p>'
-    entries = "".join(_entry(run, run["name"] == chosen) for run in runs)
-    return f'<ul class="fs-train-runs" data-link="{RUN}={quote(chosen or "")}">{entries}</ul>'
+    records = "".join(_record(run, run["name"] == chosen) for run in runs)
+    return f'<ul class="fs-train-runs" data-link="{RUN}={quote(chosen or "")}">{records}</ul>'
 
 
-def _entry(run: Run, here: bool) -> str:
+def _record(run: Run, here: bool) -> str:
     told = f"{SIGNS.get(run['state'], '▶')} {standing(run)}"
     return (
         f'<li><button data-run="{escape(run["name"])}" aria-pressed="{str(here).lower()}">'
@@ -108,7 +108,7 @@ def cost_note(cost: dict[str, Any]) -> str:
     short = cost["bytes"] > cost["free"]
     sign = "⚠ more than the" if short else "of"
     return (
-        f'<p class="fs-train-cost"><b>Parameters</b> {each}<br><b>Memory</b> about {size(cost["bytes"])}, '
+        f'<p class="fs-train-cost"><b>Parameters</b> {each}<br><b>Baselines</b> about {size(cost["bytes"])}, '
         f"{sign} {size(cost['free'])} that are free now</p>"
     )
 

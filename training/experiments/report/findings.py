@@ -55,21 +55,21 @@ def write(out: Path, finished: Mapping[str, dict[str, Any]]) -> None:
 
 def gathered(finished: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """results.yaml's content."""
-    entries = list(finished.values())
-    first = entries[0]["settings"] if entries else {}
+    records = list(finished.values())
+    first = records[0]["settings"] if records else {}
     experiments = {
-        name: {key: value for key, value in entry["result"].items() if key != "facts"} | {"seconds": entry["seconds"]}
-        for name, entry in finished.items()
+        name: {key: value for key, value in record["result"].items() if key != "facts"} | {"seconds": record["seconds"]}
+        for name, record in finished.items()
     }
-    facts = {name: entry["result"]["facts"] for name, entry in finished.items()}
+    facts = {name: record["result"]["facts"] for name, record in finished.items()}
     return {
         "study": STUDY,
         "model": first.get("model"),
         "vae": first.get("vae"),
-        "created": max((e["created"] for e in entries), default=None),
-        "device": ", ".join(dict.fromkeys(e["device"] for e in entries)),
-        "seconds": sum(e["seconds"] for e in entries),
-        "commands": list(dict.fromkeys(e["command"] for e in entries)),
+        "created": max((e["created"] for e in records), default=None),
+        "device": ", ".join(dict.fromkeys(e["device"] for e in records)),
+        "seconds": sum(e["seconds"] for e in records),
+        "commands": list(dict.fromkeys(e["command"] for e in records)),
         "settings": first,
         "experiments": experiments,
         "surprises": surprises(experiments),
@@ -152,7 +152,7 @@ def recommendations(facts: Mapping[str, Any], experiments: Mapping[str, Any]) ->
 
 
 def cell(value: Any) -> str:
-    """A table's entry as text."""
+    """A table's record as text."""
     if value is None:
         return "–"
     if isinstance(value, list):

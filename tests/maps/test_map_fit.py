@@ -265,10 +265,10 @@ def test_the_newest_latents_are_kept_and_older_ones_as_far_as_there_is_room(vlm,
 def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tmp_path):
     """The folder and the name are the same, but the weights are others."""
     inspector = build_house(tiny.folder, tmp_path)
-    table, found, entry = MapScores(inspector), LatentMap(SPEC, data, {}), inspector.shelf.entry("linear")
-    finish(table.score(found, entry, 2))
-    assert {name: len(scores) for name, scores in table.known(found).items()} == {f"linear at {entry.point}": 2}
-    os.utime(entry.folder / "model.safetensors", ns=(0, 0))
+    table, found, record = MapScores(inspector), LatentMap(SPEC, data, {}), inspector.registry.find("linear")
+    finish(table.score(found, record, 2))
+    assert {name: len(scores) for name, scores in table.known(found).items()} == {f"linear at {record.point}": 2}
+    os.utime(record.folder / "model.safetensors", ns=(0, 0))
     assert table.known(found) == {}
 
 
