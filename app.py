@@ -17,7 +17,9 @@ def main() -> int:
     try:
         settings = Settings.read(sys.argv[1:], os.environ)
         settings.check_address()
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # this and the next are read at import
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # this and the next two are read at import
+        if settings.runs:
+            os.environ["FORESIGHT_RUNS"] = settings.runs
         for library in ("DIFFUSERS", "TRANSFORMERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
         gc.disable()  # thousands of modules are about to come, none of them garbage: a seventh of the start

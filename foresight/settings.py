@@ -28,7 +28,8 @@ class Settings:
     host: address to listen on; None is this machine only. port: None is the first free one from 7860.
     public: strangers may use it: no training, no details of errors. no_train: leave training out.
     local, which no flag sets: whoever reaches the app sits at this machine.
-    model, vae: a folder or hub id; None is the bundled one. share: open a link through Gradio's servers.
+    model, vae: a folder or hub id; None is the bundled one. runs: where runs and their adapters are kept; None is
+    `runs` in the folder where the app is started. share: open a link through Gradio's servers.
     mcp: serve the named endpoints to assistants too, as tools of the Model Context Protocol.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     no_train: bool = False
     model: str | None = None
     vae: str | None = None
+    runs: str | None = None
     share: bool = False
     mcp: bool = False
 
@@ -64,6 +66,7 @@ class Settings:
             no_train=_switch("no_train", text["no_train"]),
             model=text["model"],
             vae=text["vae"],
+            runs=text["runs"],
             share=share,
             mcp=mcp,
         )
@@ -112,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", help="port (default: the first free one from 7860)")
     parser.add_argument("--model", help="Qwen2.5-VL, a folder or hub id (default: the bundled one)")
     parser.add_argument("--vae", help="VAE, a folder or hub id (default: the bundled one)")
+    parser.add_argument("--runs", metavar="DIR", help="where runs and their adapters are kept (default: ./runs)")
     for flag, told in (
         ("--public", "strangers may use it: no training, no details of errors"),
         ("--no-train", "leave training out"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
+from foresight.paths import RUNS
 from training.arguments import above, at_least
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
 
     bundle = commands.add_parser("bundle", help="build or check what assets/ holds", epilog=BUNDLE_EXAMPLES, **style)
     bundle.add_argument("what", choices=("vlm", "vae", "adapters", "check"))
-    bundle.add_argument("--out", type=Path, default=Path("runs/bundle"))
+    bundle.add_argument("--out", type=Path, default=RUNS / "bundle")
     bundle.add_argument("--start", type=Path, help="weights to start from")
     bundle.add_argument(
         "--photos", type=Path, help="folder of JPEG photos: for vae to learn from, for check to measure"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from foresight import paths
 from foresight.adapters.checkpoint import (
     CONFIG,
     WEIGHTS,
@@ -25,8 +26,8 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 
-BUNDLED = Path(__file__).parents[2] / "assets" / "adapters"
-RUNS = Path("runs/adapters")  # where training puts adapters, from where the command is given
+BUNDLED = paths.ASSETS / "adapters"
+RUNS = paths.RUNS / "adapters"  # where training puts adapters
 ORDER = ("tokens", "linear", "pooled")  # of adapters at one point
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from foresight.errors import InputError
+from foresight.paths import RUNS
 
 EXAMPLES = {
     "reconstruct": """\
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(command)
     _adapter_options(command)
     command.add_argument("--mask", type=Path, metavar="PNG", help="what the IMAGE shows, white on black")
-    command.add_argument("--out", type=Path, metavar="DIR", default=Path("runs/reconstructions"))
+    command.add_argument("--out", type=Path, metavar="DIR", default=RUNS / "reconstructions")
     _json_option(command)
 
     command = add("scenes", "draw synthetic scenes with exact masks, boxes and labels")

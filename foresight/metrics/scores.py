@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from foresight.data.images import load_image, to_tensor
 from foresight.errors import InputError
 from foresight.metrics.masks import EMPTY_MASK, foreground, mask_iou
+from foresight.paths import ASSETS
 
-TRUNK = Path(__file__).parents[2] / "assets/lpips/alexnet_features.fp16.safetensors"
+TRUNK = ASSETS / "lpips/alexnet_features.fp16.safetensors"
 
 SEED_TARGETS = {"lpips": 0.35, "ssim": 0.75, "mask_iou": 0.60}  # the seed study's: LPIPS below, others above
 MAX_PSNR = 100.0  # dB; what identical pictures score, since JSON has no infinity

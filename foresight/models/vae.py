@@ -15,8 +15,9 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.models.hub import folder_of
+from foresight.paths import ASSETS
 
-BUNDLED = Path(__file__).parents[2] / "assets" / "vae"
+BUNDLED = ASSETS / "vae"
 _STEM = "diffusion_pytorch_model"  # one file; or shards and their index
 _WEIGHTS = (f"{_STEM}.safetensors", f"{_STEM}.safetensors.index.json", f"{_STEM}-*.safetensors")
 

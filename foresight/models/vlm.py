@@ -23,8 +23,9 @@ from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.hub import folder_of
 from foresight.models.points import STAGES, ExtractionPoint
+from foresight.paths import ASSETS
 
-BUNDLED = Path(__file__).parents[2] / "assets" / "vlm"
+BUNDLED = ASSETS / "vlm"
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from foresight.errors import InputError
+from foresight.paths import RUNS
 
 WAITING, DONE, STOPPED, FAILED, CUT = "waiting", "done", "stopped", "failed", "cut off"
 ENDED = (DONE, STOPPED, FAILED, CUT)
@@ -118,7 +119,7 @@ class Run:
 class JobQueue:
     """All runs under `root`/train, in line for the devices; their adapters go to `root`/adapters."""
 
-    def __init__(self, root: str | Path = "runs") -> None:
+    def __init__(self, root: str | Path = RUNS) -> None:
         self.root = Path(root).absolute()
         self.folder, self.adapters = self.root / "train", self.root / "adapters"
 

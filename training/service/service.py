@@ -11,6 +11,7 @@ import torch
 from foresight.data.archive import Broken, unpack
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
+from foresight.paths import RUNS
 from training.data import split_pictures
 from training.service.presets import DEFAULTS, LOSSES, PRESETS, Settings, checked_name, config_of, cost, new_name
 from training.service.queue import ENDED, WAITING, JobQueue, Run, read_lines
@@ -23,7 +24,7 @@ class TrainingService:
     root: the folder of runs and adapters; its "adapters" must be one of the registry's roots.
     """
 
-    def __init__(self, inspector: Inspector, root: str | Path = "runs") -> None:
+    def __init__(self, inspector: Inspector, root: str | Path = RUNS) -> None:
         self.inspector, self.queue = inspector, JobQueue(root)
         self.trained = TrainedAdapters(inspector.registry, self.queue.adapters)
         self.points = inspector.vlm.points

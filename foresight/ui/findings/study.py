@@ -14,9 +14,9 @@ from typing import Any
 
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
+from foresight.paths import ASSETS, RUNS
 
-BUNDLED = Path(__file__).parents[3] / "assets" / "results.yaml"
-RUNS = Path("runs")
+BUNDLED = ASSETS / "results.yaml"
 MAX_BYTES = 8_000_000
 CHART_KINDS = ("line", "bar", "waterfall", "scatter")
 VERDICTS = ("holds", "does not hold", "open")
