@@ -62,7 +62,7 @@ def study(run, house, tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
     words = ["experiments", "c1", "--quick", "--model", house / "vlm", "--vae", house / "vae", "--device", "cpu"]
     words += ["--skip", "e1_1_map", "--out", out]
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]  # tests, where small_study lies
     path = os.pathsep.join(map(str, (here, here.parent)))
     child = subprocess.run(
         [sys.executable, "-c", MORTAL, *map(str, words)], env=os.environ | {"PYTHONPATH": path}, cwd=here.parent

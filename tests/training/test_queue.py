@@ -62,7 +62,7 @@ def models_of(service):
 def service(house):
     made = new_desk(house, house[0] / "made")
     yield made
-    for run in made.line.runs():
+    for run in made.queue.runs():
         if run.alive():
             os.kill(int((run.folder / "pid").read_text()), signal.SIGKILL)
 
@@ -91,7 +91,7 @@ def make_run(folder, state=WAITING, **job):
 
 
 def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bits(service):
-    line = service.line
+    line = service.queue
     job = {"settings": SETTINGS, "save_every": -1, **models_of(service)}  # a state after each step
     first = line.start("first", job)
     last = line.start("last", job | {"settings": SETTINGS | {"steps": 100_000}})
@@ -135,7 +135,7 @@ def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_p
     service = new_desk(house, tmp_path / "made")
     for name in ("first", "whole"):
         job = {"settings": SETTINGS | {"steps": 4}, **models_of(service)}
-        work(make_run(service.line.folder / name, **job), service.line)
+        work(make_run(service.queue.folder / name, **job), service.queue)
     service.rename("whole", "best")
     with pytest.raises(InputError, match="taken"):
         service.rename("best", "first")
@@ -150,7 +150,7 @@ def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_p
     with pytest.raises(InputError, match="could not be fetched|neither a folder"):
         service.take_in("no/such/folder/here")
     shutil.copytree(
-        tmp_path / "best", service.line.adapters / "team/best"
+        tmp_path / "best", service.queue.adapters / "team/best"
     )  # as `fit --out runs/adapters/team` writes it
     assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first", "team/best"}
     service.delete("team/best")
@@ -161,7 +161,7 @@ def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_p
     service.delete("best-2")
     with pytest.raises(InputError, match="no trained adapter 'best-2'"):
         service.delete("best-2")
-    text = card_text("best", describe_adapter(service.line.adapters / "best"))
+    text = card_text("best", describe_adapter(service.queue.adapters / "best"))
     assert text.startswith("---\nlibrary_name: foresight") and "pre-merge/0" in text and "steps 4" in text
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(InputError, match="hf auth login"):
@@ -178,7 +178,7 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
         file.writestr("notes.txt", b"hello")
     found = service.start("photos", SETTINGS | {"data": "pictures"}, str(archive))
     assert sorted(name for name, _ in found["broken"]) == ["notes.txt", "photos/bad.png"]
-    run = service.line.run("photos")
+    run = service.queue.run("photos")
     assert len(list((run.folder / "pictures").iterdir())) == 12
     service.stop("photos")
     assert ended(run)["state"] == STOPPED
@@ -191,15 +191,15 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
     for name, sentence in (("photos", "is taken"), ("../../evil", "must be 1 to 60 of a-z")):
         with pytest.raises(InputError, match=sentence):
             service.start(name, SETTINGS)
-    assert [r.name for r in service.line.runs() if r.name.startswith("photos")] == ["photos"]  # nothing is left behind
-    assert not list(service.line.root.glob(".upload-*"))
+    assert [r.name for r in service.queue.runs() if r.name.startswith("photos")] == ["photos"]  # nothing is left behind
+    assert not list(service.queue.root.glob(".upload-*"))
 
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="needs trackio")
 def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(service, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
     job = {"settings": SETTINGS | {"steps": 2000}, "save_every": -1, **models_of(service)}
-    run = service.line.start("tracked", job)
+    run = service.queue.start("tracked", job)
     until(lambda: (run.folder / "log.jsonl").exists(), run)
     service.stop("tracked")
     assert ended(run)["state"] == STOPPED
@@ -234,9 +234,9 @@ def test_a_run_that_is_removed_while_others_look_is_none(tmp_path):
 
 
 def test_a_name_whose_adapters_are_there_already_is_taken(service, monkeypatch):
-    monkeypatch.setattr(service.line, "start", lambda name, *_: started.append(name))
+    monkeypatch.setattr(service.queue, "start", lambda name, *_: started.append(name))
     started, both = [], SETTINGS | {"kinds": ["linear", "tokens"]}
-    left = service.line.adapters / "left-pre-merge-0-tokens"
+    left = service.queue.adapters / "left-pre-merge-0-tokens"
     left.mkdir(parents=True)
     with pytest.raises(InputError, match="taken"):
         service.start("left", both)
@@ -247,7 +247,7 @@ def test_a_name_whose_adapters_are_there_already_is_taken(service, monkeypatch):
 
 
 def test_a_run_on_a_gpu_that_is_gone_is_not_resumed(service):
-    run = make_run(service.line.folder / "far", "training", device="cuda:9")
+    run = make_run(service.queue.folder / "far", "training", device="cuda:9")
     with pytest.raises(InputError, match="'far' began on cuda:9, which this machine has no more"):
         service.resume("far")
     service.remove(run.name)

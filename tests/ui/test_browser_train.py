@@ -38,7 +38,7 @@ def service(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield made
-    for run in made.line.runs():
+    for run in made.queue.runs():
         if run.alive():
             os.kill(int((run.folder / "pid").read_text()), signal.SIGKILL)
 
