@@ -17,7 +17,7 @@ from foresight.data.scenes import SHAPES
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
 from foresight.ui.findings import parts
-from foresight.ui.findings.study import load_study, place_of, studies
+from foresight.ui.findings.study import BUNDLED, load_study, picture_path, place_of, places, studies
 from foresight.ui.findings.tab import FindingsCalls
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -44,7 +44,7 @@ def study() -> dict[str, Any]:
             {"title": "By size", "kind": "line", "series": [size], **common},
         ],
         "pictures": [{"title": "Some", "file": "some.png", "point": POINT, "adapter": "tokens"}],
-        "figures": ["more than is known here"],
+        "mood": ["more than is known here"],
     }
     return {"study": "c1", "model": "bundled", "vae": "bundled", "created": "today", "device": "cpu", "seconds": 1.0,
             "commands": [], "experiments": {"e1_2": experiment}, "surprises": [EVIL], "caveats": [],
@@ -60,30 +60,43 @@ def write(folder: Path, content: Any) -> Path:
 
 def test_a_study_is_read_whole(tmp_path: Path) -> None:
     found = load_study(write(tmp_path, study()))
-    [experiment] = found.experiments
-    assert (experiment.name, experiment.verdict, experiment.seed) == ("e1_2", "does not hold", {"lpips": 0.331})
-    depth, whole, size = (chart.series[0] for chart in experiment.charts)
+    experiment = found.experiments["e1_2"]
+    assert (experiment.verdict, experiment.seed) == ("does not hold", {"lpips": 0.331})
+    depth, whole, size = (places(chart, chart.series[0]) for chart in experiment.charts)
     here = ExtractionPoint.parse(POINT)
-    assert depth.places == [(ExtractionPoint("pre-merge", 2), "linear"), (here, "linear")]
-    assert whole.places == [(here, "tokens"), None] and size.places == [(here, "tokens")] * 2
-    assert experiment.pictures == [("Some", tmp_path / "artifacts/some.png")]
+    assert depth == [(ExtractionPoint("pre-merge", 2), "linear"), (here, "linear")]
+    assert whole == [(here, "tokens"), None] and size == [(here, "tokens")] * 2
+
+
+def test_a_picture_that_a_link_leads_out_of_the_folder_is_not_there(tmp_path: Path) -> None:
+    file, artifacts = write(tmp_path, study()), tmp_path / "artifacts"
+    [picture] = load_study(file).experiments["e1_2"].pictures
+    artifacts.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (artifacts / "some.png").symlink_to(tmp_path / "secret.png")
+    assert picture_path(file, picture) is None
+    (artifacts / "some.png").unlink()
+    (artifacts / "some.png").write_bytes(b"own")
+    assert picture_path(file, picture) == artifacts / "some.png"
 
 
 def test_nothing_of_a_study_becomes_markup(tmp_path: Path) -> None:
-    [experiment] = (found := load_study(write(tmp_path, study()))).experiments
-    for html in (parts.overview(found), parts.experiment_text(experiment), parts.experiment_tables(experiment)):
+    file = write(tmp_path, study())
+    experiment = (found := load_study(file)).experiments["e1_2"]
+    for html in (parts.overview(found), parts.experiment_text(experiment), parts.experiment_tables(experiment, file)):
         assert "<img src=x" not in html and "&lt;img src=x" in html
 
 
 def test_numbers_stand_with_their_intervals_and_claims_with_words(tmp_path: Path) -> None:
-    [experiment] = (found := load_study(write(tmp_path, study()))).experiments
-    assert "0.200<small>0.100 to 0.400</small></td><td>–</td>" in parts.experiment_tables(experiment)
+    file = write(tmp_path, study())
+    experiment = (found := load_study(file)).experiments["e1_2"]
+    assert "0.200<small>0.100 to 0.400</small></td><td>–</td>" in parts.experiment_tables(experiment, file)
     for told in ("LPIPS 0.331", "✗ does not hold", "LPIPS 0.2 [0.1, 0.4]"):
         assert told in parts.overview(found)
 
 
 def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_point(tmp_path: Path) -> None:
-    [experiment] = load_study(write(tmp_path, study())).experiments
+    experiment = load_study(write(tmp_path, study())).experiments["e1_2"]
     depth, whole, size = json.loads(parts.charts_json(experiment))
     [trace] = depth["figure"]["data"]
     assert trace["y"] == [0.2, None] and trace["error_y"]["array"] == pytest.approx([0.2, None])
@@ -100,7 +113,7 @@ def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
     told["experiments"]["e1_2"]["charts"] = [
         {"title": "A map", "kind": "scatter", "x": "1", "y": "2", "series": series}
     ]
-    [experiment] = load_study(write(tmp_path, told)).experiments
+    experiment = load_study(write(tmp_path, told)).experiments["e1_2"]
     own, other = (trace["marker"] for trace in json.loads(parts.charts_json(experiment))[0]["figure"]["data"])
     assert (own["color"], own["symbol"]) == ("rgb(220, 30, 30)", "triangle-up")
     assert (other["color"], other["symbol"]) == (parts.COLORS[1], parts.MARKS[1])
@@ -117,6 +130,12 @@ def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
 def test_places_are_read_off_names(text: str, place: tuple[str, str | None] | None) -> None:
     found = place_of(text)
     assert (found and (str(found[0]), found[1])) == place
+
+
+def test_the_bundled_study_is_read_whole() -> None:
+    experiments = load_study(BUNDLED).experiments
+    assert len(experiments) == 11 and all(e.tables and e.charts and e.question for e in experiments.values())
+    assert experiments["e1_2"].charts[0].baseline == pytest.approx(0.5258, abs=1e-4)  # the file says "floor"
 
 
 def test_own_studies_are_listed_the_newest_first(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,8 +16,9 @@ from foresight.data.images import to_pil
 from foresight.data.scenes import COLORS as OBJECT_COLORS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Report
+from foresight.study import Chart, Experiment, Series, Study, Table
 from foresight.ui.cards import number
-from foresight.ui.findings.study import Chart, Experiment, Series, Study
+from foresight.ui.findings.study import Place, picture_path, places
 from foresight.ui.image_maps import png
 from foresight.ui.plots import COLORS, INK, MARKS, RULE
 
@@ -53,15 +54,14 @@ _WORDS = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "mask IoU", "box_iou": "
 
 def overview(study: Study) -> str:
     """What the study is of, and a line for each experiment: the seed's number, what was found, the verdict."""
-    facts = study.facts
-    told = [f"model {facts['model']}", f"VAE {facts['vae']}", f"on {facts['device']}", f"made {facts['created']}"]
+    facts = [f"model {study.model}", f"VAE {study.vae}", f"on {study.device}", f"made {study.created}"]
     rows = "".join(
         f"<tr><th scope=row>{escape(e.title)}</th><td>{_seed(e)}</td><td>{escape(e.verdict_reason)}</td>"
         f"<td>{_verdict(e)}</td></tr>"
-        for e in study.experiments
+        for e in study.experiments.values()
     )
     return (
-        f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(told))}</p>'
+        f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(facts))}</p>'
         f'<table class="overview"><thead><tr><th scope=col>Experiment</th><th scope=col>Seed study</th>'
         f"<th scope=col>Found here, with 95 % intervals</th><th scope=col>Claim</th></tr></thead><tbody>{rows}</tbody>"
         f"</table>{_list('What to do with it', study.recommendations, opened=True)}"
@@ -79,19 +79,23 @@ def experiment_text(experiment: Experiment) -> str:
     )
 
 
-def experiment_tables(experiment: Experiment) -> str:
-    """The pictures that lie beside the study, then the tables, of which the first is open."""
-    shown = ""
-    for title, path in experiment.pictures:
-        if path.is_file() and path.stat().st_size <= MAX_PICTURE:
+def experiment_tables(experiment: Experiment, study: Path) -> str:
+    """The images that lie beside the study's file, then the tables, of which the first is open."""
+    html = ""
+    for picture in experiment.pictures:
+        path, title = picture_path(study, picture), escape(picture.title)
+        if path and path.stat().st_size <= MAX_PICTURE:
             data = base64.b64encode(path.read_bytes()).decode()
-            caption = f"<figcaption>{escape(title)}</figcaption>"
-            shown += f'<figure><img src="data:image/png;base64,{data}" alt="{escape(title)}">{caption}</figure>'
-    for k, (title, columns, rows) in enumerate(experiment.tables):
-        heads = "".join(f"<th scope=col>{escape(c)}</th>" for c in columns)
-        table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
-        shown += _folded(title, f'<div class="scroll">{table}</div>', opened=k == 0)
-    return f'<div class="fs-findings-text fs-findings-tables">{shown}</div>'
+            caption = f"<figcaption>{title}</figcaption>"
+            html += f'<figure><img src="data:image/png;base64,{data}" alt="{title}">{caption}</figure>'
+    html += "".join(_table(table, opened=k == 0) for k, table in enumerate(experiment.tables))
+    return f'<div class="fs-findings-text fs-findings-tables">{html}</div>'
+
+
+def _table(table: Table, opened: bool) -> str:
+    heads = "".join(f"<th scope=col>{escape(c)}</th>" for c in table.columns)
+    html = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(map(_row, table.rows))}</tbody></table>"
+    return _folded(table.title, f'<div class="scroll">{html}</div>', opened)
 
 
 def _folded(title: str, content: str, opened: bool) -> str:
@@ -134,7 +138,7 @@ def charts_json(experiment: Experiment) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
-    lines = {"floor": (chart.floor, "dot"), "ceiling": (chart.ceiling, "dash"), "target": (chart.target, "dashdot")}
+    lines = {"floor": (chart.baseline, "dot"), "ceiling": (chart.oracle, "dash"), "target": (chart.target, "dashdot")}
     marks = [(name, value, dash) for name, (value, dash) in lines.items() if value is not None]
     axis: dict[str, Any] = {"gridcolor": RULE, "linecolor": RULE, "zeroline": False, "automargin": True}
     layout: dict[str, Any] = {
@@ -158,15 +162,20 @@ def _chart(chart: Chart) -> dict[str, Any]:
             for name, v, _ in marks
         ],
     }
-    places = [[None if p is None else (str(p[0]), p[1]) for p in series.places] for series in chart.series]
+    behind = [[_place(p) for p in places(chart, series)] for series in chart.series]
     data = [_trace(chart.kind, series, i) for i, series in enumerate(chart.series)]
-    return {"title": chart.title, "figure": {"data": data, "layout": layout}, "places": places}
+    return {"title": chart.title, "figure": {"data": data, "layout": layout}, "places": behind}
+
+
+def _place(place: Place | None) -> tuple[str, str | None] | None:
+    return None if place is None else (str(place[0]), place[1])
 
 
 def _kind(chart: Chart) -> str:
     """A logarithmic axis for sizes that grow by factors, such as training scenes; names as they come."""
-    values = [x for series in chart.series for x in series.x]
-    if not all(isinstance(x, int | float) for x in values):
+    every = [x for series in chart.series for x in series.x]
+    values = [x for x in every if not isinstance(x, str)]
+    if len(values) < len(every):
         return "category"
     return "log" if chart.kind == "line" and values and min(values) > 0 and max(values) > 20 * min(values) else "linear"
 
@@ -176,13 +185,12 @@ def _trace(kind: str, series: Series, i: int) -> dict[str, Any]:
     trace: dict[str, Any] = {
         "name": escape(series.name).replace(", ", ",<br>"),
         "x": [_safe(x) for x in series.x],
-        "y": _plain(series.y),
+        "y": list(series.y),
     }
     trace["hovertemplate"] = text
-    if any(not math.isnan(v) for v in series.low):
-        up = [h - y for h, y in zip(series.high, series.y, strict=True)]
-        down = [y - low for y, low in zip(series.y, series.low, strict=True)]
-        bars = {"type": "data", "symmetric": False, "array": _plain(up), "arrayminus": _plain(down)}
+    if any(v is not None for v in series.low):
+        bars = {"type": "data", "symmetric": False}
+        bars |= {"array": _minus(series.high, series.y), "arrayminus": _minus(series.y, series.low)}
         trace["error_y"] = bars | {"color": INK, "thickness": 1.5, "width": 4}
     if kind in ("bar", "waterfall"):
         marker: dict[str, Any] = {"color": color, "pattern": {"shape": HATCHES[i % len(HATCHES)]}}
@@ -201,8 +209,8 @@ def _dot(name: str, i: int) -> dict[str, Any]:
     return {"color": COLORS[i % len(COLORS)], "symbol": MARKS[i % len(MARKS)]}
 
 
-def _plain(values: list[float]) -> list[float | None]:
-    return [None if math.isnan(v) or math.isinf(v) else v for v in values]
+def _minus(a: list[float | None], b: list[float | None]) -> list[float | None]:
+    return [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
 
 
 def _safe(x: Any) -> Any:

@@ -15,10 +15,11 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector, Report
 from foresight.models.points import ExtractionPoint
+from foresight.study import Study
 from foresight.ui import generate
 from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
 from foresight.ui.findings import parts
-from foresight.ui.findings.study import BUNDLED, Experiment, Study, load_study, studies
+from foresight.ui.findings.study import BUNDLED, load_study, studies
 from foresight.ui.navigation import Doors, visit
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
@@ -49,12 +50,24 @@ class FindingsCalls:
             lambda picture, folder, mask: inspector.inspect(picture, None, folder, mask),
         )
 
-    def read(self, name: str | None) -> Study:
-        """The study of that name, one of those at hand. Raises InputError."""
+    def file(self, name: str | None) -> Path:
+        """The file of the study of that name, one of those at hand. Raises InputError."""
         known = {study_name(path): path for path in self.studies()}
         if name not in known:
             raise InputError(f"there is no study {name!r}: choose from {', '.join(known) or 'none yet'}.")
-        return self.load(known[name])
+        return known[name]
+
+    def read(self, name: str | None) -> Study:
+        """The study of that name. Raises InputError."""
+        return self.load(self.file(name))
+
+    def experiment(self, name: str | None, chosen: str | None) -> tuple[str, str, str]:
+        """Text, charts and tables of one experiment of a study; empty where it has none of that name."""
+        file = self.file(name)
+        one = self.load(file).experiments.get(chosen or "")
+        if one is None:
+            return "", "", ""
+        return parts.experiment_text(one), parts.charts_json(one), parts.experiment_tables(one, file)
 
     def both(self) -> list[parts.Pair]:
         """The first pooled and the first token adapter of each point that has both, in order of depth."""
@@ -107,14 +120,13 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
         if name is None:
             return parts.NONE, gr.Dropdown([], value=None), "", "", ""
         found = calls.read(name)
-        choices = [(e.title, e.name) for e in found.experiments]
-        first = found.experiments[0] if found.experiments else None
-        return parts.overview(found), gr.Dropdown(choices, value=first.name if first else None), *_shown(first)
+        choices = [(e.title, key) for key, e in found.experiments.items()]
+        first = next(iter(found.experiments), None)
+        return parts.overview(found), gr.Dropdown(choices, value=first), *calls.experiment(name, first)
 
     @telling
     def show_experiment(name: str | None, chosen: str | None) -> Any:
-        found = [e for e in calls.read(name).experiments if e.name == chosen]
-        return _shown(found[0] if found else None)
+        return calls.experiment(name, chosen)
 
     @telling
     def open_point(event: gr.EventData) -> Any:
@@ -141,12 +153,6 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
     make.click(make_pairs, None, pairs, **MODEL_QUEUE, api_visibility="private", show_progress="minimal")
 
 
-def _shown(experiment: Experiment | None) -> tuple[str, str, str]:
-    if experiment is None:
-        return "", "", ""
-    return parts.experiment_text(experiment), parts.charts_json(experiment), parts.experiment_tables(experiment)
-
-
 def _html(value: str, name: str, **more: Any) -> gr.HTML:
     return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)
 
@@ -157,14 +163,8 @@ def endpoint(calls: FindingsCalls) -> None:
     @telling
     def findings(study: str = "bundled") -> dict[str, Any]:
         """Tells what a study found: for each experiment its question, verdict, reason and the seed study's numbers."""
-        found = calls.read(study)
-        told = ("title", "question", "verdict", "verdict_reason", "paragraph", "seed")
-        return found.facts | {
-            "experiments": {e.name: {key: getattr(e, key) for key in told} for e in found.experiments},
-            "surprises": found.surprises,
-            "caveats": found.caveats,
-            "recommendations": found.recommendations,
-        }
+        left_out = dict.fromkeys(("key", "tables", "charts", "pictures", "figures", "seconds"), True)
+        return calls.read(study).model_dump(exclude={"settings": True, "experiments": {"__all__": left_out}})
 
     with gr.Row(visible=False):
         name, answer, ask = gr.Textbox("bundled", label="study"), gr.JSON(label="findings"), gr.Button()
