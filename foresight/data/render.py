@@ -46,7 +46,7 @@ class Rendered:
 
     images: (B, 3, H, W) uint8 sRGB. full, visible: (B, N, H, W) bool, pixels at least half covered, without
     and with occlusion. boxes: (B, N, 4) int64, left, top, right, bottom of the visible part in pixels, right
-    and bottom exclusive; zeros for empty slots.
+    and bottom exclusive; zeros for empty slots. Of clips (`motion.render_motion`), all begin with (B, F, …).
     """
 
     images: Tensor
@@ -57,7 +57,7 @@ class Rendered:
     @property
     def mask(self) -> Tensor:
         """(B, H, W) bool: pixels that show an object."""
-        return self.visible.any(1)
+        return self.visible.any(-3)
 
 
 def render(scenes: Scenes, chunk: int = 64) -> Rendered:
@@ -67,24 +67,12 @@ def render(scenes: Scenes, chunk: int = 64) -> Rendered:
 
 
 def _render(scenes: Scenes) -> Rendered:
-    (height, width), device = scenes.size, scenes.count.device
-    short = min(height, width)
-    y = ((torch.arange(height, device=device) + 0.5) / short)[:, None]  # pixel centres in short sides
-    x = ((torch.arange(width, device=device) + 0.5) / short)[None, :]
+    x, y = pixel_centres(scenes)
     image = _paint_background(scenes, x, y)
-    palette = torch.tensor(list(COLORS.values()), device=device) / 255
-    geometry = torch.tensor([_GEOMETRY[name] for name in SHAPES], device=device)
-    full, used = [], torch.arange(scenes.shape.shape[1], device=device) < scenes.count[:, None]
+    palette = torch.tensor(list(COLORS.values()), device=x.device) / 255
+    full = []
     for j in range(scenes.shape.shape[1]):
-        px, py, radius, rotation = (v[:, None, None] for v in scenes.place[:, j].unbind(-1))
-        folds, nx, ny, offset, cap, hole = (v[:, None, None] for v in geometry[scenes.shape[:, j]].unbind(-1))
-        dx, dy = (x - px * width / short) / radius, (y - py * height / short) / radius  # (B, H, W)
-        reach, sector = torch.hypot(dx, dy), 2 * math.pi / folds
-        angle = torch.atan2(dy, dx) - rotation
-        angle = angle - sector * (angle / sector).round()
-        along, across = reach * angle.cos(), reach * angle.sin().abs()
-        outside = torch.maximum(nx * along + ny * across - offset, along - cap).maximum(hole - reach)
-        cover = (0.5 - outside * radius * short).clamp(0, 1) * used[:, j, None, None]
+        cover = coverage(scenes, j, x, y)
         image = torch.lerp(image, palette[scenes.color[:, j], :, None, None], cover[:, None])
         full.append(cover >= 0.5)
     masks = torch.stack(full, 1)  # (B, N, H, W)
@@ -95,6 +83,34 @@ def _render(scenes: Scenes) -> Rendered:
         covered = covered | masks[:, j]
     shown = torch.stack(visible, 1)
     return Rendered((image * 255).round().to(torch.uint8), masks, shown, mask_boxes(shown))
+
+
+def pixel_centres(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """x (1, W) and y (H, 1) of the pixels' centres, in short sides, on the scenes' device."""
+    (height, width), device = scenes.size, scenes.count.device
+    short = min(height, width)
+    y = ((torch.arange(height, device=device) + 0.5) / short)[:, None]
+    x = ((torch.arange(width, device=device) + 0.5) / short)[None, :]
+    return x, y
+
+
+def coverage(scenes: Scenes, slot: int, x: Tensor, y: Tensor) -> Tensor:
+    """(B, H, W) in [0, 1]: how much of a pixel around each point the object of a slot covers, were it alone.
+
+    x, y: points in short sides, (1, W) and (H, 1), or (B, H, W) where each scene has its own.
+    """
+    (height, width), device = scenes.size, scenes.count.device
+    short, used = min(height, width), slot < scenes.count
+    geometry = torch.tensor([_GEOMETRY[name] for name in SHAPES], device=device)
+    px, py, radius, rotation = (v[:, None, None] for v in scenes.place[:, slot].unbind(-1))
+    folds, nx, ny, offset, cap, hole = (v[:, None, None] for v in geometry[scenes.shape[:, slot]].unbind(-1))
+    dx, dy = (x - px * width / short) / radius, (y - py * height / short) / radius  # (B, H, W)
+    reach, sector = torch.hypot(dx, dy), 2 * math.pi / folds
+    angle = torch.atan2(dy, dx) - rotation
+    angle = angle - sector * (angle / sector).round()
+    along, across = reach * angle.cos(), reach * angle.sin().abs()
+    outside = torch.maximum(nx * along + ny * across - offset, along - cap).maximum(hole - reach)
+    return (0.5 - outside * radius * short).clamp(0, 1) * used[:, None, None]
 
 
 def _paint_background(scenes: Scenes, x: Tensor, y: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class Scenes:
         def fold(columns: Tensor) -> Tensor:
             state = torch.zeros_like(columns[..., 0])
             for column in columns.unbind(-1):
-                state = _mix(state + column + 1)
+                state = mix_hash(state + column + 1)
             return state
 
         objects = torch.cat([(self.place * 4096).round().long(), self.shape[..., None], self.color[..., None]], -1)
@@ -188,11 +188,18 @@ class Scenes:
         return [SPLITS[max(0, tenth - 7)] for tenth in (self.hashes() % 10).tolist()]
 
 
-def _mix(x: Tensor) -> Tensor:
+def mix_hash(x: Tensor) -> Tensor:
     """splitmix64's finaliser (Steele et al. 2014) on int64, whose products wrap; >> is made logical by masks."""
     x = (x ^ ((x >> 30) & 0x3_FFFF_FFFF)) * -0x40A7B892E31B1A47
     x = (x ^ ((x >> 27) & 0x1F_FFFF_FFFF)) * -0x6B2FB644ECCEEE15
     return x ^ ((x >> 31) & 0x1_FFFF_FFFF)
+
+
+def uniform(numbers: Tensor, seed: int, draws: int) -> Tensor:
+    """(B, draws) in [0, 1), of a counter-based generator: a row depends on (seed, its own number) alone."""
+    key = mix_hash(mix_hash(torch.tensor(seed, device=numbers.device)) + numbers)[:, None]  # (B, 1)
+    bits = mix_hash(key + torch.arange(1, draws + 1, device=numbers.device) * -0x61C8864680B583EB)
+    return ((bits >> 40) & 0xFF_FFFF).float() / 2**24
 
 
 def sample(index: Tensor | range, seed: int, spec: SceneSpec, device: torch.device | str = "cpu") -> Scenes:
@@ -203,9 +210,7 @@ def sample(index: Tensor | range, seed: int, spec: SceneSpec, device: torch.devi
     numbers = torch.as_tensor(list(index) if isinstance(index, range) else index, device=device)
     slots = spec.objects[1]
     draws = 16 + slots * 6
-    key = _mix(_mix(torch.tensor(seed, device=device)) + numbers)[:, None]  # (B, 1)
-    bits = _mix(key + torch.arange(1, draws + 1, device=device) * -0x61C8864680B583EB)
-    u = ((bits >> 40) & 0xFF_FFFF).float() / 2**24  # (B, draws) uniform in [0, 1), a counter-based generator
+    u = uniform(numbers, seed, draws)
 
     def pick(values: Tensor, known: tuple[str, ...], allowed: tuple[str, ...]) -> Tensor:
         table = torch.tensor([known.index(a) for a in allowed], device=device)

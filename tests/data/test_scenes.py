@@ -33,7 +33,7 @@ def pixels(batch):
 def test_random_bits_are_splitmix64():
     """The first numbers of the reference implementation from state 1234567."""
     state = (torch.arange(1, 6) * -0x61C8864680B583EB) + 1234567
-    bits = [int(b) & 0xFFFF_FFFF_FFFF_FFFF for b in scenes._mix(state)]
+    bits = [int(b) & 0xFFFF_FFFF_FFFF_FFFF for b in scenes.mix_hash(state)]
     assert bits == [
         6457827717110365317,
         3203168211198807973,
