@@ -47,11 +47,18 @@ _UPRIGHT = {  # the EXIF standard's orientations, and what turns each upright
 
 
 def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """A picture as viewers show it: 8-bit RGB, upright, over white where transparent, first frame only.
+    """An image as viewers show it: 8-bit RGB, upright, over white where transparent, first frame only.
 
-    source: a file's path, a file's bytes, or a PIL image. Files may be JPEG, PNG, WebP, GIF, BMP or TIFF.
-    16-bit grey is scaled to 8 bits; floating-point pictures must lie in [0, 1].
-    Raises InputError for anything unreadable, over 24 million pixels, or under 8 pixels on a side.
+    Args:
+        source: A file's path, a file's bytes, or a PIL image. Files may be JPEG, PNG, WebP, GIF, BMP or TIFF.
+            16-bit grey is scaled to 8 bits; floating-point images must lie in [0, 1].
+
+    Returns:
+        An RGB image without any metadata (EXIF, XMP, ICC profile, …): its orientation is in its pixels, so
+        `load_image(load_image(file))` is the same image.
+
+    Raises:
+        InputError: For anything unreadable, over 24 million pixels, or under 8 pixels on a side.
     """
     name = f"“{Path(source).name[:80]}”" if isinstance(source, str | Path) else "the picture"
     try:
@@ -93,8 +100,11 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise InputError(f"{name} is {width} × {height} pixels: each side needs at least {MIN_SIDE}.")
     image.load()
     orientation = image.getexif().get(ExifTags.Base.Orientation)
-    image = _to_rgb(image, name)
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    upright = _to_rgb(image, name)
+    if orientation in _UPRIGHT:
+        upright = upright.transpose(_UPRIGHT[orientation])
+    upright.info = {}  # Pillow copies EXIF and XMP into each new image: whoever reads it next would turn it again
+    return upright
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from foresight.data.images import resize, to_tensor, vlm_size
+from foresight.data.images import load_image, resize, to_tensor, vlm_size
 from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.hub import folder_of
@@ -106,6 +106,7 @@ class VLM:
         return {k: v[:, before:].unflatten(1, (h, w)) for k, v in states.items()}
 
     def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        images = [load_image(image) for image in images]  # upright and RGB, also where the caller opened a file
         sizes = {image.size for image in images}
         if len(sizes) != 1:
             raise InputError(f"pictures of one size at a time, please: these have {len(sizes)} sizes.")

@@ -204,7 +204,7 @@ def test_sizes(tiny, vlm):
     assert vlm.latents([noise(300, 500)], ["post-merge/0"])["post-merge/0"].shape[2:4] == (6, 10)
     assert prepare(tiny, noise(168, 280))["image_grid_thw"].tolist() == [[1, H, W]]
     with pytest.raises(InputError, match="narrow"):
-        vlm.latents([noise(2, 402)], ["post-merge/0"])
+        vlm.latents([noise(8, 1608)], ["post-merge/0"])
 
 
 def test_describe_is_transformers_generate(tiny, vlm):

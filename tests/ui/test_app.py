@@ -4,12 +4,14 @@ import json
 import sys
 import threading
 import urllib.request
+import zipfile
 
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
+from photos import ORIENTATIONS, save_photo
 from PIL import Image
 from serving import serve
 
@@ -94,6 +96,27 @@ def test_sixteen_bits_arrive_whole(client, tmp_path):
     ]
     assert scores[0]["lpips"] == scores[1]["lpips"]
     assert scores[0]["blank"]["psnr"] == pytest.approx(-10 * np.log10(0.75 * 0.498**2), abs=0.05)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_photo_is_upright_for_every_endpoint(client, tmp_path, orientation):
+    upright = tmp_path / "upright.png"
+    save_photo(tmp_path / "photo.jpg", orientation).save(upright)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(tmp_path / "photo.jpg", "photo.jpg")
+    expected = client.predict(handle_file(upright), "post-merge/1", "linear", api_name="/reconstruct")[1]
+
+    def scores(name):
+        file = handle_file(tmp_path / name)
+        if name == "photos.zip":
+            return client.predict("post-merge/1", "linear", [file], api_name="/evaluate")["pictures"][0]
+        return client.predict(file, "post-merge/1", "linear", api_name="/reconstruct")[1]
+
+    compared = client.predict(handle_file(tmp_path / "photo.jpg"), ["linear"], api_name="/compare")[0]["tiles"]
+    [tile] = [tile for tile in compared if tile["point"] == "post-merge/1"]
+    for found in (scores("photo.jpg"), scores("photos.zip"), tile):
+        for name in ("lpips", "ssim", "psnr"):
+            assert found[name] == pytest.approx(expected[name], abs=1e-3), name
 
 
 BAD_FILES = {
