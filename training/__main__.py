@@ -131,6 +131,7 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
 def run_fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from foresight.adapters.checkpoint import score_tables, share_told
     from foresight.inspection.evaluation import folder_files
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
@@ -168,9 +169,10 @@ def run_fit(args: argparse.Namespace) -> None:
                 accelerator.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
     if accelerator.is_main_process:
         for name, adapter in task.adapters.items():
-            for title, scores in adapter.card["scores"].items():
-                if isinstance(scores, dict):  # and not the number of pictures
-                    print(f"{name}  {title}: {scores}")
+            for title, scores in score_tables(adapter.card["scores"]).items():
+                share = share_told(adapter.card["scores"], title, "mask_iou")
+                print(f"{name}  {title}: {scores}" + (f", mask IoU of {share} pictures" if share else ""))
+                if scores:
                     accelerator.log({f"{name}/{title}/{s}": mean for s, (mean, *_) in scores.items()}, args.steps)
     accelerator.end_training()
 

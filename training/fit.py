@@ -215,9 +215,11 @@ def held_out_latents(
 def judge(
     adapters: dict[str, Adapter], sets: dict[str, Latents], vae: VAE, batch: int = 32
 ) -> dict[str, dict[str, Any]]:
-    """Scores with 95 % intervals: {adapter: {"n": pictures of a set, title: {score: [mean, low, high]}}}.
+    """Scores with 95 % intervals: {adapter: {"n": pictures of a set, title: {score: [mean, low, high], "measured":
+    {score: pictures that have it}}}}.
 
-    What no picture of a set has is left out: mask IoU, where no object stands out.
+    A score that no picture of a set has is left out: mask IoU, where no object stands out of the original, or where it
+    cannot be measured in the reconstruction.
     """
     table: dict[str, dict[str, Any]] = {name: {} for name in adapters}
     for title, latents in sets.items():
@@ -230,7 +232,8 @@ def judge(
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())
             found = {score: torch.cat(values).tolist() for score, values in parts.items()}
             means = {score: [round(v, 5) for v in bootstrap(values)] for score, values in found.items() if values}
-            table[name] |= {"n": len(latents), title: means}
+            counts = {score: len(values) for score, values in found.items()}
+            table[name] |= {"n": len(latents), title: means | {"measured": counts}}
     return table
 
 

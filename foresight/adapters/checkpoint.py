@@ -92,6 +92,32 @@ def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
     }
 
 
+def held_out_count(scores: Any) -> int | None:
+    """Over how many held-out pictures a card's means are; None where it tells no such number."""
+    return _count(scores.get("n")) if isinstance(scores, dict) else None
+
+
+def measured(scores: Any, title: str, score: str) -> int | None:
+    """How many of the held-out pictures of that title have the score, so that it is their mean.
+
+    A mask IoU cannot be measured in every reconstruction. All of them where the card tells nothing else.
+    """
+    table = scores.get(title) if isinstance(scores, dict) else None
+    counts = table.get("measured") if isinstance(table, dict) else None
+    count = _count(counts.get(score)) if isinstance(counts, dict) else None
+    return held_out_count(scores) if count is None else count
+
+
+def share_told(scores: Any, title: str, score: str) -> str:
+    """ "97 of 128", where a card's mean is of fewer than all its held-out pictures; else empty."""
+    count, known = held_out_count(scores), measured(scores, title, score)
+    return "" if count is None or known is None or known >= count else f"{known:,} of {count:,}"
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 10**15 else None
+
+
 def _is_interval(found: Any) -> bool:
     return isinstance(found, list) and len(found) == 3 and all(isinstance(v, float) and math.isfinite(v) for v in found)
 

@@ -21,6 +21,7 @@ from foresight.errors import InputError
 from foresight.inspection import evaluation
 from foresight.inspection.inspector import SCORES, Inspector, Report, prepare
 from foresight.inspection.tables import as_csv
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SEED_TARGETS
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
@@ -76,8 +77,8 @@ def _story(report: Report, line: dict[str, Any]) -> str:
     rows = [HEAD, *((of, *(_number(scores[name]) for name in SCORES)) for of, scores in shown.items())]
     title = f"{line['image']} at {line['point']} → {line['reconstruction']} ({line['seconds']:.2f} s)"
     text = [title, *_table(rows)]
-    if report.mask_reason:
-        text.append(f"  no mask IoU: {report.mask_reason}")
+    if reason := line["mask_reason"]:
+        text.append(f"  mask IoU not measurable: {reason}" if reason == NOT_MEASURABLE else f"  no mask IoU: {reason}")
     if report.distance > report.far:
         text.append("  far from what the adapter was trained on: the scores speak of the adapter")
     return "\n".join(text)
@@ -177,16 +178,17 @@ def _summary(summary: dict[str, Any], out: Path) -> str:
     rows = [HEAD]
     for prefix, title in SHOWN:
         if f"{prefix}lpips" in summary["scores"]:
-            found = [summary["scores"][prefix + name] for name in SCORES]
-            rows.append((title, *(_interval(numbers) for numbers in found)))
+            rows.append((title, *(_mean(summary, prefix + name) for name in SCORES)))
     rows.append(("skill of the means", *(_number(summary["skill"][name]) for name in SCORES)))
     targets = ", ".join(f"{n} {'<' if n == 'lpips' else '>'} {value}" for n, value in SEED_TARGETS.items())
+    missing = summary["not_measurable"]
     return "\n".join(
         [
             f"{summary['adapter']} at {summary['point']}: {summary['pictures']} pictures, 95 % intervals",
             *_table(rows),
             f"  the seed study's targets: {targets}",
             *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
+            *([f"  mask IoU not measurable in {missing} pictures: {NOT_MEASURABLE}"] if missing else []),
             *(f"  left out: {row['error']}" for row in summary["broken"]),
             f"  every picture's scores are in {out / 'pictures.csv'}, this summary in {out / 'summary.json'}",
         ]
@@ -237,8 +239,11 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _interval(found: list[float] | None) -> str:
-    return "–" if found is None else "{:.3f} ({:.3f} to {:.3f})".format(*found)
+def _mean(summary: dict[str, Any], name: str) -> str:
+    """A mean with its interval, and of how many pictures it is where those are not all."""
+    found, count, total = summary["scores"][name], summary["measured"][name], summary["pictures"]
+    told = "–" if found is None else "{:.3f} ({:.3f} to {:.3f})".format(*found)
+    return told if count == total else f"{told}, {count} of {total}"
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -24,6 +24,7 @@ from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
 from foresight.errors import InputError
 from foresight.inspection.inspector import SCORES, Clock, Inspector, Scores, prepare, score_rows, skills
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore, plane, score_objects
 from foresight.metrics.scores import Comparison, bootstrap, compare, skill
 
@@ -51,9 +52,10 @@ class Line:
     """One line of the table: a picture's scores, without its pixels.
 
     scores: of "adapter", "oracle", "blank" and, where training pictures are known, of "mean" and "nearest".
-    mask_reason: why there is no mask IoU. seconds: its share of the batch's time. distance: of its latents to
-    the adapter's training latents; beyond `far` its scores speak of the adapter. case: as of its Sample.
-    objects: of a scene, each object's scores. plane: (2, CELLS, CELLS), as from `objects.plane`.
+    mask_reason: why the adapter's picture has no mask IoU: the original's reason, or `masks.NOT_MEASURABLE`.
+    seconds: its share of the batch's time. distance: of its latents to the adapter's training latents; beyond `far` its
+    scores speak of the adapter. case: as of its Sample. objects: of a scene, each object's scores. plane: (2, CELLS,
+    CELLS), as from `objects.plane`.
     """
 
     image: str
@@ -251,8 +253,10 @@ def _text(value: str | float | None) -> str:
 def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Means with 95 % intervals of `Row.flat` lines.
 
-    Returns {"pictures": N, "without_mask": {reason: pictures}, "scores": {"lpips": [mean, low, high], …},
-    "skill": {"lpips": of the means, …}}. Mask IoU is of the pictures that have one; what none has is None.
+    Returns {"pictures": N, "without_mask": {reason: pictures} of originals without objects, "not_measurable": in how
+    many reconstructions no background is found, "measured": {"lpips": pictures, …}, "scores": {"lpips": [mean, low,
+    high], …}, "skill": {"lpips": of the means, …}}. Mask IoU is of the pictures that have one; what none has is None.
+    A skill is of the pictures in which adapter, blank page and oracle all have the score.
     """
     table = list(rows)
     if not table:
@@ -260,10 +264,19 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     names = [n for n in table[0] if n.endswith(SCORES) and not n.startswith(("skill_", "object_"))]
     values = {name: [row[name] for row in table if row[name] is not None] for name in names}
     scores = {name: list(bootstrap(found)) if found else None for name, found in values.items()}
-    means = {name: None if found is None else found[0] for name, found in scores.items()}
+    reasons = Counter(row["mask_reason"] for row in table if row["mask_reason"])
     return {
         "pictures": len(table),
-        "without_mask": dict(Counter(row["mask_reason"] for row in table if row["mask_reason"])),
+        "not_measurable": reasons.pop(NOT_MEASURABLE, 0),
+        "without_mask": dict(reasons),
+        "measured": {name: len(found) for name, found in values.items()},
         "scores": scores,
-        "skill": {n: skill(n, means[n], means[f"blank_{n}"], means[f"oracle_{n}"]) for n in SCORES},
+        "skill": {name: _skill_of_means(table, name) for name in SCORES},
     }
+
+
+def _skill_of_means(table: list[dict[str, Any]], name: str) -> float | None:
+    """The skill of the means over the pictures in which adapter, blank page and oracle all have the score."""
+    columns = [name, f"blank_{name}", f"oracle_{name}"]
+    known = [found for row in table if None not in (found := [row[column] for column in columns])]
+    return skill(name, *(sum(column) / len(known) for column in zip(*known, strict=True))) if known else None

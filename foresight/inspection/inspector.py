@@ -43,7 +43,8 @@ class Reconstruction:
 
     name: a record's name, "oracle" or "blank". picture: (3, H, W) in [0, 1]. scores, skill: by the names in
     SCORES; None where there is none. lpips_map: (H, W), the spatial LPIPS. difference: (H, W) in [0, 1], mean
-    over colours. mask: (H, W) bool, the objects found in it. folder, card: its adapter's, if it has one.
+    over colours. mask: (H, W) bool, the objects found in it. mask_reason: why there is no mask IoU: the original's
+    reason, or `masks.NOT_MEASURABLE`. folder, card: its adapter's, if it has one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Reconstruction:
     lpips_map: Tensor
     difference: Tensor
     mask: Tensor
+    mask_reason: str | None = None
     folder: Path | None = None
     card: dict[str, Any] = field(default_factory=dict)
 
@@ -62,7 +64,7 @@ class Report:
     """All that one inspection found.
 
     original: (3, H, W) in [0, 1], as the VLM sees it. reconstructions: the chosen adapter's first. mask:
-    (H, W) bool, the original's objects; empty, with the reason, where none stands out. distance: of the
+    (H, W) bool, the original's objects; empty, with the original's reason, where none stands out. distance: of the
     latents to the chosen adapter's training latents; beyond `far` its scores speak of the adapter more than
     of the latents. seconds: by stage (STAGES) and in "total".
     """
@@ -89,7 +91,7 @@ class Report:
             "skill": chosen.skill,
             "oracle": self.oracle.scores,
             "blank": self.blank.scores,
-            "mask_reason": self.mask_reason,
+            "mask_reason": chosen.mask_reason,
             "distance": self.distance,
             "far": self.far,
             "reconstruction": reconstruction,
@@ -201,7 +203,7 @@ class Inspector:
             oracle=oracle,
             blank=floor,
             mask=found.original_masks[0].cpu(),
-            mask_reason=found.reasons[0],
+            mask_reason=found.original_reasons[0],
             distance=distance,
             far=float(chosen.far),
             seconds=clock.seconds,
@@ -293,6 +295,7 @@ def _tell(original: Tensor, pictures: Tensor, found: Comparison, records: list[A
             lpips_map=maps[i],
             difference=differences[i],
             mask=masks[i],
+            mask_reason=found.reasons[i],
             folder=records[i - 1].folder if 0 < i <= len(records) else None,
             card=records[i - 1].card if 0 < i <= len(records) else {},
         )

@@ -23,8 +23,9 @@ class Tile:
     """A picture and its scores; tensors on the CPU.
 
     name: a record's, "oracle" or "blank". record: its adapter, None for oracle and blank. picture: (3, H, W) in
-    [0, 1]. scores, skill: by the names in SCORES, None where there is none. mask_reason: why there is no mask
-    IoU. distance: of the latents to the adapter's training latents; beyond `far` the scores speak of the adapter.
+    [0, 1]. scores, skill: by the names in SCORES, None where there is none. mask_reason: why there is no mask IoU:
+    the original's reason, or `masks.NOT_MEASURABLE`. distance: of the latents to the adapter's training latents; beyond
+    `far` the scores speak of the adapter.
     """
 
     name: str
@@ -37,8 +38,13 @@ class Tile:
     far: float = float("inf")
 
     def as_json(self) -> dict[str, object]:
-        """Plain JSON values: point, adapter, the scores, skill; distance and far of an adapter's."""
-        found: dict[str, object] = {"adapter": self.name, **self.scores, "skill": self.skill}
+        """Plain JSON values: point, adapter, scores, skill, mask_reason; distance and far of an adapter's."""
+        found: dict[str, object] = {
+            "adapter": self.name,
+            **self.scores,
+            "skill": self.skill,
+            "mask_reason": self.mask_reason,
+        }
         if self.record is None:
             return found
         return {"point": str(self.record.point), **found, "distance": self.distance, "far": self.far}
@@ -65,23 +71,23 @@ def sweep_layers(
 
     pictures = torch.cat([inspector.round_trip(original), torch.ones_like(original)])
     found = compare(original, pictures, shown)
-    reason = found.reasons[0]
     oracle, blank = score_rows(found)
-    yield Tile("oracle", None, pictures[0].cpu(), oracle, skills(oracle, blank, oracle), reason)
-    yield Tile("blank", None, pictures[1].cpu(), blank, skills(blank, blank, oracle), reason)
+    yield Tile("oracle", None, pictures[0].cpu(), oracle, skills(oracle, blank, oracle), found.reasons[0])
+    yield Tile("blank", None, pictures[1].cpu(), blank, skills(blank, blank, oracle), found.reasons[1])
 
     latents = inspector.vlm.latents(original, {record.point for record in records})
     for record in records:
         here, adapter = latents[str(record.point)].to(original.device), inspector.registry.load(record)
         made = inspector.decode(adapter(here), size)
-        [scores] = score_rows(compare(original, made, shown))
+        found = compare(original, made, shown)
+        [scores] = score_rows(found)
         yield Tile(
             name=record.name,
             record=record,
             picture=made[0].cpu(),
             scores=scores,
             skill=skills(scores, blank, oracle),
-            mask_reason=reason,
+            mask_reason=found.reasons[0],
             distance=float(adapter.distance(here)),
             far=float(adapter.far),
         )

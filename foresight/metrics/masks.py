@@ -21,6 +21,7 @@ TIP = 8  # pixels that a pointed object may reach out from such a square
 NO_OBJECT = "no object stands out"
 EMPTY_MASK = "the given mask is empty"
 UNEVEN_BACKGROUND = "the background is not even"
+NOT_MEASURABLE = "no even background is found in the reconstruction"
 
 
 def foreground(x: Tensor) -> tuple[Tensor, list[str | None]]:
@@ -52,6 +53,25 @@ def foreground(x: Tensor) -> tuple[Tensor, list[str | None]]:
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of masks (B, H, W) bool → (B,) float32; NaN where both are empty."""
     return (a & b).flatten(1).sum(1) / (a | b).flatten(1).sum(1)
+
+
+def why_no_iou(original: str | None, reconstruction: str | None) -> str | None:
+    """Why a pair of pictures has no mask IoU; None where it has one.
+
+    Where `foreground` finds no background in a reconstruction, that is a limit of this rule, not a fault of the
+    reconstruction: its IoU cannot be measured, and is not 0. It is 0 where the background is even and no object stands
+    out from it, though the original has one.
+
+    Args:
+        original: why the original has no mask, or None.
+        reconstruction: `foreground`'s reason of the reconstruction, or None.
+
+    Returns:
+        The original's reason, NOT_MEASURABLE, or None.
+    """
+    if original is not None:
+        return original
+    return NOT_MEASURABLE if reconstruction == UNEVEN_BACKGROUND else None
 
 
 def _offset_from_background(x: Tensor) -> tuple[Tensor, Tensor]:

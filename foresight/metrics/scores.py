@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from foresight.data.images import load_image, to_tensor
 from foresight.errors import InputError
-from foresight.metrics.masks import EMPTY_MASK, foreground, mask_iou
+from foresight.metrics.masks import EMPTY_MASK, foreground, mask_iou, why_no_iou
 from foresight.paths import ASSETS
 
 TRUNK = ASSETS / "lpips/alexnet_features.fp16.safetensors"
@@ -146,13 +146,16 @@ class Comparison:
 
     scores: "lpips", "ssim", "psnr", "mask_iou", each (B,) float32; mask_iou is NaN where there is a reason.
     lpips_map: (B, H, W), the spatial LPIPS. original_masks: (B or 1, H, W) bool, given or found.
-    masks: (B, H, W) bool, found in the reconstructions. reasons: None, or why the original has no mask, each.
+    masks: (B, H, W) bool, found in the reconstructions. original_reasons: None, or why the original has no mask,
+    for each of the originals. reasons: None, or why there is no mask IoU, for each of the B reconstructions: that of
+    its original, or `masks.NOT_MEASURABLE`.
     """
 
     scores: dict[str, Tensor]
     lpips_map: Tensor
     original_masks: Tensor
     masks: Tensor
+    original_reasons: list[str | None]
     reasons: list[str | None]
 
 
@@ -161,9 +164,9 @@ def compare(originals: Tensor, reconstructions: Tensor, masks: Tensor | None = N
     """All scores of reconstructions (B, 3, H, W) against originals (B or 1, 3, H, W), in one batch.
 
     masks: (B or 1, H, W) bool, the renderer's, of what the originals show; without it, what `foreground`
-    finds in them. The objects of a reconstruction are always those that `foreground` finds: none, where the
-    original has some, is an IoU of 0. Raises InputError where sizes differ, a side is under 11 pixels, or
-    values are outside [0, 1].
+    finds in them. The objects of a reconstruction are always those that `foreground` finds: none on an even background,
+    where the original has some, is an IoU of 0; without such a background it cannot be measured. Raises InputError
+    where sizes differ, a side is under 11 pixels, or values are outside [0, 1].
     """
     _check(originals, reconstructions, masks)
     count, one = len(reconstructions), len(originals)
@@ -175,10 +178,12 @@ def compare(originals: Tensor, reconstructions: Tensor, masks: Tensor | None = N
         ours, theirs = [f[:one] for f in features], [f[one:] for f in features]
         if masks is None:
             found, reasons = foreground(everything)
-            masks, found, reasons = found[:one], found[one:], reasons[:one]
+            masks, found = found[:one], found[one:]
+            of_originals, of_reconstructions = reasons[:one], reasons[one:]
         else:
-            found, _ = foreground(everything[one:])
-            reasons = [None if some else EMPTY_MASK for some in masks.flatten(1).any(1).tolist()]
+            found, of_reconstructions = foreground(everything[one:])
+            of_originals = [None if some else EMPTY_MASK for some in masks.flatten(1).any(1).tolist()]
+        reasons = [why_no_iou(*pair) for pair in zip(of_originals * (count // one), of_reconstructions, strict=True)]
         missing = torch.tensor([reason is not None for reason in reasons], device=masks.device)
         scores = {
             "lpips": model.distance(ours, theirs),
@@ -187,7 +192,7 @@ def compare(originals: Tensor, reconstructions: Tensor, masks: Tensor | None = N
             "mask_iou": mask_iou(masks, found).masked_fill(missing, torch.nan),
         }
         lpips_map = model.spatial(ours, theirs, (height, width))
-    return Comparison(scores, lpips_map, masks, found, reasons * (count // one))
+    return Comparison(scores, lpips_map, masks, found, of_originals, reasons)
 
 
 def score_batch(originals: Tensor, reconstructions: Tensor, masks: Tensor | None = None) -> dict[str, Tensor]:
@@ -196,7 +201,7 @@ def score_batch(originals: Tensor, reconstructions: Tensor, masks: Tensor | None
 
 
 def score(original: Picture, reconstruction: Picture, mask: Tensor | None = None) -> dict[str, float | None]:
-    """One picture's "lpips", "ssim", "psnr" and "mask_iou", the last None where no object stands out.
+    """One picture's "lpips", "ssim", "psnr" and "mask_iou", the last None where it cannot be measured.
 
     original, reconstruction: PIL images or tensors (3, H, W) in [0, 1], of one size. mask: (H, W) bool, what
     the original shows; without it the objects found there. Raises InputError as `compare` does.

@@ -20,7 +20,9 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 - **LPIPS**: how different two pictures look to a neural network; 0 is the same picture. The seed's target: below 0.35.
 - **SSIM**: how alike the local structure is; 1 is the same. Target: above 0.75.
 - **Mask IoU**: the overlap of the objects found in both pictures; 1 is exact. Target: above 0.60. It is 0 where no
-  object stands out from the reconstruction's background, even if a person still sees some.
+  object stands out from the reconstruction's even background, even if a person still sees some. Where the
+  reconstruction has no even background, objects cannot be told from it: the mask IoU is then *not measurable*, is
+  counted apart and left out of every mean and order.
 - **PSNR**: closeness of the pixels in decibels; 30 is good.
 - **Blank** is what an empty page scores, **oracle** the VAE's own round trip, the best any adapter could do. A pass
   says little where a blank page passes too.

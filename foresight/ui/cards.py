@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.adapters.checkpoint import Interval, score_tables
+from foresight.adapters.checkpoint import Interval, held_out_count, measured, score_tables, share_told
 from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.inspector import Report
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SEED_TARGETS, meets_target
 from foresight.models.points import ExtractionPoint
 from foresight.ui.navigation import Case
@@ -74,16 +75,19 @@ def metric_cards(report: Report, case: Case = None) -> str:
 
 def _usual(card: dict[str, Any], case: Case) -> dict[str, str]:
     """By score, mean ± standard deviation over held-out scenes of the scene's kind: one object on white, or any."""
-    if not isinstance(case, dict) or (count := _count(card)) is None:
+    scores = card.get("scores")
+    if not isinstance(case, dict) or not held_out_count(scores):
         return {}
     simple = len(case["objects"]) == 1 and case["background"]["kind"] == "white"
-    found = score_tables(card.get("scores")).get(ONE_ON_WHITE if simple else ANY_SCENES, {})
-    # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
-    return {
-        name: f"{number(name, mean)} ± {number(name, (high - low) / 3.92 * count**0.5)}"
-        for name, (mean, low, high) in found.items()
-        if name in NAMES
-    }
+    title = ONE_ON_WHITE if simple else ANY_SCENES
+    told = {}
+    for name, (mean, low, high) in score_tables(scores).get(title, {}).items():
+        if name in NAMES:
+            # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
+            deviation = (high - low) / 3.92 * (measured(scores, title, name) or 0) ** 0.5
+            share = share_told(scores, title, name)
+            told[name] = f"{number(name, mean)} ± {number(name, deviation)}" + (f", {share}" if share else "")
+    return told
 
 
 def _card(report: Report, name: str, usual: dict[str, str]) -> str:
@@ -92,9 +96,12 @@ def _card(report: Report, name: str, usual: dict[str, str]) -> str:
     arrow, better = ("↓", "lower") if name == "lpips" else ("↑", "higher")
     sense = f'<span role="img" aria-label="{better} is better">{arrow} better</span>'
     head = f'<h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4>'
-    if value is None or blank is None or oracle is None:
-        reason = escape(report.mask_reason or "it cannot be told here")
-        return f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">Not scored: {reason}.</p></div>'
+    if value is None or blank is None:
+        reason = report.reconstructions[0].mask_reason or "it cannot be told here"
+        word = "Not measurable" if reason == NOT_MEASURABLE else "Not scored"
+        return (
+            f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">{word}: {escape(reason)}.</p></div>'
+        )
     skill = report.reconstructions[0].skill[name]
     told = "" if skill is None else f"<span>skill {skill:.2f}</span>"
     if name in usual:
@@ -103,7 +110,7 @@ def _card(report: Report, name: str, usual: dict[str, str]) -> str:
         f'<div class="fs-card">{head}<p class="value">{number(name, value)}</p>'
         f"{_verdict(name, value, blank)}{_unseen(report, name)}{_scale(name, value, blank, oracle)}"
         f'<p class="marks"><span>○ blank {number(name, blank)}</span>'
-        f"<span>◇ oracle {number(name, oracle)}</span>{told}</p></div>"
+        f"<span>◇ oracle {'not measurable' if oracle is None else number(name, oracle)}</span>{told}</p></div>"
     )
 
 
@@ -126,7 +133,7 @@ def _unseen(report: Report, name: str) -> str:
     return '<p class="verdict">No object stands out from the reconstruction’s background.</p>'
 
 
-def _scale(name: str, value: float, blank: float, oracle: float) -> str:
+def _scale(name: str, value: float, blank: float, oracle: float | None) -> str:
     """A line on which better is to the right: ▼ this picture, ○ blank, ◇ oracle, a tick for the target."""
     target = SEED_TARGETS.get(name)
     shown = [v for v in (value, blank, oracle, target) if v is not None]
@@ -140,10 +147,11 @@ def _scale(name: str, value: float, blank: float, oracle: float) -> str:
         return 8 + 184 * (v - worst) / (best - worst) if best != worst else 100
 
     tick = "" if target is None else f'<path class="target" d="M{at(target):.1f} 9v12"/>'
+    best_mark = "" if oracle is None else f'<path class="oracle" d="M{at(oracle):.1f} 10l5 5l-5 5l-5 -5z"/>'
     return (
         '<svg class="fs-scale" viewBox="0 0 200 24" aria-hidden="true"><path class="axis" d="M6 15h188"/>'
         f'{tick}<circle class="blank" cx="{at(blank):.1f}" cy="15" r="4"/>'
-        f'<path class="oracle" d="M{at(oracle):.1f} 10l5 5l-5 5l-5 -5z"/>'
+        f"{best_mark}"
         f'<path class="this" d="M{at(value):.1f} 12l-5 -9h10z"/></svg>'
     )
 
@@ -153,19 +161,24 @@ def number(name: str, value: float) -> str:
     return f"{value:.1f} dB" if name == "psnr" else f"{value:.3f}"
 
 
-def object_table(objects: Sequence[tuple[str, float | None, float | None]]) -> str:
-    """Each object of a scene with its mask IoU and the oracle's; empty where the objects are not known."""
+def object_table(objects: Sequence[tuple[str, bool, float | None, float | None]]) -> str:
+    """Each object of a scene: its label, whether any of it is visible, its mask IoU and the oracle's.
+
+    Empty where the objects are not known. An IoU is None where it cannot be measured.
+    """
     if not objects:
         return ""
     cells = "".join(
-        f"<li><b>{escape(label)}</b> {_share(made)}<span>oracle {_share(best)}</span></li>"
-        for label, made, best in objects
+        f"<li><b>{escape(label)}</b> {_iou(visible, made)}<span>oracle {_iou(visible, best)}</span></li>"
+        for label, visible, made, best in objects
     )
     return f'<div class="fs-objects"><h4>Mask IoU of each object</h4><ul>{cells}</ul></div>'
 
 
-def _share(value: float | None) -> str:
-    return "hidden" if value is None else f"{value:.2f}"
+def _iou(visible: bool, value: float | None) -> str:
+    if not visible:
+        return "hidden"
+    return "not measurable" if value is None else f"{value:.2f}"
 
 
 def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
@@ -175,11 +188,12 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     facts += [f"trained on {escape(_amount(str(card['data'])))}"] if "data" in card else []
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in SEED_TARGETS)
     rows = "".join(
-        f"<tr><th scope=row>{escape(data)}</th>{''.join(_mean(scores.get(name)) for name in SEED_TARGETS)}</tr>"
+        f"<tr><th scope=row>{escape(data)}</th>"
+        f"{''.join(_mean(scores.get(name), share_told(card.get('scores'), data, name)) for name in SEED_TARGETS)}</tr>"
         for data, scores in sorted(score_tables(card.get("scores")).items(), reverse=True)
     )
-    count = _count(card)
-    title = "Held-out scores" + ("" if count is None else f", n = {count:,}")
+    count = held_out_count(card.get("scores"))
+    title = "Held-out scores" + (f", n = {count:,}" if count else "")
     table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     told = table if rows else "<p>Its card has no held-out scores.</p>"
     instead = f"<p>No {escape(wish)} adapter here: {escape(record.name)} in its place.</p>" if wish else ""
@@ -196,18 +210,12 @@ def _amount(data: str) -> str:
     return f"{int(count):,} {kind}" if count.isdecimal() and len(count) < 16 else data
 
 
-def _count(card: dict[str, Any]) -> int | None:
-    """Over how many pictures the card's means are; None where it tells no such number, as anybody's may."""
-    scores = card.get("scores")
-    count = scores.get("n") if isinstance(scores, dict) else None
-    return count if type(count) is int and 0 < count < 10**15 else None
-
-
-def _mean(found: Interval | None) -> str:
+def _mean(found: Interval | None, share: str) -> str:
+    part = f"<small>{share}</small>" if share else ""
     if found is None:
-        return "<td>–</td>"
+        return f"<td>–{part}</td>"
     mean, low, high = found
-    return f'<td title="95 % interval">{mean:.3f}<small>{low:.3f}–{high:.3f}</small></td>'
+    return f'<td title="95 % interval">{mean:.3f}<small>{low:.3f}–{high:.3f}</small>{part}</td>'
 
 
 def missing_note(point: ExtractionPoint, served: Iterable[ExtractionPoint]) -> str:

@@ -69,8 +69,8 @@ def _lpips(made: Reconstruction) -> str:
 
 
 def _mask_tile(report: Report, chosen: Reconstruction) -> Tile:
-    if report.mask_reason is not None:
-        return Tile("masks", report.mask_reason, None)
+    if chosen.mask_reason is not None:
+        return Tile("masks", chosen.mask_reason, None)
     return Tile("masks", "grey: both, blue stripes: lost, orange dots: added", masks_over(report.mask, chosen.mask))
 
 

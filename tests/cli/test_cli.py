@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from house import save_tiny_adapter
 from PIL import Image
 
 import foresight
+from foresight.cli.commands import _summary
 from foresight.cli.main import main
 from foresight.data.images import load_image, load_mask, to_tensor
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
+from foresight.inspection import evaluation
+from foresight.inspection.inspector import SCORES
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import score
 
 
@@ -171,6 +176,15 @@ def test_evaluate_scenes_beside_all_floors(models, adapter, tmp_path, capsys, mo
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["data"]["split"] == "test" and summary["data"]["objects"] == [1, 5]
     assert (summary["point"], summary["pictures"], summary["broken"]) == ("post-merge/1", 2, [])
+
+
+def test_a_summary_tells_what_could_not_be_measured():
+    row = {"image": "a", "mask_reason": None, **dict.fromkeys(SCORES, 0.5)}
+    row |= {f"{of}_{name}": 0.5 for of in ("blank", "oracle") for name in SCORES}
+    summary = evaluation.summarise([row, row | {"mask_iou": None, "mask_reason": NOT_MEASURABLE}])
+    text = _summary(summary | {"adapter": "linear", "point": "post-merge/6", "broken": []}, Path("out"))
+    assert "0.500 (0.500 to 0.500), 1 of 2" in text and text.count("1 of 2") == 1
+    assert f"mask IoU not measurable in 1 pictures: {NOT_MEASURABLE}" in text
 
 
 def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypatch, tmp_path):

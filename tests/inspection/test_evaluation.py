@@ -21,6 +21,7 @@ from foresight.inspection.evaluation import (
     summarise,
 )
 from foresight.inspection.inspector import SCORES, prepare
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import psnr
 
 SPEC = SceneSpec(objects=(1, 2), backgrounds=("white",), size=(84, 112))
@@ -162,3 +163,29 @@ def test_means_intervals_and_the_skill_of_means():
     assert nobody["scores"]["mask_iou"] is None is nobody["skill"]["mask_iou"]
     with pytest.raises(InputError, match="no picture"):
         summarise([])
+
+
+def test_a_mask_iou_that_cannot_be_measured_is_counted_apart_and_in_no_mean():
+    missing = flat(0.2, None, NOT_MEASURABLE) | {"oracle_mask_iou": 0.6, "blank_mask_iou": 0.0}
+    scored = [flat(0.1, 0.0) | {"blank_mask_iou": 0.0}, flat(0.3, 0.5) | {"blank_mask_iou": 0.0}]
+    found = summarise([*scored, missing, flat(0.4, None, "no object stands out")])
+    assert found["not_measurable"] == 1 and found["without_mask"] == {"no object stands out": 1}
+    assert found["scores"]["mask_iou"][0] == pytest.approx(0.25)  # a 0 that was measured counts
+    assert found["measured"] == dict.fromkeys(found["scores"], 4) | {
+        "mask_iou": 2,
+        "oracle_mask_iou": 3,
+        "blank_mask_iou": 3,
+    }
+    assert found["skill"]["mask_iou"] == pytest.approx(0.25)  # the oracle's 0.6 is of a picture without the score
+
+
+def test_what_cannot_be_measured_is_in_no_object_score_and_not_on_the_heat_map(inspector, monkeypatch):
+    [given] = scene_samples(1, 0, SPEC)
+    border = torch.rand(3, *given.picture.shape[1:], generator=torch.Generator().manual_seed(0))
+    real = inspector.reconstruct
+    monkeypatch.setattr(inspector, "reconstruct", lambda *a: (real(*a)[0], [given.picture[None], border[None]]))
+    [row] = evaluate(inspector, inspector.registry.find("linear"), [given])
+    assert row.mask_reason == NOT_MEASURABLE and row.scores["oracle"]["mask_iou"] > 0.9
+    assert row.scores["adapter"]["mask_iou"] is None is row.skill["mask_iou"]
+    assert row.objects and {thing.iou for thing in row.objects} == {None} and not row.plane.any()
+    assert row.flat()["mask_reason"] == NOT_MEASURABLE

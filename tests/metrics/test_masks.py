@@ -8,9 +8,11 @@ from foresight.data.scenes import BACKGROUNDS, SceneSpec, sample
 from foresight.metrics.masks import (
     EMPTY_MASK,
     NO_OBJECT,
+    NOT_MEASURABLE,
     UNEVEN_BACKGROUND,
     foreground,
     mask_iou,
+    why_no_iou,
 )
 
 
@@ -86,6 +88,21 @@ def test_empty_masks_have_a_reason():
     assert reasons == [NO_OBJECT] * 5 + [UNEVEN_BACKGROUND]
     assert not masks.any()
     assert len({NO_OBJECT, UNEVEN_BACKGROUND, EMPTY_MASK}) == 3
+
+
+@pytest.mark.parametrize(
+    ("original", "reconstruction", "reason"),
+    [
+        (None, None, None),
+        (None, NO_OBJECT, None),  # measured: 0, for nothing was found on an even background
+        (None, UNEVEN_BACKGROUND, NOT_MEASURABLE),
+        (NO_OBJECT, None, NO_OBJECT),
+        (EMPTY_MASK, UNEVEN_BACKGROUND, EMPTY_MASK),
+        (UNEVEN_BACKGROUND, UNEVEN_BACKGROUND, UNEVEN_BACKGROUND),
+    ],
+)
+def test_only_a_missing_background_makes_an_iou_not_measurable(original, reconstruction, reason):
+    assert why_no_iou(original, reconstruction) == reason
 
 
 @pytest.mark.parametrize("size", [(11, 11), (28, 1792), (196, 252)])

@@ -13,7 +13,7 @@ from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
-from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT
+from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT, NOT_MEASURABLE
 from foresight.metrics.scores import (
     LPIPS,
     TRUNK,
@@ -155,12 +155,31 @@ def test_mask_iou_is_null_with_a_reason_where_the_original_shows_nothing():
     assert score(blank[0], square(20)[0])["mask_iou"] is None
 
 
+def blotches(x):
+    """The picture with a border of coarse random colours, in which no even background is found."""
+    noise = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.nn.functional.interpolate(noise, (64, 64))
+    y[..., 16:48, 16:48] = x[..., 16:48, 16:48]
+    return y
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_no_background_in_a_reconstruction_is_not_measurable_and_no_object_is_0(given):
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[:, 20:40, 20:40] = True
+    reconstructions = torch.cat([square(20), torch.ones(1, 3, 64, 64), blotches(square(20))])
+    result = compare(square(20), reconstructions, mask if given else None)
+    assert result.scores["mask_iou"][:2].tolist() == [1, 0] and result.scores["mask_iou"][2].isnan()
+    assert result.reasons == [None, None, NOT_MEASURABLE] and result.original_reasons == [None]
+    assert score(square(20)[0], blotches(square(20))[0])["mask_iou"] is None
+
+
 def test_scores_are_exact_under_autocast_too():
     x, y, mask = scene_pictures(2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         coarse = score_batch(x, y, mask)
     for name, value in score_batch(x, y, mask).items():
-        assert torch.equal(coarse[name], value), name
+        torch.testing.assert_close(coarse[name], value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_score_takes_pictures_and_tensors_alike():

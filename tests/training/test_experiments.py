@@ -13,6 +13,7 @@ from foresight.errors import InputError
 from foresight.metrics.scores import bootstrap
 from training.experiments import command, statistics
 from training.experiments import store as kept
+from training.experiments.bank import SCORES
 from training.experiments.boxes import PooledBox, TokenBox, box_loss
 from training.experiments.controls import seams, shuffled, where_errors_sit
 from training.experiments.e1_1 import labels
@@ -20,6 +21,7 @@ from training.experiments.e1_4 import crowd, figures
 from training.experiments.held_out import unseen_pair
 from training.experiments.report import findings
 from training.experiments.report.figures import _before
+from training.experiments.result import MEASURED, mean, score_table, skills
 from training.experiments.seed_protocol import PAIRS, SEEDS_OWN, confounded, grey_ssim
 
 
@@ -114,6 +116,24 @@ def test_objects_of_a_clean_picture_are_found_one_by_one():
     sliver[:, 0] = False
     sliver[:, 0, 0, : statistics.LEAST_OBJECT - 1] = True  # of which too little is seen to be an object
     assert (crowd(torch.ones(4, 3, 224, 224), sliver)["missed a picture"] == 2).all()
+
+
+def test_objects_in_front_of_no_even_background_are_not_counted_as_missed():
+    drawn = render(sample(range(1), 5, SceneSpec(objects=(1, 1), backgrounds=("white",))))
+    noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    assert all(np.isnan(values).all() for values in crowd(noise, drawn.visible).values())
+
+
+def test_scores_that_some_pictures_lack_are_means_of_the_rest_with_their_share():
+    found, blank, oracle = ({name: np.full((1, 3), value) for name in SCORES} for value in (0.5, 0.0, 1.0))
+    found["mask_iou"], oracle["mask_iou"] = np.array([[0.2, np.nan, 0.4]]), np.array([[0.5, 0.1, np.nan]])
+    told = score_table("Scores", {"linear": found}, ("lpips", "mask_iou"))
+    assert told["columns"] == ["what", MEASURED, "LPIPS", "mask IoU"]
+    [[_, share, _, iou]] = told["rows"]
+    assert share == "2 of 3" and iou[0] == pytest.approx(0.3)
+    assert score_table("Scores", {"blank": blank}, ("lpips", "mask_iou"))["columns"] == ["what", "LPIPS", "mask IoU"]
+    assert skills(found, blank, oracle)["mask_iou"] == pytest.approx(0.2 / 0.5)  # of the one picture that all have
+    assert mean(np.array([[np.nan, 1.0]])) == 1.0 and mean(np.array([[np.nan]])) is None
 
 
 def test_a_waterfalls_bar_begins_where_the_one_before_it_ended():

@@ -8,7 +8,7 @@ import torch
 from house import build_house
 from PIL import Image
 
-from foresight.adapters.checkpoint import load_adapter
+from foresight.adapters.checkpoint import load_adapter, share_told
 from foresight.adapters.modules import TokenAdapter
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
@@ -97,6 +97,26 @@ def test_judging_equals_scoring_one_by_one(house):
     alone = [score(held.pictures[i] / 255, painted[i], held.masks[i]) for i in range(3)]
     for name in ("lpips", "ssim", "psnr"):
         assert found[name][0] == pytest.approx(sum(row[name] for row in alone) / 3, rel=1e-3)
+
+
+def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
+    vlm, vae = house
+    task = prepare(CONFIG, vlm, vae)
+    sets = held_out_latents(CONFIG, vlm, vae, list(CONFIG.points), 3)
+    held = sets["one object on white"]
+    noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    made = torch.cat([held.pictures[:1].float() / 255, torch.ones_like(noise), noise])  # found, lost, not measurable
+    monkeypatch.setattr("training.fit.paint", lambda *_: made)
+    card = judge(task.adapters, {"one object on white": held}, vae)["post-merge/1-linear"]
+    assert card["n"] == 3 and card["one object on white"]["measured"] == {
+        "lpips": 3,
+        "ssim": 3,
+        "psnr": 3,
+        "mask_iou": 2,
+    }
+    assert card["one object on white"]["mask_iou"][0] == pytest.approx(0.5, abs=0.01)  # of 1 and 0
+    assert share_told(card, "one object on white", "mask_iou") == "2 of 3"
+    assert share_told(card, "one object on white", "lpips") == ""
 
 
 def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):

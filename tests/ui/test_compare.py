@@ -14,6 +14,7 @@ from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.inspection.inspector import SCORES
 from foresight.inspection.layer_sweep import Tile, sweep_layers
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.ui.compare import grids
 from foresight.ui.compare import tab as compare
 from foresight.ui.compare.grids import Sheet, Shown, title
@@ -98,6 +99,15 @@ def test_the_grid_keeps_room_for_every_tile_and_escapes_names(inspector):
     assert "<b>mine" not in full and "&lt;b&gt;mine" in full
     assert "1 of 5 tiles" in grids.head(sheet(records, 1)) and "<i>object" not in grids.head(sheet(records, 1))
     assert "⚠ 5 of them unlike" in grids.head(sheet(records, 5, far=True)) and "⚠" not in grids.head(sheet(records, 5))
+
+
+def test_what_cannot_be_measured_is_counted_in_the_head(inspector):
+    made = sheet(inspector.adapters(), 2)
+    shown = [replace(one, tile=replace(one.tile, mask_reason=None)) for one in made.shown]
+    shown[0], shown[2] = (replace(one, tile=replace(one.tile, mask_reason=NOT_MEASURABLE)) for one in shown[::2][:2])
+    told = grids.head(replace(made, shown=shown))
+    assert f"Mask IoU not measurable in 1 of 2 tiles: {NOT_MEASURABLE}" in told and "No mask IoU" not in told
+    assert f'<abbr title="{NOT_MEASURABLE}">–</abbr>' in grids.grid(replace(made, shown=shown))
 
 
 def test_two_sides_or_none(inspector):

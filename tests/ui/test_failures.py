@@ -20,6 +20,7 @@ from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
 from foresight.inspection.evaluation import evaluate, scene_samples, summarise
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.ui import uploads
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures import tab as failures
@@ -172,6 +173,25 @@ def test_an_iou_of_0_is_marked_as_nothing_found(inspector, rows):
     assert "no object is found where one was" in galleries.gallery([lost], "lpips", 1)
     scores["adapter"]["mask_iou"] = 0.01
     assert "no object is found where one was" not in galleries.gallery([lost], "lpips", 1)
+
+
+def unmeasurable(shot):
+    scores = shot.line.scores | {"adapter": shot.line.scores["adapter"] | {"mask_iou": None}}
+    return replace(shot, line=replace(shot.line, scores=scores, mask_reason=NOT_MEASURABLE))
+
+
+def test_what_cannot_be_measured_stands_apart_and_is_told_beside_the_mean(inspector, rows):
+    first, *rest = run_of(inspector, rows).shots
+    for i, shot in enumerate(rest):
+        shot.line.scores["adapter"]["mask_iou"] = 0.2 * i
+    shots = runs.worst([unmeasurable(first), *rest], "mask_iou")
+    assert [shot.number for shot in shots] == [1, 2, 0]
+    ranked, apart = galleries.gallery(shots, "mask_iou", 24).split("Not in this order: 1 without Mask IoU")
+    assert "not measurable" not in ranked and "no object is found where one was" in ranked
+    assert f"mask IoU not measurable: {NOT_MEASURABLE}" in apart and "no object is found" not in apart
+    assert "Not in this order" not in galleries.gallery(shots, "lpips", 24)
+    told = galleries.summary([shot.line for shot in shots], 3)
+    assert "In 1 the mask IoU is not measurable" in told and told.count("2 of 3 pictures") == 1
 
 
 def test_filters_keep_and_order_shots(inspector, rows):

@@ -17,6 +17,7 @@ from gradio.data_classes import ImageData
 from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.inspection.inspector import Reconstruction, Report
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import ExtractionPoint
 from foresight.ui import cards, generate
 from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
@@ -36,7 +37,8 @@ def made(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruct
     mask = torch.zeros(56, 56, dtype=torch.bool)
     mask[:, :28] = True
     flat = torch.full((56, 56), 0.25)
-    return Reconstruction(name, torch.rand(3, 56, 56), scores, dict(scores), flat, flat, mask)
+    reason = None if iou is not None else EVIL
+    return Reconstruction(name, torch.rand(3, 56, 56), scores, dict(scores), flat, flat, mask, reason)
 
 
 def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9) -> Report:
@@ -82,6 +84,35 @@ def test_an_iou_of_0_says_that_nothing_was_found() -> None:
     told = "No object stands out from the reconstruction"
     assert told in cards.metric_cards(replace(report(), reconstructions=[lost]))
     assert told not in cards.metric_cards(report(iou=0.0))  # it shows one, elsewhere
+
+
+def test_not_measurable_is_no_0_on_the_card_and_no_tile() -> None:
+    missing = replace(made("tokens", 0.4, 0.8, None), mask_reason=NOT_MEASURABLE)
+    without = replace(report(), reconstructions=[missing])
+    card = cards.metric_cards(without).split('<div class="fs-card">')[3]
+    assert f"Not measurable: {NOT_MEASURABLE}" in card and "0.000" not in card and "Fail" not in card
+    [tile] = [tile for tile in tiles(without) if tile.title == "masks"]
+    assert tile.picture is None and tile.note == NOT_MEASURABLE
+    oracle = replace(made("oracle", 0.001, 0.999, None), mask_reason=NOT_MEASURABLE)
+    card = cards.metric_cards(replace(report(), oracle=oracle)).split('<div class="fs-card">')[3]
+    assert "0.500" in card and "oracle not measurable" in card
+    told = cards.object_table([("red star", True, None, 0.9), ("blue ring", False, None, None)])
+    assert "red star</b> not measurable<span>oracle 0.90" in told and "blue ring</b> hidden" in told
+
+
+def test_a_held_out_mean_tells_its_share() -> None:
+    table = {"mask_iou": [0.5, 0.4, 0.6], "lpips": [0.1, 0.05, 0.15], "measured": {"mask_iou": 97, "lpips": 128}}
+    card = {"scores": {"n": 128, cards.ANY_SCENES: table}}
+    note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 1))
+    assert note.count("97 of 128") == 1 and "128 of 128" not in note
+    case = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
+    mine = replace(report().reconstructions[0], card=card)
+    html = cards.metric_cards(replace(report(), reconstructions=[mine]), case)
+    assert "97 of 128" in html and f"± {0.2 / 3.92 * 97**0.5:.3f}" in html
+    row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
+    assert adapter_table([row]).count("97 of 128") == 1
+    run = {"log": [{"step": 5, "losses": {"x": 1.0}}], "held_out": [{"step": 5, "scores": {"x": card["scores"]}}]}
+    assert "Held-out mask IoU ↑, of 97 of 128" in curves(run | {"settings": {"steps": 10}})
 
 
 def test_a_link_to_an_upload_says_that_it_lacks_it() -> None:

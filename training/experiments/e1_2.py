@@ -14,6 +14,7 @@ from training.experiments.result import (
     chart,
     finite,
     key,
+    mean,
     said,
     score_table,
     series,
@@ -90,8 +91,8 @@ def run(bench: Bench) -> Result:
                 "line",
                 ("extraction point", NAMES[s]),
                 lines[s],
-                float(marks["blank"][s].mean()),
-                float(ceiling[s].mean()),
+                mean(marks["blank"][s]),
+                mean(ceiling[s]),
                 TARGETS[s],
             )
             for s in lines

@@ -78,7 +78,7 @@ def run(bench: Bench) -> Result:
                 "After minus before, paired",
                 ["adapter", *(NAMES[s] for s in SCORES)],
                 [
-                    [k, *(paired(grid.samples[f"{after} {k}"][s], grid.samples[f"{before} {k}"][s]) for s in SCORES)]
+                    [k, *(finite(grid.samples[f"{after} {k}"][s] - grid.samples[f"{before} {k}"][s]) for s in SCORES)]
                     for k in KINDS
                 ],
             ),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec
-from foresight.metrics.masks import foreground
+from foresight.metrics.masks import UNEVEN_BACKGROUND, foreground
 from foresight.models.points import ExtractionPoint
 from training.experiments.bank import AdapterTrial, Grid, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
@@ -22,6 +22,7 @@ from training.experiments.result import (
     chart,
     finite,
     key,
+    measured,
     said,
     score_table,
     series,
@@ -108,11 +109,15 @@ def _reads(head: torch.nn.Module, source: Tensor, goal: Tensor) -> Callable[[Ten
 def crowd(pictures: Tensor, visible: Tensor) -> dict[str, np.ndarray]:
     """Of pictures (N, 3, H, W) against visible masks (N, slots, H, W): per picture, matched IoU, misses, extras.
 
-    An object of which fewer than LEAST_OBJECT pixels are seen is none, there and here.
+    An object of which fewer than LEAST_OBJECT pixels are seen is none, there and here. NaN where no even background is
+    found in a picture: its objects cannot be told from it.
     """
-    masks, _ = foreground(pictures)
-    rows = []
-    for picture, mask, objects in zip(pictures, masks, visible, strict=True):
+    masks, reasons = foreground(pictures)
+    rows: list[tuple[float, ...]] = []
+    for picture, mask, objects, reason in zip(pictures, masks, visible, reasons, strict=True):
+        if reason == UNEVEN_BACKGROUND:
+            rows.append((float("nan"),) * 4)
+            continue
         real = objects[objects.flatten(1).sum(1) >= LEAST_OBJECT]
         pairs, missed, extra = match(pairwise_iou(real.cpu(), instances(picture, mask).cpu()))
         rows.append((sum(pairs) / len(real), missed, extra, len(pairs) / len(real)))
@@ -204,8 +209,8 @@ def _told(
             ),
             table(
                 "Several objects in decoded pictures: Hungarian matching, an object counts as found from an IoU of 0.5",
-                ["picture", *first],
-                [[n, *(interval(v[c]) for c in first)] for n, v in crowds.items()],
+                ["picture", "measured in", *first],
+                [[n, measured(v[first[0]]), *(finite(v[c]) for c in first)] for n, v in crowds.items()],
             ),
             score_table("Scores of those pictures", grid.samples | {"oracle": ceiling}),
         ],

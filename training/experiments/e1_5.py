@@ -27,6 +27,7 @@ from training.experiments.result import (
     chart,
     finite,
     key,
+    mean,
     said,
     score_table,
     series,
@@ -163,8 +164,8 @@ def _told(
                 "bar",
                 ("what", NAMES[s]),
                 [series(NAMES[s], list(everything), [v[s] for v in everything.values()])],
-                float(page[s].mean()),
-                float(ceiling[s].mean()),
+                mean(page[s]),
+                mean(ceiling[s]),
                 TARGETS[s],
             )
             for s in ("lpips", "ssim", "mask_iou")

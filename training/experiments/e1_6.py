@@ -18,6 +18,7 @@ from training.experiments.result import (
     chart,
     finite,
     key,
+    mean,
     said,
     score_table,
     series,
@@ -175,7 +176,7 @@ def _saturated(found: dict[str, Samples]) -> str:
 def _depth_chart(found: dict[str, Samples], score_name: str, blank: Samples, ceiling: Samples) -> dict[str, Any]:
     names = list(found)
     line = series("token adapter", names, [found[n][score_name] for n in names], names)
-    ends = float(blank[score_name].mean()), float(ceiling[score_name].mean())
+    ends = mean(blank[score_name]), mean(ceiling[score_name])
     return chart(
         f"{NAMES[score_name]} by depth",
         "line",

@@ -17,10 +17,12 @@ from training.experiments.bank import AdapterTrial, oracle, reconstruct, run_gri
 from training.experiments.bench import Bench
 from training.experiments.result import (
     ALONE,
+    MEASURED,
     Result,
     chart,
     finite,
     key,
+    measured,
     said,
     series,
     shown,
@@ -125,7 +127,8 @@ def run(bench: Bench) -> Result:
             means = [float(s["lpips"].mean()) for s in (found, blank, ceiling)]
             three = [finite(x["lpips"]) for x in (found, blank, ceiling)]
             iou = None if name == "photos" else finite(found["mask_iou"])
-            rows.append([trial.name, name, *three, skill("lpips", *means), finite(found["ssim"]), iou])
+            share = None if name == "photos" else measured(found["mask_iou"])
+            rows.append([trial.name, name, *three, skill("lpips", *means), finite(found["ssim"]), iou, share])
             if trial is trials[-1]:
                 page = "blank page", three[1]
                 keys[name] = key(f"LPIPS, {name}, {trial.name}", three[0], None, page, three[2])
@@ -162,7 +165,17 @@ def run(bench: Bench) -> Result:
         "tables": [
             table(
                 "By split",
-                ["adapter", "split", "LPIPS", "blank page's", "oracle's", "skill (LPIPS)", "SSIM", "mask IoU"],
+                [
+                    "adapter",
+                    "split",
+                    "LPIPS",
+                    "blank page's",
+                    "oracle's",
+                    "skill (LPIPS)",
+                    "SSIM",
+                    "mask IoU",
+                    MEASURED,
+                ],
                 rows,
             ),
             table("Share of objects' pixels that others cover", ["split", "covered"], covered),

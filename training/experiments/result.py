@@ -25,6 +25,7 @@ NAMES = {
     "object_error": "error on objects",
 }
 TARGETS = SEED_TARGETS | {"box_iou": 0.60}  # the seed study's
+MEASURED = "mask IoU measured in"
 ALONE = "learned from VAE latents alone"
 
 Result = dict[str, Any]
@@ -55,6 +56,9 @@ def score_table(
 ) -> dict[str, Any]:
     """A row for each name: its scores with intervals, behind further columns given as {name: value}."""
     further = more or {}
+    partly = "mask_iou" in scores and any(not np.isfinite(found["mask_iou"]).all() for found in samples.values())
+    if partly:  # so a mean is told with its share
+        further = dict(further) | {MEASURED: {n: measured(found["mask_iou"]) for n, found in samples.items()}}
     columns = ["what", *further, *(NAMES[s] for s in scores)]
     rows = [
         [n, *(column[n] for column in further.values()), *(finite(found[s]) for s in scores)]
@@ -64,16 +68,35 @@ def score_table(
 
 
 def finite(samples: np.ndarray) -> Interval | None:
-    """The interval over pictures that have this score; None where none has."""
+    """The interval over pictures that have this score by every seed; None where none has."""
     x = np.atleast_2d(samples)
     x = x[:, np.isfinite(x).all(0)]
     return interval(x) if x.size else None
 
 
+def measured(samples: np.ndarray) -> str:
+    """Of how many pictures `finite` is: "97 of 128". samples: (S, N)."""
+    known = np.isfinite(np.atleast_2d(samples)).all(0)
+    return f"{known.sum()} of {len(known)}"
+
+
+def mean(samples: np.ndarray) -> float | None:
+    """The mean of `finite`."""
+    found = finite(samples)
+    return found[0] if found else None
+
+
 def skills(found: Samples, blank: Samples, ceiling: Samples) -> dict[str, float]:
-    """(score - blank) / (oracle - blank) of the means, by score."""
-    means = {name: [float(np.nanmean(s[name])) for s in (found, blank, ceiling)] for name in SCORES}
-    return {name: (a - low) / (high - low) for name, (a, low, high) in means.items() if high != low}
+    """(score - blank) / (oracle - blank) of the means, by score, over the pictures in which all three have it."""
+    told = {}
+    for name in SCORES:
+        three = [np.atleast_2d(s[name]) for s in (found, blank, ceiling)]
+        known = np.all([np.isfinite(x).all(0) for x in three], axis=0)  # (N,)
+        if known.any():
+            a, low, high = (float(x[:, known].mean()) for x in three)
+            if high != low:
+                told[name] = (a - low) / (high - low)
+    return told
 
 
 def verdict_of(difference: Interval) -> str:

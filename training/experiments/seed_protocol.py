@@ -27,11 +27,13 @@ from training.experiments.bench import Bench
 from training.experiments.e1_1 import labels
 from training.experiments.result import (
     ALONE,
+    MEASURED,
     TARGETS,
     Result,
     chart,
     finite,
     key,
+    measured,
     said,
     series,
     shown,
@@ -178,6 +180,7 @@ def run(bench: Bench) -> Result:
                 finite(grey["adapter"]),
                 finite(scored["adapter"]["ssim"]),
                 finite(scored["adapter"]["mask_iou"]),
+                measured(scored["adapter"]["mask_iou"]),
             ]
         )
         if stage.name in (plan[0].name, plan[-1].name):
@@ -239,7 +242,16 @@ def _told(bench: Bench, found: dict, skills: dict, rows: list, floors: list, clu
         "tables": [
             table(
                 "One thing changed after another",
-                ["protocol", "LPIPS", "blank page's LPIPS", "skill (LPIPS)", "SSIM, grey", "SSIM, colour", "mask IoU"],
+                [
+                    "protocol",
+                    "LPIPS",
+                    "blank page's LPIPS",
+                    "skill (LPIPS)",
+                    "SSIM, grey",
+                    "SSIM, colour",
+                    "mask IoU",
+                    MEASURED,
+                ],
                 rows,
             ),
             table(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresight.adapters.checkpoint import WEIGHTS
+from foresight.adapters.checkpoint import WEIGHTS, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
 from foresight.models.vae import VAE, load_vae
@@ -137,7 +137,7 @@ class Watch:
             {"step": step, "scores": scores, "seconds": time.monotonic() - self.began},
         )
         for name, table in scores.items():
-            flat = {f"{name}/{t}/{s}": v[0] for t, found in table.items() if t != "n" for s, v in found.items()}
+            flat = {f"{name}/{t}/{s}": v[0] for t, found in score_tables(table).items() for s, v in found.items()}
             self.tracker.log(flat, step)
         self._paint_samples(_first(next(iter(sets.values())), SAMPLES))
         return scores

@@ -20,6 +20,7 @@ from foresight.adapters.checkpoint import (
     list_adapters,
     load_adapter,
     score_tables,
+    share_told,
 )
 from foresight.adapters.modules import KINDS
 from foresight.adapters.registry import AdapterRecord, AdapterRegistry, record_name
@@ -165,9 +166,14 @@ def card_text(name: str, config: dict[str, Any]) -> str:
         tags=["foresight", "interpretability", "vision-language-model"],
         base_model=model if _HUB.fullmatch(model) else None,  # none where it is a folder or the bundled one
     )
+    scores = card.get("scores")
     rows = [
-        f"| {title} | " + " | ".join(_interval(found.get(s)) for s in ("lpips", "ssim", "psnr", "mask_iou")) + " |"
-        for title, found in score_tables(card.get("scores")).items()
+        f"| {title} | "
+        + " | ".join(
+            _interval(found.get(s), share_told(scores, title, s)) for s in ("lpips", "ssim", "psnr", "mask_iou")
+        )
+        + " |"
+        for title, found in score_tables(scores).items()
     ]
     table = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
     config_told = card.get("config")
@@ -198,5 +204,6 @@ z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
 """
 
 
-def _interval(found: Interval | None) -> str:
-    return f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "–"
+def _interval(found: Interval | None, share: str) -> str:
+    told = f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "–"
+    return f"{told}, {share} pictures" if share else told

@@ -9,6 +9,7 @@ from html import escape
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.layer_sweep import Tile
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, number
@@ -64,8 +65,11 @@ def head(sheet: Sheet) -> str:
     told = f"{done} of {total} tiles"
     if sheet.seconds is not None:
         told = f"{'All' if done == total else 'Stopped:'} {told} in {sheet.seconds:.1f} s"
-    reason = sheet.shown[0].tile.mask_reason if sheet.shown else None
-    note = f" No mask IoU: {escape(reason)}." if reason else ""
+    reasons = [shown.tile.mask_reason for shown in sheet.shown]
+    of_original = next((reason for reason in reasons if reason not in (None, NOT_MEASURABLE)), None)
+    note = f" No mask IoU: {escape(of_original)}." if of_original else ""
+    if missing := [shown.tile.mask_reason for shown in sheet.read].count(NOT_MEASURABLE):
+        note += f" Mask IoU not measurable in {missing} of {done} tiles: {NOT_MEASURABLE}."
     far = sum(shown.tile.distance > shown.tile.far for shown in sheet.read)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
     view = escape(link.compare_query(sheet.case, list(dict.fromkeys(record.name for record in sheet.records))))
@@ -132,15 +136,17 @@ def _figure(name: str, path: str, told: str) -> str:
 
 def _scores(tile: Tile | None) -> str:
     items = "".join(
-        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt>'
-        f"<dd>{_number(name, tile.scores[name] if tile else None)}</dd></div>"
+        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt><dd>{_score(tile, name)}</dd></div>'
         for name in NAMES
     )
     return f"<dl>{items}</dl>"
 
 
-def _number(name: str, value: float | None) -> str:
-    return "–" if value is None else number(name, value)
+def _score(tile: Tile | None, name: str) -> str:
+    if tile is None:
+        return "–"
+    value = tile.scores[name]
+    return f'<abbr title="{escape(tile.mask_reason or "")}">–</abbr>' if value is None else number(name, value)
 
 
 def pair(sheet: Sheet | None, left: str | None, right: str | None) -> str:

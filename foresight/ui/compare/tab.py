@@ -216,7 +216,8 @@ def endpoint(calls: CompareCalls) -> None:
         oracle, blank, *tiles = made
         told = {"oracle": oracle.as_json(), "blank": blank.as_json(), "tiles": [tile.as_json() for tile in tiles]}
         shown = [(to_pil(tile.picture), title(tile.record)) for tile in tiles if tile.record]
-        yield told | {"mask_reason": oracle.mask_reason}, shown
+        # A blank page is even, so its reason can only be the original's.
+        yield told | {"mask_reason": blank.mask_reason}, shown
 
     with gr.Row(visible=False):
         trigger = gr.Button()

@@ -10,6 +10,7 @@ from foresight.data.archive import Broken
 from foresight.inspection.evaluation import Line, summarise
 from foresight.inspection.inspector import SCORES
 from foresight.inspection.tables import own_score
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore
 from foresight.metrics.scores import SEED_TARGETS
 from foresight.ui import view_link as link
@@ -81,7 +82,7 @@ def summary(lines: Sequence[Line], total: int) -> str:
         f'<th scope="col" title="{HINTS[n]}">{NAMES[n]} {"↓" if n == "lpips" else "↑"}</th>' for n in SCORES
     )
     rows = "".join(
-        f'<tr><th scope="row">{told}</th>{"".join(_mean(found["scores"][OF[of] + n], n) for n in SCORES)}</tr>'
+        f'<tr><th scope="row">{told}</th>{"".join(_mean(found, OF[of] + n, n) for n in SCORES)}</tr>'
         for of, told in (("adapter", "this adapter"), ("blank", "blank page"), ("oracle", "oracle"))
     )
     skill = "".join(
@@ -89,6 +90,11 @@ def summary(lines: Sequence[Line], total: int) -> str:
     )
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in found["without_mask"].items())
+    if found["not_measurable"]:
+        none += (
+            f" In {found['not_measurable']} the mask IoU is not measurable: {NOT_MEASURABLE}. They are left out of its "
+            "mean, order and charts."
+        )
     return (
         '<table class="fs-failures-means">'
         f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals. "
@@ -98,11 +104,14 @@ def summary(lines: Sequence[Line], total: int) -> str:
     )
 
 
-def _mean(found: list[float] | None, name: str) -> str:
-    if found is None:
-        return "<td>–</td>"
-    mean, low, high = (number(name, value) for value in found)
-    return f"<td>{mean}<small>{low} to {high}</small></td>"
+def _mean(found: dict[str, Any], column: str, name: str) -> str:
+    """A cell of a summary: the mean, its interval, and of how many pictures it is where those are not all."""
+    count, total = found["measured"][column], found["pictures"]
+    part = "" if count == total else f"<small>{count} of {total} pictures</small>"
+    if found["scores"][column] is None:
+        return f"<td>–{part}</td>"
+    mean, low, high = (number(name, value) for value in found["scores"][column])
+    return f"<td>{mean}<small>{low} to {high}</small>{part}</td>"
 
 
 def _number(name: str, value: float | None) -> str:
@@ -114,10 +123,16 @@ def gallery(shots: Sequence[Shot], score: str, limit: int) -> str:
     if not shots:
         return NOTHING
     more = len(shots) - limit
+    ranked = [shot for shot in shots if own_score(shot.line, score) is not None]
+    rest = shots[len(ranked) : limit]
+    unranked = (
+        f'<h4 class="fs-failures-unranked">Not in this order: {len(shots) - len(ranked)} without {NAMES[score]}</h4>'
+        f'<div class="fs-failures-gallery">{"".join(_shot(shot, score) for shot in rest)}</div>'
+    )
     button = f'<button type="button" class="more" data-more="1">Show {min(more, 24)} more of {more}</button>'
     return (
-        f'<div class="fs-failures-gallery">{"".join(_shot(shot, score) for shot in shots[:limit])}</div>'
-        f"{button if more > 0 else ''}"
+        f'<div class="fs-failures-gallery">{"".join(_shot(shot, score) for shot in ranked[:limit])}</div>'
+        f"{unranked if rest else ''}{button if more > 0 else ''}"
     )
 
 
@@ -129,6 +144,8 @@ def _shot(shot: Shot, score: str) -> str:
     odd = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
     if own_score(line, "mask_iou") == 0:
         odd += '<span class="far">⚠ no object is found where one was</span>'
+    if line.mask_reason == NOT_MEASURABLE:
+        odd += f'<span class="far">mask IoU not measurable: {NOT_MEASURABLE}</span>'
     return (
         f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
         f'aria-label="{name}, {told}: open in Inspect">'

@@ -20,7 +20,8 @@ from foresight.ui.inspect.description import QUESTION
 from foresight.ui.navigation import Case
 from foresight.ui.services import Calls
 
-ObjectIoU = tuple[str, float | None, float | None]  # an object's label, its mask IoU, and the oracle's
+# An object's label, whether any of it is visible, its mask IoU, and the oracle's.
+ObjectIoU = tuple[str, bool, float | None, float | None]
 
 PICTURE_HEIGHT = 380
 SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says of a photo means nothing."
@@ -58,7 +59,7 @@ def record(calls: Calls, report: Report, case: Case, objects: list[ObjectIoU]) -
         "vae": facts["vae"],
         "adapter_card": {key: models.get(key, value) for key, value in chosen.card.items()},
         "scene": case if isinstance(case, dict) else None,
-        "objects": [{"object": label, "iou": made, "oracle_iou": best} for label, made, best in objects],
+        "objects": [{"object": label, "iou": made, "oracle_iou": best} for label, _, made, best in objects],
         "others": {r.name: r.scores for r in report.reconstructions[1:]},
         "versions": facts["versions"],
     }
@@ -73,10 +74,12 @@ def _objects(report: Report, case: Case) -> list[ObjectIoU]:
         seen = F.interpolate(seen[None].float(), report.mask.shape, mode="bilinear", antialias=True)[0] >= 0.5
 
     def ious(made: Reconstruction) -> list[float | None]:
-        return [o.iou for o in score_objects(case, seen, made.mask, made.lpips_map)]
+        found = None if made.mask_reason else made.mask
+        return [o.iou for o in score_objects(case, seen, found, made.lpips_map)]
 
     labels = [f"{thing['color']} {thing['shape']}" for thing in case["objects"]]
-    return list(zip(labels, ious(report.reconstructions[0]), ious(report.oracle), strict=True))
+    visible = seen.flatten(1).any(1).tolist()
+    return list(zip(labels, visible, ious(report.reconstructions[0]), ious(report.oracle), strict=True))
 
 
 def _scores(made: Reconstruction) -> str:

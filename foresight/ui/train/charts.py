@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.adapters.checkpoint import score_tables
+from foresight.adapters.checkpoint import score_tables, share_told
 from foresight.ui.plots import COLORS
 
 Line = list[tuple[float, float]]  # (step, value)
@@ -27,6 +27,7 @@ def curves(run: dict[str, Any]) -> str:
     charts = [_chart("Loss", losses, steps, _decades(losses), logarithmic=True)]
     for title, score, top in (("Held-out LPIPS ↓", "lpips", None), ("Held-out mask IoU ↑", "mask_iou", 1.0)):
         lines = [_finite((e["step"], first_mean(e["scores"].get(name), score)) for e in held_out) for name in names]
+        title += _share(held_out[-1]["scores"], names, score) if held_out else ""
         highest = top or max((v for line in lines for _, v in line), default=1.0)
         highest = next((end for end in ROUND if end >= highest), highest)
         charts.append(_chart(title, lines, steps, [0, highest / 2, highest]))
@@ -35,6 +36,13 @@ def curves(run: dict[str, Any]) -> str:
         for i, name in enumerate(names)
     )
     return f'<div class="fs-train-charts">{"".join(charts)}</div><ul class="fs-train-key">{keys}</ul>'
+
+
+def _share(scores: dict[str, Any], names: Iterable[str], score: str) -> str:
+    """ ", 97 of 128" for each adapter whose mean is not of all held-out pictures; scores: the last ones, by adapter."""
+    found = (share_told(scores.get(name), next(iter(score_tables(scores.get(name))), ""), score) for name in names)
+    told = ", ".join(share for share in found if share)
+    return f", of {told}" if told else ""
 
 
 def first_mean(scores: Any, score: str) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from foresight.adapters.checkpoint import score_tables
+from foresight.adapters.checkpoint import score_tables, share_told
 from foresight.errors import InputError
 from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import sentence
@@ -146,7 +146,9 @@ def _row(adapter: dict[str, Any]) -> str:
     title = next(iter(score_tables(told)), "–")
     scores = [first_mean(told, score) for score in CURVES]
     cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", title]
-    cells += ["–" if v is None else f"{v:.3f}" for v in scores]
+    shares = [share_told(told, title, score) for score in CURVES]
+    for value, share in zip(scores, shares, strict=True):
+        cells.append(("–" if value is None else f"{value:.3f}") + (f" ({share})" if share else ""))
     return f"<tr>{name}{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
 
 
