@@ -4,7 +4,8 @@ transformers permutes patches into windows and loops over these in Python; here 
 equal windows are a batch. The numbers are the same (tests/models/test_vlm.py). Nothing here is bound to gradients
 or devices: extraction and the bundled model's training run the same lines.
 
-Shapes: B pictures, H × W patches, h × w = H/2 × W/2 tokens, D the width, P tokens of text before the picture.
+Shapes: B pictures, T steps of two frames, H × W patches, h × w = H/2 × W/2 tokens, D the width, P tokens of text
+before the picture.
 """
 
 from __future__ import annotations
@@ -20,13 +21,20 @@ VISION_THETA = 10_000.0  # base of the vision tower's rotary frequencies; not in
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """Normalised pictures (B, 3, H·patch, W·patch) → input rows (B, H, W, 3·2·patch·patch), raster order.
+    """Normalised images (B, 3, H·patch, W·patch), or pairs of frames (B, 2, 3, …) → input rows, raster order.
 
-    Columns are (channel, frame, row, column); a still picture fills both frames.
+    Returns (B, H, W, 3·2·patch·patch). Columns are (channel, frame, row, column); a still image fills both frames.
     """
-    b, c, height, width = images.shape
-    grid = images.reshape(b, c, height // patch, patch, width // patch, patch).permute(0, 2, 4, 1, 3, 5)
-    return grid.unsqueeze(4).expand(-1, -1, -1, -1, 2, -1, -1).flatten(3)
+    pairs = images if images.ndim == 5 else images.unsqueeze(1).expand(-1, 2, -1, -1, -1)
+    grid = pairs.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # (B, frame, channel, H, row, W, column)
+    return grid.permute(0, 3, 5, 2, 1, 4, 6).flatten(3)
+
+
+def frame_pairs(clips: Tensor) -> Tensor:
+    """Clips (B, F, …) → pairs (B, T, 2, …), T = ceil(F / 2): the two frames of each step; an odd last one twice."""
+    if clips.shape[1] % 2:
+        clips = torch.cat([clips, clips[:, -1:]], 1)
+    return clips.unflatten(1, (-1, 2))
 
 
 def partition(x: Tensor, side: int) -> Tensor:
@@ -78,12 +86,23 @@ def language_angles(positions: Tensor, text_config: Any) -> tuple[Tensor, Tensor
     return angles.cos(), angles.sin()
 
 
-def image_positions(before: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Positions (3, P + h·w) of `before` tokens of text and a picture of h × w tokens behind them."""
+def image_positions(
+    before: int, height: int, width: int, device: torch.device, steps: int = 1, interval: float = 0.0
+) -> Tensor:
+    """Positions (3, P + T·h·w) of `before` tokens of text and T = `steps` grids of h × w tokens behind them.
+
+    Step t stands at time ⌊t · interval⌋, which of an image is 0: see `time_interval`.
+    """
     text = torch.arange(before, device=device).expand(3, -1)
-    rows = torch.arange(height, device=device).repeat_interleave(width)
-    columns = torch.arange(width, device=device).repeat(height)
-    return torch.cat([text, before + torch.stack([torch.zeros_like(rows), rows, columns])], 1)
+    times = (torch.arange(steps, device=device) * interval).long()  # float32 and truncated, as in transformers
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    grid = torch.stack(torch.meshgrid(times, rows, columns, indexing="ij")).flatten(1)  # (3, T·h·w)
+    return torch.cat([text, before + grid], 1)
+
+
+def time_interval(fps: float, vision_config: Any) -> float:
+    """How far apart a clip's steps stand in time, in positions: a step takes 2 / fps seconds."""
+    return vision_config.tokens_per_second * (vision_config.temporal_patch_size / fps)
 
 
 def _vision_block(block: Any, x: Tensor, angles: tuple[Tensor, Tensor], heads: int, side: int | None) -> Tensor:

@@ -7,6 +7,7 @@ the picture, which a causal model could not see from there anyway, no final norm
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -68,13 +69,22 @@ class VLM:
 
     @torch.inference_mode()
     def latents(
-        self, images: Sequence[Image.Image] | Tensor, points: Iterable[str | ExtractionPoint]
+        self, images: Sequence[Image.Image] | Tensor, points: Iterable[str | ExtractionPoint], fps: float = 2.0
     ) -> dict[str, Tensor]:
-        """Latents of pictures at several points, from one pass.
+        """Latents of images or clips at several points, from one pass.
 
-        images: PIL pictures of one size (resized as `images.vlm_size` says), or a tensor (B, 3, H, W) in
-        [0, 1] whose sides are multiples of 28. Returns {"post-merge/6": (B, 1, h, w, D), …} in the model's
-        dtype, rows and columns in raster order. Raises InputError for unknown points and mixed sizes.
+        Args:
+            images: PIL images of one size (resized as `images.vlm_size` says), a tensor (B, 3, H, W) in [0, 1]
+                whose sides are multiples of 28, or clips (B, F, 3, H, W).
+            points: extraction points.
+            fps: frames a second of clips, which decides their steps' positions in time; 2 is Qwen's own rate.
+
+        Returns:
+            {"post-merge/6": (B, T, h, w, D), …} in the model's dtype, rows and columns in raster order. T is 1 for
+            images and ceil(F / 2) for clips: a step covers two frames, and an odd last frame counts twice.
+
+        Raises:
+            InputError: for unknown points, mixed sizes and a frame rate that is not above 0.
         """
         wanted = sorted((self.point(p) for p in points), key=lambda p: p.depth)
         if not wanted:
@@ -82,28 +92,34 @@ class VLM:
         pixels = images if isinstance(images, Tensor) else self._pixels(images)
         self._load(wanted[-1])
         visual = self.model.model.visual
-        rows = qwen.patchify(self._normalise(pixels), self.config.vision_config.patch_size)
+        if not 0 < fps < math.inf:
+            raise InputError(f"the frame rate of a clip must be above 0, not {fps}.")
+        x = self._normalise(pixels)
+        steps = qwen.frame_pairs(x) if x.ndim == 5 else x.unsqueeze(1)  # (B, T, 2, 3, H, W), or (B, 1, 3, H, W)
+        shape = steps.shape[:2]
+        rows = qwen.patchify(steps.flatten(0, 1), self.config.vision_config.patch_size)
         before = {p.layer for p in wanted if p.stage == "pre-merge"}
         after = {p.layer for p in wanted if p.stage == "post-merge"}
         depth = len(visual.blocks)
-        vision = qwen.vision_states(visual, rows, before | ({depth} if after else set()))
-        found = {("pre-merge", k): vision[k] for k in before}
+        vision = qwen.vision_states(visual, rows, before | ({depth} if after else set()))  # of each step by itself
+        found = {("pre-merge", k): vision[k].unflatten(0, shape) for k in before}
         if after:
-            tokens = qwen.merge(visual, vision[depth])  # (B, h, w, D)
-            found |= {("post-merge", k): v for k, v in self._language(tokens, after).items()}
-        return {str(p): found[p.stage, p.layer].unsqueeze(1) for p in wanted}
+            tokens = qwen.merge(visual, vision[depth]).unflatten(0, shape)  # (B, T, h, w, D)
+            found |= {("post-merge", k): v for k, v in self._language(tokens, after, fps).items()}
+        return {str(p): found[p.stage, p.layer] for p in wanted}
 
-    def _language(self, tokens: Tensor, layers: set[int]) -> dict[int, Tensor]:
-        """Image tokens (B, h, w, D) → {layer: (B, h, w, D)} behind the chat template's opening."""
-        (b, h, w, _), language = tokens.shape, self.model.model.language_model
+    def _language(self, tokens: Tensor, layers: set[int], fps: float) -> dict[int, Tensor]:
+        """Image tokens (B, T, h, w, D) → {layer: (B, T, h, w, D)} behind the chat template's opening."""
+        (b, t, h, w, _), language = tokens.shape, self.model.model.language_model
         if layers == {0}:
             return {0: tokens}
         opening = language.embed_tokens(torch.tensor(self.opening_ids, device=self.device)).expand(b, -1, -1)
-        embeds = torch.cat([opening, tokens.flatten(1, 2)], 1)  # (B, P + h·w, D)
+        embeds = torch.cat([opening, tokens.flatten(1, 3)], 1)  # (B, P + T·h·w, D)
         before = opening.shape[1]
-        positions = qwen.image_positions(before, h, w, self.device)
+        interval = qwen.time_interval(fps, self.config.vision_config)
+        positions = qwen.image_positions(before, h, w, self.device, t, interval)
         states = qwen.language_states(language, embeds, positions, layers)
-        return {k: v[:, before:].unflatten(1, (h, w)) for k, v in states.items()}
+        return {k: v[:, before:].unflatten(1, (t, h, w)) for k, v in states.items()}
 
     def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
         images = [load_image(image) for image in images]  # upright and RGB, also where the caller opened a file
@@ -114,10 +130,13 @@ class VLM:
         return resize(torch.stack([to_tensor(image) for image in images]), vlm_size(height, width))
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] → the processor's own normalisation, on the model's device."""
+        """(B, 3, H, W) or (B, F, 3, H, W) in [0, 1] → the processor's own normalisation, on the model's device."""
         side = self.config.vision_config.patch_size * self.config.vision_config.spatial_merge_size
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % side or pixels.shape[3] % side:
-            raise InputError(f"pictures must be (B, 3, H, W), sides multiples of {side}, not {tuple(pixels.shape)}.")
+        shape = pixels.shape
+        if pixels.ndim not in (4, 5) or 0 in shape or shape[-3] != 3 or shape[-2] % side or shape[-1] % side:
+            raise InputError(
+                f"images must be (B, 3, H, W) and clips (B, F, 3, H, W), sides multiples of {side}, not {tuple(shape)}."
+            )
         mean, std = (
             torch.tensor(self._image_settings[key], device=self.device).view(3, 1, 1)
             for key in ("image_mean", "image_std")
