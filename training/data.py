@@ -55,9 +55,9 @@ def scene_source(groups: list[Scenes], batch: int, device: torch.device) -> Sour
     return Source(sum(map(len, chunks)), [partial(draw, part) for part in chunks])
 
 
-def training_scenes(count: int, seed: int, factors: SceneSpec | None) -> list[Scenes]:
-    """`count` scenes of the train split: of the chosen factors, or (None) of the usual mixture."""
-    return mixture(count, seed, "train") if factors is None else [take(count, seed, factors, "train")]
+def chosen_scenes(count: int, seed: int, factors: SceneSpec | None, split: str) -> list[Scenes]:
+    """`count` scenes of a split: of the chosen factors, or (None) of the usual mixture."""
+    return mixture(count, seed, split) if factors is None else [take(count, seed, factors, split)]
 
 
 def picture_source(files: list[Path], batch: int, side: int = SIDE) -> Source:
@@ -97,8 +97,8 @@ def files_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(each)).hexdigest()[:16]
 
 
-def split_pictures(folder: str | Path) -> tuple[list[Path], list[Path]]:
-    """A folder's pictures for training, and the tenth that is held out, chosen by a hash of what the files hold.
+def split_pictures(folder: str | Path) -> dict[str, list[Path]]:
+    """A folder's pictures by split: a tenth is "test", a tenth "val", the rest "train", by a hash of what they hold.
 
     Copies of one picture fall on one side; what is no picture is left out. Raises InputError where there are too few
     to hold any out.
@@ -110,7 +110,8 @@ def split_pictures(folder: str | Path) -> tuple[list[Path], list[Path]]:
         raise InputError(f"{len(kinds)} different pictures are too few to train on: at least {LEAST_PICTURES}, please.")
     order = [kinds[digest] for digest in sorted(kinds)]
     tenth = len(order) // 10
-    return [f for same in order[tenth:] for f in same], [f for same in order[:tenth] for f in same]
+    parts = {"test": order[:tenth], "val": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
+    return {split: [file for same in part for file in same] for split, part in parts.items()}
 
 
 def collect(
@@ -139,7 +140,7 @@ def held_out_sources(
     The held-out pictures of a folder; or scenes of the test split, of the run's own factors or of HELD_OUT.
     """
     if pictures is not None:
-        return {"held-out pictures": picture_source(split_pictures(pictures)[1][:count], batch)}
+        return {"held-out pictures": picture_source(split_pictures(pictures)["test"][:count], batch)}
     titles = {spec: title for title, spec in HELD_OUT.items()}
     specs = HELD_OUT if factors is None else {titles.get(factors, "scenes like its own"): factors}
     return {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
-from foresight.adapters.modules import KINDS, Adapter
+from foresight.adapters.modules import KINDS, Adapter, LinearProbe
 from foresight.data.images import resize
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
@@ -22,21 +22,24 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from training.data import (
+    Source,
     Tell,
+    chosen_scenes,
     collect,
     files_digest,
     held_out_sources,
     picture_source,
     scene_source,
     split_pictures,
-    training_scenes,
 )
 from training.latents import Latents, processes
 from training.loop import Recipe, Step, train
 from training.losses import ImageLoss
+from training.ridge import solve_linear
 from training.store import Store, key_of, weights_digest
 
 STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken
+VALIDATION = 1024  # scenes of the validation split, at most
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,21 @@ def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: i
 
 
 class Fit:
-    """The task of all adapters of a config: rows are pictures, each adapter has a loss of its own."""
+    """The task of all adapters of a config: rows are pictures, each adapter has a loss of its own.
 
-    def __init__(self, adapters: dict[str, Adapter], latents: Latents, vae: VAE, config: FitConfig):
-        self.modules = nn.ModuleDict(adapters)
-        self.adapters = adapters
+    solved: of adapters that need no training, the squared error of standardised VAE latents on validation pictures.
+    """
+
+    def __init__(
+        self,
+        adapters: dict[str, Adapter],
+        latents: Latents,
+        vae: VAE,
+        config: FitConfig,
+        solved: dict[str, float] | None = None,
+    ):
+        self.adapters, self.solved = adapters, solved or {}
+        self.modules = nn.ModuleDict({name: a for name, a in adapters.items() if name not in self.solved})
         self._sources = {name: latents.points[name.rsplit("-", 1)[0]] for name in adapters}
         self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
         self._look = ImageLoss(vae, config.window, config.pixel, config.near, config.spill, config.perceptual)
@@ -108,7 +121,7 @@ class Fit:
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.latents.targets.device)
         goal = self.latents.targets[where]
-        found = {name: a(self._sources[name][where]) for name, a in self.adapters.items()}
+        found = {name: self.adapters[name](self._sources[name][where]) for name in self.modules}
         losses = {
             name: ((z - goal) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean() for name, z in found.items()
         }
@@ -124,14 +137,20 @@ def prepare(
 ) -> Fit:
     """Extracts latents once, makes the adapters ("post-merge/6-tokens", …) and the task of all.
 
+    Linear probes are solved here, by `solve_linear`, and take no part in the training.
+
     store: keeps latents on disk, and has those that a run before this one took. tell: called as latents come.
     Raises InputError for unknown points and kinds, and for a folder with too few pictures.
     """
     points = [vlm.point(p) for p in config.points]
-    latents, data = _learn_from(config, vlm, vae, points, batch, store, tell)
+    source = training_source(config, batch, vlm.device, "train")
+    latents = collect(vlm, vae, source, points, store, tell, together=True)
+    if "linear" in config.kinds:
+        held = training_source(config, batch, vlm.device, "val")
+        validation = collect(vlm, vae, held, points, store, together=True)
     some = torch.linspace(0, len(latents) - 1, min(len(latents), STATISTICS_ROWS), device=vlm.device).long()
     torch.manual_seed(config.recipe.seed)
-    adapters = {}
+    adapters, solved = dict[str, Adapter](), dict[str, float]()
     for point in points:
         for kind in config.kinds:
             adapter = new_adapter(kind, point, vlm, vae, config.hidden).to(vlm.device)
@@ -141,30 +160,29 @@ def prepare(
                 "model": vlm.name,
                 "vae": vae.name,
                 "opening": vlm.opening,
-                "data": data,
+                "data": data_name(config, source.count),
             }
+            if isinstance(adapter, LinearProbe):
+                pairs = [(each.points[str(point)], each.targets) for each in (latents, validation)]
+                adapter.card["ridge"] = solve_linear(adapter, *pairs)
+                solved[f"{point}-{kind}"] = adapter.card["ridge"]["validation_error"]
             adapters[f"{point}-{kind}"] = adapter
-    return Fit(adapters, latents, vae, config)
+    return Fit(adapters, latents, vae, config, solved)
 
 
-def _learn_from(
-    config: FitConfig,
-    vlm: VLM,
-    vae: VAE,
-    points: list[ExtractionPoint],
-    batch: int,
-    store: Store | None,
-    tell: Tell | None,
-) -> tuple[Latents, str]:
-    """The latents of a config's training pictures, and their name for a card."""
+def training_source(config: FitConfig, batch: int, device: torch.device, split: str) -> Source:
+    """A config's pictures of a split: "train", to learn from, or "val", an eighth as many, to choose by."""
     if config.pictures is not None:
-        source = picture_source(split_pictures(config.pictures)[0], batch)
-        told = f"pictures:{source.count}"
-    else:
-        scenes = training_scenes(config.scenes, config.recipe.seed, config.factors)
-        told = f"scenes:{config.scenes}" + ("" if config.factors is None else " of chosen factors")
-        source = scene_source(scenes, batch, vlm.device)
-    return collect(vlm, vae, source, points, store, tell, together=True), told
+        return picture_source(split_pictures(config.pictures)[split], batch)
+    count = config.scenes if split == "train" else min(VALIDATION, max(16, config.scenes // 8))
+    return scene_source(chosen_scenes(count, config.recipe.seed, config.factors, split), batch, device)
+
+
+def data_name(config: FitConfig, count: int) -> str:
+    """What a card says that an adapter learned from."""
+    if config.pictures is not None:
+        return f"pictures:{count}"
+    return f"scenes:{config.scenes}" + ("" if config.factors is None else " of chosen factors")
 
 
 def fit(task: Fit, vlm: VLM, vae: VAE, out: Path, held_out: int = 128) -> Iterator[Step]:

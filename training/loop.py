@@ -115,6 +115,8 @@ def train(
 ) -> Generator[Step, None, None]:
     """Trains `task.modules` in place; when the generator ends or is closed they hold the averaged weights.
 
+    Where they have no weights to train, there are no steps.
+
     Under `accelerate launch` each process takes its share of every batch, and all hold the same weights after
     each step: those of one process that takes the whole batch, but for rounding, and but for what the loss draws,
     such as windows of pictures, where each process has its own numbers. With a `folder`, the state is
@@ -126,9 +128,11 @@ def train(
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if recipe.batch < world:
         raise InputError(f"a batch of {recipe.batch} cannot be shared by {world} processes: make it larger.")
+    trained: list[Tensor] = [p for p in task.modules.parameters() if p.requires_grad]
+    if not trained:
+        return
     if world > 1:
         _begin_alike(task.modules)
-    trained: list[Tensor] = [p for p in task.modules.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},

@@ -61,13 +61,17 @@ def test_extracting_twice_computes_once(models, fitting, fitted, tmp_path, capsy
     assert capsys.readouterr().out.startswith(f"12 pictures at {POINTS} in {store}")
     shards = {p.name: p.read_bytes() for p in store.glob("*.safetensors")}
 
-    def never(*_):
-        raise AssertionError("the model was run again")
+    latents, seen = VLM.latents, []
 
-    monkeypatch.setattr(VLM, "latents", never)
+    def count(self, images, points):
+        seen.append(len(images))
+        return latents(self, images, points)
+
+    monkeypatch.setattr(VLM, "latents", count)
     assert main(asked) == 0
+    assert not seen and {p.name: p.read_bytes() for p in store.glob("*.safetensors")} == shards
     assert main([*fitting, "--latents", str(store), "--out", str(out)]) == 0
-    assert {p.name: p.read_bytes() for p in store.glob("*.safetensors")} == shards
+    assert sum(seen) == 16  # the validation scenes alone, which linear probes ask for
     for name, values in weights(fitted).items():
         for key, value in weights(out)[name].items():  # from batches of another size
             torch.testing.assert_close(value, values[key], rtol=1e-2, atol=1e-3)

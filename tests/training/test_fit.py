@@ -18,12 +18,14 @@ from foresight.models.points import ExtractionPoint
 from training.data import held_out_sources, readable, split_pictures
 from training.fit import FitConfig, averaged, fit, held_out_latents, judge, paint, prepare
 from training.loop import Recipe
+from training.ridge import normal_equations
 from training.service.presets import DEFAULTS, LOSSES, PRESETS, checked_name, config_of, cost, new_name
 
 CPU = torch.device("cpu")
 ONE = SceneSpec(objects=(1, 1), backgrounds=("white",))
 RECIPE = Recipe(steps=60, batch=4, lr=0.02, warmup=5, save_every=1e9)
-CONFIG = FitConfig(("pre-merge/0", "post-merge/1"), ("linear",), 12, recipe=RECIPE, factors=ONE, pictures_from=1.0)
+POINTS = ("pre-merge/0", "post-merge/1")
+CONFIG = FitConfig(POINTS, ("tokens",), 12, hidden=16, recipe=RECIPE, factors=ONE, pictures_from=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_several_points_share_one_pass_and_learn_side_by_side(house, tmp_path, m
     task = prepare(CONFIG, vlm, vae, batch=5, tell=lambda done, total: told.append((done, total)))
     assert asked == [2, 2, 2] and told == [(5, 12), (10, 12), (12, 12)]
     steps = list(fit(task, vlm, vae, tmp_path, held_out=2))
-    for name in ("pre-merge/0-linear", "post-merge/1-linear"):
+    for name in ("pre-merge/0-tokens", "post-merge/1-tokens"):
         assert steps[-1].losses[name] < 0.9 * steps[0].losses[name]
         adapter = load_adapter(tmp_path / name.replace("/", "-"))
         assert adapter.card["data"] == "scenes:12 of chosen factors"
@@ -78,7 +80,7 @@ def test_averaged_weights_are_there_within_and_gone_after(house):
     steps = train(task, RECIPE, CPU)
     for _ in range(30):
         step = next(steps)
-    weight = task.adapters["pre-merge/0-linear"].linear.weight
+    weight = task.adapters["pre-merge/0-tokens"].stem.weight
     now = weight.detach().clone()
     with averaged(task, step):
         inside = weight.detach().clone()
@@ -87,13 +89,35 @@ def test_averaged_weights_are_there_within_and_gone_after(house):
     assert torch.equal(weight, inside)
 
 
+def test_linear_probes_are_solved_on_all_rows_and_others_learn_beside_them(house, tmp_path):
+    vlm, vae = house
+    config = replace(CONFIG, points=("post-merge/1",), kinds=("linear", "tokens"), recipe=replace(RECIPE, steps=2))
+    task = prepare(config, vlm, vae)
+    assert list(task.modules) == ["post-merge/1-tokens"] and list(task.solved) == ["post-merge/1-linear"]
+    probe, latents = task.adapters["post-merge/1-linear"], task.latents
+    before = probe.linear.weight.clone()
+    equations = normal_equations(probe, latents.points["post-merge/1"], latents.targets)
+    ((weights, bias),) = equations.solve([probe.card["ridge"]["penalty"]])
+    torch.testing.assert_close(before, weights.T.float())
+    torch.testing.assert_close(probe.linear.bias, bias.float())
+    steps = list(fit(task, vlm, vae, tmp_path, held_out=2))
+    assert [list(step.losses) for step in steps] == [["post-merge/1-tokens"]] * 2
+    assert torch.equal(probe.linear.weight, before)
+    torch.testing.assert_close(
+        load_adapter(tmp_path / "post-merge-1-linear").linear.weight, before, rtol=1e-3, atol=1e-4
+    )
+    alone = prepare(replace(config, kinds=("linear",)), vlm, vae)
+    assert list(fit(alone, vlm, vae, tmp_path / "alone", held_out=2)) == []  # there is nothing to train
+    assert load_adapter(tmp_path / "alone/post-merge-1-linear").card["scores"]["n"] == 2
+
+
 def test_judging_equals_scoring_one_by_one(house):
     vlm, vae = house
     task = prepare(CONFIG, vlm, vae)
     sets = held_out_latents(CONFIG, vlm, vae, list(CONFIG.points), 3)
-    found = judge(task.adapters, sets, vae, batch=2)["post-merge/1-linear"]["one object on white"]
+    found = judge(task.adapters, sets, vae, batch=2)["post-merge/1-tokens"]["one object on white"]
     held = sets["one object on white"]
-    painted = paint(task.adapters["post-merge/1-linear"], held.points["post-merge/1"], vae, (224, 224))
+    painted = paint(task.adapters["post-merge/1-tokens"], held.points["post-merge/1"], vae, (224, 224))
     alone = [score(held.pictures[i] / 255, painted[i], held.masks[i]) for i in range(3)]
     for name in ("lpips", "ssim", "psnr"):
         assert found[name][0] == pytest.approx(sum(row[name] for row in alone) / 3, rel=1e-3)
@@ -122,10 +146,10 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
 def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     (photos / "broken.png").write_text("no picture")
     assert [file.image for file in readable(folder_files(photos))[1]] == ["broken.png"]
-    learn, held_out = split_pictures(photos)
-    assert len(learn) == 36 and len(held_out) == 4  # two of twenty, each with its copy
-    content = [{file.read_bytes() for file in side} for side in (learn, held_out)]
-    assert not content[0] & content[1]
+    parts = split_pictures(photos)
+    assert {split: len(files) for split, files in parts.items()} == {"train": 32, "val": 4, "test": 4}  # with copies
+    content = {split: {file.read_bytes() for file in files} for split, files in parts.items()}
+    assert sum(map(len, content.values())) == len(set().union(*content.values())) == 20
     (source,) = held_out_sources(None, str(photos), 3, 2, CPU).values()
     pictures, masks = source.parts[0]()
     assert pictures.shape == (2, 3, 224, 224) and pictures.dtype == torch.uint8 and source.count == 3
@@ -134,13 +158,13 @@ def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     config = replace(CONFIG, pictures=str(photos), recipe=replace(RECIPE, steps=2))
     task = prepare(config, vlm, vae)
     list(fit(task, vlm, vae, tmp_path / "out", 4))
-    card = load_adapter(tmp_path / "out/pre-merge-0-linear").card
-    assert card["data"] == "pictures:36" and card["config"]["pictures"] == "photos"  # no path of this machine
+    card = load_adapter(tmp_path / "out/pre-merge-0-tokens").card
+    assert card["data"] == "pictures:32" and card["config"]["pictures"] == "photos"  # no path of this machine
     Image.new("RGB", (240, 240)).save(photos / "another.png")
     with pytest.raises(InputError, match="other files"):  # what was learned from might be held out now
         list(fit(prepare(config, vlm, vae), vlm, vae, tmp_path / "out", 4))
     (photos / "another.png").unlink()
-    for file in learn[9:]:
+    for file in parts["train"][9:] + parts["val"] + parts["test"]:
         file.unlink()
     with pytest.raises(InputError, match="at least 10"):
         split_pictures(photos)
@@ -150,8 +174,8 @@ def test_the_loss_on_pixels_is_what_it_says(house):
     vlm, vae = house
     config = replace(CONFIG, points=("pre-merge/0",), latent=0.5, perceptual=0.0, pictures_from=0.0, window=None)
     task, rows = prepare(config, vlm, vae), torch.arange(3)
-    found = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-linear"]
-    adapter, latents = task.adapters["pre-merge/0-linear"], task.latents
+    found = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-tokens"]
+    adapter, latents = task.adapters["pre-merge/0-tokens"], task.latents
     z = adapter(latents.points["pre-merge/0"][rows])
     squared = ((z - latents.targets[rows]) / adapter.z_std.view(-1, 1, 1)).square().mean()
     painted = torch.nn.functional.interpolate(vae.decode(z, clamp=False), 224, mode="bicubic", antialias=True)

@@ -25,7 +25,8 @@ from training.service.service import TrainingService
 PATIENCE = 120  # seconds; only a crowded machine needs so many
 SETTINGS = {
     "points": ["pre-merge/0"],
-    "kinds": ["linear"],
+    "kinds": ["pooled"],  # linear probes are solved, which takes no steps
+    "hidden": 16,
     "data": "factors",
     "objects": [1, 1],
     "scenes": 16,
@@ -104,7 +105,7 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     )
     log = until(lambda: [e for e in read_lines(first.folder / "log.jsonl") if e["step"] > 20], first)
     os.kill(int((first.folder / "pid").read_text()), signal.SIGKILL)
-    assert ended(first)["state"] == CUT and log[-1]["losses"]["pre-merge/0-linear"] > 0
+    assert ended(first)["state"] == CUT and log[-1]["losses"]["pre-merge/0-pooled"] > 0
     until(lambda: read_lines(last.folder / "log.jsonl"), last)  # its turn has come
     with pytest.raises(InputError, match="still running: stop it first"):
         service.remove("last")
@@ -124,7 +125,7 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     assert [a["name"] for a in service.adapters()] == ["first", "whole"]
     assert service.look("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
     found = service.look("first")["held_out"][-1]
-    assert found["step"] == 400 and found["scores"]["pre-merge/0-linear"]["scenes like its own"]["ssim"]
+    assert found["step"] == 400 and found["scores"]["pre-merge/0-pooled"]["scenes like its own"]["ssim"]
     with Image.open(service.look("first")["samples"]) as sheet:
         assert sheet.size == (2 * 224, 2 * 224)  # two held-out pictures; originals and reconstructions
     service.remove("last")
@@ -210,7 +211,7 @@ def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(service,
     with sqlite3.connect(file) as database:
         kept = list(database.execute("select run_name, step, metrics from metrics order by step"))
     assert {name for name, _, _ in kept} == {"tracked"} and (kept[0][1], kept[-1][1]) == (1, 2000)
-    assert {key.rpartition("/")[2] for _, _, values in kept for key in json.loads(values)} >= {"0-linear", "lpips"}
+    assert {key.rpartition("/")[2] for _, _, values in kept for key in json.loads(values)} >= {"0-pooled", "lpips"}
 
 
 def test_a_line_for_each_device(tmp_path):

@@ -38,7 +38,7 @@ class Length:
 def _fitted(task: Task, recipe: Recipe, device: torch.device, length: Length) -> Recipe:
     """The recipe for another length; seconds become steps at the rate measured here."""
     steps = length.steps or recipe.steps
-    if length.seconds:
+    if length.seconds and len(task.modules):
         trial = replace(recipe, steps=80, lr=0.0, weight_decay=0.0)  # changes no weight
         rate = list(train(task, trial, device))[-1].rate
         steps = int(rate * length.seconds / recipe.batch)
@@ -119,7 +119,7 @@ def build_adapters(
     task = prepare(config, vlm, vae, 256)
     pictures = PICTURES
     if start:
-        for name, adapter in task.adapters.items():
+        for name, adapter in task.modules.items():  # but not linear probes, which are solved anew
             adapter.load_state_dict(load_adapter(start / name.replace("/", "-")).state_dict())
         pictures = replace(PICTURES, lr=PICTURES.lr * 0.7)
     else:

@@ -109,7 +109,7 @@ class Watch:
         last = step.number == self.task.config.recipe.steps
         if now - self.told < max(TELL, (now - self.start) / LINES) and not last and step.number > 1:
             return
-        losses = {name: float(total) / self.counted for name, total in self.sums.items()}
+        losses = {name: float(total) / self.counted for name, total in self.sums.items()} | self.task.solved
         self.sums, self.counted, self.told = {}, 0, now
         record = {
             "step": step.number,
@@ -159,6 +159,10 @@ class Watch:
         """The last scores, on all held-out pictures; adapters into their folder; what only resuming needs is gone."""
         steps = self.task.config.recipe.steps
         self.run.tell("scoring", done=steps, total=steps, seconds=time.monotonic() - self.began)
+        if not self.task.modules:  # all are solved: one line tells it
+            record = {"step": steps, "losses": self.task.solved, "rate": None, "remaining": 0.0}
+            record |= {"memory": memory(self.vae.device), "pieces": 1, "seconds": time.monotonic() - self.began}
+            _append(self.run.folder / LOG, record)
         scores = self._score(steps, self.held_out)
         folders = save(self.task, scores, self.run.folder / "adapters")
         alone = len(folders) == 1
