@@ -29,6 +29,7 @@ MAX_HEADER = 64 << 10  # bytes; about 500 tensors
 MAX_CONFIG = 64 << 10  # bytes
 MAX_SIZE = 1 << 16  # of any whole number in a config
 DTYPES = ("F16", "BF16", "F32")
+ABSENT = {"frames": 1, "steps": 1}  # what a config from before clips leaves out, and means
 
 Interval = tuple[float, float, float]  # mean, low, high
 
@@ -122,12 +123,21 @@ def _is_interval(found: Any) -> bool:
     return isinstance(found, list) and len(found) == 3 and all(isinstance(v, float) and math.isfinite(v) for v in found)
 
 
-def misfits(config: dict[str, Any], *, model: str, width: int, vae: str, channels: int, downscale: int) -> list[str]:
+def misfits(
+    config: dict[str, Any],
+    *,
+    model: str,
+    width: int,
+    vae: str,
+    channels: int,
+    downscale: int,
+    frames_per_latent: int = 1,
+) -> list[str]:
     """What keeps the adapter of this config from serving a VLM and a VAE; empty where it fits.
 
     config: as from `describe_adapter`. width: of the VLM's latents at the adapter's point. vae, channels,
-    downscale: the VAE's name and facts. Names are compared where the card has them, since other weights of
-    the same sizes make other latents. InputError where the card names no extraction point.
+    downscale, frames_per_latent: the VAE's name and facts. Names are compared where the card has them, since other
+    weights of the same sizes make other latents. InputError where the card names no extraction point.
     """
     card = config["card"]
     point = ExtractionPoint.parse(str(card.get("point")))
@@ -139,6 +149,8 @@ def misfits(config: dict[str, Any], *, model: str, width: int, vae: str, channel
         ("makes latents whose channels are", config["channels"], channels),
         ("paints a token as squares of VAE cells with the side", config["cells"], side / downscale),
     ]
+    if config["steps"] > 1:  # others serve every VAE, a video VAE image by image
+        compared.append(("joins as frames in one latent of the VAE", 2 * config["steps"], frames_per_latent))
     return [f"it {what} {its}, not {here}" for what, its, here in compared if its != here]
 
 
@@ -166,6 +178,7 @@ def _read_config(folder: Path, label: str) -> dict[str, Any]:
     kind = config.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{label}: its kind is {kind!r}; known are {', '.join(KINDS)}.")
+    config = ABSENT | config
     if wrong := sorted(config.keys() ^ {"kind", *inspect.signature(KINDS[kind]).parameters}):
         fault = "has the unknown key" if wrong[0] in config else "lacks the key"
         raise InputError(f"{label}: {CONFIG} {fault} {wrong[0]!r}.")

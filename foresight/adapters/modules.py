@@ -1,6 +1,7 @@
 """The three adapters: latents at one extraction point → latents of a frozen VAE.
 
-Shapes: B pictures, T time steps (1), H × W tokens of width D; C channels of the VAE, h × w cells.
+Shapes: B images or clips, T steps (1 of an image; of a clip each covers two frames), H × W tokens of width D;
+C channels of the VAE, h × w cells; F frames, J latents of the VAE in time (F of an image VAE).
 A post-merge token covers 32 × 32 px of the VAE's picture: 4 × 4 cells of an f8 VAE, one of an f32 VAE.
 """
 
@@ -24,7 +25,9 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
 
     width: D. channels: C. fold: tokens a side that are joined into one before anything else (2 where a
     pre-merge patch is smaller than a cell of the VAE, else 1). cells: cells a side for each (folded) token.
-    card: where the adapter comes from and what it scored; plain JSON values.
+    card: where the adapter comes from and what it scored; plain JSON values. frames: VAE latents for each step: 2 tells
+    a step's two frames apart. steps: steps of the VLM for one latent of a VAE that is coarser in time (4 where it
+    joins 8 frames); such a latent is made from the steps that show its frames, one more than `steps`.
     """
 
     kind: str
@@ -37,9 +40,16 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
     rest: Tensor
     far: Tensor
 
-    def __init__(self, width: int, channels: int, fold: int, cells: int, card: dict[str, Any] | None):
+    def __init__(
+        self, width: int, channels: int, fold: int, cells: int, card: dict[str, Any] | None, frames: int, steps: int
+    ):
         super().__init__()
+        if frames not in (1, 2) or (frames == 2 and steps > 1):
+            raise InputError(
+                f"an adapter gives 1 or 2 frames a step, or one latent for several steps, not {frames} and {steps}."
+            )
         self.width, self.channels, self.fold, self.cells = width, channels, fold, cells
+        self.frames, self.steps = frames, steps
         self.card = card or {}
         axes = min(AXES, width)
         self.register_buffer("mean", torch.zeros(width))
@@ -63,14 +73,49 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         return sum(p.numel() for p in self.parameters())
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, T, H, W, D) → VAE latents (B · T, C, h, w), float32. Raises InputError where D is another."""
-        x = self._standardise(latents).flatten(0, 1)  # (B·T, H, W, D)
+        """Latents (B, T, H, W, D) → VAE latents (B · T, C, h, w), float32: one for each step, as an image needs.
+
+        Of an adapter that tells a step's two frames apart it is their mean; of an image both are the same. Raises
+        InputError where D is another.
+        """
+        return self._by_step(latents).mean(2).flatten(0, 1)
+
+    def for_clip(self, latents: Tensor, frames: int) -> Tensor:
+        """Latents (B, T, H, W, D) of clips of F frames → VAE latents (B, J, C, h, w), float32.
+
+        J is F for an image VAE: an adapter of one frame a step gives both frames the same. For a VAE that joins
+        2 · `steps` frames it is what `VAE.encode_clip` gives. Raises InputError where T is not ceil(F / 2).
+        """
+        if latents.ndim == 5 and latents.shape[1] != -(-frames // 2):
+            raise InputError(f"a clip of {frames} frames has {-(-frames // 2)} steps, not {latents.shape[1]}.")
+        z = self._by_step(latents)  # (B, T, 1 or 2, C, h, w)
+        if self.steps > 1:
+            return z.flatten(1, 2)
+        return z.expand(-1, -1, 2, -1, -1, -1).flatten(1, 2)[:, :frames]
+
+    def _by_step(self, latents: Tensor) -> Tensor:
+        """Latents (B, T, H, W, D) → VAE latents (B, T, frames, C, h, w); T the joined steps where `steps` > 1."""
+        x = self._standardise(latents)
+        if self.steps > 1:
+            x = join_steps(x, self.steps)
+        count, x = x.shape[:2], x.flatten(0, 1)  # (B·T, H, W, D)
         if self.fold > 1:
             x = fold_tokens(x, self.fold)
-        return self.map(x).float() * self.z_std.view(-1, 1, 1) + self.z_mean.view(-1, 1, 1)
+        z = self.map(x).float().unflatten(1, (self.frames, self.channels))
+        return (z * self.z_std.view(-1, 1, 1) + self.z_mean.view(-1, 1, 1)).unflatten(0, count)
+
+    @property
+    def inputs(self) -> int:
+        """Numbers at one place of what `map` takes."""
+        return self.fold**2 * self.width * (self.steps + 1 if self.steps > 1 else 1)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers at one cell of what `map` gives."""
+        return self.channels * self.frames
 
     def map(self, x: Tensor) -> Tensor:
-        """Standardised latents (B, H, W, fold² · D) → standardised VAE latents (B, C, H · cells, W · cells)."""
+        """Standardised latents (B, H, W, inputs) → standardised VAE latents (B, outputs, H · cells, W · cells)."""
         raise NotImplementedError
 
     def _standardise(self, latents: Tensor) -> Tensor:
@@ -109,6 +154,17 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         return ((along.square() / self.spread).sum(-1) + off).mean(-1).div(self.width).sqrt()
 
 
+def join_steps(x: Tensor, steps: int) -> Tensor:
+    """(B, T, H, W, D) → (B, J, H, W, (steps + 1) · D), J = 1 + ceil((T - 1) / steps).
+
+    Entry 0 is the first step alone, repeated; entry j is made from the steps up to j · steps, which show the frames
+    that latent j of the VAE joins. The last step is repeated where one is missing.
+    """
+    after = -(x.shape[1] - 1) % steps
+    x = torch.cat([x[:, :1].expand(-1, steps, -1, -1, -1), x, x[:, -1:].expand(-1, after, -1, -1, -1)], 1)
+    return x.unfold(1, steps + 1, steps).movedim(-1, -2).flatten(-2)
+
+
 def fold_tokens(x: Tensor, by: int) -> Tensor:
     """(B, H, W, D) → (B, H / by, W / by, by² · D)"""
     return x.unflatten(2, (-1, by)).unflatten(1, (-1, by)).transpose(2, 3).flatten(3)
@@ -125,9 +181,18 @@ class LinearProbe(Adapter):
 
     kind = "linear"
 
-    def __init__(self, width: int, channels: int, fold: int, cells: int, card: dict[str, Any] | None = None):
-        super().__init__(width, channels, fold, cells, card)
-        self.linear = nn.Linear(fold**2 * width, cells**2 * channels)
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        fold: int,
+        cells: int,
+        card: dict[str, Any] | None = None,
+        frames: int = 1,
+        steps: int = 1,
+    ):
+        super().__init__(width, channels, fold, cells, card, frames, steps)
+        self.linear = nn.Linear(self.inputs, cells**2 * self.outputs)
 
     def map(self, x: Tensor) -> Tensor:
         return unfold_tokens(self.linear(x), self.cells).permute(0, 3, 1, 2)
@@ -151,20 +216,22 @@ class PooledMLP(Adapter):
         hidden: int = 2048,
         canvas: int = 32,
         card: dict[str, Any] | None = None,
+        frames: int = 1,
+        steps: int = 1,
     ):
-        super().__init__(width, channels, fold, cells, card)
+        super().__init__(width, channels, fold, cells, card, frames, steps)
         self.canvas = canvas
         self.mlp = nn.Sequential(
-            nn.Linear(fold**2 * width, hidden),
+            nn.Linear(self.inputs, hidden),
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
-            nn.Linear(hidden, channels * canvas**2),
+            nn.Linear(hidden, self.outputs * canvas**2),
         )
 
     def map(self, x: Tensor) -> Tensor:
         size = x.shape[1] * self.cells, x.shape[2] * self.cells
-        z = self.mlp(x.mean((1, 2))).unflatten(1, (self.channels, self.canvas, self.canvas))
+        z = self.mlp(x.mean((1, 2))).unflatten(1, (self.outputs, self.canvas, self.canvas))
         return z if z.shape[2:] == size else F.interpolate(z.float(), size, mode="bilinear", align_corners=False)
 
 
@@ -198,14 +265,16 @@ class TokenAdapter(Adapter):
         cells: int,
         hidden: int = 896,
         card: dict[str, Any] | None = None,
+        frames: int = 1,
+        steps: int = 1,
     ):
-        super().__init__(width, channels, fold, cells, card)
+        super().__init__(width, channels, fold, cells, card, frames, steps)
         fine = max(32, hidden * 3 // 8)
-        self.stem = nn.Linear(fold**2 * width, hidden)
+        self.stem = nn.Linear(self.inputs, hidden)
         self.tokens = nn.Sequential(_Block(hidden, 3), _Block(hidden, 3))
         self.spread_out = nn.Linear(hidden, cells**2 * fine)
         self.refine = nn.Sequential(_Block(fine, 4), _Block(fine, 4))
-        self.head = nn.Sequential(nn.LayerNorm(fine), nn.Linear(fine, channels))
+        self.head = nn.Sequential(nn.LayerNorm(fine), nn.Linear(fine, self.outputs))
 
     def map(self, x: Tensor) -> Tensor:
         x = self.tokens(self.stem(x))

@@ -195,6 +195,7 @@ class AdapterRegistry:
             "vae": self.vae.name,
             "channels": self.vae.channels,
             "downscale": self.vae.downscale,
+            "frames_per_latent": self.vae.frames_per_latent,
         }
 
 

@@ -1,6 +1,7 @@
 """The frozen VAE: pictures to latents and back. The only file that knows a VAE's scale, shift and range.
 
-Shapes: B pictures, 3 channels, H x W pixels; C latent channels, h x w cells, h = H / downscale.
+Shapes: B pictures, 3 channels, H x W pixels; C latent channels, h x w cells, h = H / downscale. Clips have F frames
+and J latents in time.
 """
 
 import json
@@ -86,6 +87,38 @@ class VAE(ABC):
         x = (self._decode(raw.to(self.dtype)).float() + 1) / 2  # (B, 3, H, W)
         return x.clamp(0, 1) if clamp else x
 
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames of a clip that one latent joins, but for the first, which is a frame of its own: 1, or 8 for LTX."""
+        return 1
+
+    @torch.no_grad()
+    def encode_clip(self, x: Tensor) -> Tensor:
+        """Clips (B, F, 3, H, W) in [0, 1] to scaled latents (B, J, C, h, w), float32, without a gradient.
+
+        J is F for an image VAE, which sees each frame by itself, and 1 + ceil((F - 1) / frames_per_latent) for a
+        video VAE, which sees the last frame again where frames are missing. InputError as for `encode`.
+        """
+        self._check_clip(x, x.shape[2:3] == (3,), "encodes clips (B, F, 3, H, W)")
+        return self.encode(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def decode_clip(self, z: Tensor, frames: int, clamp: bool = True) -> Tensor:
+        """Scaled latents (B, J, C, h, w) to clips of F frames (B, F, 3, H, W), as `decode` does.
+
+        InputError where J is not what `encode_clip` gives for F frames.
+        """
+        self._check_latents(z, frames)
+        return self.decode(z.flatten(0, 1), clamp).unflatten(0, z.shape[:2])
+
+    def _check_clip(self, x: Tensor, right: bool, what: str) -> None:
+        if x.ndim != 5 or 0 in x.shape or not right:
+            raise InputError(f"VAE {self.name!r} {what}, not {tuple(x.shape)}.")
+
+    def _check_latents(self, z: Tensor, frames: int) -> None:
+        count = 1 - -(frames - 1) // self.frames_per_latent
+        what = f"decodes {frames} frames from latents (B, {count}, {self.channels}, h, w)"
+        self._check_clip(z, frames > 0 and z.shape[1:3] == (count, self.channels), what)
+
     @abstractmethod
     def _statistics(self) -> tuple[Any, Any]:
         """Mean and standard deviation of the raw latents: a number, or one per channel."""
@@ -140,7 +173,7 @@ class KLVAE(VAE):
 
 @final
 class LTXVideoVAE(VAE):
-    """AutoencoderKLLTXVideo, of one frame; latents_mean and latents_std lie beside the weights."""
+    """AutoencoderKLLTXVideo, of one frame or a clip; latents_mean and latents_std lie beside the weights."""
 
     _layout = torch.contiguous_format
 
@@ -151,13 +184,37 @@ class LTXVideoVAE(VAE):
     def _statistics(self) -> tuple[Any, Any]:
         return self.model.latents_mean, self.model.latents_std
 
+    @property
+    def frames_per_latent(self) -> int:
+        return self.model.temporal_compression_ratio
+
+    @torch.no_grad()
+    def encode_clip(self, x: Tensor) -> Tensor:
+        whole = x.shape[2:3] == (3,) and not any(n % self.downscale for n in x.shape[3:])
+        self._check_clip(x, whole, f"encodes clips (B, F, 3, H, W) whose H and W are multiples of {self.downscale}")
+        missing = -(x.shape[1] - 1) % self.frames_per_latent
+        x = torch.cat([x, x[:, -1:].expand(-1, missing, -1, -1, -1)], 1).transpose(1, 2)  # (B, 3, F, H, W)
+        x = x.to(self.device, torch.float32) * 2 - 1
+        raw = self.model.encode(x.to(self.dtype)).latent_dist.mode()  # (B, C, J, h, w)
+        return (raw.transpose(1, 2).float() - self._shift) * self._scale
+
+    def decode_clip(self, z: Tensor, frames: int, clamp: bool = True) -> Tensor:
+        self._check_latents(z, frames)
+        raw = z.to(self.device, torch.float32) / self._scale + self._shift
+        raw = raw.transpose(1, 2).to(self.dtype)
+        x = (self.model.decode(raw, self._time(raw)).sample.float() + 1) / 2  # (B, 3, 1 + 8 (J - 1), H, W)
+        x = x.transpose(1, 2)[:, :frames]
+        return x.clamp(0, 1) if clamp else x
+
     def _encode(self, x: Tensor) -> Tensor:
         return self.model.encode(x.unsqueeze(2)).latent_dist.mode().squeeze(2)  # (B, C, 1, h, w) inside
 
     def _decode(self, raw: Tensor) -> Tensor:
+        return self.model.decode(raw.unsqueeze(2), self._time(raw)).sample.squeeze(2)  # (B, 3, 1, H, W) inside
+
+    def _time(self, raw: Tensor) -> Tensor | None:
         # From version 0.9.1 on the decoder is told how noisy its latents are; ours are clean: time 0.
-        time = raw.new_zeros(len(raw)) if self.model.config.timestep_conditioning else None
-        return self.model.decode(raw.unsqueeze(2), time).sample.squeeze(2)  # (B, 3, 1, H, W) inside
+        return raw.new_zeros(len(raw)) if self.model.config.timestep_conditioning else None
 
 
 KINDS: dict[str, type[VAE]] = {

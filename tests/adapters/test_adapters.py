@@ -43,6 +43,47 @@ def test_other_latents_are_refused(shape):
         make("linear")(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_frames_of_a_step(kind):
+    torch.manual_seed(0)
+    adapter = KINDS[kind](width=D, channels=C, fold=1, cells=2, frames=2, **SMALL[kind]).eval()
+    adapter.z_std.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    x = latents(2, 3, 4, 6)
+    z = adapter.for_clip(x, 6)
+    assert z.shape == (2, 6, C, 8, 12) and (z[:, 0] - z[:, 1]).abs().max() > 0.01
+    assert torch.equal(adapter.for_clip(x, 5), z[:, :5])
+    for t in range(3):  # each step by itself, its frames in order
+        torch.testing.assert_close(adapter.for_clip(x[:, t : t + 1], 2), z[:, 2 * t : 2 * t + 2])
+    pairs = z.unflatten(1, (3, 2)).mean(2).flatten(0, 1)
+    torch.testing.assert_close(adapter(x), pairs)  # an image's latent: the mean of what should be the same
+    with pytest.raises(InputError, match="4 steps, not 3"):
+        adapter.for_clip(x, 7)
+
+
+def test_one_frame_a_step_stands_for_both():
+    adapter, x = make("tokens"), latents(1, 2, 4, 4)
+    z = adapter.for_clip(x, 3)
+    assert torch.equal(z[:, 0], z[:, 1]) and torch.equal(z[0, ::2], adapter(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_latent_of_a_video_vae_sees_the_steps_that_show_its_frames(kind):
+    """Latent 0 is frame 0, which step 0 shows; latent 1 joins frames 1 to 8, which steps 0 to 4 show."""
+    torch.manual_seed(0)
+    adapter = KINDS[kind](width=D, channels=C, fold=1, cells=1, steps=4, **SMALL[kind]).eval()
+    x = latents(1, 9, 4, 4)
+    z = adapter.for_clip(x, 17)
+    assert z.shape == (1, 3, C, 4, 4)
+    for step in range(9):
+        other = x.clone()
+        other[:, step] += 1
+        changed = (adapter.for_clip(other, 17) != z).flatten(2).any(2)[0].tolist()
+        assert changed == [step == 0, step <= 4, step >= 4]
+    torch.testing.assert_close(adapter(x[:, :1]), z[:, 0])
+    short = adapter.for_clip(x[:, :3], 6)  # as long as what VAE.encode_clip gives for 6 frames
+    torch.testing.assert_close(short, adapter.for_clip(torch.cat([x[:, :3], x[:, 2:3], x[:, 2:3]], 1), 9))
+
+
 def test_fold_gathers_neighbours_row_by_row():
     x = torch.arange(4 * 6).float().view(1, 4, 6, 1)
     assert fold_tokens(x, 2)[0, 1, 2].tolist() == [16, 17, 22, 23]

@@ -82,8 +82,20 @@ def test_a_failed_save_leaves_the_folder_as_it_was(folder, value):
 
 def test_config_is_read_without_weights(folder):
     (folder / WEIGHTS).write_bytes(b"")
-    sizes = {"width": 6, "channels": 4, "fold": 1, "cells": 4}
+    sizes = {"width": 6, "channels": 4, "fold": 1, "cells": 4, "frames": 1, "steps": 1}
     assert describe_adapter(folder) == {"kind": "linear", **sizes, "card": adapter().card}
+
+
+def test_a_config_from_before_clips_is_read(folder):
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({k: v for k, v in config.items() if k not in ("frames", "steps")}))
+    assert load_adapter(folder).frames == 1 and describe_adapter(folder)["steps"] == 1
+
+
+def test_an_adapter_for_clips_is_read_as_it_was_written(tmp_path):
+    made = LinearProbe(6, 4, fold=1, cells=4, frames=2, card=adapter().card)
+    read = load_adapter(save_adapter(made, tmp_path))
+    torch.testing.assert_close(read.for_clip(latents(), 2), made.for_clip(latents(), 2), atol=1e-2, rtol=1e-2)
 
 
 def test_listing(folder, tmp_path):
@@ -103,6 +115,9 @@ def test_what_fits(folder):
     assert not misfits(config | {"fold": 2, "card": {"point": "pre-merge/0"}}, **FITTING)
     assert not misfits(config | {"cells": 1}, **FITTING | {"downscale": 32})
     assert misfits(config | {"card": {"point": "pre-merge/0"}}, **FITTING)
+    assert misfits(config | {"steps": 4}, **FITTING) == ["it joins as frames in one latent of the VAE 8, not 1"]
+    assert not misfits(config | {"steps": 4}, **FITTING, frames_per_latent=8)
+    assert not misfits(config | {"frames": 2}, **FITTING)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +221,8 @@ BAD = {
     "size zero": (reconfigure(width=0), "width is 0"),
     "size a fraction": (reconfigure(width=6.0), "width is 6.0"),
     "size a word": (reconfigure(width="six"), "width is 'six'"),
+    "three frames": (reconfigure(frames=3), "1 or 2 frames a step"),
+    "frames and steps": (reconfigure(frames=2, steps=4), "1 or 2 frames a step"),
     "size a truth": (reconfigure(fold=True), "fold is True"),
     "card a list": (reconfigure(card=[]), "the card in its config.json is not an object"),
     "config text": (replace(CONFIG, b"hello"), "not JSON"),

@@ -230,3 +230,44 @@ def test_a_vae_that_cannot_serve(tmp_path):
 
 def test_every_kind_is_a_class_of_diffusers():
     assert all(hasattr(diffusers, kind) for kind in KINDS)
+
+
+def clip(frames=9):
+    return torch.rand(2, frames, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", ["tiny", "kl-by-channel"])
+def test_an_image_vae_takes_clips_frame_by_frame(folders, name):
+    vae, x = load_vae(folders / name, device="cpu"), clip(3)
+    z = vae.encode_clip(x)
+    assert vae.frames_per_latent == 1 and z.shape[:2] == (2, 3)
+    torch.testing.assert_close(z[:, 1], vae.encode(x[:, 1]))
+    torch.testing.assert_close(vae.decode_clip(z, 3)[:, 2], vae.decode(z[:, 2]))
+
+
+@pytest.mark.parametrize("name", ["ltx", "ltx-timed"])
+def test_a_video_vae_joins_8_frames_behind_the_first(folders, name):
+    vae, x = load_vae(folders / name, device="cpu"), clip(9)
+    z = vae.encode_clip(x)
+    assert vae.frames_per_latent == 8 and z.shape == (2, 2, 12, 2, 3)
+    scale = vae.model.config.scaling_factor / vae.model.latents_std.view(1, -1, 1, 1, 1)
+    raw = vae.model.encode(x.transpose(1, 2) * 2 - 1).latent_dist.mode()
+    torch.testing.assert_close(z.transpose(1, 2), (raw - vae.model.latents_mean.view(1, -1, 1, 1, 1)) * scale)
+    time = torch.zeros(2) if name == "ltx-timed" else None
+    made = (vae.model.decode(raw, time).sample.transpose(1, 2) + 1) / 2
+    torch.testing.assert_close(vae.decode_clip(z, 9, clamp=False), made, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(vae.decode_clip(z, 7), made.clamp(0, 1)[:, :7], atol=1e-4, rtol=1e-4)
+    still = clip(4)  # filled with its last frame
+    full = torch.cat([still, still[:, -1:].expand(-1, 5, -1, -1, -1)], 1)
+    torch.testing.assert_close(vae.encode_clip(still), vae.encode_clip(full))
+    torch.testing.assert_close(vae.encode_clip(x[:, :1])[:, 0], vae.encode(x[:, 0]))
+
+
+@pytest.mark.parametrize("name", ["tiny", "ltx"])
+def test_clips_of_other_forms_are_refused(folders, name):
+    vae = load_vae(folders / name, device="cpu")
+    for wrong in (torch.zeros(1, 3, 64, 64), torch.zeros(1, 0, 3, 64, 64), torch.zeros(1, 2, 3, 64, 65)):
+        with pytest.raises(InputError, match="encodes"):
+            vae.encode_clip(wrong)
+    with pytest.raises(InputError, match=r"decodes 20 frames from latents"):
+        vae.decode_clip(torch.zeros(1, 2, vae.channels, 2, 2), 20)
