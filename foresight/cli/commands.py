@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
@@ -14,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from foresight.adapters.registry import BUNDLED, RUNS
+from foresight.data.archive import Broken, File, unpack
 from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
@@ -26,6 +28,7 @@ from foresight.metrics.scores import SEED_TARGETS
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 
+TABLE, SUMMARY = "pictures.csv", "summary.json"  # what `evaluate` writes
 CHUNK = 32  # scenes drawn at a time
 SHOWN = (  # of a summary
     ("", "reconstruction"),
@@ -131,9 +134,40 @@ def _draw(part: Scenes, start: int, out: Path) -> Iterator[dict[str, Any]]:
 
 
 def evaluate(args: argparse.Namespace) -> Iterator[str]:
-    """pictures.csv and summary.json; with --json every row and, last, the summary."""
-    spec = scene_spec(args)
-    files = evaluation.folder_files(args.images) if args.images else []
+    """pictures.csv and summary.json; with --json every row and, last, the summary.
+
+    Raises InputError, before anything is read, where the folder holds an evaluation already.
+    """
+    if used := [name for name in (TABLE, SUMMARY) if (args.out / name).exists()]:
+        raise InputError(
+            f"{str(args.out)!r} holds an evaluation already ({', '.join(used)}): empty it, or choose another folder."
+        )
+    with TemporaryDirectory() as unpacked:
+        yield from _evaluate(args, scene_spec(args), _image_files(args.images, unpacked) if args.images else [])
+
+
+def _image_files(path: Path, unpacked: str) -> list[Path | File | Broken]:
+    """The image files that a path stands for, as the app's Failures tab takes them.
+
+    Args:
+        path: A folder, a zip archive, or one image.
+        unpacked: An empty folder, into which an archive's images are written.
+
+    Raises:
+        InputError: Where there is none.
+    """
+    if path.is_dir():
+        return [*evaluation.folder_files(path)]
+    if not path.is_file():
+        raise InputError(f"there is no folder {str(path)!r}, nor such a file.")
+    if path.suffix.lower() != ".zip":
+        return [path]
+    if not (files := list(unpack(path, unpacked))):
+        raise InputError(f"the archive {str(path)!r} has no pictures.")
+    return [*files]
+
+
+def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File | Broken]) -> Iterator[str]:
     out = _folder(args.out)
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
@@ -142,14 +176,14 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
     else:
         samples = evaluation.scene_samples(args.scenes, args.seed, spec)
         found = evaluation.evaluate(inspector, record, samples, evaluation.scene_floors(args.seed, spec))
-    lines, broken = list[evaluation.Line](), list[evaluation.Broken]()
+    lines, broken = list[evaluation.Line](), list[Broken]()
     for row in tqdm(found, total=len(files) or args.scenes, unit="image", disable=None):
-        if isinstance(row, evaluation.Broken):
+        if isinstance(row, Broken):
             broken.append(row)
         else:
             lines.append(row.without_pixels())
         if args.json:
-            yield json.dumps(_left_out(row) if isinstance(row, evaluation.Broken) else row.flat())
+            yield json.dumps(_left_out(row) if isinstance(row, Broken) else row.flat())
     if not lines:
         raise InputError(f"none of the {len(broken)} files is a picture: {broken[0].reason}")
     summary = {
@@ -161,12 +195,12 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
         **evaluation.summarise([line.flat() for line in lines]),
         "broken": [_left_out(one) for one in broken],
     }
-    (out / "pictures.csv").write_text(as_csv(lines, broken), newline="")
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / TABLE).write_text(as_csv(lines, broken), newline="")
+    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     yield json.dumps({"summary": summary}) if args.json else _summary(summary, out)
 
 
-def _left_out(broken: evaluation.Broken) -> dict[str, str]:
+def _left_out(broken: Broken) -> dict[str, str]:
     return {"image": broken.image, "error": broken.reason}
 
 
@@ -190,7 +224,7 @@ def _summary(summary: dict[str, Any], out: Path) -> str:
             *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
             *([f"  mask IoU not measurable in {missing} pictures: {NOT_MEASURABLE}"] if missing else []),
             *(f"  left out: {row['error']}" for row in summary["broken"]),
-            f"  every picture's scores are in {out / 'pictures.csv'}, this summary in {out / 'summary.json'}",
+            f"  every picture's scores are in {out / TABLE}, this summary in {out / SUMMARY}",
         ]
     )
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from foresight.errors import InputError
 from foresight.paths import RUNS
+from foresight.schemas import MAX_SEED, whole
 
 EXAMPLES = {
     "reconstruct": """\
@@ -83,15 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     _json_option(command)
 
     command = add("scenes", "draw synthetic scenes with exact masks, boxes and labels")
-    command.add_argument("--n", type=_whole(1), default=8, help="scenes (default 8)")
+    command.add_argument("--n", type=_whole("--n", 1), default=8, help="scenes (default 8)")
     _scene_options(command)
     command.add_argument("--split", choices=("train", "val", "test"), help="only scenes of it (default: any)")
     command.add_argument("--out", type=Path, metavar="DIR", required=True)
 
     command = add("evaluate", "score many pictures, beside the floors and the ceiling")
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--scenes", type=_whole(1), metavar="N", help="N scenes of the test split")
-    source.add_argument("--images", type=Path, metavar="DIR", help="the pictures in a folder")
+    source.add_argument("--scenes", type=_whole("--scenes", 1), metavar="N", help="N scenes of the test split")
+    source.add_argument("--images", type=Path, metavar="PATH", help="the pictures in a folder or zip")
     _scene_options(command)
     _model_options(command)
     _adapter_options(command)
@@ -120,7 +121,7 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 
 def _scene_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what scenes hold")
-    group.add_argument("--seed", type=_whole(0), default=0, help="other seeds give other scenes (0)")
+    group.add_argument("--seed", type=_whole("--seed", 0, MAX_SEED), default=0, help="others give other scenes (0)")
     group.add_argument("--objects", type=_range, default=(1, 5), metavar="1-3", help="from, to (default 1-5)")
     group.add_argument("--radius", type=_range, default=(12, 64), metavar="12-64", help="pixels at 224²")
     group.add_argument("--shapes", type=_names, metavar="A,B", help="circle, star, … (default: all)")
@@ -129,13 +130,20 @@ def _scene_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--overlap", action=argparse.BooleanOptionalAction, default=True, help="(default)")
 
 
-def _whole(least: int) -> Any:
-    def whole(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not least <= int(text) < 2**63:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-        return int(text)
+def _whole(flag: str, least: int, most: int = 10_000_000) -> Any:
+    """Reads a whole number by the app's own rule: 8.0 and 1e3 are such, 1.5 is none."""
 
-    return whole
+    def read(text: str) -> int:
+        try:
+            value = int(text) if text.strip().isdecimal() else float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        try:
+            return whole(value, flag, least, most)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+    return read
 
 
 def _range(text: str) -> tuple[int, int]:

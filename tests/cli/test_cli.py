@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,28 @@ def test_evaluate_a_folder_with_a_broken_file(scenes, models, adapter, tmp_path,
     assert float(table[0]["oracle_ssim"]) == pytest.approx(summary["scores"]["oracle_ssim"][0])
 
 
+def test_evaluate_an_archive_and_keep_what_the_folder_holds(scenes, models, adapter, tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(scenes / "images/00000.png", "holiday/beach.png")
+        archive.writestr("notes.txt", "no picture")
+    where = ["--images", str(tmp_path / "photos.zip"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", *where, *models, *adapter, "--json"]) == 0
+    *rows, last = lines(capsys.readouterr().out)
+    assert [row["image"] for row in rows] == ["holiday/beach.png", "notes.txt"]
+    assert last["summary"]["pictures"] == 1
+    before = (tmp_path / "out/summary.json").read_bytes()
+    assert main(["evaluate", "--scenes", "1", "--out", str(tmp_path / "out"), *models, *adapter]) == 2
+    told = capsys.readouterr()
+    assert "holds an evaluation already (pictures.csv, summary.json)" in told.err and not told.out
+    assert (tmp_path / "out/summary.json").read_bytes() == before
+
+
+def test_numbers_are_taken_as_the_app_takes_them(tmp_path):
+    assert main(["scenes", "--n", "2.0", "--seed", "1e1", "--out", str(tmp_path / "a")]) == 0
+    assert main(["scenes", "--n", "2", "--seed", "10", "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a/scenes.jsonl").read_bytes() == (tmp_path / "b/scenes.jsonl").read_bytes()
+
+
 def test_evaluate_scenes_beside_all_floors(models, adapter, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("foresight.inspection.evaluation.TRAINING", 4)
     assert main(["evaluate", "--scenes", "2", *models, *adapter, "--out", str(tmp_path)]) == 0
@@ -223,8 +246,14 @@ BAD = {
     "another point's": (["reconstruct", IMAGE, "--point=pre-merge/0", ADAPTER], "is for post-merge/1"),
     "no such model": (["info", "--model", "not a model"], "'not a model'"),
     "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "cannot be made"),
-    "no scenes": (["scenes", "--n", "0", "--out", "x"], "'0' is not a whole number of at least 1"),
-    "a huge seed": (["scenes", "--seed", "9" * 20, "--out", "x"], "is not a whole number"),
+    "no scenes": (["scenes", "--n", "0", "--out", "x"], "--n must be a whole number from 1 to 10,000,000, not 0"),
+    "a seed that the app refuses": (
+        ["scenes", "--seed", "1000000", "--out", "x"],
+        "--seed must be a whole number from 0 to 999,999, not 1,000,000",
+    ),
+    "no number": (["scenes", "--n", "eight", "--out", "x"], "'eight' is not a whole number"),
+    "half a scene": (["evaluate", "--scenes", "1.5", "--out", "x"], "--scenes must be a whole number"),
+    "no finite number": (["scenes", "--n", "nan", "--out", "x"], "--n must be a whole number"),
     "too many objects": (["scenes", "--objects", "1-9", "--out", "x"], "within 1 to 5"),
     "no range": (["scenes", "--objects", "few", "--out", "x"], "'few' is not a range such as 1-3"),
     "unknown shape": (["scenes", "--shapes", "heart", "--out", "x"], "unknown shape"),
