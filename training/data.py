@@ -28,7 +28,8 @@ from training.latents import WHITE, Batch, Extractor, Latents, gather, mixture
 from training.store import Store
 
 SIDE = 224  # pixels a side of an uploaded picture, cut to its middle square
-LEAST_PICTURES = 10  # of which one is held out
+LEAST_PICTURES = 10  # of which two can be held out
+MOST_HELD_OUT = 4  # one in so many of a folder's pictures at most, so that most are learned from
 ONE_ON_WHITE = SceneSpec(objects=(1, 1), backgrounds=WHITE)
 HELD_OUT = {"one object on white": ONE_ON_WHITE, "1-5 objects, all backgrounds": SceneSpec()}
 HELD_OUT_SEED = 2000
@@ -97,11 +98,21 @@ def files_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(each)).hexdigest()[:16]
 
 
-def split_pictures(folder: str | Path) -> dict[str, list[Path]]:
-    """A folder's pictures by split: a tenth is "test", a tenth "val", the rest "train", by a hash of what they hold.
+def split_pictures(folder: str | Path, held_out: int) -> dict[str, list[Path]]:
+    """A folder's pictures by split, chosen by a hash of what the files hold.
 
-    Copies of one picture fall on one side; what is no picture is left out. Raises InputError where there are too few
-    to hold any out.
+    Copies of one picture fall on one side, where they are held out as one; what is no picture is left out. A smaller
+    `held_out` holds out some of what a larger one does.
+
+    Args:
+        folder: Where the pictures lie.
+        held_out: How many different pictures to hold out; never more than one in MOST_HELD_OUT.
+
+    Returns:
+        "test": the files held out. "val": a tenth, to choose by. "train": the rest.
+
+    Raises:
+        InputError: There are too few different pictures to hold any out.
     """
     kinds: dict[str, list[Path]] = {}
     for file in readable(folder_files(folder))[0]:
@@ -109,9 +120,12 @@ def split_pictures(folder: str | Path) -> dict[str, list[Path]]:
     if len(kinds) < LEAST_PICTURES:
         raise InputError(f"{len(kinds)} different pictures are too few to train on: at least {LEAST_PICTURES}, please.")
     order = [kinds[digest] for digest in sorted(kinds)]
-    tenth = len(order) // 10
-    parts = {"test": order[:tenth], "val": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
-    return {split: [file for same in part for file in same] for split, part in parts.items()}
+    test = min(held_out, len(order) // MOST_HELD_OUT)
+    val = test + len(order) // 10
+    files = {"val": order[test:val], "train": order[val:]}
+    return {"test": [same[0] for same in order[:test]]} | {
+        split: [file for same in part for file in same] for split, part in files.items()
+    }
 
 
 def collect(
@@ -140,7 +154,7 @@ def held_out_sources(
     The held-out pictures of a folder; or scenes of the test split, of the run's own factors or of HELD_OUT.
     """
     if pictures is not None:
-        return {"held-out pictures": picture_source(split_pictures(pictures)["test"][:count], batch)}
+        return {"held-out pictures": picture_source(split_pictures(pictures, count)["test"], batch)}
     titles = {spec: title for title, spec in HELD_OUT.items()}
     specs = HELD_OUT if factors is None else {titles.get(factors, "scenes like its own"): factors}
     return {

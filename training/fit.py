@@ -73,7 +73,9 @@ class FitConfig:
     factors: SceneSpec | None = None
     """What the scenes may hold; None: the usual mixture."""
     pictures: str | None = None
-    """A folder of pictures to learn from instead of scenes; a tenth of them is held out."""
+    """A folder of pictures to learn from instead of scenes."""
+    held_out: int = 64
+    """How many of the folder's pictures are not learned from but scored on: at most a quarter of them."""
 
 
 def scene_count(data: str) -> int:
@@ -173,7 +175,7 @@ def prepare(
 def training_source(config: FitConfig, batch: int, device: torch.device, split: str) -> Source:
     """A config's pictures of a split: "train", to learn from, or "val", an eighth as many, to choose by."""
     if config.pictures is not None:
-        return picture_source(split_pictures(config.pictures)[split], batch)
+        return picture_source(split_pictures(config.pictures, config.held_out)[split], batch)
     count = config.scenes if split == "train" else min(VALIDATION, max(16, config.scenes // 8))
     return scene_source(chosen_scenes(count, config.recipe.seed, config.factors, split), batch, device)
 
@@ -225,6 +227,8 @@ def held_out_latents(
     config: FitConfig, vlm: VLM, vae: VAE, points: list[str], count: int, batch: int = 32, store: Store | None = None
 ) -> dict[str, Latents]:
     """What a run is judged by: {title: latents of at most `count` pictures that it never learned from}."""
+    if config.pictures is not None:
+        count = min(count, config.held_out)  # the others of the folder were learned from
     sources = held_out_sources(config.factors, config.pictures, count, batch, vlm.device)
     return {title: collect(vlm, vae, source, points, store) for title, source in sources.items()}
 
@@ -237,7 +241,7 @@ def judge(
     {score: pictures that have it}}}}.
 
     A score that no picture of a set has is left out: mask IoU, where no object stands out of the original, or where it
-    cannot be measured in the reconstruction.
+    cannot be measured in the reconstruction. Where one picture has it, low and high are None.
     """
     table: dict[str, dict[str, Any]] = {name: {} for name in adapters}
     for title, latents in sets.items():
@@ -249,7 +253,8 @@ def judge(
                 for score, values in score_batch(x, y, latents.masks[i : i + batch]).items():
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())
             found = {score: torch.cat(values).tolist() for score, values in parts.items()}
-            means = {score: [round(v, 5) for v in bootstrap(values)] for score, values in found.items() if values}
+            ends = {score: bootstrap(values) for score, values in found.items() if values}
+            means = {score: [None if v is None else round(v, 5) for v in told] for score, told in ends.items()}
             counts = {score: len(values) for score, values in found.items()}
             table[name] |= {"n": len(latents), title: means | {"measured": counts}}
     return table

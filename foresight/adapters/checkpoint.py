@@ -20,6 +20,7 @@ from torch import Tensor
 
 from foresight.adapters.modules import KINDS, Adapter
 from foresight.errors import InputError
+from foresight.metrics.scores import Interval
 from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
 
@@ -30,8 +31,6 @@ MAX_CONFIG = 64 << 10  # bytes
 MAX_SIZE = 1 << 16  # of any whole number in a config
 DTYPES = ("F16", "BF16", "F32")
 ABSENT = {"frames": 1, "steps": 1}  # what a config from before clips leaves out, and means
-
-Interval = tuple[float, float, float]  # mean, low, high
 
 
 def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
@@ -83,6 +82,8 @@ def list_adapters(root: str | Path) -> list[Path]:
 def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
     """What a card's "scores" tell of held-out pictures: {their title: {score: (mean, low, high)}}, all finite.
 
+    low and high are None where the mean is of one picture.
+
     A card may come from anybody and hold anything: what is of another form is left out.
     """
     tables = scores.items() if isinstance(scores, dict) else ()
@@ -120,7 +121,10 @@ def _count(value: Any) -> int | None:
 
 
 def _is_interval(found: Any) -> bool:
-    return isinstance(found, list) and len(found) == 3 and all(isinstance(v, float) and math.isfinite(v) for v in found)
+    if not isinstance(found, list) or len(found) != 3:
+        return False
+    told = found[:1] if found[1:] == [None, None] else found
+    return all(isinstance(v, float) and math.isfinite(v) for v in told)
 
 
 def misfits(

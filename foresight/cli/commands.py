@@ -276,8 +276,12 @@ def _number(value: float | None) -> str:
 def _mean(summary: dict[str, Any], name: str) -> str:
     """A mean with its interval, and of how many pictures it is where those are not all."""
     found, count, total = summary["scores"][name], summary["measured"][name], summary["pictures"]
-    told = "–" if found is None else "{:.3f} ({:.3f} to {:.3f})".format(*found)
+    told = "–" if found is None else _interval(*found)
     return told if count == total else f"{told}, {count} of {total}"
+
+
+def _interval(mean: float, low: float | None, high: float | None) -> str:
+    return f"{mean:.3f} (n = 1)" if low is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

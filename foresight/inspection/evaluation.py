@@ -256,7 +256,8 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     Returns {"pictures": N, "without_mask": {reason: pictures} of originals without objects, "not_measurable": in how
     many reconstructions no background is found, "measured": {"lpips": pictures, …}, "scores": {"lpips": [mean, low,
     high], …}, "skill": {"lpips": of the means, …}}. Mask IoU is of the pictures that have one; what none has is None.
-    A skill is of the pictures in which adapter, blank page and oracle all have the score.
+    Where only one has a score, its low and high are None. A skill is of the pictures in which adapter, blank page and
+    oracle all have the score.
     """
     table = list(rows)
     if not table:

@@ -42,13 +42,16 @@ L = TypeVar("L", bound=Line)
 
 @dataclass(frozen=True)
 class Level:
-    """A factor's level, such as shape "star": over how many pictures, mean score and its 95 % interval."""
+    """A factor's level, such as shape "star": over how many pictures, mean score and its 95 % interval.
+
+    low, high: None where it is of one picture.
+    """
 
     name: str
     pictures: int
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)

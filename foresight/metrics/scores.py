@@ -33,6 +33,7 @@ RESAMPLES = 10_000
 
 _CONVOLUTIONS = {0: (4, 2), 3: (1, 2), 6: (1, 1), 8: (1, 1), 10: (1, 1)}  # AlexNet's: stride and padding
 
+Interval = tuple[float, float | None, float | None]  # mean, low, high; no ends where it is of one value
 Features = list[Tensor]  # five layers of AlexNet, each (B, C, h, w), of unit length over C
 Picture = Image.Image | Tensor
 
@@ -223,8 +224,8 @@ def skill(name: str, score: float | None, blank: float | None, oracle: float | N
     return (score - blank) / (oracle - blank) if gain > 0 else None
 
 
-def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """The mean of values (N,), and the lower and upper end of its 95 % interval.
+def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
+    """The mean of values (N,), and the lower and upper end of its 95 % interval; None for both where N is 1.
 
     The interval is the percentile bootstrap's, over 10,000 resamples. Raises InputError on no values or NaN:
     leave out the pictures without a score first.
@@ -232,6 +233,8 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[floa
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise InputError("an interval needs a list of at least one finite value.")
+    if len(x) == 1:
+        return float(x[0]), None, None  # one value tells nothing of how far others lie from it
     rng = np.random.default_rng(seed)
     rows = min(RESAMPLES, max(1, 4_000_000 // len(x)))  # at a time: 32 MB of indices
     means = [
@@ -242,9 +245,7 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[floa
     return float(x.mean()), float(low), float(high)
 
 
-def paired_bootstrap(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, seed: int = 0
-) -> tuple[float, float, float]:
+def paired_bootstrap(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
     """`bootstrap` of a - b, where a[i] and b[i] are scores of the same picture."""
     if len(a) != len(b):
         raise InputError(f"paired scores must be as many on both sides, not {len(a)} and {len(b)}.")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.adapters.checkpoint import Interval, held_out_count, measured, score_tables, share_told
+from foresight.adapters.checkpoint import held_out_count, measured, score_tables, share_told
 from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.inspector import Report
 from foresight.metrics.masks import NOT_MEASURABLE
-from foresight.metrics.scores import SEED_TARGETS, meets_target
+from foresight.metrics.scores import SEED_TARGETS, Interval, meets_target
 from foresight.models.points import ExtractionPoint
 from foresight.ui.navigation import Case
 
@@ -82,7 +82,7 @@ def _usual(card: dict[str, Any], case: Case) -> dict[str, str]:
     title = ONE_ON_WHITE if simple else ANY_SCENES
     told = {}
     for name, (mean, low, high) in score_tables(scores).get(title, {}).items():
-        if name in NAMES:
+        if name in NAMES and low is not None and high is not None:
             # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
             deviation = (high - low) / 3.92 * (measured(scores, title, name) or 0) ** 0.5
             share = share_told(scores, title, name)
@@ -215,6 +215,8 @@ def _mean(found: Interval | None, share: str) -> str:
     if found is None:
         return f"<td>–{part}</td>"
     mean, low, high = found
+    if low is None or high is None:
+        return f'<td title="of one picture">{mean:.3f}<small>n = 1</small>{part}</td>'
     return f'<td title="95 % interval">{mean:.3f}<small>{low:.3f}–{high:.3f}</small>{part}</td>'
 
 

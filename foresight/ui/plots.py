@@ -109,24 +109,30 @@ def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
             x=[level.name for level in found],
             y=[level.mean for level in found],
             error_y={
-                "array": [level.high - level.mean for level in found],
-                "arrayminus": [level.mean - level.low for level in found],
+                "array": [0 if level.high is None else level.high - level.mean for level in found],
+                "arrayminus": [0 if level.low is None else level.mean - level.low for level in found],
                 "color": INK,
                 "thickness": 1.5,
                 "width": 4,
             },
-            customdata=[(level.pictures, level.low, level.high) for level in found],
+            customdata=[_told(level) for level in found],
             mode="markers",
             marker={"color": COLORS[0], "size": 9},
             showlegend=False,
-            hovertemplate="%{x}: %{y:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f}), "
-            "%{customdata[0]} pictures<extra></extra>",
+            hovertemplate="%{x}: %{y:.3f}%{customdata}<extra></extra>",
             row=i // columns + 1,
             col=i % columns + 1,
         )
     figure.update_xaxes(type="category")  # a number of objects is none in between
     figure.update_yaxes(title=title, col=1)
     return _dressed(figure, 280 * rows)
+
+
+def _told(level: Level) -> str:
+    """A level's interval and number of pictures, as text."""
+    if level.low is None or level.high is None:
+        return ", 1 picture"
+    return f" ({level.low:.3f} to {level.high:.3f}), {level.pictures} pictures"
 
 
 def plane_chart(plane: Tensor) -> Figure:

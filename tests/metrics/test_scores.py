@@ -232,6 +232,10 @@ def test_bootstrap_agrees_with_scipy(count):
     assert bootstrap(values) == (mean, low, high) != bootstrap(values, seed=1)
 
 
+def test_one_value_makes_no_interval():
+    assert bootstrap([0.25]) == (0.25, None, None)
+
+
 def test_bootstrap_covers_the_truth_95_times_in_100():
     rng = np.random.default_rng(0)
     covered = 0

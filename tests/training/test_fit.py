@@ -146,8 +146,10 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
 def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     (photos / "broken.png").write_text("no picture")
     assert [file.image for file in readable(folder_files(photos))[1]] == ["broken.png"]
-    parts = split_pictures(photos)
-    assert {split: len(files) for split, files in parts.items()} == {"train": 32, "val": 4, "test": 4}  # with copies
+    parts = split_pictures(photos, 64)
+    assert {split: len(files) for split, files in parts.items()} == {"train": 26, "val": 4, "test": 5}  # a quarter of 20
+    parts = split_pictures(photos, 2)
+    assert {split: len(files) for split, files in parts.items()} == {"train": 32, "val": 4, "test": 2}  # learns copies
     content = {split: {file.read_bytes() for file in files} for split, files in parts.items()}
     assert sum(map(len, content.values())) == len(set().union(*content.values())) == 20
     (source,) = held_out_sources(None, str(photos), 3, 2, CPU).values()
@@ -155,10 +157,11 @@ def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     assert pictures.shape == (2, 3, 224, 224) and pictures.dtype == torch.uint8 and source.count == 3
     assert masks.float().mean().item() == pytest.approx((60 / 230) ** 2, rel=0.1)  # the square that was painted
     vlm, vae = house
-    config = replace(CONFIG, pictures=str(photos), recipe=replace(RECIPE, steps=2))
+    config = replace(CONFIG, pictures=str(photos), held_out=2, recipe=replace(RECIPE, steps=2))
     task = prepare(config, vlm, vae)
     list(fit(task, vlm, vae, tmp_path / "out", 4))
     card = load_adapter(tmp_path / "out/pre-merge-0-tokens").card
+    assert card["scores"]["n"] == 2  # of the four that `fit` may score on, the others were learned from
     assert card["data"] == "pictures:32" and card["config"]["pictures"] == "photos"  # no path of this machine
     Image.new("RGB", (240, 240)).save(photos / "another.png")
     with pytest.raises(InputError, match="other files"):  # what was learned from might be held out now
@@ -167,7 +170,7 @@ def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     for file in parts["train"][9:] + parts["val"] + parts["test"]:
         file.unlink()
     with pytest.raises(InputError, match="at least 10"):
-        split_pictures(photos)
+        split_pictures(photos, 64)
 
 
 def test_the_loss_on_pixels_is_what_it_says(house):

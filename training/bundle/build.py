@@ -147,4 +147,5 @@ def check(
             print(f"{name:32} {value:.4f}")
     if only != "vlm":
         for name, (mean, low, high) in check_vae(load_vae(vae, device), count, photos).items():
-            print(f"{name:32} {mean:.4f} [{low:.4f}, {high:.4f}]")
+            interval = "n = 1" if low is None else f"[{low:.4f}, {high:.4f}]"
+            print(f"{name:32} {mean:.4f} {interval}")

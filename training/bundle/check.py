@@ -9,7 +9,7 @@ import torch
 from foresight.data.images import load_image, resize, to_pil, to_tensor, vae_size, vlm_size
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
-from foresight.metrics.scores import bootstrap, score_batch
+from foresight.metrics.scores import Interval, bootstrap, score_batch
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from training.bundle import conversation as talk
@@ -57,18 +57,18 @@ def check_vlm(vlm: VLM, count: int, batch: int = 64) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dict[str, tuple[float, float, float]]:
+def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dict[str, Interval]:
     """Round trips at the VLM's size, through 8/7 of it and back: mean and 95 % interval of each score."""
 
     def there_and_back(x: torch.Tensor) -> torch.Tensor:
         size = (x.shape[2], x.shape[3])
         return resize(vae.decode(vae.encode(resize(x, vae_size(size)))), size)
 
-    def table(name: str, parts: list[dict[str, torch.Tensor]]) -> dict[str, tuple[float, float, float]]:
+    def table(name: str, parts: list[dict[str, torch.Tensor]]) -> dict[str, Interval]:
         scores = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
         return {f"{name}: {k}": bootstrap(v[~v.isnan()].tolist()) for k, v in scores.items()}
 
-    figures: dict[str, tuple[float, float, float]] = {}
+    figures: dict[str, Interval] = {}
     for name, spec in SCENES.items():
         parts = []
         for part in take(count, SEED, spec, "test").chunks(batch):

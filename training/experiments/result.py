@@ -68,10 +68,10 @@ def score_table(
 
 
 def finite(samples: np.ndarray) -> Interval | None:
-    """The interval over pictures that have this score by every seed; None where none has."""
+    """The interval over pictures that have this score by every seed; None where fewer than two have."""
     x = np.atleast_2d(samples)
     x = x[:, np.isfinite(x).all(0)]
-    return interval(x) if x.size else None
+    return interval(x) if x.shape[1] > 1 else None
 
 
 def measured(samples: np.ndarray) -> str:

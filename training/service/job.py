@@ -69,7 +69,7 @@ def _work(run: Run, line: JobQueue) -> None:
 
         task = prepare(config, vlm, vae, batch, store, tell)
         points = list(task.latents.points)
-        held_out = held_out_latents(config, vlm, vae, points, job["settings"].get("held_out", 64), batch, store)
+        held_out = held_out_latents(config, vlm, vae, points, config.held_out, batch, store)
         facts = run_facts(config, vlm, vae)
         del vlm  # has done its part, and may be most of a GPU,
         torch.cuda.empty_cache()  # which others on it, such as the app, can use again

@@ -135,6 +135,7 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
         recipe=Recipe(steps, numbers["batch"], lr, min(100, steps // 10), seed=numbers["seed"]),
         factors=_factors(chosen) if chosen["data"] == "factors" else None,
         pictures=pictures if chosen["data"] == "pictures" else None,
+        held_out=numbers["held_out"],
         **LOSSES[chosen["loss"]],
     )
 

@@ -15,7 +15,6 @@ import torch
 from foresight.adapters.checkpoint import (
     CONFIG,
     WEIGHTS,
-    Interval,
     describe_adapter,
     list_adapters,
     load_adapter,
@@ -25,6 +24,7 @@ from foresight.adapters.checkpoint import (
 from foresight.adapters.modules import KINDS
 from foresight.adapters.registry import AdapterRecord, AdapterRegistry, record_name
 from foresight.errors import InputError
+from foresight.metrics.scores import Interval
 from training.service.presets import checked_name, new_name
 from training.service.queue import delete_atomically
 
@@ -205,5 +205,8 @@ z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
 
 
 def _interval(found: Interval | None, share: str) -> str:
-    told = f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]" if found else "–"
+    told = "–"
+    if found is not None:
+        mean, low, high = found
+        told = f"{mean:.3f} (n = 1)" if low is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
     return f"{told}, {share} pictures" if share else told

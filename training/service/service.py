@@ -57,13 +57,15 @@ class TrainingService:
         broken: list[list[str]] = []
         self.queue.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.queue.root, prefix=".upload-") as place:
-            pictures = None
+            pictures, split = None, {}
             if wants_pictures:
                 pictures, broken = self._unpack(str(archive), Path(place) / "pictures")
+                parts = split_pictures(pictures, config.held_out)  # refuses what is too few
+                split = {"learn": len(parts["train"]), "held_out": len(parts["test"])}
             # The models' own names: None is the bundled one, which both sides find by themselves.
             names = {"model": vlm.name, "vae": vae.name}
             models = {key: None if value == "bundled" else value for key, value in names.items()}
-            self.queue.start(name, {"settings": settings, "device": device, **models}, pictures)
+            self.queue.start(name, {"settings": settings, "device": device, "pictures": split, **models}, pictures)
         return {"name": name, "broken": broken}
 
     def _known(self, device: str) -> str:
@@ -88,7 +90,6 @@ class TrainingService:
                 file.path.unlink()
         if not any(folder.iterdir()):
             raise InputError(f"“{Path(archive).name}” holds no picture that can be read.")
-        split_pictures(folder)  # are they enough to hold some out?
         return folder, broken
 
     def runs(self) -> list[dict[str, Any]]:
@@ -101,12 +102,17 @@ class TrainingService:
         return {"name": run.name, "device": run.job["device"], "place": place, **state}
 
     def look(self, name: str) -> dict[str, Any]:
-        """A run in full: settings, losses and held-out scores so far, and the path of its samples or None."""
+        """A run in full: settings, losses and held-out scores so far, and the path of its samples or None.
+
+        Its "pictures", where it has own ones, tell how many it learns from and is judged on: {"learn": 12,
+        "held_out": 3}.
+        """
         run = self.queue.run(name)
         samples = run.folder / "samples.png"
         return self._short(run) | {
             "ended": run.state()["state"] in ENDED,
             "settings": run.job["settings"],
+            "pictures": run.job.get("pictures", {}),
             "log": read_lines(run.folder / "log.jsonl"),
             "held_out": read_lines(run.folder / "held_out.jsonl"),
             "samples": str(samples) if samples.exists() else None,

@@ -110,8 +110,8 @@ def _mean(found: dict[str, Any], column: str, name: str) -> str:
     part = "" if count == total else f"<small>{count} of {total} pictures</small>"
     if found["scores"][column] is None:
         return f"<td>–{part}</td>"
-    mean, low, high = (number(name, value) for value in found["scores"][column])
-    return f"<td>{mean}<small>{low} to {high}</small>{part}</td>"
+    mean, low, high = (None if value is None else number(name, value) for value in found["scores"][column])
+    return f"<td>{mean}<small>{'n = 1' if low is None else f'{low} to {high}'}</small>{part}</td>"
 
 
 def _number(name: str, value: float | None) -> str:
