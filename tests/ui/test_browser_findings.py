@@ -22,6 +22,10 @@ def url(tiny, tmp_path_factory):
             "experiments": {"e9": study()["experiments"]["e1_2"] | {"title": "E9 Another", "charts": []}}
         }
         write(folder / "runs/other", other)
+        points = {"name": "silhouette", "x": ["pre-merge/2", "post-merge/0"], "y": [0.1, 0.2]}  # of no adapter
+        chart = {"title": "A map", "kind": "line", "x": "point", "y": "silhouette", "series": [points]}
+        alike = {"e1_1_map": study()["experiments"]["e1_2"] | {"charts": [chart]}}
+        write(folder / "runs/map", study() | {"experiments": alike})
         (folder / "runs/broken").mkdir()
         (folder / "runs/broken/results.yaml").write_text("a: [")
         with serve(build_house(tiny.folder, folder)) as address:
@@ -67,6 +71,14 @@ def test_a_study_its_charts_and_the_way_to_inspect(page):
 def test_the_keyboard_opens_a_point_too(page):
     choose(page, "Study", "runs/mine")
     page.get_by_label("Open a point of this chart in Inspect").first.select_option("pre-merge/2 linear")
+    expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
+
+
+def test_a_point_without_a_kind_opens_and_one_without_an_adapter_is_not_offered(page):
+    choose(page, "Study", "runs/map")
+    offered = page.get_by_label("Open a point of this chart in Inspect")
+    expect(offered.locator("option")).to_have_text(["Open in Inspect …", "pre-merge/2 linear"])
+    offered.select_option("pre-merge/2 linear")
     expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
 
 

@@ -13,6 +13,10 @@ import yaml
 from house import build_house, save_tiny_adapter
 from PIL import Image
 
+from foresight.adapters.checkpoint import describe_adapter, list_adapters
+from foresight.adapters.modules import KINDS
+from foresight.adapters.registry import BUNDLED as BUNDLED_ADAPTERS
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.scenes import SHAPES
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
@@ -22,6 +26,7 @@ from foresight.ui.findings.tab import FindingsCalls
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINT = "post-merge/1"
+NEVER: Any = None  # is not called
 
 
 def study() -> dict[str, Any]:
@@ -97,13 +102,35 @@ def test_numbers_stand_with_their_intervals_and_claims_with_words(tmp_path: Path
 
 def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_point(tmp_path: Path) -> None:
     experiment = load_study(write(tmp_path, study())).experiments["e1_2"]
-    depth, whole, size = json.loads(parts.charts_json(experiment))
+    depth, whole, size = json.loads(parts.charts_json(experiment, {(ExtractionPoint.parse(POINT), "tokens"): "mine"}))
     [trace] = depth["figure"]["data"]
     assert trace["y"] == [0.2, None] and trace["error_y"]["array"] == pytest.approx([0.2, None])
     assert trace["error_y"]["arrayminus"] == pytest.approx([0.1, None])
     assert [mark["y0"] for mark in depth["figure"]["layout"]["shapes"]] == [0.3, 0.001, 0.35]
-    assert whole["places"] == [[[POINT, "tokens"], None]]
+    assert depth["places"] == [[None, None]]  # no linear probe is at hand
+    assert whole["places"] == [[[POINT, "mine"], None]]
     assert [c["figure"]["layout"]["xaxis"]["type"] for c in (depth, whole, size)] == ["category", "category", "log"]
+
+
+@pytest.mark.parametrize("name", load_study(BUNDLED).experiments)
+def test_the_bundled_study_offers_what_a_bundled_adapter_reads(name: str) -> None:
+    records = [AdapterRecord(f, True, describe_adapter(f), 0) for f in list_adapters(BUNDLED_ADAPTERS)]
+    openable = FindingsCalls(studies, load_study, lambda: records, NEVER).openable()
+    experiment = load_study(BUNDLED).experiments[name]
+    for chart, told in zip(experiment.charts, json.loads(parts.charts_json(experiment, openable)), strict=True):
+        for series, row in zip(chart.series, told["places"], strict=True):
+            for place, found in zip(places(chart, series), row, strict=True):
+                point, wish = place or (None, None)
+                folders = {kind: BUNDLED_ADAPTERS / f"{point}-{kind}".replace("/", "-") for kind in KINDS}
+                served = [kind for kind, folder in folders.items() if folder.is_dir() and wish in (None, kind)]
+                assert found is None if not served else found == [str(point), found[1]] and found[1] in served
+
+
+def test_a_point_alone_opens_with_the_first_adapter_there(tiny, tmp_path: Path) -> None:
+    openable = FindingsCalls.of(build_house(tiny.folder, tmp_path)).openable()
+    here, other = ExtractionPoint.parse(POINT), ExtractionPoint.parse("post-merge/0")
+    assert openable[here, None] == "tokens" and (other, None) not in openable
+    assert openable[ExtractionPoint.parse("pre-merge/2"), "linear"] == "linear"
 
 
 def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
@@ -114,7 +141,7 @@ def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
         {"title": "A map", "kind": "scatter", "x": "1", "y": "2", "series": series}
     ]
     experiment = load_study(write(tmp_path, told)).experiments["e1_2"]
-    own, other = (trace["marker"] for trace in json.loads(parts.charts_json(experiment))[0]["figure"]["data"])
+    own, other = (trace["marker"] for trace in json.loads(parts.charts_json(experiment, {}))[0]["figure"]["data"])
     assert (own["color"], own["symbol"]) == ("rgb(220, 30, 30)", "triangle-up")
     assert (other["color"], other["symbol"]) == (parts.COLORS[1], parts.MARKS[1])
 

@@ -1,6 +1,6 @@
 // Draws a list of charts with Gradio's own plotly: props.value is JSON [{title, figure, places}], props.library the
-// file it lies in. A click on a point whose place is known sends click {point, adapter}; a list below each chart does
-// the same for the keyboard.
+// file it lies in. A click on a point that has a place, [point, adapter], sends click {point, adapter}; a list below
+// each chart does the same for the keyboard.
 
 const home = element.querySelector('.fs-findings-charts');
 const library = (async () => {
@@ -21,10 +21,10 @@ function chart(one) {
   const places = one.places.flat().filter(Boolean);
   if (places.length) {
     const select = document.createElement('select');
-    const told = [...new Set(places.map(place => place.filter(Boolean).join(' ')))];
+    const offered = new Map(places.map(place => [place.join(' '), place]));
     select.setAttribute('aria-label', 'Open a point of this chart in Inspect');
-    select.append(new Option('Open in Inspect …', ''), ...told.map(text => new Option(text, text)));
-    select.addEventListener('change', () => { if (select.value) open(select.value.split(' ')); select.value = ''; });
+    select.append(new Option('Open in Inspect …', ''), ...[...offered.keys()].map(text => new Option(text, text)));
+    select.addEventListener('change', () => { open(offered.get(select.value)); select.value = ''; });
     figure.append(select);
   }
   home.append(figure);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from foresight.ui.image_maps import png
 from foresight.ui.plots import COLORS, INK, MARKS, RULE
 
 Pair = tuple[AdapterRecord, AdapterRecord]  # a pooled and a token adapter of one point
+Openable = Mapping[Place, str]  # the adapter by its point and kind; None is any kind
 
 SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "open": "? open"}
 OBJECT_MARKS = {  # as plotly names them
@@ -75,7 +76,8 @@ def experiment_text(experiment: Experiment) -> str:
         f'<div class="fs-findings-text"><h3>{escape(experiment.title)}</h3><p><i>{escape(experiment.question)}</i></p>'
         f"<p>{_verdict(experiment)} {escape(experiment.verdict_reason)}</p><p>{escape(experiment.paragraph)}</p>"
         f'<p class="facts">The seed study: {_seed(experiment)}. In the charts: dotted, the floor (a blank page); '
-        "dashed, the ceiling (the oracle); dash-dotted, the seed's target. A click on a point opens Inspect.</p></div>"
+        "dashed, the ceiling (the oracle); dash-dotted, the seed's target. A click on a point opens it in Inspect, "
+        "where an adapter of its kind is at hand.</p></div>"
     )
 
 
@@ -132,12 +134,20 @@ def _list(title: str, texts: Iterable[str], opened: bool = False) -> str:
     return _folded(title, f"<ul>{items}</ul>", opened) if items else ""
 
 
-def charts_json(experiment: Experiment) -> str:
-    """The charts for charts.js: title, plotly's figure, and the place behind each point of each series."""
-    return json.dumps([_chart(chart) for chart in experiment.charts])
+def charts_json(experiment: Experiment, openable: Openable) -> str:
+    """The charts for charts.js: title, plotly's figure, and what each point of each series opens in Inspect.
+
+    Args:
+        experiment: Whose charts.
+        openable: The names of the adapters at hand; a point that none of them reads opens nothing.
+
+    Returns:
+        JSON [{"title", "figure", "places": for each series [[extraction point, adapter's name] or None, …]}].
+    """
+    return json.dumps([_chart(chart, openable) for chart in experiment.charts])
 
 
-def _chart(chart: Chart) -> dict[str, Any]:
+def _chart(chart: Chart, openable: Openable) -> dict[str, Any]:
     lines = {"floor": (chart.baseline, "dot"), "ceiling": (chart.oracle, "dash"), "target": (chart.target, "dashdot")}
     marks = [(name, value, dash) for name, (value, dash) in lines.items() if value is not None]
     axis: dict[str, Any] = {"gridcolor": RULE, "linecolor": RULE, "zeroline": False, "automargin": True}
@@ -162,13 +172,13 @@ def _chart(chart: Chart) -> dict[str, Any]:
             for name, v, _ in marks
         ],
     }
-    behind = [[_place(p) for p in places(chart, series)] for series in chart.series]
+    behind = [[_opened(place, openable) for place in places(chart, series)] for series in chart.series]
     data = [_trace(chart.kind, series, i) for i, series in enumerate(chart.series)]
     return {"title": chart.title, "figure": {"data": data, "layout": layout}, "places": behind}
 
 
-def _place(place: Place | None) -> tuple[str, str | None] | None:
-    return None if place is None else (str(place[0]), place[1])
+def _opened(place: Place | None, openable: Openable) -> tuple[str, str] | None:
+    return (str(place[0]), openable[place]) if place is not None and place in openable else None
 
 
 def _kind(chart: Chart) -> str:

@@ -19,7 +19,7 @@ from foresight.study import Study
 from foresight.ui import generate
 from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
 from foresight.ui.findings import parts
-from foresight.ui.findings.study import BUNDLED, load_study, studies
+from foresight.ui.findings.study import BUNDLED, Place, load_study, studies
 from foresight.ui.navigation import Doors, visit
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
@@ -67,7 +67,15 @@ class FindingsCalls:
         one = self.load(file).experiments.get(chosen or "")
         if one is None:
             return "", "", ""
-        return parts.experiment_text(one), parts.charts_json(one), parts.experiment_tables(one, file)
+        return parts.experiment_text(one), parts.charts_json(one, self.openable()), parts.experiment_tables(one, file)
+
+    def openable(self) -> dict[Place, str]:
+        """What Inspect can open: the first adapter at each point, and the first of each kind there, by their names."""
+        first: dict[Place, str] = {}
+        for record in self.adapters():
+            first.setdefault((record.point, record.kind), record.name)
+            first.setdefault((record.point, None), record.name)
+        return first
 
     def both(self) -> list[parts.Pair]:
         """The first pooled and the first token adapter of each point that has both, in order of depth."""
@@ -130,7 +138,7 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
 
     @telling
     def open_point(event: gr.EventData) -> Any:
-        return visit(None, str(ExtractionPoint.parse(str(event.point))), event.adapter)
+        return visit(None, str(ExtractionPoint.parse(str(event.point))), str(event.adapter))
 
     @telling_each
     def make_pairs() -> Iterator[str]:
