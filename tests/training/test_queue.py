@@ -117,8 +117,10 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     assert ended(last)["state"] == STOPPED and (last.folder / "training.pt").exists()
     assert ended(first)["state"] == DONE
     assert service.look("whole")["state"] == DONE
-    steps = [record["step"] for record in read_lines(first.folder / "log.jsonl")]
+    told = read_lines(first.folder / "log.jsonl")
+    steps, seconds = [record["step"] for record in told], [record["seconds"] for record in told]
     assert steps == sorted(set(steps)) and steps[-1] == 400
+    assert seconds == sorted(seconds)  # the time goes on where it was cut off
     # The run that died on the way made the very same adapter as the one that did not.
     made = [(line.adapters / name / WEIGHTS).read_bytes() for name in ("whole", "first")]
     assert made[0] == made[1]
@@ -138,6 +140,7 @@ def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_p
         job = {"settings": SETTINGS | {"steps": 4}, **models_of(service)}
         work(make_run(service.queue.folder / name, **job), service.queue)
     service.rename("whole", "best")
+    assert service.look("whole")["adapters"] == ["best"] and service.look("first")["adapters"] == ["first"]
     with pytest.raises(InputError, match="taken"):
         service.rename("best", "first")
     with pytest.raises(InputError, match="must be 1 to 60"):
@@ -181,6 +184,7 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
     assert sorted(name for name, _ in found["broken"]) == ["notes.txt", "photos/bad.png"]
     run = service.queue.run("photos")
     assert len(list((run.folder / "pictures").iterdir())) == 12
+    assert service.look("photos")["pictures"] == {"learn": 9, "held_out": 2, "asked": 2}
     service.stop("photos")
     assert ended(run)["state"] == STOPPED
     with pytest.raises(InputError, match="no zip archive"):

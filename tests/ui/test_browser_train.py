@@ -100,7 +100,14 @@ def test_a_run_from_start_over_a_reload_to_an_adapter(visit, service):
 
     expect(page.locator("#train-resume")).to_be_enabled()
     page.locator("#train-remove").click()
+    expect(page.locator("#train-really")).to_have_text("Really remove mine and its curves")
+    page.locator("#train-keep").click()
+    expect(page.locator("#train-really")).to_be_hidden()
+    expect(heading(page)).to_contain_text("mine")
+    page.locator("#train-remove").click()
+    page.locator("#train-really").click()
     expect(page.locator("#train-runs")).to_contain_text("No run yet")
+    expect(page.locator("#train-remove")).to_be_disabled()
 
 
 def test_a_short_run_is_renamed_and_deleted(visit, service):
@@ -124,7 +131,8 @@ def test_a_short_run_is_renamed_and_deleted(visit, service):
     page.locator("#trained-name input, #trained-name textarea").fill("fine-one")
     page.locator("#trained-rename").click()
     expect(page.locator("#trained")).to_contain_text("fine-one")
-    expect(page.locator("#train-open")).to_be_disabled()  # what the run made goes by another name now
+    expect(page.locator("#train-progress")).to_contain_text("Made fine-one")  # the run knows it by its new name
+    expect(page.locator("#train-open")).to_be_enabled()
     page.locator("#trained-delete").click()
     page.locator("#trained-really").click()
     expect(page.locator("#trained")).to_contain_text("None yet")
@@ -172,6 +180,7 @@ def test_the_endpoint_tells_the_broken_files(url, service, tmp_path):
     assert found["name"] == "quick-look" and found["state"] in ("waiting", "starting")
     service.stop("quick-look")
     assert [name for name, _ in found["broken"]] == ["bad.png"]
+    assert found["pictures"] == {"learn": 7, "held_out": 2, "asked": 32}
     with pytest.raises(AppError, match="not in the list of choices"):
         client.predict("magic", {}, "", None, False, api_name="/train")
     with pytest.raises(AppError, match="must be a JSON object"):

@@ -24,7 +24,7 @@ from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
 from foresight.ui.inputs import FreeDropdown, FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.train.charts import curves
-from foresight.ui.train.views import adapter_table
+from foresight.ui.train.views import adapter_table, progress
 from training.data import HELD_OUT
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -266,3 +266,13 @@ def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -
         for taker in (image, file):
             with pytest.raises(gr.Error, match="addresses are not fetched"):
                 asyncio.run(taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png"))
+
+
+def test_a_run_stopped_while_extracting_tells_pictures_and_one_with_own_ones_its_split() -> None:
+    run = {"name": "mine", "message": "", "log": [], "done": 128, "total": 2000, "seconds": 3.0}
+    html = progress(run | {"state": "stopped", "unit": "pictures"}, {})
+    assert "128 of 2,000 pictures" in html and "stopped while extracting, 6 %" in html
+    split = {"learn": 11, "held_out": 3, "asked": 32}
+    html = progress(run | {"state": "stopped", "pictures": split}, {})
+    assert "128 of 2,000 steps" in html
+    assert "learns from 11 pictures, 3 held out instead of 32: at most a quarter" in html

@@ -50,7 +50,8 @@ def work(run: Run, line: JobQueue) -> None:
 
 
 def _work(run: Run, line: JobQueue) -> None:
-    job, start = run.job, time.monotonic()
+    job = run.job
+    start = time.monotonic() - job.get("spent", 0.0)  # a resumed run goes on from what it took before
     device = torch.device(job["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else what names no device would go to the first one
@@ -65,7 +66,7 @@ def _work(run: Run, line: JobQueue) -> None:
         batch = 16 if device.type == "cpu" else 64
 
         def tell(done: int, total: int) -> None:
-            run.tell("extracting", done=done, total=total, seconds=time.monotonic() - start)
+            run.tell("extracting", done=done, total=total, unit="pictures", seconds=time.monotonic() - start)
 
         task = prepare(config, vlm, vae, batch, store, tell)
         points = list(task.latents.points)

@@ -1,7 +1,7 @@
 """Runs in line: each a folder, and a process of its own that waits its turn, works, and outlives the page.
 
 What a run is and how far it got are files in its folder, which any page can read:
-    job.json        what was asked for, the device, and the ticket that gives the place in line
+    job.json        what was asked for, the device, the ticket that gives the place in line, and seconds spent so far
     state.json      state, message, and how far it is
     log.jsonl       losses, rate and memory, a line a second or so
     held_out.jsonl  scores on held-out pictures now and then
@@ -168,12 +168,15 @@ class JobQueue:
             os.kill(int((run.folder / "pid").read_text()), signal.SIGTERM)
 
     def resume(self, name: str) -> None:
-        """Puts a run that was stopped, cut off or failed at the end of the line again."""
+        """Puts a run that was stopped, cut off or failed at the end of the line again; its time goes on."""
         run = self.run(name)
-        state = run.state()["state"]
-        if state not in (STOPPED, FAILED, CUT):
-            raise InputError(f"the run {name!r} is {state}: only one that was stopped or cut off can be resumed.")
-        write_json(run.folder / "job.json", run.job | {"ticket": time.time_ns()})
+        before, job = run.state(), run.job
+        if before["state"] not in (STOPPED, FAILED, CUT):
+            raise InputError(
+                f"the run {name!r} is {before['state']}: only one that was stopped or cut off can be resumed."
+            )
+        spent = before.get("seconds", job.get("spent", 0.0))
+        write_json(run.folder / "job.json", job | {"ticket": time.time_ns(), "spent": spent})
         self._launch(run)
 
     def remove(self, name: str) -> None:
@@ -182,6 +185,13 @@ class JobQueue:
         if run.alive():
             raise InputError(f"the run {name!r} is still running: stop it first.")
         delete_atomically(run.folder)
+
+    def rename_adapter(self, name: str, to: str) -> None:
+        """Tells the runs that made the adapter `name` that it goes by `to` now."""
+        for run in self.runs():
+            state = run.state()
+            if name in state.get("adapters", ()):
+                run.tell(**state | {"adapters": [to if each == name else each for each in state["adapters"]]})
 
     def place(self, run: Run) -> int:
         """How many runs are before it on its device: 0 is its turn."""

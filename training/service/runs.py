@@ -47,10 +47,11 @@ class TrainedAdapters:
             for name, f in self._named().items()
         ]
 
-    def rename(self, name: str, to: str) -> None:
-        """Raises InputError where the new name is taken or cannot be one."""
-        source = self._find(name)
-        source.rename(self.folder / checked_name(to.strip(), self._names()))
+    def rename(self, name: str, to: str) -> str:
+        """Gives an adapter a new name, and returns it. Raises InputError where it is taken or cannot be one."""
+        source, new = self._find(name), checked_name(to.strip(), self._names())
+        source.rename(self.folder / new)
+        return new
 
     def delete(self, name: str) -> None:
         delete_atomically(self._find(name))

@@ -61,7 +61,7 @@ class TrainingService:
             if wants_pictures:
                 pictures, broken = self._unpack(str(archive), Path(place) / "pictures")
                 parts = split_pictures(pictures, config.held_out)  # refuses what is too few
-                split = {"learn": len(parts["train"]), "held_out": len(parts["test"])}
+                split = {"learn": len(parts["train"]), "held_out": len(parts["test"]), "asked": config.held_out}
             # The models' own names: None is the bundled one, which both sides find by themselves.
             names = {"model": vlm.name, "vae": vae.name}
             models = {key: None if value == "bundled" else value for key, value in names.items()}
@@ -104,8 +104,8 @@ class TrainingService:
     def look(self, name: str) -> dict[str, Any]:
         """A run in full: settings, losses and held-out scores so far, and the path of its samples or None.
 
-        Its "pictures", where it has own ones, tell how many it learns from and is judged on: {"learn": 12,
-        "held_out": 3}.
+        Its "pictures", where it has own ones, tell how many it learns from, is judged on, and should be judged on:
+        {"learn": 12, "held_out": 3, "asked": 32}.
         """
         run = self.queue.run(name)
         samples = run.folder / "samples.png"
@@ -134,7 +134,7 @@ class TrainingService:
         return self.trained.adapters()
 
     def rename(self, name: str, to: str) -> None:
-        self.trained.rename(name, to)
+        self.queue.rename_adapter(name, self.trained.rename(name, to))
 
     def delete(self, name: str) -> None:
         self.trained.delete(name)

@@ -104,7 +104,7 @@ def build_form(
             _factor_fields(fields, given)
         with gr.Group(visible=given["data"] == "pictures") as upload:
             archive = RawFile(
-                label="A zip of pictures; each is cut to its middle square, a tenth is held out",
+                label="A zip of pictures; each is cut to its middle square, at most a quarter is held out",
                 file_types=[".zip"],
                 height=110,
                 elem_id="train-archive",

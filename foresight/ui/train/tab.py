@@ -38,6 +38,7 @@ _SHOW = "() => document.querySelector('#train-progress').scrollIntoView({behavio
 def build(calls: TrainCalls, doors: Doors) -> None:
     """Builds the tab inside the current layout."""
     chosen, seen = gr.State(), gr.State()
+    asked = gr.State()  # the run that the page asks about; it alone can be removed
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320, elem_classes="fs-train-form"):
             form = build_form(calls.points, calls.losses, calls.devices, calls.presets)
@@ -48,6 +49,8 @@ def build(calls: TrainCalls, doors: Doors) -> None:
                 stop = gr.Button("■ Stop", size="sm", min_width=80, interactive=False, elem_id="train-stop")
                 resume = gr.Button("▶ Resume", size="sm", min_width=80, interactive=False, elem_id="train-resume")
                 remove = gr.Button("Remove run", size="sm", min_width=80, interactive=False, elem_id="train-remove")
+                really = gr.Button(size="sm", variant="stop", min_width=80, visible=False, elem_id="train-really")
+                keep = gr.Button("Keep it", size="sm", min_width=80, visible=False, elem_id="train-keep")
                 inspect = gr.Button("Open in Inspect", size="sm", min_width=80, interactive=False, elem_id="train-open")
             progress = gr.HTML(elem_id="train-progress", apply_default_css=False)
             plot = gr.HTML(elem_id="train-curves", apply_default_css=False)
@@ -81,7 +84,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         )
 
     def choose(event: gr.EventData) -> Any:
-        return str(event.run), None
+        return str(event.run), None, *ask(None)
 
     def fill(preset: str) -> Any:
         settings = calls.presets[preset]
@@ -109,10 +112,15 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     def go_on(name: str) -> None:
         calls.resume(name)
 
+    def ask(name: str | None) -> Any:
+        asking = name is not None
+        words = f"Really remove {name} and its curves"
+        return name, gr.Button(words, visible=asking), gr.Button(visible=asking), gr.Button(visible=not asking)
+
     @telling
     def forget(name: str) -> Any:
         calls.remove(name)
-        return None, None
+        return None, None, *ask(None)
 
     @telling
     def open_result(name: str) -> Any:
@@ -125,19 +133,22 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     looking: dict[str, Any] = {"fn": watch, "inputs": [chosen, seen, adapters], "outputs": watched, **quiet}
     timer.tick(**looking, trigger_mode="once")
-    runs.click(choose, None, [chosen, seen], **quiet).then(**looking)
+    question = [asked, really, keep, remove]
+    runs.click(choose, None, [chosen, seen, *question], **quiet).then(**looking)
     doors.train.change(lambda name: (name, None), doors.train, [chosen, seen], **quiet).then(**looking)
     shown = [form.factors, form.upload]
     form.preset.input(fill, form.preset, [*form.inputs, *shown], **quiet)
     form.fields["data"].input(show, form.fields["data"], shown, **quiet)  # type: ignore[attr-defined]
     # Without triggers it runs when the page loads, and whenever an input changes.
     gr.on(fn=estimate, inputs=[form.device, *form.inputs], outputs=form.cost, trigger_mode="always_last", **quiet)
-    asked = [form.preset, form.name, form.archive, form.device, *form.inputs]
-    begun = form.start.click(begin, asked, [chosen, seen, form.name, broken, form.refused], **quiet).success(**looking)
+    given = [form.preset, form.name, form.archive, form.device, *form.inputs]
+    begun = form.start.click(begin, given, [chosen, seen, form.name, broken, form.refused], **quiet).success(**looking)
     begun.then(None, js=_SHOW, **quiet)
     stop.click(halt, chosen, None, **quiet)
     resume.click(go_on, chosen, None, **quiet)
-    remove.click(forget, chosen, [chosen, seen], **quiet).success(**looking)
+    remove.click(ask, chosen, question, **quiet)
+    keep.click(lambda: ask(None), None, question, **quiet)
+    really.click(forget, asked, [chosen, seen, *question], **quiet).success(**looking)
     inspect.click(open_result, chosen, doors.inspect, **quiet)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from foresight.adapters.checkpoint import score_tables, share_told
+from foresight.adapters.checkpoint import held_out_count, score_tables, share_told
 from foresight.errors import InputError
 from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import sentence
@@ -46,7 +46,8 @@ def standing(run: Run) -> str:
         before = run["place"]
         return "next" if before == 0 else f"in line, {before} before it on {run['device']}"
     share = f" {100 * run['done'] // run['total']} %" if run.get("total") and run["state"] != "done" else ""
-    return f"{run['state']}{share}"
+    early = " while extracting," if run.get("unit") == "pictures" and run["state"] != "extracting" else ""
+    return f"{run['state']}{early}{share}"
 
 
 def progress(run: Run | None, points: dict[str, str | None]) -> str:
@@ -57,10 +58,9 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
     if run is None:
         return '<div class="fs-train-progress"></div>'
     done, total = run.get("done", 0), run.get("total", 0)
-    of = "steps" if run["state"] not in ("extracting",) else "pictures"
     last = run["log"][-1] if run["log"] else {}
     running = run["state"] in ("extracting", "training", "scoring", "starting")
-    facts = [f"{done:,} of {total:,} {of}"] if total else []
+    facts = [f"{done:,} of {total:,} {run.get('unit', 'steps')}"] if total else []
     if last and run["state"] == "training":
         facts += [f"{last['rate']:,.0f} samples/s"] if last["rate"] else []
         facts += [f"{duration(last['remaining'])} left"] if last["remaining"] is not None else []
@@ -70,6 +70,7 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
         facts += [f"batch cut in {last['pieces']}, as memory ran short"] if last["pieces"] > 1 else []
     if "seconds" in run:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
+    facts += _split(run)
     message = f'<p class="fs-train-message" role="alert">⚠ {sentence(run["message"])}</p>' if run["message"] else ""
     made = "".join(_made(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
     message += f'<div class="fs-train-made" role="status">{made}</div>' if made else ""
@@ -78,6 +79,15 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
         f'<progress max="{total or 1}" value="{done}" aria-label="progress of the run"></progress>'
         f'<p class="facts">{" · ".join(facts)}</p>{message}</div>'
     )
+
+
+def _split(run: Run) -> list[str]:
+    """How many own pictures are learned from and held out, where the run has own pictures."""
+    if not (split := run.get("pictures")):
+        return []
+    held_out, asked = split["held_out"], split["asked"]
+    fewer = f" instead of {asked:,}: at most a quarter" if asked > held_out else ""
+    return [f"learns from {split['learn']:,} pictures, {held_out:,} held out{fewer}"]
 
 
 def _made(name: str, point: str) -> str:
@@ -108,7 +118,7 @@ def cost_note(cost: dict[str, Any]) -> str:
     short = cost["bytes"] > cost["free"]
     sign = "⚠ more than the" if short else "of"
     return (
-        f'<p class="fs-train-cost"><b>Parameters</b> {each}<br><b>Baselines</b> about {size(cost["bytes"])}, '
+        f'<p class="fs-train-cost"><b>Parameters</b> {each}<br><b>Memory</b> about {size(cost["bytes"])}, '
         f"{sign} {size(cost['free'])} that are free now</p>"
     )
 
@@ -145,7 +155,9 @@ def _row(adapter: dict[str, Any]) -> str:
     told = adapter["card"].get("scores")
     title = next(iter(score_tables(told)), "–")
     scores = [first_mean(told, score) for score in CURVES]
-    cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", title]
+    count = held_out_count(told)
+    held_out = title if count is None or title == "–" else f"{title}, n = {count:,}"
+    cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", held_out]
     shares = [share_told(told, title, score) for score in CURVES]
     for value, share in zip(scores, shares, strict=True):
         cells.append(("–" if value is None else f"{value:.3f}") + (f" ({share})" if share else ""))
