@@ -107,6 +107,7 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         run_history=False,
         enable_monitoring=False,
         footer_links=["api"],
+        i18n=gr.I18n(en={"common.complete": "Done"}),  # which screen readers are told; Gradio 6.31 has no word for it
         state_session_capacity=1000,
         mcp_server=settings.mcp,
         app_kwargs={"middleware": [Middleware(OnlyHere)] if settings.local else []},

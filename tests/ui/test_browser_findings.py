@@ -95,3 +95,6 @@ def test_pooled_and_tokens_side_by_side(page):
     page.locator("#findings-make").click()
     expect(page.locator("#findings-pairs img")).to_have_count(9)
     expect(page.locator("#findings-pairs")).to_contain_text(f"Latents at {POINT}")
+    told = page.locator("[aria-live=polite][aria-atomic=true]")  # what a screen reader says
+    expect(told.filter(has_text="Done").first).to_be_attached()
+    expect(told.filter(has_text="common.")).to_have_count(0)

@@ -21,6 +21,7 @@ from foresight.ui.shell import launch
 
 READY = "#map-draw"
 TRACES = "() => document.querySelector('#map .fs-map-plot').data.filter(t => t.type === 'scattergl')"
+LOOKS = "document.querySelector('#map .fs-map-plot').data.map(t => [t.marker.color, t.marker.symbol])"
 POINTS = """() => { const plot = document.querySelector('#map .fs-map-plot'), full = plot._fullLayout,
   box = plot.getBoundingClientRect();
   return plot.data.filter(t => t.type === 'scattergl').flatMap(t => Array.from(t.x, (x, i) => ({
@@ -138,7 +139,11 @@ def test_lasso_greys_the_rest_and_exports(visit):
     page.locator("#map .fs-map-clear").click()
     expect(count).to_have_text("30 scenes")
     expect(page.locator("#map-gallery")).to_contain_text("Nothing is selected")
-    expect(page.locator("#map-save")).to_be_disabled()
+    expect(page.locator("#map-save")).to_have_text("Export all 30 scenes (zip)")
+    with page.expect_download() as download:  # without a lasso
+        page.locator("#map-save").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(list(csv.DictReader(io.StringIO(archive.read("points.csv").decode())))) == 30
 
 
 def half_of(page):
@@ -235,6 +240,21 @@ def test_tokens_scores_and_three_dimensions(visit):
     expect(page.locator("#map-status")).to_contain_text("Scored by tokens at post-merge/1")
     expect(page.locator("#map .fs-map-colour")).to_have_value("lpips tokens at post-merge/1")
     expect(page.locator("#map .fs-map-scale")).to_be_visible()
+
+
+@pytest.mark.parametrize("dimensions", ["2-D", "3-D"])
+def test_no_two_classes_look_alike(visit, dimensions):
+    page = visit()
+    page.locator("#map-dimensions").get_by_text(dimensions).click()
+    draw(page, 100)
+    for column, least in (("position", 9), ("shape", 8), ("cluster post-merge/1", 8)):
+        page.locator("#map .fs-map-colour").select_option(column)
+        keys = page.locator("#map .fs-map-legend button")
+        expect(keys.first).to_have_attribute("title", re.compile("Select all"))
+        page.wait_for_function(f"document.querySelector('#map .fs-map-plot').data.length === {keys.count()}")
+        looks = page.evaluate(LOOKS)
+        assert len(looks) == keys.count() >= least
+        assert len({color for color, _ in looks}) == len(looks)
 
 
 def test_too_much_is_one_sentence_and_nothing_is_lost(visit):

@@ -4,13 +4,14 @@ from dataclasses import replace
 from urllib.parse import parse_qs
 
 import gradio as gr
+import numpy as np
 import pytest
 
 from foresight.data.scenes import BACKGROUNDS
 from foresight.errors import InputError
 from foresight.maps.data import MapSpec, Progress
 from foresight.ui import generate, stopping
-from foresight.ui.latent_map import address, form, tiles
+from foresight.ui.latent_map import address, form, panels, tiles
 from foresight.ui.latent_map.runs import STOPPED, Run, Runs, paced, told
 
 HERE, OTHER = gr.Request(session_hash="here"), gr.Request(session_hash="other")
@@ -154,3 +155,11 @@ def test_a_picture_of_another_kind_is_warned_of():
     assert "one object on white, and your picture has 5 objects on texture" in tiles.stranger(SPEC, five)
     assert tiles.stranger(MapSpec(SPEC.points, objects=(1, 5), backgrounds=BACKGROUNDS), five) == ""
     assert "your picture is none" in tiles.stranger(SPEC, "/tmp/photo.png")
+
+
+@pytest.mark.parametrize("count", [20, 400])
+def test_one_outlier_does_not_take_all_colours(count):
+    values = np.append(np.linspace(0.1, 0.2, count - 1), 9.0)
+    low, high = panels.color_range(values)
+    assert 0.1 < low < high <= 0.2
+    assert panels.color_range(np.array([0.5, 0.7])) == (0.5, 0.7) and panels.color_range(np.full(9, 0.3)) == (0.3, 0.3)

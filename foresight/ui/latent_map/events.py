@@ -177,22 +177,22 @@ class MapEvents:
         return self._selection(self.calls.find(spec), indices, shown + PAGE)
 
     def _selection(self, found: LatentMap, indices: list[int], shown: int) -> list[Any]:
-        some, rest = len(indices), len(indices) - shown
+        some, rest, size = len(indices), len(indices) - shown, found.spec.size
+        exported = f"{some:,}" if some else f"all {size:,}"
         return [
             indices,
             shown,
             tiles.gallery(found, indices, shown),
             gr.Button(f"Show {min(rest, PAGE)} more of {some:,}", visible=rest > 0),
-            gr.Button(f"Export {some:,} {noun(found.spec, some)} (zip)" if some else "Export", interactive=some > 0),
+            gr.Button(f"Export {exported} {noun(found.spec, some or size)} (zip)", interactive=True),
         ]
 
     def export(self, spec: MapSpec | None, indices: list[int]) -> str:
-        """The selection as a file."""
+        """The selection as a file; without one, the whole map."""
         found = self.calls.find(spec)
-        if not indices:
-            raise InputError("select points first: draw a line around them with the lasso.")
-        drawn = min(len(indices), self.calls.limits.pictures)
-        data = panels.export(found, self.calls.scores(found), indices, drawn)
+        wanted = indices or range(found.spec.size)
+        drawn = min(len(wanted), self.calls.limits.pictures)
+        data = panels.export(found, self.calls.scores(found), wanted, drawn)
         return save_bytes_to_cache(data, f"foresight-map-{found.spec.id}.zip", get_upload_folder())
 
     def ask_scores(

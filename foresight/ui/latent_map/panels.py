@@ -97,14 +97,27 @@ def _numbers(name: str, title: str, values: Array, kind: str = "") -> dict[str, 
     known = values[np.isfinite(values)]
     if not len(known):
         return None
-    ends = {"low": float(known.min()), "high": float(known.max())}
+    low, high = color_range(known)
     return {
         "name": name,
         "title": title,
         "values": _pack(values, np.float32),
         "unit": UNITS.get(kind or name, ""),
-        **ends,
+        "low": low,
+        "high": high,
+        "least": float(known.min()),
+        "most": float(known.max()),
     }
+
+
+def color_range(values: Array) -> tuple[float, float]:
+    """Between which of some values (N,) colours change: the 5 % and 95 % quantiles, so that no outlier takes them all.
+
+    The ends are values that occur, and leave out at least the smallest and the largest of all; where nothing is left
+    between them, they are these two.
+    """
+    low, high = np.quantile(values, 0.05, method="higher"), np.quantile(values, 0.95, method="lower")
+    return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
 
 
 def as_json(found: LatentMap) -> dict[str, Any]:

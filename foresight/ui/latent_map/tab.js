@@ -2,7 +2,10 @@
 // props.value: JSON of ui/latent_map/panels.py, "" before the first map. props.library: where Gradio keeps its own plotly.
 // Sends, all with the layer's point: click {index, id}, select {indices, id}, and input when the layer changes.
 
-const OKABE = ['#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#B8A900', '#7f8a97'];
+// Okabe and Ito's colours and four more. Their number shares no factor with the number of symbols, so that the pairs
+// of colour and symbol repeat after 88 classes in 3-D and 132 in 2-D.
+const CLASS_COLORS = ['#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#B8A900', '#8C5A2B', '#7B5CD6',
+  '#A01C4A', '#7f8a97'];
 const GLYPHS = {circle: '●', square: '■', diamond: '◆', 'triangle-up': '▲', cross: '✚', star: '★', x: '✖',
   'triangle-down': '▼', hexagon: '⬢', 'circle-open': '○', 'square-open': '□', 'diamond-open': '◇'};
 const SYMBOLS = Object.keys(GLYPHS);
@@ -67,7 +70,7 @@ function dress(column, k) {
   const symbols = solid() ? SYMBOLS_3D : SYMBOLS, name = column.classes[k];
   const symbol = !solid() && column.name === 'shape' ? OF_SHAPE[name] : symbols[k % symbols.length];
   const tint = name === 'background' && column.name !== 'background' ? GREY : null;
-  return {color: tint || (column.colors && column.colors[k]) || OKABE[k % OKABE.length], symbol};
+  return {color: tint || (column.colors && column.colors[k]) || CLASS_COLORS[k % CLASS_COLORS.length], symbol};
 }
 
 function group() {
@@ -230,8 +233,8 @@ function key(g) { // a class: its mark, name and number; a click selects it
   return made;
 }
 
-const scale = c => make('div', {className: 'fs-map-scale'}, c.low.toPrecision(3), make('i'),
-  c.high.toPrecision(3) + ' ' + c.unit);
+const scale = c => make('div', {className: 'fs-map-scale'}, (c.least < c.low ? '≤ ' : '') + c.low.toPrecision(3),
+  make('i'), (c.most > c.high ? '≥ ' : '') + c.high.toPrecision(3) + ' ' + c.unit);
 const yours = () => make('div', {className: 'fs-map-yours'}, make('i', {textContent: GLYPHS[own()]}), YOURS);
 
 async function go(to) {
