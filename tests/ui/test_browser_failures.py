@@ -178,7 +178,7 @@ def test_filters_act_while_pictures_are_still_evaluated(visit, gate, monkeypatch
     page = visit()
     gate.clear()
     evaluate(page, 16)
-    expect(shots(page)).to_have_count(2)
+    expect(shots(page)).to_have_count(3)
     low = page.locator("#failures-low input, #failures-low textarea")
     low.fill("900")
     low.press("Enter")

@@ -213,6 +213,33 @@ def test_filters_keep_and_order_shots(inspector, rows):
         choices.bound("nan")
 
 
+def test_only_what_a_set_has_is_offered_and_kept_among_the_filters():
+    fields = choices.FACTORS | {"shapes": ["star"], "least": 2, "most": 3, "size": "small"}
+    found = choices.levels_of(fields)
+    assert found["only-shape"] == ["star"] and found["only-objects"] == ["2", "3"] and found["only-size"] == ["small"]
+    assert found["only-background"] == list(choices.BACKGROUNDS) and not any(choices.levels_of({}).values())
+    assert choices.levels_of(choices.FACTORS)["only-size"] == list(choices.SIZES)
+    chosen = ["ssim", "best first", "0.1", "", ["star", "ring"], ["red"], ["large"], ["5", "2"], ["white"]]
+    kept = ["ssim", "best first", "0.1", "", ["star"], ["red"], [], ["2"], ["white"]]
+    assert choices.within(fields, chosen) == kept
+    assert choices.within({}, chosen) == [*chosen[:4], [], [], [], [], []]
+    assert [update["visible"] for update in choices.offer_filters(fields, kept)] == [False, True, False, True, True]
+
+
+def test_evaluations_are_kept_by_their_token_and_the_oldest_forgotten(inspector, rows):
+    first, second, third = (run_of(inspector, rows) for _ in range(3))
+    kept = runs.KeptRuns(most=2)
+    kept.add(first)
+    kept.add(second)
+    assert kept.find(first.token) is first and kept.find(None) is None is kept.find("nothing")
+    kept.add(third)
+    assert kept.find(second.token) is None  # the one that was asked for the longest ago
+    assert kept.find(first.token) is first and kept.find(third.token) is third
+    assert f"uploaded={first.token}" in galleries.view(first, [*choices.FILTERS.values()])
+    first.fields = dict(choices.FACTORS)
+    assert f"evaluation={first.token}" in galleries.view(first, [*choices.FILTERS.values()])
+
+
 def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     keeper = failures.gr.HTML()

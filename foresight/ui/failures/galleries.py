@@ -146,7 +146,7 @@ def _shot(shot: Shot, score: str) -> str:
     if own_score(line, "mask_iou") == 0:
         odd += '<span class="far">⚠ no object is found where one was</span>'
     if line.mask_reason == NOT_MEASURABLE:
-        odd += f'<span class="far">mask IoU not measurable: {NOT_MEASURABLE}</span>'
+        odd += f'<span class="rest">mask IoU not measurable: {NOT_MEASURABLE}</span>'
     return (
         f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
         f'aria-label="{name}, {told}: open in Inspect">'
