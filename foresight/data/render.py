@@ -60,15 +60,20 @@ class Rendered:
         return self.visible.any(-3)
 
 
-def render(scenes: Scenes, chunk: int = 64) -> Rendered:
-    """Draws scenes, anti-aliased, on the device they lie on; `chunk` scenes at a time to bound memory."""
-    parts = [_render(part) for part in scenes.chunks(chunk)]
+def render(scenes: Scenes, chunk: int = 64, backgrounds: Tensor | None = None) -> Rendered:
+    """Draws scenes, anti-aliased, on the device they lie on; `chunk` scenes at a time to bound memory.
+
+    backgrounds: (B, 3, H, W) uint8 images to draw upon, in place of the scenes' own backgrounds.
+    """
+    starts = range(0, len(scenes), chunk)
+    behind = [None if backgrounds is None else backgrounds[i : i + chunk] for i in starts]
+    parts = [_render(part, image) for part, image in zip(scenes.chunks(chunk), behind, strict=True)]
     return Rendered(*(torch.cat([getattr(p, k) for p in parts]) for k in ("images", "full", "visible", "boxes")))
 
 
-def _render(scenes: Scenes) -> Rendered:
+def _render(scenes: Scenes, background: Tensor | None) -> Rendered:
     x, y = pixel_centres(scenes)
-    image = _paint_background(scenes, x, y)
+    image = _paint_background(scenes, x, y) if background is None else background.float() / 255
     palette = torch.tensor(list(COLORS.values()), device=x.device) / 255
     full = []
     for j in range(scenes.shape.shape[1]):

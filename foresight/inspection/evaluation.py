@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from foresight.adapters.registry import AdapterRecord
-from foresight.data.archive import Broken, File
+from foresight.data.archive import SUFFIXES, Broken, File
 from foresight.data.images import load_image
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
-from foresight.data.sources import folder_files as folder_files
 from foresight.errors import InputError
 from foresight.inspection.inspector import SCORES, Clock, Inspector, Scores, prepare, score_rows, skills
 from foresight.metrics.masks import NOT_MEASURABLE
@@ -157,6 +156,21 @@ def scene_floors(seed: int, spec: SceneSpec) -> Floors:
     """Floors from scenes of the training split, which shares none with the test split."""
     drawn = render(take(TRAINING, seed, spec, "train")).images
     return Floors(torch.stack([prepare(x.float() / 255)[0] for x in drawn]))
+
+
+def folder_files(folder: str | Path) -> list[Path]:
+    """What has a picture's suffix in a folder, sorted. Raises InputError where there is none, or it cannot be read."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"there is no folder {str(folder)!r}.")
+    try:
+        inside = sorted(root.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder {str(folder)!r} cannot be read: {error.strerror}.") from error
+    files = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    if not files:
+        raise InputError(f"the folder {str(folder)!r} has no pictures ({', '.join(SUFFIXES)}).")
+    return files
 
 
 def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Broken]:

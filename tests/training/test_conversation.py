@@ -1,7 +1,6 @@
 """What is said about scenes, and what is understood of it, on one scene written by hand."""
 
 import random
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +8,8 @@ import torch
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, sample
 from training.bundle import conversation as talk
-from training.bundle.conversation import Glimpse, Item
+from training.bundle.conversation import Item, Lesson
+from training.bundle.observations import observe
 
 PAIR = [  # radii of 28 and 56 px at 224: a blue square right of the centre and a red ring, further left, at the top
     {"shape": "square", "color": "blue", "x": 0.75, "y": 0.5, "radius": 0.125, "rotation": torch.pi / 4},
@@ -107,7 +107,7 @@ def test_short_questions_are_answered_rightly_and_never_in_doubt():
     scenes = sample(range(40), 1, SceneSpec(shapes=("star", "ring"), colors=("red", "blue"), objects=(1, 4)))
     draw, kinds = random.Random(0), set()
     for found in talk.items(scenes, render(scenes).boxes):
-        for question, answer in (talk.short_question(found, draw) for _ in range(12)):
+        for _, question, answer in (talk.object_question(found, draw) for _ in range(12)):
             assert answer == truth(question, found)
             kinds.add("count" if question in talk.COUNT else " ".join(question.split()[:2]) + str("no" in answer))
             if question.startswith("What color"):
@@ -115,22 +115,24 @@ def test_short_questions_are_answered_rightly_and_never_in_doubt():
     assert len(kinds) == 6
 
 
-def test_questions_about_pixels():
-    owners = [-1] * 30 + [1] * 20 + [0] * 100 + [-1] * 74
-    glimpse = Glimpse("row", 7, owners, [(3, 7), (40, 7)], [(255, 255, 255), (220, 30, 30)])
-    labels = ["blue square", "red ring"]
-    assert talk.scan(glimpse, labels) == ("What lies on row 7?", "red ring 30-50, blue square 50-150.")
-    assert talk.colors_at(glimpse) == ("What colors are at (3,7), (40,7)?", "(255,255,255), (220,30,30).")
-    assert talk.scan(replace(glimpse, owners=[-1] * 224), labels)[1] == "nothing."
-    many = talk.scan(replace(glimpse, owners=[0, -1] * 7), labels)[1]
-    assert many.count("blue square") == 6 and many.endswith("10-11, more.")
+def test_relations_compare_two_objects(found):
+    draw, answers = random.Random(0), {}
+    for _ in range(60):
+        turn = talk.relation_question(found, draw)
+        answers[turn.question] = turn.answer
+    assert answers["Is the red ring left of the blue square?"] == "Yes."  # centres at 84 and 168 px across
+    assert answers["Is the blue square left of the red ring?"] == "No."
+    assert answers["Is the red ring above the blue square?"] == "Yes."  # at 56 and 112 px down
+    assert answers["Which is larger, the blue square or the red ring?"] == "The red ring."
+    assert answers["Do the red ring and the blue square have the same color?"] == "No."
+    assert talk.relation_question(found[:1], draw).kind != "relation"
 
 
-def test_a_conversation_asks_for_all_boxes_and_a_description(found):
-    glimpse = Glimpse("column", 9, [-1] * 224, [(0, 0)] * 2, [(255, 255, 255)] * 2)
-    facts = found, "plain", glimpse, ["blue square", "red ring"]
-    asked = talk.conversation(*facts, random.Random(0))
-    assert len(asked) == 5
-    assert asked[0][0] in talk.LOCATE and asked[0][1] == talk.locate(found)
-    assert asked[1][0] in talk.DESCRIBE and asked[1][1] == talk.describe(found, "plain")
-    assert asked == talk.conversation(*facts, random.Random(0))
+def test_a_conversation_about_a_scene_and_about_any_image(found):
+    scene = Lesson(found, "plain", observe(torch.zeros(1, 3, 56, 56, dtype=torch.uint8))[0])
+    turns = talk.conversation(scene, random.Random(0))
+    assert turns == talk.conversation(scene, random.Random(0)) and len(turns) == 5
+    assert turns[1].answer == talk.describe(found, "plain")
+    photo = talk.conversation(Lesson([], "", scene.seen), random.Random(0))
+    assert [turn.kind for turn in photo] == ["region colors", "describe", "look", "look", "look"]
+    assert photo[1].answer == "The image is dark and plain, mostly black."

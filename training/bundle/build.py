@@ -18,8 +18,7 @@ from foresight.models.vlm import load_vlm
 from training.bundle import vae as vae_bundle
 from training.bundle import vlm as vlm_bundle
 from training.bundle.check import check_vae, check_vlm
-from training.data import scene_data
-from training.fit import FitConfig, prepare, run_fit
+from training.fit import FitConfig, fit, prepare
 from training.loop import Recipe, Step, Task, train
 
 # Adapters learn to hit latents first, then to make pictures, seen through windows, which takes most of the time.
@@ -57,14 +56,18 @@ def report(steps: Iterator[Step], every: float = 10.0) -> None:
             last = time.monotonic()
 
 
-def build_vlm(out: Path, device: torch.device, pool: int, length: Length, workers: int, start: Path | None) -> None:
-    """Trains the VLM on a pool of that many scenes; from the weights in `start`, if given."""
+def build_vlm(
+    out: Path, photos: Path, device: torch.device, pool: int, length: Length, workers: int, start: Path | None
+) -> None:
+    """Trains the VLM on photos and a pool of that many images; from the weights in `start`, if given."""
     model, processor = vlm_bundle.new_model()
     if start:
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-    task = vlm_bundle.Talk(model.to(device), processor, pool, 1 if start else 0, device, workers)
+    files = sorted(photos.glob("*.jpg"))
+    task = vlm_bundle.ConversationTask(model.to(device), processor, pool, 1 if start else 0, files, device, workers)
+    print("supervised tokens:", ", ".join(f"{k} {v:.1%}" for k, v in task.shares.items()), file=sys.stderr)
     recipe = _fitted(task, vlm_bundle.RECIPE, device, length)
     print(f"{task.rows} pictures, {recipe.steps} steps", file=sys.stderr)
     report(train(task, recipe, device, out))
@@ -97,24 +100,23 @@ def build_adapters(
     held_out: int,
     start: Path | None,
     seed: int,
-    halo_weight: float,
+    spill: float,
 ) -> None:
     """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side; from those in `start`, if given.
 
-    seed: of the scenes. halo_weight: as in FitConfig.
+    seed: of the scenes. spill: as in FitConfig.
     """
     vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
     recipe = replace(LATENTS, seed=seed)
     config = FitConfig(
         tuple(points),
         tuple(kinds),
-        scene_data(scenes),
-        held_out=held_out,
-        hidden=hidden,
-        pixel_weight=6.0,
-        object_weight=2.0,
-        halo_weight=halo_weight,
-        images_from=1.0,
+        scenes,
+        hidden,
+        pixel=6.0,
+        near=2.0,
+        spill=spill,
+        pictures_from=1.0,
         window=12,  # half the cost of 16, and a small object still fits
         recipe=recipe,
     )
@@ -130,10 +132,10 @@ def build_adapters(
         print(f"{task.rows} pictures, {task.config.recipe.steps} steps on latents", file=sys.stderr)
         report(train(task, task.config.recipe, device))
         length = replace(length, seconds=length.seconds and length.seconds * (1 - LATENTS_SHARE))
-    task.config = replace(task.config, images_from=0.0)
+    task.config = replace(task.config, pictures_from=0.0)
     task.config = replace(task.config, recipe=_fitted(task, replace(pictures, seed=seed), device, length))
     print(f"{task.config.recipe.steps} steps on pictures", file=sys.stderr)
-    report(run_fit(task, out))
+    report(fit(task, vlm, vae, out, held_out))
     for name, adapter in task.adapters.items():
         for title, scores in adapter.card.get("scores", {}).items():  # the first process's alone
             print(f"{name:20} {title:32} {scores}")
@@ -145,7 +147,7 @@ def check(
     """Prints what the VLM and the VAE (None: the bundled ones) can do on held-out scenes and photos."""
     if only != "vae":
         batch = 512 if device.type == "cuda" else 32
-        for name, value in check_vlm(load_vlm(vlm, device), count, batch).items():
+        for name, value in check_vlm(load_vlm(vlm, device), count, photos, batch).items():
             print(f"{name:32} {value:.4f}")
     if only != "vlm":
         for name, (mean, low, high) in check_vae(load_vae(vae, device), count, photos).items():

@@ -13,6 +13,8 @@ from foresight.metrics.scores import Interval, bootstrap, score_batch
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from training.bundle import conversation as talk
+from training.bundle import observations
+from training.bundle.natural_images import center_square, read_photos
 
 SEED = 1000  # far from the seeds that anything was trained on; the scenes are of the test split besides
 SCENES = {
@@ -30,9 +32,11 @@ def box_iou(a: tuple[int, ...], b: tuple[int, ...]) -> float:
     return shared / (sum(areas) - shared) if shared else 0.0
 
 
-def check_vlm(vlm: VLM, count: int, batch: int = 64) -> dict[str, float]:
-    """Free greedy answers on `count` test scenes of each kind, parsed: shares right, and mean box IoU."""
+def check_vlm(vlm: VLM, count: int, photos: Path | None, batch: int = 64) -> dict[str, float]:
+    """Free greedy answers on `count` test scenes of each kind, and on photos, parsed: shares right, mean box IoU."""
     figures: dict[str, float] = {}
+    if photos:
+        figures |= _check_photos(vlm, photos, batch)
     for name, spec in SCENES.items():
         scenes = take(count, SEED, spec, "test")
         rendered = render(scenes)
@@ -53,6 +57,32 @@ def check_vlm(vlm: VLM, count: int, batch: int = 64) -> dict[str, float]:
             figures[f"{name}: colour"] = sum(t.color == label.split()[0] for t, (label, _) in first) / count
             figures[f"{name}: shape"] = sum(t.shape == label.split()[-1] for t, (label, _) in first) / count
             figures[f"{name}: box IoU"] = sum(box_iou(t.box, box) for t, (_, box) in first) / count
+    return figures
+
+
+def _check_photos(vlm: VLM, photos: Path, batch: int) -> dict[str, float]:
+    """Shares of right answers on the middle squares of photographs: the colours of nine regions, and short answers."""
+    images = [center_square(read) for read in read_photos(sorted(photos.glob("*.jpg")), 224, torch.device("cpu"))]
+    seen = observations.observe(torch.stack(images))
+    shown = [to_pil(x / 255) for x in images]
+    groups = [shown[i : i + batch] for i in range(0, len(shown), batch)]
+
+    def ask(question: str, tokens: int) -> list[str]:
+        return [answer for group in groups for answer in vlm.describe(group, question, tokens)]
+
+    answers = map(observations.read_region_colors, ask(observations.REGION_COLORS[0], 96))
+    right = [
+        [a.get(r) == c for r, c in zip(observations.REGIONS, o.regions, strict=True)]
+        for a, o in zip(answers, seen, strict=True)
+    ]
+    figures = {"photos: region colours": sum(map(sum, right)) / (9 * len(seen))}
+    for name, question, truth in (
+        ("lightness", "Is the image light or dark?", [f"It is {o.brightness}." for o in seen]),
+        ("detail", "Is the image plain or busy?", [f"It is {o.texture}." for o in seen]),
+        ("main colour", "What is the main color?", [f"The main color is {o.main[0][0]}." for o in seen]),
+        ("description", talk.DESCRIBE[0], [observations.describe(o) for o in seen]),
+    ):
+        figures[f"photos: {name}"] = sum(a == t for a, t in zip(ask(question, 64), truth, strict=True)) / len(seen)
     return figures
 
 

@@ -1,8 +1,9 @@
-"""Questions and answers about scenes, and what a free answer says: the whole language of the bundled model.
+"""Questions and answers about images, and what a free answer says: the whole language of the bundled model.
 
-Objects are named from left to right (by their boxes' left edges). Boxes are those of the visible parts, in
-pixels of the picture that the model is given, as Qwen2.5-VL writes them. Two questions are about pixels alone,
-so that a model which answers well has kept its eye on edges and backgrounds too.
+Objects are named from left to right (by their boxes' left edges). Boxes are those of the visible parts, in pixels of
+the image that the model is given, as Qwen2.5-VL writes them. What is asked of photographs can be computed from their
+pixels (`observations`); nothing asks for pixel values, since a model that was taught to recite pixels could not show
+what a vision-language model keeps by itself.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import random
 import re
 from dataclasses import dataclass
-from itertools import groupby
+from typing import NamedTuple
 
 from torch import Tensor
 
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES, Scenes
+from training.bundle import observations
 
 DESCRIBE = ("Describe the image.", "Describe this picture.", "What is in the image?")
 COUNT = ("How many objects are there?", "How many shapes are in the image?", "Count the objects.")
@@ -24,9 +26,9 @@ LOCATE = (
     "Detect all objects in the image and return their locations in JSON.",
     "Find all shapes.",
 )
-MOST_SPANS = 6
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
-_ON = {"white": "a white", "plain": "a plain", "gradient": "a gradient", "texture": "a textured"}
+ON = {"white": "a white", "plain": "a plain", "gradient": "a gradient", "texture": "a textured",
+       "natural": "a natural"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,21 @@ class Item:
         return json.dumps({"bbox_2d": list(self.box), "label": self.label})
 
 
+class Turn(NamedTuple):
+    """A question and its answer. kind: what is asked for, by which the model card counts."""
+
+    kind: str
+    question: str
+    answer: str
+
+
 @dataclass(frozen=True)
-class Glimpse:
-    """Some pixels of one picture.
+class Lesson:
+    """What is known of one image. objects: of a scene, from left to right; empty for an image that is none."""
 
-    line: "row" or "column". number: which one. owners: at each of its pixels the object's number, -1 for none.
-    points: (x, y). colors: red, green and blue there, 0 to 255.
-    """
-
-    line: str
-    number: int
-    owners: list[int]
-    points: list[tuple[int, int]]
-    colors: list[tuple[int, int, int]]
+    objects: list[Item]
+    background: str
+    seen: observations.Observation
 
 
 def items(scenes: Scenes, boxes: Tensor) -> list[list[Item]]:
@@ -93,79 +97,79 @@ def items(scenes: Scenes, boxes: Tensor) -> list[list[Item]]:
 
 
 def backgrounds(scenes: Scenes) -> list[str]:
+    """The kind of each scene's background."""
     return [BACKGROUNDS[k] for k in scenes.background.tolist()]
 
 
-def labels(scenes: Scenes) -> list[list[str]]:
-    """What each scene's objects are called, by number."""
-    return [[scenes.label(i, j) for j in range(n)] for i, n in enumerate(scenes.count.tolist())]
-
-
-def _join(parts: list[str]) -> str:
+def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def describe(found: list[Item], background: str) -> str:
-    listed = _join([f"a {i.extent} {i.label} {i.place}" for i in found])
-    amount = "is one object" if len(found) == 1 else f"are {_NUMBERS[len(found)]} objects"
-    return f"There {amount} on {_ON[background]} background: {listed}."
+def describe(objects: list[Item], background: str) -> str:
+    listed = join([f"a {i.extent} {i.label} {i.place}" for i in objects])
+    amount = "is one object" if len(objects) == 1 else f"are {_NUMBERS[len(objects)]} objects"
+    return f"There {amount} on {ON[background]} background: {listed}."
 
 
-def locate(found: list[Item]) -> str:
-    return f"[{', '.join(item.json for item in found)}]"
+def locate(objects: list[Item]) -> str:
+    return f"[{', '.join(item.json for item in objects)}]"
 
 
-def count(found: list[Item]) -> str:
-    return "There is 1 object." if len(found) == 1 else f"There are {len(found)} objects."
+def count(objects: list[Item]) -> str:
+    return "There is 1 object." if len(objects) == 1 else f"There are {len(objects)} objects."
 
 
-def short_question(found: list[Item], draw: random.Random) -> tuple[str, str]:
-    """A question with a short answer: how many, where is …, what colour, what shape, the box of one object."""
-    kind, item = draw.choice(("count", "where", "color", "shape", "box", "absent")), draw.choice(found)
-    if kind == "where" and sum(other.label == item.label for other in found) == 1:
-        return f"Where is the {item.label}?", f"The {item.label} is {item.place}."
-    if kind == "box" and sum(other.label == item.label for other in found) == 1:
-        return f"Locate the {item.label}.", f"[{item.json}]"
-    if kind == "color" and sum(other.shape == item.shape for other in found) == 1:
-        return f"What color is the {item.shape}?", f"The {item.shape} is {item.color}."
-    if kind == "shape" and sum(other.color == item.color for other in found) == 1:
-        return f"What shape is the {item.color} object?", f"The {item.color} object is a {item.shape}."
+def object_question(objects: list[Item], draw: random.Random) -> Turn:
+    """A question about one object, or how many there are where what was drawn has no one answer."""
+    kind, item = draw.choice(("count", "place", "color", "shape", "box", "absent")), draw.choice(objects)
+    if kind == "place" and sum(other.label == item.label for other in objects) == 1:
+        return Turn("place", f"Where is the {item.label}?", f"The {item.label} is {item.place}.")
+    if kind == "box" and sum(other.label == item.label for other in objects) == 1:
+        return Turn("boxes", f"Locate the {item.label}.", f"[{item.json}]")
+    if kind == "color" and sum(other.shape == item.shape for other in objects) == 1:
+        return Turn("color", f"What color is the {item.shape}?", f"The {item.shape} is {item.color}.")
+    if kind == "shape" and sum(other.color == item.color for other in objects) == 1:
+        return Turn("shape", f"What shape is the {item.color} object?", f"The {item.color} object is a {item.shape}.")
     if kind == "absent":
         color, shape = draw.choice(COLOR_NAMES), draw.choice(SHAPES)
-        if all((color, shape) != (other.color, other.shape) for other in found):
-            return f"Where is the {color} {shape}?", f"There is no {color} {shape}."
-    return draw.choice(COUNT), count(found)
+        if all((color, shape) != (other.color, other.shape) for other in objects):
+            return Turn("absent", f"Where is the {color} {shape}?", f"There is no {color} {shape}.")
+    return Turn("count", draw.choice(COUNT), count(objects))
 
 
-def scan(glimpse: Glimpse, labels: list[str]) -> tuple[str, str]:
-    """Where a row or column of pixels enters and leaves which object; the first few. labels: by object number."""
-    spans, start = [], 0
-    for owner, run in groupby(glimpse.owners):
-        stop = start + len(list(run))
-        spans += [f"{labels[owner]} {start}-{stop}"] if owner >= 0 else []
-        start = stop
-    told = spans[:MOST_SPANS] + ["more"] * (len(spans) > MOST_SPANS)
-    return f"What lies on {glimpse.line} {glimpse.number}?", f"{', '.join(told) or 'nothing'}."
+def relation_question(objects: list[Item], draw: random.Random) -> Turn:
+    """A question that compares two objects of different names; about one object where there are no two."""
+    names = [item.label for item in objects]
+    unique = [item for item in objects if names.count(item.label) == 1]
+    if len(unique) < 2:
+        return object_question(objects, draw)
+    a, b = draw.sample(unique, 2)
+    kind = draw.choice(("left", "above", "larger", "color"))
+    if kind == "color":
+        answer = "Yes" if a.color == b.color else "No"
+        return Turn("relation", f"Do the {a.label} and the {b.label} have the same color?", f"{answer}.")
+    if kind == "larger":
+        areas = [(i.box[2] - i.box[0]) * (i.box[3] - i.box[1]) for i in (a, b)]
+        larger = a if areas[0] > areas[1] else b
+        return Turn("relation", f"Which is larger, the {a.label} or the {b.label}?", f"The {larger.label}.")
+    axis, word = (0, "left of") if kind == "left" else (1, "above")
+    middles = [i.box[axis] + i.box[axis + 2] for i in (a, b)]
+    return Turn("relation", f"Is the {a.label} {word} the {b.label}?", "Yes." if middles[0] < middles[1] else "No.")
 
 
-def colors_at(glimpse: Glimpse) -> tuple[str, str]:
-    """The colours of some pixels."""
-    places, colors = (
-        ", ".join(f"({','.join(map(str, numbers))})" for numbers in group) for group in (glimpse.points, glimpse.colors)
-    )
-    return f"What colors are at {places}?", f"{colors}."
-
-
-def conversation(
-    found: list[Item], background: str, glimpse: Glimpse, labels: list[str], draw: random.Random
-) -> list[tuple[str, str]]:
-    """Five questions about one picture: every box, a description, a short one, and two about pixels."""
+def conversation(lesson: Lesson, draw: random.Random) -> list[Turn]:
+    """Five turns about one image: a long one, a description, and three short ones."""
+    objects, seen = lesson.objects, lesson.seen
+    colors = Turn("region colors", draw.choice(observations.REGION_COLORS), observations.region_colors(seen))
+    pixels = [Turn("look", *observations.short_question(seen, draw)) for _ in range(3)]
+    if not objects:
+        return [colors, Turn("describe", draw.choice(DESCRIBE), observations.describe(seen)), *pixels]
     return [
-        (draw.choice(LOCATE), locate(found)),
-        (draw.choice(DESCRIBE), describe(found, background)),
-        short_question(found, draw),
-        scan(glimpse, labels),
-        colors_at(glimpse),
+        Turn("boxes", draw.choice(LOCATE), locate(objects)) if draw.random() < 0.75 else colors,
+        Turn("describe", draw.choice(DESCRIBE), describe(objects, lesson.background)),
+        object_question(objects, draw),
+        relation_question(objects, draw),
+        pixels[0],
     ]
 
 

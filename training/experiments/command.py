@@ -12,14 +12,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from foresight.data.sources import open_photos
 from foresight.errors import InputError
+from foresight.inspection.evaluation import folder_files
 from foresight.models import vae as vae_module
 from foresight.models import vlm as vlm_module
 from foresight.models.hub import folder_of
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training.arguments import above, at_least
+from training.data import files_digest, readable
 from training.experiments import (
     blends,
     controls,
@@ -128,17 +129,17 @@ def _own(name: str, args: argparse.Namespace) -> dict[str, Any]:
     own: dict[str, Any] = {"version": getattr(ALL[name], "VERSION", 1)}
     if name == "held_out":
         # No path: results are for others to read.
-        own["photos"] = open_photos([str(args.photos)]).digest if args.photos else None
+        own["photos"] = files_digest(folder_files(args.photos)) if args.photos else None
     return own
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs what is asked for and not yet finished, then writes the findings of all that lies in --out."""
     if args.photos is not None:
-        pool = open_photos([str(args.photos)])
-        for file in pool.broken:
+        good, broken = readable(folder_files(args.photos))
+        for file in broken:
             print(f"left out: {file.image}: {file.reason}", file=sys.stderr)
-        if not pool.photos:
+        if not good:
             raise InputError(f"there is no picture that can be read in {args.photos}.")
     todo = chosen(args.only, args.skip, args.protocol)
     scale = scale_of(args)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from foresight.models.points import ExtractionPoint
-from training.data import scene_data
 from training.experiments.bank import (
     SCORES,
     AdapterTrial,
@@ -57,7 +56,7 @@ def _with_pictures(bench: Bench, adapters: dict[str, torch.nn.Module], point: Ex
     data = bench.train()
     points = {name.rsplit("-", 1)[0]: data.points[str(point)] for name in adapters}  # Fit finds latents by this name
     recipe = Recipe(steps, bench.scale.picture_batch, bench.scale.lr / 2, max(1, steps // 10), seed=bench.seed)
-    config = FitConfig((str(point),), KINDS, scene_data(len(data)), images_from=0.0, recipe=recipe)
+    config = FitConfig((str(point),), KINDS, len(data), pictures_from=0.0, recipe=recipe)
     task = Fit(adapters, replace(data, points=points), bench.vae, config)  # type: ignore[arg-type]
     with torch.compiler.set_stance("force_eager"):  # compiling takes longer than these few steps gain
         return run_capped(bench, task, recipe, f"E1.5, pictures at {point}")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from foresight.data.render import render
 from foresight.data.scenes import COLORS, SHAPES, Scenes, SceneSpec
-from foresight.data.sources import open_photos
+from foresight.inspection.evaluation import folder_files
 from foresight.metrics.scores import skill
-from training.data import collect, photo_source
+from training.data import collect, picture_source, readable
 from training.experiments.bank import AdapterTrial, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench
 from training.experiments.result import (
@@ -97,9 +97,8 @@ def photos(bench: Bench, points: list) -> Latents | None:
     """Centre squares of the photos in the bench's folder, at most `test` of them; None where no folder is given."""
     if bench.photos is None:
         return None
-    files = open_photos([str(bench.photos)]).photos[: bench.scale.test]
-    source = photo_source(files, len(files), bench.batch, None, bench.scale.side)
-    found = collect(bench.vlm, bench.vae, source, points)
+    files = readable(folder_files(bench.photos))[0][: bench.scale.test]
+    found = collect(bench.vlm, bench.vae, picture_source(files, bench.batch, bench.scale.side), points)
     return replace(found, masks=torch.ones_like(found.masks))  # nobody knows what is an object there
 
 
