@@ -47,7 +47,7 @@ def peers(inspector: Inspector, picture: Tensor, point: str, repeats: int) -> di
 
     vlm, vae, pil = inspector.vlm, inspector.vae, to_pil(picture)
     report = inspector.inspect(picture, point)
-    shown = torch.stack([r.picture for r in (*report.reconstructions, report.oracle, report.blank)])
+    shown = torch.stack([r.image for r in (*report.reconstructions, report.oracle, report.blank)])
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(vlm._folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(vlm._folder)
     forward = partial(whole_forward, model, processor, pil, vlm.prompt("Describe the image."))

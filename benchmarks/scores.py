@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
-from foresight.metrics.scores import TRUNK, compare
+from foresight.metrics.perceptual import TRUNK
+from foresight.metrics.scores import compare
 
 
 def lpips_package(spatial: bool = False) -> nn.Module:

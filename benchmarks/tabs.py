@@ -24,7 +24,6 @@ from foresight.adapters.registry import BUNDLED
 from foresight.data.scenes import SceneSpec
 from foresight.inspection.evaluation import evaluate, scene_samples
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.layer_sweep import sweep_layers
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
@@ -100,11 +99,11 @@ def alone(inspector: Inspector, repeats: int) -> dict[str, float]:
     """Median seconds of the library doing the same as the page was asked for."""
     records = [record for record in inspector.adapters() if record.name == "tokens"]
     record = inspector.registry.find("tokens")
-    fresh = (sample.picture for sample in scene_samples(5 * repeats, 1, SceneSpec()))
+    fresh = (sample.image for sample in scene_samples(5 * repeats, 1, SceneSpec()))
     jobs: dict[str, Callable[[], Any]] = {
         "Inspect: new scene": lambda: inspector.inspect(next(fresh)),
         "Inspect: other point": lambda: inspector.inspect(next(fresh), OTHER),
-        "Compare: all tiles": lambda: list(sweep_layers(inspector, next(fresh), records)),
+        "Compare: all tiles": lambda: list(inspector.sweep_layers(next(fresh), records)),
         f"Failures: {COUNT} scenes": lambda: list(evaluate(inspector, record, scene_samples(COUNT, 0, SceneSpec()))),
     }
     return {name: statistics.median(timed(job, lambda: None) for _ in range(repeats)) for name, job in jobs.items()}

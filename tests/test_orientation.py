@@ -14,7 +14,7 @@ from PIL import Image
 from foresight.cli.commands import _read
 from foresight.data.images import load_image, load_mask, to_tensor
 from foresight.inspection.evaluation import file_samples, folder_files
-from foresight.inspection.inspector import prepare
+from foresight.inspection.readout import prepare
 from foresight.metrics.scores import score
 from foresight.models.vlm import load_vlm
 from foresight.ui import generate
@@ -30,7 +30,7 @@ def seen(image):
 
 def evaluated(files):
     [sample] = file_samples(files)
-    return sample.picture
+    return sample.image
 
 
 def unzipped(path):

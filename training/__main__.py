@@ -183,7 +183,8 @@ def run_extract(args: argparse.Namespace) -> None:
     from accelerate.utils import gather_object
     from tqdm import tqdm
 
-    from foresight.inspection.evaluation import Broken, folder_files
+    from foresight.data.archive import Broken
+    from foresight.inspection.evaluation import folder_files
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
     from training.fit import scene_count

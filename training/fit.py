@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.modules import KINDS, Adapter, LinearProbe
-from foresight.data.images import resize
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.evaluation import folder_files
-from foresight.metrics.scores import bootstrap, score_batch
+from foresight.inspection.readout import read_out
+from foresight.metrics.intervals import bootstrap
+from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
@@ -249,8 +250,9 @@ def judge(
             parts: dict[str, list[Tensor]] = {}
             for i in range(0, len(latents), batch):
                 x = latents.pictures[i : i + batch].float() / 255
-                y = paint(adapter, latents.points[name.rsplit("-", 1)[0]][i : i + batch], vae, (x.shape[2], x.shape[3]))
-                for score, values in score_batch(x, y, latents.masks[i : i + batch]).items():
+                inputs = latents.points[name.rsplit("-", 1)[0]][i : i + batch]
+                y = read_out(adapter, vae, (x.shape[2], x.shape[3]), inputs)
+                for score, values in compare(x, y, latents.masks[i : i + batch]).scores.items():
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())
             found = {score: torch.cat(values).tolist() for score, values in parts.items()}
             ends = {score: bootstrap(values) for score, values in found.items() if values}
@@ -258,14 +260,6 @@ def judge(
             counts = {score: len(values) for score, values in found.items()}
             table[name] |= {"n": len(latents), title: means | {"measured": counts}}
     return table
-
-
-@torch.inference_mode()
-def paint(adapter: Adapter, latents: Tensor, vae: VAE, size: tuple[int, int]) -> Tensor:
-    """Latents (B, T, h, w, D) → pictures (B · T, 3, *size) in [0, 1]."""
-    # One by one on a CPU, whose cache holds the activations of one picture but not of several.
-    parts = adapter(latents).split(1 if vae.device.type == "cpu" else len(latents))
-    return resize(torch.cat([vae.decode(z) for z in parts]), size)
 
 
 @contextmanager

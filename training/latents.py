@@ -14,12 +14,13 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
+from foresight.data.archive import Broken
 from foresight.data.images import resize, vae_size
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
 from foresight.inspection.baselines import MIXTURE as MIXTURE
 from foresight.inspection.baselines import mixture as mixture
-from foresight.inspection.evaluation import Broken, file_samples
+from foresight.inspection.evaluation import file_samples
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
@@ -211,9 +212,9 @@ def extract_files(extractor: Extractor, files: Sequence[Path], batch: int) -> It
         if isinstance(sample, Broken):
             yield sample
             continue
-        group = waiting.setdefault(sample.picture.shape, [])
-        group.append((sample.image, (sample.picture * 255).round().byte()))
+        group = waiting.setdefault(sample.image.shape, [])
+        group.append((sample.name, (sample.image * 255).round().byte()))
         if len(group) == batch:
-            yield fill(waiting.pop(sample.picture.shape))
+            yield fill(waiting.pop(sample.image.shape))
     for group in waiting.values():
         yield fill(group)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foresight.data.images import resize_weights
 from foresight.metrics.masks import CONTRAST, HALO
-from foresight.metrics.scores import lpips_model
+from foresight.metrics.perceptual import lpips_model
 from foresight.models.vae import VAE
 
 BESIDE = 3  # pixels around an object that still count as near it

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from foresight.adapters.modules import KINDS, Adapter
 from foresight.errors import InputError
-from foresight.metrics.scores import Interval
+from foresight.metrics.intervals import Interval
 from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
 
@@ -80,7 +80,7 @@ def list_adapters(root: str | Path) -> list[Path]:
 
 
 def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
-    """What a card's "scores" tell of held-out pictures: {their title: {score: (mean, low, high)}}, all finite.
+    """What a card's "scores" tell of held-out pictures: {their title: {score: interval}}, all finite.
 
     low and high are None where the mean is of one picture.
 
@@ -88,7 +88,7 @@ def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
     """
     tables = scores.items() if isinstance(scores, dict) else ()
     return {
-        title: {name: (found[0], found[1], found[2]) for name, found in table.items() if _is_interval(found)}
+        title: {name: Interval(*found) for name, found in table.items() if _is_interval(found)}
         for title, table in tables
         if isinstance(table, dict)
     }

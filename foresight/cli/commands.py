@@ -21,10 +21,12 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.errors import InputError
 from foresight.inspection import evaluation
-from foresight.inspection.inspector import SCORES, Inspector, Report, prepare
+from foresight.inspection.inspector import Inspector, Report
+from foresight.inspection.readout import prepare
 from foresight.inspection.tables import as_csv
+from foresight.metrics.baselines import SEED_TARGETS
 from foresight.metrics.masks import NOT_MEASURABLE
-from foresight.metrics.scores import SEED_TARGETS
+from foresight.metrics.scores import SCORES
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 
@@ -55,7 +57,7 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
         name = f"{path.stem}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
         names[name] += 1  # two folders may have a picture of one name
         target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".png")
-        to_pil(report.reconstructions[0].picture).save(target)
+        to_pil(report.chosen.image).save(target)
         line = report.as_json(str(path), str(target))
         yield json.dumps(line) if args.json else _story(report, line)
     if broken:
@@ -82,7 +84,7 @@ def _story(report: Report, line: dict[str, Any]) -> str:
     text = [title, *_table(rows)]
     if reason := line["mask_reason"]:
         text.append(f"  mask IoU not measurable: {reason}" if reason == NOT_MEASURABLE else f"  no mask IoU: {reason}")
-    if report.distance > report.far:
+    if report.chosen.distance > report.chosen.far:
         text.append("  far from what the adapter was trained on: the scores speak of the adapter")
     return "\n".join(text)
 
@@ -175,8 +177,8 @@ def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File
         found = evaluation.evaluate(inspector, record, evaluation.file_samples(files))
     else:
         samples = evaluation.scene_samples(args.scenes, args.seed, spec)
-        found = evaluation.evaluate(inspector, record, samples, evaluation.scene_floors(args.seed, spec))
-    lines, broken = list[evaluation.Line](), list[Broken]()
+        found = evaluation.evaluate(inspector, record, samples, evaluation.scene_baselines(args.seed, spec))
+    lines, broken = list[evaluation.ImageScores](), list[Broken]()
     for row in tqdm(found, total=len(files) or args.scenes, unit="image", disable=None):
         if isinstance(row, Broken):
             broken.append(row)

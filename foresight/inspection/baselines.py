@@ -16,8 +16,8 @@ from torch import Tensor
 from foresight.data.images import resize
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
-from foresight.inspection.inspector import Inspector, Scores, score_rows
-from foresight.metrics.scores import compare
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.readout import Readout, Reconstruction
 from foresight.models.points import ExtractionPoint
 
 _WHITE = ("white",)
@@ -37,15 +37,13 @@ def mixture(count: int, seed: int, split: str) -> list[Scenes]:
 
 @dataclass(frozen=True)
 class Recalled:
-    """The two floors of one picture: (3, H, W) in [0, 1] on the CPU, and their scores by the names in SCORES.
+    """The two baselines of one image: the mean of the training scenes, and the nearest of them.
 
     scene: the nearest one's description. count: of how many scenes it is the nearest.
     """
 
-    mean: Tensor
-    nearest: Tensor
-    mean_scores: Scores
-    nearest_scores: Scores
+    mean: Reconstruction
+    nearest: Reconstruction
     scene: dict[str, Any]
     count: int
 
@@ -83,16 +81,21 @@ class Baselines:
 
     @torch.inference_mode()
     def recall(self, original: Tensor, point: ExtractionPoint, mask: Tensor | None) -> Recalled:
-        """The floors, at a point that was gathered, of a picture (3, H, W) of the VLM's size and its mask (H, W)."""
+        """The baselines of an image at a point that was gathered.
+
+        Args:
+            original: (3, H, W) in [0, 1], of the size at which the VLM sees it.
+            point: where latents are compared.
+            mask: (H, W) bool, what it shows; None: the objects found there.
+        """
         assert self._mean is not None
-        device, size = self.inspector.vae.device, (original.shape[1], original.shape[2])
-        [latents] = self.inspector.vlm.latents(original[None].to(self.inspector.vlm.device), [point]).values()
+        image, size = original.to(self.inspector.vae.device), (original.shape[1], original.shape[2])
+        [latents] = self.inspector.vlm.latents(image[None], [point]).values()
         best = self._scenes[self._keys[str(point)].nearest(_parts(latents))].resized(size)
-        pictures = torch.cat([resize(self._mean[None], size), render(best).images.float() / 255]).to(device)
-        shown = None if mask is None else mask.to(device)[None]
-        of_mean, of_nearest = score_rows(compare(original[None].to(device), pictures, shown))
-        mean, nearest = pictures.cpu()
-        return Recalled(mean, nearest, of_mean, of_nearest, best.describe(0), len(self._scenes))
+        images = torch.cat([resize(self._mean[None], size), render(best).images.float() / 255]).to(image.device)
+        [oracle] = self.inspector.round_trip(image[None])
+        mean, nearest = Readout(image, mask, oracle).score(["mean", "nearest"], images)
+        return Recalled(mean, nearest, best.describe(0), len(self._scenes))
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 from foresight.data.archive import Broken
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Line
-from foresight.inspection.inspector import SCORES
+from foresight.inspection.evaluation import ImageScores
+from foresight.metrics.intervals import bootstrap
 from foresight.metrics.matching import COLUMNS, ROWS, SIZES, ObjectScore
-from foresight.metrics.scores import bootstrap
+from foresight.metrics.scores import SCORES
 
 OBJECT_SCORES = {"object_iou": "iou", "object_lpips": "lpips"}  # each object's own
 LEVELS: dict[str, tuple[str, ...]] = {  # of each factor, in the order in which they are shown
@@ -31,13 +31,13 @@ LEVELS: dict[str, tuple[str, ...]] = {  # of each factor, in the order in which 
     "objects": tuple(str(n) for n in range(1, MAX_OBJECTS + 1)),
     "background": BACKGROUNDS,
 }
-_OF_PICTURE: dict[str, Callable[[Line], str]] = {
+_OF_PICTURE: dict[str, Callable[[ImageScores], str]] = {
     "objects": lambda line: str(len(line.objects)),
     "background": lambda line: str(line.background),
 }
 SEEN = 0.5  # of a cell, summed over pictures: less has been covered too little to be told of
 
-L = TypeVar("L", bound=Line)
+L = TypeVar("L", bound=ImageScores)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Filter:
         if self.low is not None and self.high is not None and self.low > self.high:
             raise InputError(f"the range of scores must go from low to high, not from {self.low:g} to {self.high:g}.")
 
-    def keeps(self, line: Line) -> bool:
+    def keeps(self, line: ImageScores) -> bool:
         """Whether a line is asked for. A picture without scene has no factors, one without the score no range."""
         asked = ((self.shapes, "shape"), (self.colors, "color"), (self.sizes, "size"))
         wanted = [(values, name) for values, name in asked if values]
@@ -95,7 +95,7 @@ class Filter:
         )
 
 
-def own_score(line: Line, name: str) -> float | None:
+def own_score(line: ImageScores, name: str) -> float | None:
     """The adapter's score by a name in SCORES."""
     if name not in SCORES:
         raise InputError(f"there is no score {name!r}: choose from {', '.join(SCORES)}.")
@@ -110,7 +110,7 @@ def ordered(lines: Iterable[L], name: str, worst_first: bool = True) -> list[L]:
     return [line for _, line in scored] + [line for value, line in found if value is None]
 
 
-def by_factor(lines: Iterable[Line], factor: str, name: str) -> list[Level]:
+def by_factor(lines: Iterable[ImageScores], factor: str, name: str) -> list[Level]:
     """The mean of a score at each level of a factor that occurs, with its 95 % interval over pictures.
 
     factor: a key of LEVELS. name: in SCORES, the score of every picture that shows the level; or in
@@ -126,7 +126,7 @@ def by_factor(lines: Iterable[Line], factor: str, name: str) -> list[Level]:
     return [Level(level, len(found[level]), *bootstrap(found[level])) for level in LEVELS[factor] if level in found]
 
 
-def _levels(line: Line, factor: str, name: str) -> Iterator[tuple[str, list[float | None]]]:
+def _levels(line: ImageScores, factor: str, name: str) -> Iterator[tuple[str, list[float | None]]]:
     """The levels that a picture shows, each with its scores."""
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
     for thing in line.objects:
@@ -136,13 +136,13 @@ def _levels(line: Line, factor: str, name: str) -> Iterator[tuple[str, list[floa
         yield level, [getattr(thing, own) for thing in things] if own else [own_score(line, name)]
 
 
-def iou_plane(lines: Iterable[Line]) -> Tensor:
+def iou_plane(lines: Iterable[ImageScores]) -> Tensor:
     """The IoU of objects at each place of the picture (CELLS, CELLS), over all lines; NaN where none ever was."""
     sums = torch.stack([line.plane for line in lines]).sum(0)  # (2, CELLS, CELLS)
     return (sums[0] / sums[1]).where(sums[1] >= SEEN, torch.nan)
 
 
-def as_csv(lines: Sequence[Line], broken: Sequence[Broken] = ()) -> str:
+def as_csv(lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
     """The table as CSV, one line a picture; broken files at the end, with the reason in "error"."""
     rows = [line.flat() for line in lines]
     columns = dict.fromkeys(name for row in rows for name in row)
@@ -159,7 +159,7 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
 
 
-def as_json(facts: dict[str, Any], lines: Sequence[Line], broken: Sequence[Broken] = ()) -> str:
+def as_json(facts: dict[str, Any], lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
     """Facts, every line with its scene, and the broken files, as one JSON object."""
     rows = [line.flat() | {"scene": line.case if isinstance(line.case, dict) else None} for line in lines]
     return json.dumps({**facts, "pictures": rows, "broken": [vars(b) for b in broken]}, indent=2)

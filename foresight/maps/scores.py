@@ -11,10 +11,12 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Row, Sample, evaluate
-from foresight.inspection.inspector import Inspector, Scores, prepare
+from foresight.inspection.evaluation import Evaluated, Sample, evaluate
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.readout import prepare
 from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import LatentMap
+from foresight.metrics.scores import Scores
 
 KEPT = 16  # tables: scenes, read by one adapter
 Reader = tuple[Path, int]  # an adapter's folder, and when its weights were written: others may follow there
@@ -41,7 +43,7 @@ class MapScores:
         for row in evaluate(self.inspector, record, _samples(found.data.scenes[len(table) : count])):
             if self._reader(record) != key[1]:
                 raise InputError(f"{_name(record)} was trained anew meanwhile: score once more.")
-            if isinstance(row, Row):
+            if isinstance(row, Evaluated):
                 table.append(row.scores["adapter"])
                 yield Progress(stage, len(table), count)
 

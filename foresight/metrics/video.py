@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foresight.errors import InputError
+from foresight.metrics.fidelity import LEAST_SIDE, psnr, ssim
 from foresight.metrics.masks import foreground, mask_iou, why_no_iou
-from foresight.metrics.scores import LEAST_SIDE, lpips_model, psnr, ssim
+from foresight.metrics.perceptual import lpips_model
 from foresight.metrics.tracks import centroids, find_objects, shifts
 
 FRAME_SCORES = ("lpips", "ssim", "psnr", "mask_iou")

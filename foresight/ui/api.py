@@ -50,7 +50,7 @@ def endpoint(calls: Calls) -> None:
         at = ExtractionPoint.parse(point)
         given = None if mask is None else load_mask(mask)
         report = calls.inspect(open_picture(image), at, calls.find(at, adapter).folder, given)
-        return to_pil(report.reconstructions[0].picture), report.as_json()
+        return to_pil(report.chosen.image), report.as_json()
 
     def info() -> dict[str, Any]:
         """Tells the models, their extraction points and widths, the adapters that fit, the device, the versions."""

@@ -9,8 +9,9 @@ from typing import Any
 from foresight.adapters.checkpoint import held_out_count, measured, score_tables, share_told
 from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.inspector import Report
+from foresight.metrics.baselines import SEED_TARGETS, meets_target
+from foresight.metrics.intervals import Interval
 from foresight.metrics.masks import NOT_MEASURABLE
-from foresight.metrics.scores import SEED_TARGETS, Interval, meets_target
 from foresight.models.points import ExtractionPoint
 from foresight.ui.navigation import Case
 
@@ -36,16 +37,17 @@ def headline(report: Report, cold: bool = False, address: str = "", uploaded: bo
     cold: made while the app was starting, so that its time would tell nothing. address: a link to this view;
     uploaded: the picture is on no other page, so the link is to the point and the adapter alone.
     """
-    name, seconds = escape(report.reconstructions[0].name), report.seconds
+    name, seconds = escape(report.chosen.name), report.seconds
     stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
     time = "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
-    if far := report.distance > report.far:
+    distance, limit = report.chosen.distance, report.chosen.far
+    if far := distance > limit:
         told = (
-            f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {report.distance:.2f}, "
-            f"limit {report.far:.2f}): these scores speak of the adapter more than of the latents."
+            f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {distance:.2f}, "
+            f"limit {limit:.2f}): these scores speak of the adapter more than of the latents."
         )
     else:
-        told = f"Like what this adapter was trained on: distance {report.distance:.2f}, limit {report.far:.2f}."
+        told = f"Like what this adapter was trained on: distance {distance:.2f}, limit {limit:.2f}."
     what = "link to this point, without the upload" if uploaded else "link to this view"
     link = f' · <a href="{escape(address)}">{what}</a>' if address else ""
     return (
@@ -66,7 +68,7 @@ def metric_cards(report: Report, case: Case = None) -> str:
 
     case: where it is a scene, beside what the adapter scored on held-out scenes of its kind.
     """
-    usual = _usual(report.reconstructions[0].card, case)
+    usual = _usual(report.chosen.card, case)
     return (
         f'<div class="fs-cards">{"".join(_card(report, name, usual) for name in NAMES)}</div>'
         f'<p class="fs-cards-note">The targets are those of the {SEED_STUDY}.</p>'
@@ -91,18 +93,18 @@ def _usual(card: dict[str, Any], case: Case) -> dict[str, str]:
 
 
 def _card(report: Report, name: str, usual: dict[str, str]) -> str:
-    value = report.reconstructions[0].scores[name]
+    value = report.chosen.scores[name]
     blank, oracle = report.blank.scores[name], report.oracle.scores[name]
     arrow, better = ("↓", "lower") if name == "lpips" else ("↑", "higher")
     sense = f'<span role="img" aria-label="{better} is better">{arrow} better</span>'
     head = f'<h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4>'
     if value is None or blank is None:
-        reason = report.reconstructions[0].mask_reason or "it cannot be told here"
+        reason = report.chosen.mask_reason or "it cannot be told here"
         word = "Not measurable" if reason == NOT_MEASURABLE else "Not scored"
         return (
             f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">{word}: {escape(reason)}.</p></div>'
         )
-    skill = report.reconstructions[0].skill[name]
+    skill = report.chosen.skill[name]
     told = "" if skill is None else f"<span>skill {skill:.2f}</span>"
     if name in usual:
         told += f'<span title="mean ± standard deviation of held-out scenes of this kind">held out {usual[name]}</span>'
@@ -128,7 +130,7 @@ def _verdict(name: str, value: float, blank: float) -> str:
 
 def _unseen(report: Report, name: str) -> str:
     """Why a mask IoU is 0: what a person may still see, the one rule for all pictures does not find."""
-    if name != "mask_iou" or report.reconstructions[0].mask.any():
+    if name != "mask_iou" or report.chosen.mask.any():
         return ""
     return '<p class="verdict">No object stands out from the reconstruction’s background.</p>'
 

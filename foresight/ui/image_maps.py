@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from foresight.data.images import to_pil
-from foresight.inspection.inspector import Reconstruction, Report
+from foresight.inspection.inspector import Report
+from foresight.inspection.readout import Reconstruction
 
 # Cividis (Nuñez, Anderton and Renslow 2018), which looks the same to all kinds of colour vision.
 _CIVIDIS = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
@@ -50,7 +51,7 @@ def tiles(report: Report) -> list[Tile]:
     of = f"of {chosen.name}"
     return [
         Tile("original", "as the model sees it", to_pil(report.original)),
-        Tile("oracle", f"the VAE alone, {_lpips(report.oracle)}", to_pil(report.oracle.picture)),
+        Tile("oracle", f"the VAE alone, {_lpips(report.oracle)}", to_pil(report.oracle.image)),
         *(_adapter_tile(name, each, chosen) for name, each in [*kinds.items(), *others]),
         Tile("difference", f"{of}; bright: {DIFFERENCE_TOP} or more", heat(chosen.difference, DIFFERENCE_TOP)),
         Tile("LPIPS map", f"{of}; bright: {LPIPS_TOP} or more", heat(chosen.lpips_map, LPIPS_TOP)),
@@ -61,7 +62,7 @@ def tiles(report: Report) -> list[Tile]:
 def _adapter_tile(name: str, made: Reconstruction | None, chosen: Reconstruction) -> Tile:
     if made is None:
         return Tile(name, "none at this layer", None)
-    return Tile(name, _lpips(made) + (", shown above" if made is chosen else ""), to_pil(made.picture), made is chosen)
+    return Tile(name, _lpips(made) + (", shown above" if made is chosen else ""), to_pil(made.image), made is chosen)
 
 
 def _lpips(made: Reconstruction) -> str:

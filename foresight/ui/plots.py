@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from foresight.inspection.evaluation import Line
-from foresight.inspection.layer_sweep import Tile
+from foresight.inspection.evaluation import ImageScores
+from foresight.inspection.readout import Reconstruction
 from foresight.inspection.tables import Level, own_score
 from foresight.metrics.matching import CELLS
 from foresight.models.points import STAGES, ExtractionPoint
@@ -26,7 +26,7 @@ INK, RULE = "#737d89", "rgba(128, 138, 150, 0.25)"
 _GRID = {"lpips": (1, 1), "ssim": (1, 2), "mask_iou": (2, 1), "psnr": (2, 2)}  # row and column of four charts
 
 
-def depth_chart(tiles: Sequence[Tile]) -> Figure:
+def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
     """Each score against depth, a line for each adapter at each stage, between blank page and oracle."""
     figure = _four()
     read = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
@@ -70,7 +70,7 @@ def depth_chart(tiles: Sequence[Tile]) -> Figure:
     return _dressed(figure, 520, legend=True)
 
 
-def histograms(lines: Sequence[Line]) -> Figure:
+def histograms(lines: Sequence[ImageScores]) -> Figure:
     """How often each score occurs, with lines at the means of blank page and oracle."""
     figure = _four()
     for score, (row, column) in _GRID.items():

@@ -20,9 +20,8 @@ from foresight.data.images import load_image, load_mask, to_tensor
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
 from foresight.inspection import evaluation
-from foresight.inspection.inspector import SCORES
 from foresight.metrics.masks import NOT_MEASURABLE
-from foresight.metrics.scores import score
+from foresight.metrics.scores import SCORES, score
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from foresight.data.images import resize
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, take
 from foresight.inspection.baselines import MIXTURE, Baselines, mixture
-from foresight.inspection.inspector import SCORES
-from foresight.metrics.scores import compare
+from foresight.metrics.scores import SCORES, compare
 from foresight.models.points import ExtractionPoint
 from foresight.ui.inspect.baselines import Asked, panel
 
@@ -41,8 +40,8 @@ def remembered(size=(224, 224)):
 def test_a_remembered_scene_is_its_own_nearest(memory, point):
     for picture in remembered()[::5]:
         found = memory.recall(picture, point, None)
-        assert torch.equal(found.nearest, picture) and found.count == COUNT
-        assert found.nearest_scores["lpips"] == pytest.approx(0, abs=1e-5)
+        assert torch.equal(found.nearest.image, picture) and found.count == COUNT
+        assert found.nearest.scores["lpips"] == pytest.approx(0, abs=1e-5)
         assert Scenes.from_description(found.scene).split() == ["train"]
 
 
@@ -51,20 +50,22 @@ def test_the_floors_are_scored_as_any_picture_is(memory):
     drawn = render(scene)
     original, mask = drawn.images[0].float() / 255, drawn.mask[0]
     found = memory.recall(original, POINTS[1], mask)
-    pictures = torch.stack([remembered().mean(0), found.nearest])
-    assert torch.allclose(found.mean, pictures[0], atol=1e-5)
-    assert not torch.equal(found.nearest, original)  # no test scene is among those remembered
+    pictures = torch.stack([remembered().mean(0), found.nearest.image])
+    assert torch.allclose(found.mean.image, pictures[0], atol=1e-5)
+    assert not torch.equal(found.nearest.image, original)  # no test scene is among those remembered
     expected = compare(original[None], pictures, mask[None]).scores
     for name in SCORES:
-        told = [found.mean_scores[name], found.nearest_scores[name]]
+        told = [found.mean.scores[name], found.nearest.scores[name]]
         assert told == pytest.approx(expected[name].tolist(), abs=1e-4)
 
 
 def test_a_picture_of_another_shape_has_its_nearest_in_that_shape(memory):
     wide = remembered((168, 308))[4]
     found = memory.recall(wide, POINTS[1], None)
-    assert found.nearest.shape == found.mean.shape == wide.shape
-    assert torch.equal(found.mean, resize(memory.recall(remembered()[0], POINTS[1], None).mean[None], (168, 308))[0])
+    assert found.nearest.image.shape == found.mean.image.shape == wide.shape
+    assert torch.equal(
+        found.mean.image, resize(memory.recall(remembered()[0], POINTS[1], None).mean.image[None], (168, 308))[0]
+    )
 
 
 def test_a_point_that_got_an_adapter_later_is_gathered_too(house, memory):
@@ -72,7 +73,7 @@ def test_a_point_that_got_an_adapter_later_is_gathered_too(house, memory):
     save_tiny_adapter(folder / "runs/late", "tokens", "post-merge/3", folder)
     assert list(memory.gather()) == [0, 3, 6, 9]
     picture = remembered()[7]
-    assert torch.equal(memory.recall(picture, ExtractionPoint("post-merge", 3), None).nearest, picture)
+    assert torch.equal(memory.recall(picture, ExtractionPoint("post-merge", 3), None).nearest.image, picture)
 
 
 def test_the_mixture_is_the_same_whoever_draws_it_and_of_its_split():

@@ -11,18 +11,19 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, sample, take
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
-    Floors,
-    Row,
+    Evaluated,
     evaluate,
     file_samples,
     folder_files,
-    scene_floors,
+    scene_baselines,
     scene_samples,
     summarise,
 )
-from foresight.inspection.inspector import SCORES, prepare
+from foresight.inspection.readout import prepare
+from foresight.metrics.baselines import TrainingBaselines
+from foresight.metrics.fidelity import psnr
 from foresight.metrics.masks import NOT_MEASURABLE
-from foresight.metrics.scores import psnr
+from foresight.metrics.scores import SCORES
 
 SPEC = SceneSpec(objects=(1, 2), backgrounds=("white",), size=(84, 112))
 
@@ -47,17 +48,17 @@ def test_rows_are_inspections(inspector):
     record, samples = inspector.registry.find("linear"), list(scene_samples(3, 0, SPEC))
     samples[1].mask[:] = False  # not what would be found in the picture
     rows = list(evaluate(inspector, record, samples, batch=2))
-    assert [row.image for row in rows] == [s.image for s in samples]
+    assert [row.name for row in rows] == [s.name for s in samples]
     assert [row.mask_reason for row in rows] == [None, "the given mask is empty", None]
     for row, given in zip(rows, samples, strict=True):
-        report = inspector.inspect(given.picture, "post-merge/1", "linear", given.mask, others=False)
-        assert row.scores["adapter"] == pytest.approx(report.reconstructions[0].scores, abs=1e-3)
+        report = inspector.inspect(given.image, "post-merge/1", "linear", given.mask, others=False)
+        assert row.scores["adapter"] == pytest.approx(report.chosen.scores, abs=1e-3)
         assert row.scores["oracle"] == pytest.approx(report.oracle.scores, abs=1e-3)
         assert row.scores["blank"] == pytest.approx(report.blank.scores, abs=1e-3)
-        assert row.skill == pytest.approx(report.reconstructions[0].skill, abs=1e-2)
-        torch.testing.assert_close(row.reconstruction, report.reconstructions[0].picture, atol=1e-3, rtol=0)
-        assert row.seconds > 0 and torch.equal(row.original, given.picture)
-        assert (row.distance, row.far) == pytest.approx((report.distance, report.far), rel=1e-3)
+        assert row.skill == pytest.approx(report.chosen.skill, abs=1e-2)
+        torch.testing.assert_close(row.reconstruction, report.chosen.image, atol=1e-3, rtol=0)
+        assert row.seconds > 0 and torch.equal(row.original, given.image)
+        assert (row.distance, row.far) == pytest.approx((report.chosen.distance, report.chosen.far), rel=1e-3)
         both, either = row.plane.double()  # 28 × 28 cells of one size each
         if row.mask_reason is None and float(either.sum()):
             assert float(both.sum() / either.sum()) == pytest.approx(row.scores["adapter"]["mask_iou"], abs=0.02)
@@ -82,7 +83,7 @@ def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
 def test_files_out_of_an_archive_keep_their_names(inspector, folder):
     given = [File("deep/er.png", folder / "a.png"), Broken("x.png", "it is a link."), File("cut.jpg", folder / "c.jpg")]
     row, link, cut = evaluate(inspector, inspector.registry.find("linear"), file_samples(given))
-    assert (row.image, row.case, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
+    assert (row.name, row.case, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
     assert row.flat()["background"] is None is row.flat()["object_iou"]
     assert link == given[1] and cut == Broken("cut.jpg", "the picture is broken or cut short, and cannot be decoded.")
 
@@ -90,8 +91,8 @@ def test_files_out_of_an_archive_keep_their_names(inspector, folder):
 def test_broken_files_are_told_and_the_rest_evaluated(inspector, folder):
     files = folder_files(folder)
     rows = list(evaluate(inspector, inspector.registry.find("linear"), file_samples(files)))
-    assert [row.image for row in rows] == ["a.png", "b.PNG", "c.jpg", "d.png"]
-    assert [type(row) for row in rows] == [Row, Row, Broken, Row]
+    assert [row.image if isinstance(row, Broken) else row.name for row in rows] == ["a.png", "b.PNG", "c.jpg", "d.png"]
+    assert [type(row) for row in rows] == [Evaluated, Evaluated, Broken, Evaluated]
     assert rows[2].reason == "“c.jpg” is broken or cut short, and cannot be decoded."
     assert "mean" not in rows[0].scores  # nothing is known of what was trained on
 
@@ -106,38 +107,38 @@ def test_folders_without_pictures_are_told(tmp_path):
 def test_scenes_are_the_test_splits_and_the_renderers_masks():
     samples, scenes = list(scene_samples(40, 7, SPEC)), take(40, 7, SPEC, "test")
     assert set(scenes.split()) == {"test"}
-    assert [s.image for s in samples] == [f"scene {i} ({scenes.digest(i)})" for i in range(40)]
+    assert [s.name for s in samples] == [f"scene {i} ({scenes.digest(i)})" for i in range(40)]
     again = list(scene_samples(34, 7, SPEC))
-    assert all(torch.equal(a.picture, b.picture) for a, b in zip(samples, again, strict=False))
+    assert all(torch.equal(a.image, b.image) for a, b in zip(samples, again, strict=False))
     square = next(scene_samples(1, 7, SceneSpec()))  # at 224², what was rendered is what is seen
     drawn = render(take(1, 7, SceneSpec(), "test"))
-    assert torch.equal(square.picture, drawn.images[0] / 255) and torch.equal(square.mask, drawn.mask[0])
+    assert torch.equal(square.image, drawn.images[0] / 255) and torch.equal(square.mask, drawn.mask[0])
 
 
 def test_floors_know_only_the_training_split(inspector):
-    floors, samples = scene_floors(0, SPEC), list(scene_samples(2, 0, SPEC))
-    train = take(len(floors.training), 0, SPEC, "train")
+    floors, samples = scene_baselines(0, SPEC), list(scene_samples(2, 0, SPEC))
+    train = take(len(floors.images), 0, SPEC, "train")
     assert set(train.split()) == {"train"}
     drawn = [prepare(x / 255)[0] for x in render(train[:3]).images]
-    assert torch.equal(floors.training[:3], torch.stack(drawn))
+    assert torch.equal(floors.images[:3], torch.stack(drawn))
     row = next(evaluate(inspector, inspector.registry.find("linear"), samples, floors))
-    x, mean = (p.permute(1, 2, 0).numpy() for p in (samples[0].picture, floors.training.mean(0)))
+    x, mean = (p.permute(1, 2, 0).numpy() for p in (samples[0].image, floors.images.mean(0)))
     theirs = structural_similarity(
         x, mean, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2, data_range=1
     )
     assert row.scores["mean"]["ssim"] == pytest.approx(theirs, abs=1e-4)
-    others = psnr(samples[0].picture[None].expand_as(floors.training), floors.training)
+    others = psnr(samples[0].image[None].expand_as(floors.images), floors.images)
     assert row.flat()["nearest_psnr"] == pytest.approx(float(others.max()), abs=1e-3)
 
 
 def test_the_nearest_is_the_one_of_least_error():
     training = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    floors = Floors(training)
+    floors = TrainingBaselines(training)
     for i in (0, 7, 19):
         assert torch.equal(floors.nearest((training[i] * 0.9 + 0.05).clamp(0, 1)), training[i])
     torch.testing.assert_close(floors.mean, sum(training) / 20)
     grey = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 28, 28)
-    assert torch.equal(Floors(grey).nearest(torch.full((3, 28, 28), 0.9)), grey[2])
+    assert torch.equal(TrainingBaselines(grey).nearest(torch.full((3, 28, 28), 0.9)), grey[2])
 
 
 def flat(lpips, iou, reason=None):
@@ -181,9 +182,9 @@ def test_a_mask_iou_that_cannot_be_measured_is_counted_apart_and_in_no_mean():
 
 def test_what_cannot_be_measured_is_in_no_object_score_and_not_on_the_heat_map(inspector, monkeypatch):
     [given] = scene_samples(1, 0, SPEC)
-    border = torch.rand(3, *given.picture.shape[1:], generator=torch.Generator().manual_seed(0))
-    real = inspector.reconstruct
-    monkeypatch.setattr(inspector, "reconstruct", lambda *a: (real(*a)[0], [given.picture[None], border[None]]))
+    border = torch.rand(3, *given.image.shape[1:], generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(inspector, "round_trip", lambda originals: originals)
+    monkeypatch.setattr(inspector, "decode", lambda z, size: border[None])
     [row] = evaluate(inspector, inspector.registry.find("linear"), [given])
     assert row.mask_reason == NOT_MEASURABLE and row.scores["oracle"]["mask_iou"] > 0.9
     assert row.scores["adapter"]["mask_iou"] is None is row.skill["mask_iou"]

@@ -13,8 +13,10 @@ from foresight.data.images import resize, to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
-from foresight.inspection.inspector import SCORES, Clock, Inspector, prepare, skills
-from foresight.metrics.scores import score
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.readout import Clock, prepare
+from foresight.metrics.baselines import skill
+from foresight.metrics.scores import SCORES, score
 
 SPEC = SceneSpec(objects=(1, 2), backgrounds=("white",))
 
@@ -44,19 +46,19 @@ def test_pictures_are_what_the_parts_make(report, inspector, pictures):
     assert [r.name for r in report.reconstructions] == ["linear", "tokens", "pooled"]
     latents = inspector.vlm.latents(x, ["post-merge/1"])["post-merge/1"]
     for made in report.reconstructions:
-        z = load_adapter(made.folder)(latents)
-        torch.testing.assert_close(made.picture, resize(vae.decode(z), (224, 224))[0])
+        z = load_adapter(made.record.folder)(latents)
+        torch.testing.assert_close(made.image, resize(vae.decode(z), (224, 224))[0])
         assert made.card["point"] == "post-merge/1"
     z = vae.encode(resize(x, (256, 256)))
-    torch.testing.assert_close(report.oracle.picture, resize(vae.decode(z), (224, 224))[0])
-    assert torch.equal(report.blank.picture, torch.ones(3, 224, 224))
+    torch.testing.assert_close(report.oracle.image, resize(vae.decode(z), (224, 224))[0])
+    assert torch.equal(report.blank.image, torch.ones(3, 224, 224))
     assert torch.equal(report.original, x[0])
 
 
 def test_scores_are_those_of_each_picture_alone(report, pictures):
     for made in (*report.reconstructions, report.oracle, report.blank):
-        assert made.scores == pytest.approx(score(pictures[0], made.picture), abs=1e-4)
-        torch.testing.assert_close(made.difference, (made.picture - pictures[0]).abs().mean(0))
+        assert made.scores == pytest.approx(score(pictures[0], made.image), abs=1e-4)
+        torch.testing.assert_close(made.difference, (made.image - pictures[0]).abs().mean(0))
         assert made.lpips_map.shape == made.mask.shape == (224, 224)
     # This VAE was never trained: a blank page beats its oracle, so there is nothing to gain.
     assert report.oracle.scores["lpips"] > report.blank.scores["lpips"]
@@ -66,15 +68,16 @@ def test_scores_are_those_of_each_picture_alone(report, pictures):
 def test_skills_lie_between_the_blank_page_and_the_oracle():
     blank = {"lpips": 0.5, "ssim": 0.8, "psnr": 10.0, "mask_iou": 0.0}
     oracle = {"lpips": 0.1, "ssim": 1.0, "psnr": 30.0, "mask_iou": 0.8}
-    found = skills({"lpips": 0.2, "ssim": 0.7, "psnr": 15.0, "mask_iou": None}, blank, oracle)
+    scores = {"lpips": 0.2, "ssim": 0.7, "psnr": 15.0, "mask_iou": None}
+    found = {name: skill(name, scores[name], blank[name], oracle[name]) for name in SCORES}
     assert found == {"lpips": pytest.approx(0.75), "ssim": pytest.approx(-0.5), "psnr": 0.25, "mask_iou": None}
 
 
 def test_tells_how_far_the_latents_are(report, inspector, pictures):
     latents = inspector.vlm.latents(pictures[:1], ["post-merge/1"])["post-merge/1"]
-    adapter = load_adapter(report.reconstructions[0].folder)
-    assert report.distance == pytest.approx(float(adapter.distance(latents)), rel=1e-4)
-    assert report.far == 0.5
+    adapter = load_adapter(report.chosen.record.folder)
+    assert report.chosen.distance == pytest.approx(float(adapter.distance(latents)), rel=1e-4)
+    assert report.chosen.far == 0.5
 
 
 def test_the_line_of_json(report):
@@ -90,16 +93,17 @@ def test_the_line_of_json(report):
 
 def test_another_picture_gets_its_own_oracle(inspector, pictures):
     first, second, again = (inspector.inspect(pictures[i], adapter="linear", others=False) for i in (1, 2, 1))
-    assert not torch.equal(first.oracle.picture, second.oracle.picture)
-    assert torch.equal(first.oracle.picture, again.oracle.picture)
+    assert not torch.equal(first.oracle.image, second.oracle.image)
+    assert torch.equal(first.oracle.image, again.oracle.image)
     assert [r.name for r in first.reconstructions] == ["linear"]
 
 
 def test_a_batch_is_its_pictures(inspector, pictures, report):
     record = inspector.registry.find("linear", "post-merge/1")
-    _, (oracle, made) = inspector.reconstruct(pictures, [record], Clock(inspector.vae.device))
-    torch.testing.assert_close(made[0], report.reconstructions[0].picture, atol=1e-4, rtol=0)
-    torch.testing.assert_close(oracle[0], report.oracle.picture, atol=1e-4, rtol=0)
+    [decoded] = inspector.reconstruct(pictures, [record], Clock(inspector.vae.device))
+    oracle = inspector.round_trip(pictures)
+    torch.testing.assert_close(decoded.images[0], report.reconstructions[0].image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(oracle[0], report.oracle.image, atol=1e-4, rtol=0)
 
 
 def test_a_given_mask_is_what_counts(inspector, drawn, pictures):
@@ -124,7 +128,7 @@ def test_any_size_and_shape(inspector, drawn):
     scene = render(sample(range(1), 0, SceneSpec(size=(300, 500))))
     picture = to_pil(scene.images[0] / 255)
     report = inspector.inspect(picture, "pre-merge/2", mask=scene.mask[0])
-    assert report.original.shape == (3, 168, 280) == report.reconstructions[0].picture.shape
+    assert report.original.shape == (3, 168, 280) == report.reconstructions[0].image.shape
     small = F.interpolate(scene.mask[None].float(), (168, 280), mode="area")[0, 0] >= 0.5
     assert (small != report.mask).float().mean() < 0.005  # a pixel's edge at most
     assert [r.name for r in report.reconstructions] == ["linear"]
@@ -145,8 +149,8 @@ def test_fast_is_near(inspector, pictures, report):
     quick = Inspector(inspector.vlm, inspector.vae, inspector.registry.roots, fast=True)
     made = quick.inspect(pictures[0], "post-merge/1", "linear")
     for ours, theirs in ((made.oracle, report.oracle), (made.reconstructions[0], report.reconstructions[0])):
-        torch.testing.assert_close(ours.picture, theirs.picture, atol=0.02, rtol=0)
-        assert ours.picture.dtype == torch.float32
+        torch.testing.assert_close(ours.image, theirs.image, atol=0.02, rtol=0)
+        assert ours.image.dtype == torch.float32
 
 
 def test_training_adds_adapters_at_any_time(tiny, tmp_path, pictures):

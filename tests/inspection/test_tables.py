@@ -12,11 +12,11 @@ import torch
 
 from foresight.data.archive import Broken
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Line
-from foresight.inspection.inspector import SCORES
+from foresight.inspection.evaluation import ImageScores
 from foresight.inspection.tables import LEVELS, Filter, as_csv, as_json, by_factor, iou_plane, ordered, write_zip
+from foresight.metrics.intervals import bootstrap
 from foresight.metrics.matching import CELLS, ObjectScore
-from foresight.metrics.scores import bootstrap
+from foresight.metrics.scores import SCORES
 
 
 def thing(shape="star", color="red", size="small", position="top left", iou=0.5, lpips=0.1):
@@ -25,8 +25,8 @@ def thing(shape="star", color="red", size="small", position="top left", iou=0.5,
 
 def line(image, lpips, iou=0.5, objects=(), background="white", plane=None, scene=True):
     scores = {"lpips": lpips, "ssim": 1 - lpips, "psnr": 20.0, "mask_iou": iou}
-    return Line(
-        image=image,
+    return ImageScores(
+        name=image,
         scores={"adapter": scores, "oracle": dict(scores), "blank": dict(scores)},
         skill=dict.fromkeys(SCORES, None),
         mask_reason=None if iou is not None else "no object stands out",
@@ -48,7 +48,7 @@ TABLE = [
 
 
 def names(lines):
-    return [one.image for one in lines]
+    return [one.name for one in lines]
 
 
 def test_the_worst_come_first_and_what_has_no_score_last():
@@ -75,7 +75,7 @@ def test_the_worst_come_first_and_what_has_no_score_last():
     ],
 )
 def test_filters(asked, kept):
-    assert [one.image for one in TABLE if Filter(**asked).keeps(one)] == kept
+    assert [one.name for one in TABLE if Filter(**asked).keeps(one)] == kept
 
 
 def test_a_range_upside_down_is_one_sentence():

@@ -13,21 +13,12 @@ from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
+from foresight.metrics.baselines import meets_target, skill
+from foresight.metrics.fidelity import psnr, ssim
+from foresight.metrics.intervals import bootstrap
 from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT, NOT_MEASURABLE
-from foresight.metrics.scores import (
-    LPIPS,
-    TRUNK,
-    bootstrap,
-    compare,
-    lpips_model,
-    meets_target,
-    paired_bootstrap,
-    psnr,
-    score,
-    score_batch,
-    skill,
-    ssim,
-)
+from foresight.metrics.perceptual import LPIPS, TRUNK, lpips_model
+from foresight.metrics.scores import Originals, compare, score
 
 
 def scene_pictures(count, size=(224, 224)):
@@ -71,8 +62,8 @@ def test_one_original_serves_many():
         one, many = model.features(y[:1]), model.features(y)
         assert torch.allclose(model.distance(one, many), model(y[:1].expand(4, -1, -1, -1), y), atol=1e-6)
     assert model.distance(one, many)[0] < 1e-6
-    alone = score_batch(y[:1].expand(4, -1, -1, -1), y)
-    for name, value in score_batch(y[:1], y).items():
+    alone = compare(y[:1].expand(4, -1, -1, -1), y).scores
+    for name, value in compare(y[:1], y).scores.items():
         assert torch.allclose(value, alone[name], atol=1e-5, equal_nan=True), name
 
 
@@ -97,7 +88,7 @@ def test_a_layer_without_an_active_channel_is_no_distance():
 
 def test_lpips_takes_a_side_of_one_token():
     x = torch.rand(1, 3, 28, 140, generator=torch.Generator().manual_seed(0))
-    assert score_batch(x, torch.ones_like(x))["lpips"] > 0.1
+    assert compare(x, torch.ones_like(x)).scores["lpips"] > 0.1
     assert compare(x, x).lpips_map.shape == (1, 28, 140)
 
 
@@ -115,7 +106,7 @@ def test_ssim_and_psnr_equal_scikit_image(size):
 
 def test_identical_pictures():
     x, _, mask = scene_pictures(2)
-    scores = score_batch(x, x, mask)
+    scores = compare(x, x, mask).scores
     assert scores["lpips"].abs().max() < 1e-6 and (scores["ssim"] - 1).abs().max() < 1e-6
     assert (scores["psnr"] == 100).all() and scores["mask_iou"].min() > 0.98
     assert json.loads(json.dumps(score(x[0], x[0]), allow_nan=False))["psnr"] == 100
@@ -135,13 +126,13 @@ def test_mask_iou_of_found_objects():
     result = compare(square(20), torch.cat([square(20), square(30), torch.ones(1, 3, 64, 64)]))
     assert result.scores["mask_iou"].tolist() == pytest.approx([1, 200 / 600, 0])
     assert result.reasons == [None] * 3
-    assert result.original_masks.shape == (1, 64, 64) and result.masks.shape == (3, 64, 64)
+    assert Originals(square(20)).masks.shape == (1, 64, 64) and result.masks.shape == (3, 64, 64)
 
 
 def test_a_given_mask_comes_before_what_is_found():
     mask = torch.zeros(1, 64, 64, dtype=torch.bool)
     mask[:, 20:40, 20:30] = True  # the left half of the square
-    assert score_batch(square(20), square(20), mask)["mask_iou"].item() == 0.5
+    assert compare(square(20), square(20), mask).scores["mask_iou"].item() == 0.5
     assert score(square(20)[0], square(20)[0], mask[0])["mask_iou"] == 0.5
 
 
@@ -170,15 +161,17 @@ def test_no_background_in_a_reconstruction_is_not_measurable_and_no_object_is_0(
     reconstructions = torch.cat([square(20), torch.ones(1, 3, 64, 64), blotches(square(20))])
     result = compare(square(20), reconstructions, mask if given else None)
     assert result.scores["mask_iou"][:2].tolist() == [1, 0] and result.scores["mask_iou"][2].isnan()
-    assert result.reasons == [None, None, NOT_MEASURABLE] and result.original_reasons == [None]
+    assert result.reasons == [None, None, NOT_MEASURABLE] and Originals(
+        square(20), mask if given else None
+    ).reasons == [None]
     assert score(square(20)[0], blotches(square(20))[0])["mask_iou"] is None
 
 
 def test_scores_are_exact_under_autocast_too():
     x, y, mask = scene_pictures(2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        coarse = score_batch(x, y, mask)
-    for name, value in score_batch(x, y, mask).items():
+        coarse = compare(x, y, mask).scores
+    for name, value in compare(x, y, mask).scores.items():
         torch.testing.assert_close(coarse[name], value, rtol=0, atol=0, equal_nan=True)
 
 
@@ -245,12 +238,8 @@ def test_bootstrap_covers_the_truth_95_times_in_100():
     assert 0.89 <= covered / 200 <= 0.985
 
 
-def test_pairs_are_resampled_together():
-    easy_or_hard = np.random.default_rng(0).random(50)
-    mean, low, high = paired_bootstrap(easy_or_hard + 0.01, easy_or_hard)
-    assert (mean, low, high) == pytest.approx((0.01, 0.01, 0.01))
-    with pytest.raises(InputError, match="2 and 3"):
-        paired_bootstrap([1, 2], [1, 2, 3])
+def test_one_value_has_no_interval():
+    assert bootstrap([0.5]) == (0.5, None, None)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0]]])

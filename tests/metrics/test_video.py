@@ -7,7 +7,8 @@ from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
 from foresight.data.motion import MotionSpec, motion_flow, render_motion, sample_motion
 from foresight.data.scenes import COLORS, SceneSpec
 from foresight.errors import InputError
-from foresight.metrics.scores import lpips_model, score_batch
+from foresight.metrics.perceptual import lpips_model
+from foresight.metrics.scores import score_batch
 from foresight.metrics.tracks import centroids, find_objects, shifts
 from foresight.metrics.video import TRUST, ClipScorer, Truth, control_orders, warp
 

@@ -10,7 +10,7 @@ import torch
 from foresight.data.render import render
 from foresight.data.scenes import COLOR_NAMES, SHAPES, SceneSpec, sample, take
 from foresight.errors import InputError
-from foresight.metrics.scores import bootstrap
+from foresight.metrics.intervals import bootstrap
 from training.experiments import command, statistics
 from training.experiments import store as kept
 from training.experiments.bank import SCORES

@@ -13,10 +13,11 @@ from foresight.adapters.modules import TokenAdapter
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.evaluation import folder_files
+from foresight.inspection.readout import read_out
 from foresight.metrics.scores import score
 from foresight.models.points import ExtractionPoint
 from training.data import held_out_sources, readable, split_pictures
-from training.fit import FitConfig, averaged, fit, held_out_latents, judge, paint, prepare
+from training.fit import FitConfig, averaged, fit, held_out_latents, judge, prepare
 from training.loop import Recipe
 from training.ridge import normal_equations
 from training.service.presets import DEFAULTS, LOSSES, PRESETS, checked_name, config_of, cost, new_name
@@ -117,7 +118,7 @@ def test_judging_equals_scoring_one_by_one(house):
     sets = held_out_latents(CONFIG, vlm, vae, list(CONFIG.points), 3)
     found = judge(task.adapters, sets, vae, batch=2)["post-merge/1-tokens"]["one object on white"]
     held = sets["one object on white"]
-    painted = paint(task.adapters["post-merge/1-tokens"], held.points["post-merge/1"], vae, (224, 224))
+    painted = read_out(task.adapters["post-merge/1-tokens"], vae, (224, 224), held.points["post-merge/1"])
     alone = [score(held.pictures[i] / 255, painted[i], held.masks[i]) for i in range(3)]
     for name in ("lpips", "ssim", "psnr"):
         assert found[name][0] == pytest.approx(sum(row[name] for row in alone) / 3, rel=1e-3)
@@ -130,7 +131,7 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
     held = sets["one object on white"]
     noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     made = torch.cat([held.pictures[:1].float() / 255, torch.ones_like(noise), noise])  # found, lost, not measurable
-    monkeypatch.setattr("training.fit.paint", lambda *_: made)
+    monkeypatch.setattr("training.fit.read_out", lambda *_: made)
     card = judge(task.adapters, {"one object on white": held}, vae)["post-merge/1-tokens"]
     assert card["n"] == 3 and card["one object on white"]["measured"] == {
         "lpips": 3,

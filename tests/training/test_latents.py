@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from foresight.data.archive import Broken
 from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Broken
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training.latents import Extractor, Latents, extract, extract_files, extract_scenes, mixture, open_store

@@ -12,9 +12,9 @@ from tabs import serve_tab
 from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
-from foresight.inspection.inspector import SCORES
-from foresight.inspection.layer_sweep import Tile, sweep_layers
+from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
+from foresight.metrics.scores import SCORES
 from foresight.ui.compare import grids
 from foresight.ui.compare import tab as compare
 from foresight.ui.compare.grids import Sheet, Shown, title
@@ -48,8 +48,8 @@ def test_all_points_are_scored_as_the_library_scores_them(client, inspector, pic
     told, pictures = client.predict(
         handle_file(picture / "image.png"), None, handle_file(picture / "mask.png"), api_name="/compare"
     )
-    oracle, blank, *tiles = sweep_layers(
-        inspector, load_image(picture / "image.png"), inspector.adapters(), load_mask(picture / "mask.png")
+    oracle, blank, *tiles = inspector.sweep_layers(
+        load_image(picture / "image.png"), inspector.adapters(), load_mask(picture / "mask.png")
     )
     assert {k: told["oracle"][k] for k in SCORES} == pytest.approx(oracle.scores, abs=1e-4)
     assert {k: told["blank"][k] for k in SCORES} == pytest.approx(blank.scores, abs=1e-4)
@@ -84,7 +84,8 @@ def test_bad_input_is_one_sentence(client, picture, tmp_path):
 
 def sheet(records, done, far=False):
     scores = {"lpips": 0.1, "ssim": 0.9, "psnr": 20.0, "mask_iou": None}
-    one = Tile("oracle", None, torch.empty(0), scores, scores, "no <i>object</i> stands out")
+    none = torch.empty(0)
+    one = Reconstruction("oracle", none, scores, scores, none, none, none, "no <i>object</i> stands out")
     ends = [Shown(one, "/o.png"), Shown(replace(one, name="blank"), "/b.png")]
     tiles = [replace(one, name=e.name, record=e, distance=2.0, far=1.0 if far else 3.0) for e in records[:done]]
     return Sheet(None, "/original.png", records, [*ends, *(Shown(t, f"/{i}.png") for i, t in enumerate(tiles))])

@@ -16,7 +16,8 @@ from gradio.data_classes import ImageData
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
-from foresight.inspection.inspector import Reconstruction, Report
+from foresight.inspection.inspector import Report
+from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import ExtractionPoint
 from foresight.ui import cards, generate
@@ -41,19 +42,21 @@ def made(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruct
     return Reconstruction(name, torch.rand(3, 56, 56), scores, dict(scores), flat, flat, mask, reason)
 
 
+def carded(card: dict[str, Any]) -> AdapterRecord:
+    return AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 1)
+
+
 def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9) -> Report:
     mask = torch.zeros(56, 56, dtype=torch.bool)
     mask[:28] = True
     return Report(
         original=torch.rand(3, 56, 56),
         point=HERE,
-        reconstructions=[made(name, 0.4, 0.8, iou)],
+        reconstructions=[replace(made(name, 0.4, 0.8, iou), distance=distance, far=1.2)],
         oracle=made("oracle", 0.001, 0.999, 0.99),
         blank=made("blank", 0.3, 0.9, 0.0),
         mask=mask,
         mask_reason=None if iou is not None else EVIL,
-        distance=distance,
-        far=1.2,
         seconds={"latents": 0.1, "decode": 0.2, "total": 0.3},
     )
 
@@ -106,7 +109,7 @@ def test_a_held_out_mean_tells_its_share() -> None:
     note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 1))
     assert note.count("97 of 128") == 1 and "128 of 128" not in note
     case = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
-    mine = replace(report().reconstructions[0], card=card)
+    mine = replace(report().chosen, record=carded(card))
     html = cards.metric_cards(replace(report(), reconstructions=[mine]), case)
     assert "97 of 128" in html and f"± {0.2 / 3.92 * 97**0.5:.3f}" in html
     row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
@@ -141,12 +144,12 @@ def test_names_and_cards_from_anybody_are_escaped() -> None:
 )  # fmt: skip
 def test_a_card_may_hold_nothing_of_use(scores: Any) -> None:
     card = {"scores": scores}
-    note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 1))
+    note = cards.adapter_note(carded(card))
     assert "parameters" in note and "n =" not in note
     row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
     assert adapter_table([row]).count("<td>–</td>") in (1, 2, 3)
     case = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
-    mine = replace(report().reconstructions[0], card=card)
+    mine = replace(report().chosen, record=carded(card))
     assert "held out" not in cards.metric_cards(replace(report(), reconstructions=[mine]), case)
 
 
@@ -163,7 +166,7 @@ def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
         "photos": {"lpips": [0.9, 0.8, 1.0]},
     }
     assert [*HELD_OUT] == [cards.ONE_ON_WHITE, cards.ANY_SCENES]
-    made_by = replace(report(), reconstructions=[replace(report().reconstructions[0], card={"scores": scores})])
+    made_by = replace(report(), reconstructions=[replace(report().chosen, record=carded({"scores": scores}))])
     one = generate.make_scene("star", "red", 1, "any", "any", "white", True, 5)
     many = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
     assert "held out 0.100 ± 0.100" in cards.metric_cards(made_by, one)  # 0.0196 / 3.92 · √400

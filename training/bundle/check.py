@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
-from foresight.data.images import load_image, resize, to_pil, to_tensor, vae_size, vlm_size
+from foresight.data.images import load_image, resize, to_pil, to_tensor, vlm_size
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
-from foresight.metrics.scores import Interval, bootstrap, score_batch
+from foresight.inspection.readout import round_trip
+from foresight.metrics.intervals import Interval, bootstrap
+from foresight.metrics.scores import compare
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from training.bundle import conversation as talk
@@ -90,10 +92,6 @@ def _check_photos(vlm: VLM, photos: Path, batch: int) -> dict[str, float]:
 def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dict[str, Interval]:
     """Round trips at the VLM's size, through 8/7 of it and back: mean and 95 % interval of each score."""
 
-    def there_and_back(x: torch.Tensor) -> torch.Tensor:
-        size = (x.shape[2], x.shape[3])
-        return resize(vae.decode(vae.encode(resize(x, vae_size(size)))), size)
-
     def table(name: str, parts: list[dict[str, torch.Tensor]]) -> dict[str, Interval]:
         scores = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
         return {f"{name}: {k}": bootstrap(v[~v.isnan()].tolist()) for k, v in scores.items()}
@@ -104,13 +102,14 @@ def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dic
         for part in take(count, SEED, spec, "test").chunks(batch):
             rendered = render(part)
             x = (rendered.images.float() / 255).to(vae.device)
-            parts.append({k: v.cpu() for k, v in score_batch(x, there_and_back(x), rendered.mask.to(x.device)).items()})
+            scores = compare(x, round_trip(vae, x), rendered.mask.to(x.device)).scores
+            parts.append({k: v.cpu() for k, v in scores.items()})
         figures |= table(name, parts)
     if photos:
         parts = []
         for path in sorted(photos.glob("*.jpg")):
             x = to_tensor(load_image(path))[None].to(vae.device)
             x = resize(x, vlm_size(x.shape[2], x.shape[3]))
-            parts.append({k: v.cpu() for k, v in score_batch(x, there_and_back(x)).items() if k != "mask_iou"})
+            parts.append({k: v.cpu() for k, v in compare(x, round_trip(vae, x)).scores.items() if k != "mask_iou"})
         figures |= table("photos", parts)
     return figures

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from foresight.data.images import load_image, resize, to_tensor, vae_size
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
-from foresight.metrics.scores import lpips_model, ssim
+from foresight.metrics.fidelity import ssim
+from foresight.metrics.perceptual import lpips_model
 from training.loop import Recipe
 
 RECIPE = Recipe(steps=9000, batch=64, lr=1e-3, warmup=300, weight_decay=0.0, beta2=0.99, ema=0.999)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from foresight.adapters.modules import Adapter, TokenAdapter
-from foresight.data.images import resize
+from foresight.inspection.readout import read_out
 from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
 from training.experiments.bench import Bench
@@ -168,16 +168,10 @@ def stack(each: Sequence[dict[str, np.ndarray]]) -> Samples:
     return {name: np.stack([scores[name] for scores in each]) for name in SCORES}
 
 
-@torch.inference_mode()
 def reconstruct(bench: Bench, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
-    """Pictures (N, 3, H, W) of the study's size, on the bench's device, that a module makes of latents."""
+    """Images (N, 3, H, W) of the study's size, on the bench's device, that a module makes of latents."""
     size = bench.scale.side, bench.scale.side
-    parts: list[Tensor] = []
-    for start in range(0, len(inputs[0]), bench.batch):
-        z = module(*(x[start : start + bench.batch] for x in inputs))
-        each = z.split(1 if bench.device.type == "cpu" else len(z))  # a CPU's cache holds one picture's activations
-        parts += [resize(bench.vae.decode(one), size) for one in each]
-    return torch.cat(parts)
+    return read_out(module, bench.vae, size, *inputs, batch=bench.batch)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foresight.data.scenes import Scenes, SceneSpec, take
-from foresight.inspection.evaluation import Floors
+from foresight.metrics.baselines import TrainingBaselines
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM, load_vlm
@@ -123,6 +123,6 @@ class Bench:
     @cached_property
     def floors(self) -> dict[str, Tensor]:
         """What needs no latents, for each test picture (N, 3, H, W): "blank", "mean", "nearest"."""
-        known, x = Floors(self.train().pictures.float() / 255), self.test().pictures.float() / 255
+        known, x = TrainingBaselines(self.train().pictures.float() / 255), self.test().pictures.float() / 255
         nearest = torch.stack([known.nearest(one) for one in x])
         return {"blank": torch.ones_like(x), "mean": known.mean.expand_as(x), "nearest": nearest}

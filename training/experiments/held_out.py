@@ -11,7 +11,7 @@ from torch import Tensor
 from foresight.data.render import render
 from foresight.data.scenes import COLORS, SHAPES, Scenes, SceneSpec
 from foresight.inspection.evaluation import folder_files
-from foresight.metrics.scores import skill
+from foresight.metrics.baselines import skill
 from training.data import collect, picture_source, readable
 from training.experiments.bank import AdapterTrial, oracle, reconstruct, run_grid, score, stack
 from training.experiments.bench import Bench

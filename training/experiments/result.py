@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foresight.data.images import to_pil
-from foresight.metrics.scores import SEED_TARGETS
+from foresight.metrics.baselines import SEED_TARGETS, skill_of_means
 from training.experiments.bank import SCORES, Samples
 from training.experiments.statistics import Interval, interval
 
@@ -87,16 +87,9 @@ def mean(samples: np.ndarray) -> float | None:
 
 
 def skills(found: Samples, blank: Samples, ceiling: Samples) -> dict[str, float]:
-    """(score - blank) / (oracle - blank) of the means, by score, over the pictures in which all three have it."""
-    told = {}
-    for name in SCORES:
-        three = [np.atleast_2d(s[name]) for s in (found, blank, ceiling)]
-        known = np.all([np.isfinite(x).all(0) for x in three], axis=0)  # (N,)
-        if known.any():
-            a, low, high = (float(x[:, known].mean()) for x in three)
-            if high != low:
-                told[name] = (a - low) / (high - low)
-    return told
+    """The skill of the means by score, of those that have one."""
+    values = {name: skill_of_means(name, found[name], blank[name], ceiling[name]) for name in SCORES}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def verdict_of(difference: Interval) -> str:

@@ -20,7 +20,7 @@ from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import COLOR_NAMES, SHAPES, Scenes, SceneSpec
 from foresight.maps.separability import each_silhouette
-from foresight.metrics.scores import ssim
+from foresight.metrics.fidelity import ssim
 from foresight.models import qwen2_5_vl as qwen
 from training.experiments.bank import AdapterTrial, fresh, member, oracle, reconstruct, score, stack
 from training.experiments.bench import Bench

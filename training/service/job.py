@@ -20,9 +20,10 @@ from torch import Tensor
 from foresight.adapters.checkpoint import WEIGHTS, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
+from foresight.inspection.readout import read_out
 from foresight.models.vae import VAE, load_vae
 from foresight.models.vlm import load_vlm
-from training.fit import Fit, averaged, held_out_latents, judge, paint, prepare, run_facts, save
+from training.fit import Fit, averaged, held_out_latents, judge, prepare, run_facts, save
 from training.latents import Latents, open_store
 from training.loop import STATE, Step, train
 from training.service.presets import config_of
@@ -148,7 +149,7 @@ class Watch:
         originals = shown.pictures.float() / 255
         size = (originals.shape[2], originals.shape[3])
         rows = [originals] + [
-            paint(adapter, shown.points[name.rsplit("-", 1)[0]], self.vae, size)
+            read_out(adapter, self.vae, size, shown.points[name.rsplit("-", 1)[0]])
             for name, adapter in self.task.adapters.items()
         ]
         sheet = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)  # (3, rows · H, pictures · W)

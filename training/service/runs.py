@@ -24,7 +24,7 @@ from foresight.adapters.checkpoint import (
 from foresight.adapters.modules import KINDS
 from foresight.adapters.registry import AdapterRecord, AdapterRegistry, record_name
 from foresight.errors import InputError
-from foresight.metrics.scores import Interval
+from foresight.metrics.intervals import Interval
 from training.service.presets import checked_name, new_name
 from training.service.queue import delete_atomically
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from foresight.adapters.registry import AdapterRecord
-from foresight.inspection.layer_sweep import Tile
+from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
@@ -24,7 +24,7 @@ EMPTY = '<p class="fs-compare-empty">No comparison yet: choose a picture and ada
 class Shown:
     """A tile on the page: its picture lies in a file."""
 
-    tile: Tile
+    tile: Reconstruction
     path: str
 
     @property
@@ -134,7 +134,7 @@ def _figure(name: str, path: str, told: str) -> str:
     )
 
 
-def _scores(tile: Tile | None) -> str:
+def _scores(tile: Reconstruction | None) -> str:
     items = "".join(
         f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt><dd>{_score(tile, name)}</dd></div>'
         for name in NAMES
@@ -142,7 +142,7 @@ def _scores(tile: Tile | None) -> str:
     return f"<dl>{items}</dl>"
 
 
-def _score(tile: Tile | None, name: str) -> str:
+def _score(tile: Reconstruction | None, name: str) -> str:
     if tile is None:
         return "–"
     value = tile.scores[name]

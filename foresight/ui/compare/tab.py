@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 from gradio.components import Component
 from PIL import Image
 from torch import Tensor
@@ -18,7 +17,7 @@ from foresight.data.images import load_mask, resize, to_pil, to_tensor, vlm_size
 from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.layer_sweep import Tile, sweep_layers
+from foresight.inspection.readout import Reconstruction
 from foresight.ui import generate, stopping
 from foresight.ui import view_link as link
 from foresight.ui.compare import grids
@@ -41,13 +40,13 @@ class CompareCalls:
     """
 
     adapters: Callable[[], list[AdapterRecord]]
-    sweep_layers: Callable[[Image.Image, Sequence[AdapterRecord], Tensor | None], Iterator[Tile]]
+    sweep_layers: Callable[[Image.Image, Sequence[AdapterRecord], Tensor | None], Iterator[Reconstruction]]
     public: bool = False
 
     @classmethod
     def of(cls, inspector: Inspector, public: bool = False) -> CompareCalls:
         """The calls of one inspector and its models."""
-        return cls(inspector.adapters, lambda *given: sweep_layers(inspector, *given), public)
+        return cls(inspector.adapters, inspector.sweep_layers, public)
 
     def names(self) -> list[str]:
         """The adapters' names, each once."""
@@ -209,13 +208,13 @@ def endpoint(calls: CompareCalls) -> None:
         """
         given = None if mask is None else load_mask(mask)
         picture, records = open_picture(image), calls.records(adapters or calls.names())
-        made = list[Tile]()
+        made = list[Reconstruction]()
         for tile in calls.sweep_layers(picture, records, given):
             made.append(tile)
             yield {"done": len(made), "of": 2 + len(records)}, []
         oracle, blank, *tiles = made
         told = {"oracle": oracle.as_json(), "blank": blank.as_json(), "tiles": [tile.as_json() for tile in tiles]}
-        shown = [(to_pil(tile.picture), title(tile.record)) for tile in tiles if tile.record]
+        shown = [(to_pil(tile.image), title(tile.record)) for tile in tiles if tile.record]
         # A blank page is even, so its reason can only be the original's.
         yield told | {"mask_reason": blank.mask_reason}, shown
 
@@ -233,10 +232,10 @@ def _seen(picture: Image.Image, keeper: gr.HTML) -> str:
     return keep(png(to_pil(resize(to_tensor(picture)[None], size)[0])), "original.png", keeper)
 
 
-def _shown(tile: Tile, keeper: gr.HTML) -> Shown:
+def _shown(tile: Reconstruction, keeper: gr.HTML) -> Shown:
     name = f"{title(tile.record)}.png".replace("/", "-") if tile.record else f"{tile.name}.png"
-    path = keep(png(to_pil(tile.picture)), Path(name).name, keeper)
-    return Shown(replace(tile, picture=torch.empty(0)), path)  # the file is enough
+    path = keep(png(to_pil(tile.image)), Path(name).name, keeper)
+    return Shown(tile.without_pixels(), path)  # the file is enough
 
 
 def _sides(made: Sheet, first: str, second: str | None) -> list[Any]:

@@ -13,8 +13,8 @@ from gradio.components import Component
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.errors import InputError
-from foresight.inspection.inspector import SCORES
 from foresight.metrics.matching import SIZES
+from foresight.metrics.scores import SCORES
 from foresight.schemas import whole
 from foresight.ui.cards import NAMES
 from foresight.ui.generate import ANY, POSITIONS

@@ -7,12 +7,12 @@ from html import escape
 from typing import Any
 
 from foresight.data.archive import Broken
-from foresight.inspection.evaluation import Line, summarise
-from foresight.inspection.inspector import SCORES
+from foresight.inspection.evaluation import ImageScores, summarise
 from foresight.inspection.tables import own_score
+from foresight.metrics.baselines import SEED_TARGETS
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore
-from foresight.metrics.scores import SEED_TARGETS
+from foresight.metrics.scores import SCORES
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, number
 from foresight.ui.failures import choices
@@ -73,7 +73,7 @@ def view(run: Run, chosen: Sequence[Any]) -> str:
     return f'<p class="fs-failures-link" data-link="{asked}"><a href="{asked}">Link to this view</a></p>'
 
 
-def summary(lines: Sequence[Line], total: int) -> str:
+def summary(lines: Sequence[ImageScores], total: int) -> str:
     """Means with 95 % intervals of the lines shown, beside blank page and oracle."""
     if not lines:
         return NOTHING
@@ -162,9 +162,9 @@ def _thing(thing: ObjectScore) -> str:
     return f"<strong>✗ {told}</strong>" if lost else told
 
 
-def short(line: Line) -> str:
+def short(line: ImageScores) -> str:
     """A file's name, or a scene's number without its hash."""
-    return line.image.split(" (")[0] if isinstance(line.case, dict) else line.image
+    return line.name.split(" (")[0] if isinstance(line.case, dict) else line.name
 
 
 def table(shots: Sequence[Shot]) -> list[list[Any]]:

@@ -17,8 +17,8 @@ from foresight.data.images import to_pil
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
-    Line,
-    Row,
+    Evaluated,
+    ImageScores,
     Sample,
     evaluate,
     file_samples,
@@ -39,7 +39,7 @@ from foresight.ui.uploads import handed_in, keep
 PUBLIC_MOST = 64  # pictures; about eight seconds of two CPU cores, for which all others wait
 FILTERS = ("shape", "colour", "size", "objects", "background")  # `select`'s last arguments
 
-Found = Iterator[Row | Broken]
+Found = Iterator[Evaluated | Broken]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Shot:
     """A picture evaluated: its number, its line, and the files of original and reconstruction."""
 
     number: int
-    line: Line
+    line: ImageScores
     original: str
     made: str
 
@@ -111,7 +111,7 @@ class Run:
         return len(self.shots) + len(self.broken)
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[ImageScores]:
         return [shot.line for shot in self.shots]
 
     def end(self) -> None:
@@ -190,7 +190,7 @@ def _recipe(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
     return {"scenes": count, "seed": seed, "split": "test", **vars(spec)}
 
 
-def take(run: Run, item: Row | Broken, keeper: Component) -> None:
+def take(run: Run, item: Evaluated | Broken, keeper: Component) -> None:
     if isinstance(item, Broken):
         run.broken.append(item)
         return

@@ -12,7 +12,7 @@ from gradio.components import Component
 
 from foresight.data.archive import Broken
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Line, summarise
+from foresight.inspection.evaluation import ImageScores, summarise
 from foresight.inspection.tables import LEVELS, by_factor, iou_plane
 from foresight.schemas import whole
 from foresight.ui import plots, stopping
@@ -244,7 +244,7 @@ def endpoint(calls: FailuresCalls) -> None:
         samples, total, data = runs.samples(
             calls, kind, files, "", [scenes, seed, *choices.factors_of(factors or {})], keeper
         )
-        lines, broken = list[Line](), list[Broken]()
+        lines, broken = list[ImageScores](), list[Broken]()
         for done, item in enumerate(calls.evaluate(record, samples), 1):
             if isinstance(item, Broken):
                 broken.append(item)

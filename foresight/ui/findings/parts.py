@@ -240,14 +240,14 @@ def pair_grid(pair: Pair | None, reports: list[Report], waiting: int) -> str:
 
 
 def _pair(pair: Pair, report: Report) -> str:
-    made = {found.folder: found for found in report.reconstructions}
+    made = {found.record.folder: found for found in report.reconstructions if found.record}
     figures = [_figure("original", report.original, "")]
     for record in pair:
         if record.folder not in made:
             raise InputError(f"the adapter {record.name!r} was deleted or renamed meanwhile: show the scenes anew.")
         scores = made[record.folder].scores
         told = [f"{_WORDS[k]} {number(k, v)}" for k in ("lpips", "mask_iou") if (v := scores[k]) is not None]
-        figures.append(_figure(record.kind, made[record.folder].picture, " · ".join(told)))
+        figures.append(_figure(record.kind, made[record.folder].image, " · ".join(told)))
     return "".join(figures)
 
 

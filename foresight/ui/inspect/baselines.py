@@ -11,7 +11,9 @@ import gradio as gr
 
 from foresight.data.images import to_pil
 from foresight.inspection.baselines import Recalled
-from foresight.inspection.inspector import SCORES, Report, Scores, prepare
+from foresight.inspection.inspector import Report
+from foresight.inspection.readout import prepare
+from foresight.metrics.scores import SCORES, Scores
 from foresight.models.points import ExtractionPoint
 from foresight.ui import generate
 from foresight.ui.cards import NAMES, number
@@ -72,15 +74,15 @@ def _progress(done: int, count: int) -> str:
 def panel(asked: Asked, found: Recalled) -> str:
     """Both floors as pictures, and their scores between those of the blank page and of the adapter."""
     blank, *rest = asked.known.items()
-    rows = [blank, ("mean", found.mean_scores), ("nearest scene", found.nearest_scores), *rest]
+    rows = [blank, ("mean", found.mean.scores), ("nearest scene", found.nearest.scores), *rest]
     heads = "".join(f'<th scope="col">{NAMES[name]}</th>' for name in SCORES)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_told(n, scores[n])}</td>" for n in SCORES)}</tr>'
         for name, scores in rows
     )
     shown = [
-        Tile("mean", f"of {found.count} training scenes", to_pil(found.mean)),
-        Tile("nearest scene", f"of {found.count} by its latents at {asked.point}", to_pil(found.nearest)),
+        Tile("mean", f"of {found.count} training scenes", to_pil(found.mean.image)),
+        Tile("nearest scene", f"of {found.count} by its latents at {asked.point}", to_pil(found.nearest.image)),
     ]
     return (
         f'<p class="fs-floors-told">{_verdict(asked, found)}</p><div class="fs-floors">{tile_grid(shown)}'
@@ -89,7 +91,7 @@ def panel(asked: Asked, found: Recalled) -> str:
 
 
 def _verdict(asked: Asked, found: Recalled) -> str:
-    mine, floor = asked.known[asked.adapter]["lpips"], found.nearest_scores["lpips"]
+    mine, floor = asked.known[asked.adapter]["lpips"], found.nearest.scores["lpips"]
     assert mine is not None and floor is not None  # LPIPS is of every picture
     name = escape(asked.adapter)
     told = f"LPIPS {mine:.3f}, and {floor:.3f} for the nearest of {found.count} training scenes"

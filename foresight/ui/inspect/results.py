@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from foresight.inspection.inspector import SCORES, Reconstruction, Report
+from foresight.inspection.inspector import Report
+from foresight.inspection.readout import Reconstruction
 from foresight.metrics.matching import score_objects
+from foresight.metrics.scores import SCORES
 from foresight.ui import cards, generate
 from foresight.ui import view_link as link
 from foresight.ui.image_maps import png, strip, tile_grid, tiles

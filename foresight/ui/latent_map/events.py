@@ -15,7 +15,7 @@ from torch import Tensor
 from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.errors import InputError
-from foresight.inspection.inspector import Reconstruction, prepare
+from foresight.inspection.readout import Reconstruction, prepare
 from foresight.maps.data import MapSpec
 from foresight.maps.fit import LatentMap
 from foresight.models.points import ExtractionPoint

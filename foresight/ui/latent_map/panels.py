@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from foresight.data.scenes import COLORS
-from foresight.inspection.inspector import SCORES, Scores
 from foresight.maps.data import BACKGROUND, KINDS, MEASURES
 from foresight.maps.fit import LatentMap, Projected
 from foresight.maps.separability import Array, Silhouette
+from foresight.metrics.scores import SCORES, Scores
 from foresight.ui.cards import NAMES
 from foresight.ui.image_maps import png
 from foresight.ui.latent_map.tiles import pictures

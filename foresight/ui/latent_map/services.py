@@ -9,10 +9,11 @@ from torch import Tensor
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
-from foresight.inspection.inspector import Inspector, Report, Scores
+from foresight.inspection.inspector import Inspector, Report
 from foresight.maps.data import MapSpec, Progress, in_depth_order
 from foresight.maps.fit import LatentMap, Maps, Projected
 from foresight.maps.scores import MapScores
+from foresight.metrics.scores import Scores
 from foresight.models.points import ExtractionPoint
 
 Steps = Generator[Progress, None, None]

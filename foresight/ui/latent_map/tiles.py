@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw
 from foresight.data.images import PATCH, to_pil
 from foresight.data.render import render
 from foresight.data.scenes import BACKGROUNDS
-from foresight.inspection.inspector import SCORES, Reconstruction
+from foresight.inspection.readout import Reconstruction
 from foresight.maps.data import BACKGROUND, KINDS, MapSpec
 from foresight.maps.fit import LatentMap, Projected
 from foresight.maps.separability import Array
+from foresight.metrics.scores import SCORES
 from foresight.ui.cards import HINTS, NAMES, number
 from foresight.ui.image_maps import png
 from foresight.ui.navigation import Case
@@ -122,7 +123,7 @@ def _reconstruction(made: Reconstruction | str | None) -> str:
     if isinstance(made, Reconstruction):
         values = {name: "–" if (v := made.scores[name]) is None else number(name, v) for name in SCORES}
         told = "".join(f'<span title="{HINTS[n]}">{NAMES[n]} {value}</span>' for n, value in values.items())
-        shown = f'<img src="{data_url(to_pil(made.picture))}" alt="The reconstruction">'
+        shown = f'<img src="{data_url(to_pil(made.image))}" alt="The reconstruction">'
         return f"<figure>{shown}<figcaption>read by {escape(made.name)} {told}</figcaption></figure>"
     note = "is being read back …" if made is None else escape(made)
     return f'<figure><div class="none" role="status">{note}</div><figcaption>reconstruction</figcaption></figure>'

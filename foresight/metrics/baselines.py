@@ -1,0 +1,75 @@
+"""What a score is worth: the blank page, the training images, and the oracle that scores are set beside.
+
+The oracle is the VAE's own round trip, the ceiling of every score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+SEED_TARGETS = {"lpips": 0.35, "ssim": 0.75, "mask_iou": 0.60}  # the seed study's: LPIPS below, others above
+
+
+def meets_target(name: str, value: float) -> bool:
+    """Whether a score reaches the seed study's target: LPIPS below it, the others above."""
+    return value < SEED_TARGETS[name] if name == "lpips" else value > SEED_TARGETS[name]
+
+
+def skill(name: str, score: float | None, blank: float | None, oracle: float | None) -> float | None:
+    """(score - blank) / (oracle - blank): 0 is a blank page, 1 all that the VAE could give.
+
+    Args:
+        name: the score's; of LPIPS less is better, of all others more.
+        score, blank, oracle: of an image, or means over the same images.
+
+    Returns:
+        None where one of them is None, or where the oracle is no better than the blank page, so that nothing could be
+        gained.
+    """
+    if score is None or blank is None or oracle is None:
+        return None
+    gain = blank - oracle if name == "lpips" else oracle - blank
+    return (score - blank) / (oracle - blank) if gain > 0 else None
+
+
+def skill_of_means(name: str, scores: ArrayLike, blank: ArrayLike, oracle: ArrayLike) -> float | None:
+    """The `skill` of means over the images that have the score in all three.
+
+    Args:
+        name: the score's.
+        scores, blank, oracle: (N,) or, by adapters of several seeds, (S, N); NaN or None where there is no score.
+    """
+    samples = [np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (scores, blank, oracle)]
+    known = np.all([np.isfinite(x).all(0) for x in samples], axis=0)  # (N,)
+    return skill(name, *(float(x[:, known].mean()) for x in samples)) if known.any() else None
+
+
+@dataclass(frozen=True)
+class TrainingBaselines:
+    """What a model that knows nothing but its training images could answer.
+
+    images: (N, 3, H, W) in [0, 1].
+    """
+
+    images: Tensor
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The training images' mean (3, H, W)."""
+        return self.images.mean(0)
+
+    def nearest(self, original: Tensor) -> Tensor:
+        """The training image (3, H, W) of least squared distance to the original (3, H, W) itself.
+
+        No answer out of a perfect memory, without imagination, could be nearer.
+        """
+        return self.images[(self._squares - 2 * (self.images.flatten(1) @ original.flatten())).argmin()]
+
+    @cached_property
+    def _squares(self) -> Tensor:
+        return self.images.flatten(1).square().sum(1)
