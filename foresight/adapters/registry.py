@@ -73,6 +73,37 @@ def record_name(folder: Path, root: Path) -> str:
     return f"./{name}" if name in KINDS else name
 
 
+def pick_adapter(
+    records: Sequence[AdapterRecord], point: str | ExtractionPoint, name: str | None = None
+) -> AdapterRecord:
+    """The adapter of that name, else the first of that kind, at a point. No folder is looked for.
+
+    Args:
+        records: all that fit, as from `AdapterRegistry.adapters`.
+        point: where it reads.
+        name: None is the first there.
+
+    Raises:
+        InputError: there is none; the sentence tells what there is.
+    """
+    here = [record for record in records if str(record.point) == str(point)]
+    for record in [*(r for r in here if name in (None, r.name)), *(r for r in here if name == r.kind)]:
+        return record
+
+    def points(kind: str | None = None) -> str:
+        return ", ".join(dict.fromkeys(str(r.point) for r in records if kind in (None, r.name, r.kind)))
+
+    if not here:
+        raise InputError(
+            f"no adapter reads {point}: there are some for {points()}."
+            if records
+            else "no adapter fits any point of this model and VAE: train one first."
+        )
+    elsewhere = f", or {name!r} at {points(name)}" if points(name) else ""
+    names = ", ".join(record.name for record in here)
+    raise InputError(f"no adapter {name!r} reads {point}: choose from {names}{elsewhere}.")
+
+
 class AdapterRegistry:
     """The adapters under `roots` that fit a VLM and a VAE; each is loaded when it is first used.
 
@@ -105,32 +136,19 @@ class AdapterRegistry:
         return {folder: reason for folder, reason in self._survey().items() if isinstance(reason, str)}
 
     def find(self, adapter: str | Path | None = None, point: str | ExtractionPoint | None = None) -> AdapterRecord:
-        """The one adapter meant by a kind, a folder or a hub id, at a point.
+        """The one adapter meant by a name, a kind, a folder or a hub id, at a point.
 
-        adapter: None is the first at the point. point: None is a folder's own point, else the default one.
-        Raises InputError where there is none, or it does not fit.
+        Args:
+            adapter: None is the first at the point.
+            point: None is a folder's own point, else the default one.
+
+        Raises:
+            InputError: there is none, or it does not fit.
         """
         if adapter is not None and str(adapter) not in KINDS:
             return self._foreign(adapter, point)
         at = self.default_point if point is None else self.vlm.point(point)
-        for record in self.adapters(at):
-            if adapter in (None, record.kind):
-                return record
-        raise InputError(self._lack(adapter, at))
-
-    def _lack(self, adapter: str | Path | None, at: ExtractionPoint) -> str:
-        """Why no such adapter is at a point, and where there is one."""
-
-        def points(kind: str | Path | None) -> str:
-            return ", ".join(dict.fromkeys(str(e.point) for e in self.adapters() if kind in (None, e.kind)))
-
-        of, here = f"of model {self.vlm.name!r} and VAE {self.vae.name!r}", [e.name for e in self.adapters(at)]
-        if not points(None):
-            return f"no adapter fits any point {of}: train one first."
-        if not here:
-            return f"no adapter of any kind reads {at} {of}: there are some for {points(None)}."
-        elsewhere = f" and {adapter} for {points(adapter)}" if points(adapter) else ""
-        return f"no {adapter} adapter reads {at} {of}: there is {', '.join(here)} at it{elsewhere}."
+        return pick_adapter(self.adapters(), at, None if adapter is None else str(adapter))
 
     def written(self, record: AdapterRecord) -> int:
         """When its weights were written, in nanoseconds: others may lie in its folder later.

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from foresight.adapters.registry import AdapterRecord
+from foresight.adapters.registry import AdapterRecord, pick_adapter
 from foresight.data.images import load_image
 from foresight.errors import InputError
 from foresight.inspection.baselines import Baselines
@@ -68,14 +68,7 @@ class Calls:
 
     def find(self, point: ExtractionPoint, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Folders and hub ids are not taken from strangers."""
-        at_hand = self.adapters(point)
-        for record in at_hand:
-            if record.name == name:
-                return record
-        if at_hand:
-            raise InputError(f"{point} has no adapter {name!r}: choose from {', '.join(e.name for e in at_hand)}.")
-        served = f"some read {', '.join(map(str, self.served()))}" if self.served() else "train one first"
-        raise InputError(f"no adapter reads {point}: {served}.")
+        return pick_adapter(self.adapters(None), point, name)
 
 
 def facts(inspector: Inspector) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_kind_or_a_folder_means_one_adapter(house):
     assert names([registry.find(mine)]) == [("mine", "post-merge/1")]
     assert names([registry.find(away)]) == [("elsewhere", "pre-merge/2")]
     assert registry.find(folder / "bundled/post-merge-1-pooled").bundled
-    with pytest.raises(InputError, match="no tokens adapter reads pre-merge/2 .* tokens for post-merge/1"):
+    with pytest.raises(InputError, match="'tokens' reads pre-merge/2: choose from linear, or 'tokens' at post-merge/1"):
         registry.find("tokens", "pre-merge/2")
     with pytest.raises(InputError, match="is for post-merge/1, not for pre-merge/2"):
         registry.find(mine, "pre-merge/2")

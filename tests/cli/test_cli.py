@@ -241,7 +241,10 @@ BAD = {
     "no point": (["reconstruct", IMAGE, "--point", "middle"], "'middle' is not an extraction point"),
     "a point too deep": (["reconstruct", IMAGE, "--point", "post-merge/9"], "layers are 0 to 3"),
     "no such adapter": (["reconstruct", IMAGE, "--adapter", "nothing/here/at/all"], "'nothing/here/at/all'"),
-    "no such kind there": (["reconstruct", IMAGE, "--point", "post-merge/3"], "no adapter fits any point of model"),
+    "no such kind there": (
+        ["reconstruct", IMAGE, "--point", "post-merge/3"],
+        "no adapter fits any point of this",
+    ),
     "another point's": (["reconstruct", IMAGE, "--point=pre-merge/0", ADAPTER], "is for post-merge/1"),
     "no such model": (["info", "--model", "not a model"], "'not a model'"),
     "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "cannot be made"),

@@ -85,8 +85,8 @@ def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (("post-merge/9", "linear"), "no adapter 'linear' at post-merge/9; those there: none"),
-        (("post-merge/1", "/etc"), "no adapter '/etc' at post-merge/1; those there: tokens, linear, pooled"),
+        (("post-merge/9", "linear"), "no adapter reads post-merge/9: there are some for"),
+        (("post-merge/1", "/etc"), "no adapter '/etc' reads post-merge/1: choose from tokens, linear, pooled"),
         (("post-merge/1", "linear", None, 0), "Scenes must be a whole number from 1 to"),
         (("post-merge/1", "linear", None, 2, 0, {"mood": 1}), "Unknown factor 'mood'"),
         (("post-merge/1", "linear", None, 2, 0, {"objects": [4, 2]}), "within 1 to 5, not 4 to 2"),

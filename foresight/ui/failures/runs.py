@@ -11,7 +11,7 @@ from typing import Any
 
 from gradio.components import Component
 
-from foresight.adapters.registry import AdapterRecord
+from foresight.adapters.registry import AdapterRecord, pick_adapter
 from foresight.data.archive import Broken
 from foresight.data.images import to_pil
 from foresight.data.scenes import SceneSpec
@@ -75,12 +75,7 @@ class FailuresCalls:
 
     def find(self, point: str | None, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Raises InputError."""
-        here = [record for record in self.adapters() if str(record.point) == point]
-        for record in here:
-            if record.name == name:
-                return record
-        known = ", ".join(record.name for record in here) or "none"
-        raise InputError(f"there is no adapter {name!r} at {point}; those there: {known}.")
+        return pick_adapter(self.adapters(), str(point), name)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foresight.adapters.registry import AdapterRecord
+from foresight.adapters.registry import AdapterRecord, pick_adapter
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector, Report
 from foresight.maps.data import MapSpec, Progress, in_depth_order
@@ -94,10 +94,4 @@ class MapCalls:
 
     def find_adapter(self, point: str, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Raises InputError."""
-        at_hand = self.adapters(ExtractionPoint.parse(point))
-        for record in at_hand:
-            if record.name == name:
-                return record
-        if not at_hand:
-            raise InputError(f"no adapter reads {point} yet.")
-        raise InputError(f"{point} has no adapter {name!r}: choose from {', '.join(e.name for e in at_hand)}.")
+        return pick_adapter(self.adapters(None), point, name)
