@@ -154,7 +154,7 @@ def run_fit(args: argparse.Namespace) -> None:
         recipe=recipe,
     )
     for file in [] if generated or not accelerator.is_main_process else readable(folder_files(args.data))[1]:
-        print(f"left out: {file.image}: {file.reason}", file=sys.stderr)
+        print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
     vlm = load_vlm(args.model, accelerator.device)
     vae = load_vae(args.vae, accelerator.device)
     store = open_store(args.latents, vlm) if args.latents else None
@@ -202,7 +202,7 @@ def run_extract(args: argparse.Namespace) -> None:
     ):
         for found in chain(extract_scenes(extractor, scenes, args.batch), extract_files(extractor, files, args.batch)):
             if isinstance(found, Broken):
-                broken.append((found.image, found.reason))
+                broken.append((found.name, found.reason))
             else:
                 done += found
                 bar.update(min(total - bar.n, found * accelerator.num_processes))  # the others are about as far

@@ -203,7 +203,7 @@ def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File
 
 
 def _left_out(broken: Broken) -> dict[str, str]:
-    return {"image": broken.image, "error": broken.reason}
+    return {"image": broken.name, "error": broken.reason}
 
 
 def _recipe(args: argparse.Namespace, spec: SceneSpec) -> dict[str, Any]:

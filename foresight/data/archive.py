@@ -37,8 +37,12 @@ class File(NamedTuple):
 class Broken:
     """A file that is no picture, and why."""
 
-    image: str
+    name: str
     reason: str
+
+    def as_json(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return {"image": self.name, "reason": self.reason}
 
 
 def unpack(archive: str | Path, folder: str | Path, left: int | None = None) -> Iterator[File | Broken]:

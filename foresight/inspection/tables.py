@@ -150,7 +150,7 @@ def as_csv(lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
     writer = csv.DictWriter(text, [*(columns or ["image"]), "error"])
     writer.writeheader()
     writer.writerows([*({k: _safe(v) for k, v in row.items()} for row in rows)])
-    writer.writerows({"image": _safe(b.image), "error": _safe(b.reason)} for b in broken)
+    writer.writerows({"image": _safe(b.name), "error": _safe(b.reason)} for b in broken)
     return text.getvalue()
 
 
@@ -162,7 +162,7 @@ def _safe(value: Any) -> Any:
 def as_json(facts: dict[str, Any], lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
     """Facts, every line with its scene, and the broken files, as one JSON object."""
     rows = [line.flat() | {"scene": line.case if isinstance(line.case, dict) else None} for line in lines]
-    return json.dumps({**facts, "pictures": rows, "broken": [vars(b) for b in broken]}, indent=2)
+    return json.dumps({**facts, "pictures": rows, "broken": [b.as_json() for b in broken]}, indent=2)
 
 
 def write_zip(target: Any, texts: dict[str, str], pictures: Iterable[tuple[str, bytes]]) -> None:

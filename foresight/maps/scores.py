@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
 from foresight.adapters.registry import AdapterRecord
-from foresight.data.render import render
-from foresight.data.scenes import Scenes
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Evaluated, Sample, evaluate
+from foresight.inspection.evaluation import Evaluated, evaluate, samples_of
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.readout import prepare
 from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import LatentMap
 from foresight.metrics.scores import Scores
@@ -40,7 +37,7 @@ class MapScores:
             self._tables.popitem(last=False)
         stage, count = f"scores by {_name(record)}", min(count, len(found.data.scenes))
         yield Progress(stage, len(table), count)
-        for row in evaluate(self.inspector, record, _samples(found.data.scenes[len(table) : count])):
+        for row in evaluate(self.inspector, record, samples_of(found.data.scenes[len(table) : count])):
             if self._reader(record) != key[1]:
                 raise InputError(f"{_name(record)} was trained anew meanwhile: score once more.")
             if isinstance(row, Evaluated):
@@ -67,11 +64,3 @@ def _name(record: AdapterRecord) -> str:
 def _scenes_alone(spec: MapSpec) -> MapSpec:
     """The same for all maps of the same scenes, whatever was made of them."""
     return MapSpec(("scenes",), spec.scenes, spec.seed, spec.objects, spec.backgrounds, neighbours=2)
-
-
-def _samples(scenes: Scenes) -> Iterator[Sample]:
-    for part in scenes.chunks(8):
-        drawn = render(part)
-        for i in range(len(part)):
-            picture, mask = prepare(drawn.images[i].float() / 255, drawn.mask[i])
-            yield Sample(part.digest(i), picture, mask, part.describe(i))

@@ -117,7 +117,7 @@ def test_csv_and_json_hold_every_line_and_every_broken_file():
     assert float(rows[0]["lpips"]) == 0.1 and rows[1]["mask_iou"] == "" and rows[4]["error"] == "it is no picture."
     assert rows[2]["object_shape"] == "star; star" and rows[2]["object_iou"] == "0.6000; 0.4000"
     told = json.loads(as_json({"point": "post-merge/6"}, TABLE, broken))
-    assert told["point"] == "post-merge/6" and told["broken"] == [vars(broken[0])]
+    assert told["point"] == "post-merge/6" and told["broken"] == [{"image": "=1+1.png", "reason": "it is no picture."}]
     assert told["pictures"][0]["scene"] == {"background": {"kind": "white"}} and told["pictures"][3]["scene"] is None
     assert "error" in as_csv([], broken).splitlines()[0]
 

@@ -8,7 +8,7 @@ from foresight.data.motion import MotionSpec, motion_flow, render_motion, sample
 from foresight.data.scenes import COLORS, SceneSpec
 from foresight.errors import InputError
 from foresight.metrics.perceptual import lpips_model
-from foresight.metrics.scores import score_batch
+from foresight.metrics.scores import compare
 from foresight.metrics.tracks import centroids, find_objects, shifts
 from foresight.metrics.video import TRUST, ClipScorer, Truth, control_orders, warp
 
@@ -113,7 +113,7 @@ def test_scores_of_frames_are_those_of_images_and_the_worst_is_named(scorer, cli
     bad[4] = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     scores = scorer.score(bad)
     assert scores.worst["lpips"] == scores.worst["ssim"] == scores.worst["psnr"] == 4
-    images = score_batch(clip[0], bad, clip[1].masks[:, 0])
+    images = compare(clip[0], bad, clip[1].masks[:, 0]).scores
     for name, values in scores.frames.items():
         torch.testing.assert_close(values, images[name], equal_nan=True)
     told = scores.as_json()

@@ -146,7 +146,7 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
 
 def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
     (photos / "broken.png").write_text("no picture")
-    assert [file.image for file in readable(folder_files(photos))[1]] == ["broken.png"]
+    assert [file.name for file in readable(folder_files(photos))[1]] == ["broken.png"]
     parts = split_pictures(photos, 64)
     assert {split: len(files) for split, files in parts.items()} == {"train": 26, "val": 4, "test": 5}  # a quarter
     parts = split_pictures(photos, 2)

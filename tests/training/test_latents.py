@@ -135,7 +135,7 @@ def test_files_of_many_sizes_with_broken_ones_between(models, tmp_path):
     with Extractor(vlm, vae, POINTS, store) as extractor:
         found = list(extract_files(extractor, files, batch=2))
     assert sum(n for n in found if not isinstance(n, Broken)) == 4
-    assert [b.image for b in found if isinstance(b, Broken)] == ["0b.png", "1b.jpg"]
+    assert [b.name for b in found if isinstance(b, Broken)] == ["0b.png", "1b.jpg"]
     sizes = [tuple(store.get([key], "post-merge/1").shape[1:4]) for key in store._places["post-merge/1"]]
     assert sorted(sizes) == sorted([(1, 8, 8), (1, 7, 10), (1, 8, 8), (1, 7, 10)])
 

@@ -57,7 +57,7 @@ def run_of(inspector, rows, broken=()):
 
 def test_generated_scenes_are_scored_as_the_library_scores_them(client, rows):
     told = client.predict("post-merge/1", "linear", None, 3, 4, SPEC, api_name="/evaluate")
-    assert [p["image"] for p in told["pictures"]] == [row.image for row in rows]
+    assert [p["image"] for p in told["pictures"]] == [row.name for row in rows]
     for theirs, ours in zip(told["pictures"], rows, strict=True):
         assert theirs["lpips"] == pytest.approx(ours.flat()["lpips"], abs=1e-4)
         assert theirs["object_shape"] == ours.flat()["object_shape"]
@@ -85,8 +85,8 @@ def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (("post-merge/9", "linear"), "no adapter reads post-merge/9: there are some for"),
-        (("post-merge/1", "/etc"), "no adapter '/etc' reads post-merge/1: choose from tokens, linear, pooled"),
+        (("post-merge/9", "linear"), "adapter reads post-merge/9: there are some for"),
+        (("post-merge/1", "/etc"), "adapter '/etc' reads post-merge/1: choose from tokens, linear, pooled"),
         (("post-merge/1", "linear", None, 0), "Scenes must be a whole number from 1 to"),
         (("post-merge/1", "linear", None, 2, 0, {"mood": 1}), "Unknown factor 'mood'"),
         (("post-merge/1", "linear", None, 2, 0, {"objects": [4, 2]}), "within 1 to 5, not 4 to 2"),
@@ -122,7 +122,7 @@ def test_a_folder_is_for_local_runs_only(inspector, tmp_path):
     local, public = (runs.FailuresCalls.of(inspector, local=on) for on in (True, False))
     items, total, data = runs.samples(local, "Folder", None, f" {tmp_path} ", [], None)
     assert total == 2 and data == {"folder": str(tmp_path)}
-    assert [(s.image, isinstance(s, Broken)) for s in items] == [("a.png", False), ("folder.png", True)]
+    assert [(s.name, isinstance(s, Broken)) for s in items] == [("a.png", False), ("folder.png", True)]
     with pytest.raises(InputError, match="come from: Generated scenes, Upload"):
         runs.samples(public, "Folder", None, str(tmp_path), [], None)
     with pytest.raises(InputError, match="choose pictures or a zip"):
@@ -262,7 +262,7 @@ def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector):
     def watched(record, samples):
         try:
             for item in real.evaluate(record, samples):
-                made.append(item.image)
+                made.append(item.name)
                 begun.set()
                 yield item
         finally:

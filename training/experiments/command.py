@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
     if args.photos is not None:
         good, broken = readable(folder_files(args.photos))
         for file in broken:
-            print(f"left out: {file.image}: {file.reason}", file=sys.stderr)
+            print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
         if not good:
             raise InputError(f"there is no picture that can be read in {args.photos}.")
     todo = chosen(args.only, args.skip, args.protocol)

@@ -81,7 +81,7 @@ class TrainingService:
         broken: list[list[str]] = []
         for file in unpack(archive, folder):
             if isinstance(file, Broken):
-                broken.append([file.image, file.reason])
+                broken.append([file.name, file.reason])
                 continue
             try:
                 load_image(file.path)

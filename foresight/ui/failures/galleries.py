@@ -48,7 +48,7 @@ def status(run: Run) -> str:
 def _left_out(broken: Sequence[Broken]) -> str:
     if not broken:
         return ""
-    items = "".join(f"<li><b>{escape(b.image)}</b>: {escape(b.reason)}</li>" for b in broken[:LISTED])
+    items = "".join(f"<li><b>{escape(b.name)}</b>: {escape(b.reason)}</li>" for b in broken[:LISTED])
     more = f"<li>and {len(broken) - LISTED} more, in the exported table</li>" if len(broken) > LISTED else ""
     files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
     return f"<details open><summary>{files} left out</summary><ul>{items}{more}</ul></details>"

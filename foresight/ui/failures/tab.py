@@ -255,7 +255,7 @@ def endpoint(calls: FailuresCalls) -> None:
             raise InputError(f"none of the {total} files is a picture: {broken[0].reason}")
         flat = [line.flat() for line in lines]
         facts = {"point": str(record.point), "adapter": record.name, "data": data, "summary": summarise(flat)}
-        yield facts | {"pictures": flat, "broken": [vars(b) for b in broken]}
+        yield facts | {"pictures": flat, "broken": [b.as_json() for b in broken]}
 
     with gr.Row(visible=False):
         trigger, keeper = gr.Button(), gr.HTML()
