@@ -19,7 +19,7 @@ from training.experiments.experiment import Measurement, StudyPoints
 from training.experiments.held_out import unseen_pair
 from training.experiments.report.answers import ANSWERS, plain_answer, positions
 from training.experiments.report.figures import _bar_starts
-from training.experiments.report.parts import MEASURED, Run, mean, mean_skill, score_table
+from training.experiments.report.parts import MEASURED, Run, mean, score_table, skill
 from training.experiments.seed_protocol import PAIRS, SEEDS_OWN, confounded, grey_ssim
 from training.experiments.trials import SCORES
 
@@ -48,6 +48,27 @@ def test_a_paired_interval_forgets_what_pictures_have_in_common():
     hard = np.random.default_rng(0).normal(scale=5, size=(1, 50))
     noise = np.random.default_rng(1).normal(scale=0.01, size=(1, 50))
     assert statistics.paired(hard + 0.1 + noise, hard) == pytest.approx([0.1, 0.1, 0.1], abs=0.01)
+
+
+def test_a_skill_is_a_ratio_of_means_and_that_of_the_oracle_is_exactly_one():
+    draw = np.random.default_rng(0)
+    oracle, blank = draw.uniform(0.0, 0.01, (1, 60)), draw.uniform(0.2, 0.8, (1, 60))
+    assert statistics.skill_interval(np.repeat(oracle, 3, 0), blank, oracle) == [1.0, 1.0, 1.0]
+    assert statistics.skill_interval(blank, blank, oracle) == [0.0, 0.0, 0.0]
+    own = oracle + 0.1 * blank + draw.normal(0, 0.02, (1, 60))
+    found = statistics.skill_interval(own, blank, oracle)
+    rows = draw.integers(60, size=(20_000, 60))
+    ratios = (own - blank)[0][rows].mean(1) / (oracle - blank)[0][rows].mean(1)
+    assert found[0] == pytest.approx((own - blank).mean() / (oracle - blank).mean())
+    assert found[1:] == pytest.approx(np.quantile(ratios, [0.025, 0.975]), abs=0.001)
+    wide = statistics.interval((blank - own) / (blank - oracle).mean())  # what it was: the denominator held still
+    assert found[2] - found[1] < (wide[2] - wide[1]) / 3
+
+
+def test_where_nothing_can_be_gained_there_is_no_skill():
+    noise = np.random.default_rng(0).normal(size=(1, 40))
+    assert statistics.skill_interval(noise, noise * 0, noise) is None
+    assert statistics.skill_interval(noise, noise * np.nan, noise) is None
 
 
 @pytest.mark.parametrize("bad", [[], [float("nan"), 1.0]])
@@ -132,7 +153,7 @@ def test_scores_that_some_images_lack_are_means_of_the_rest_with_their_share():
     assert share == "2 of 3" and iou[0] == pytest.approx(0.3)
     assert score_table("Scores", {"blank": blank}, ("lpips", "mask_iou")).columns == ["what", "LPIPS", "mask IoU"]
     # The skill is of the one image that all have.
-    assert mean_skill({"x": own, "blank": blank, "oracle": oracle}, "x", "mask_iou") == pytest.approx(0.2 / 0.5)
+    assert skill({"x": own, "blank": blank, "oracle": oracle}, "x", "mask_iou") == pytest.approx([0.2 / 0.5] * 3)
     assert mean(np.array([[np.nan, 1.0]])) == 1.0 and mean(np.array([[np.nan]])) is None
 
 

@@ -34,10 +34,14 @@ def interval(samples: np.ndarray | Sequence[float], seed: int = 0) -> Interval:
     x = np.atleast_2d(np.asarray(samples, dtype=np.float64))
     if not x.size or not np.isfinite(x).all():
         raise InputError("an interval needs at least one finite value.")
-    of_seeds, of_images = (_draws(n, seed + k) for k, n in enumerate(x.shape))
-    means = ((of_images @ x.T) * of_seeds).sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(_resampled_means(x, seed), [0.025, 0.975])
     return [float(x.mean()), float(low), float(high)]
+
+
+def _resampled_means(x: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(RESAMPLES,): means of samples (S, N), the same images and seeds for all samples of one shape."""
+    of_seeds, of_images = (_draws(n, seed + k) for k, n in enumerate(x.shape))
+    return ((of_images @ x.T) * of_seeds).sum(1)
 
 
 def finite(samples: np.ndarray) -> Interval | None:
@@ -50,6 +54,32 @@ def finite(samples: np.ndarray) -> Interval | None:
 def paired(a: np.ndarray, b: np.ndarray) -> Interval:
     """`interval` of a - b, where both are (S, N) of the same images and seeds, or one of them (1, N)."""
     return interval(np.atleast_2d(a) - np.atleast_2d(b))
+
+
+def skill_interval(own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> Interval | None:
+    """Skill, the ratio (own - blank) / (oracle - blank) of mean scores, with its 95 % bootstrap interval.
+
+    The ratio itself is bootstrapped, both means over the same images and seeds, so that what equals the oracle has
+    exactly [1, 1, 1].
+
+    Args:
+        own: samples (S, N); blank, oracle: (1, N) or (S, N) of the same images. Images without one of the three are
+            left out.
+
+    Returns:
+        None where no image has all three, or where it is not certain that the oracle differs from the blank page: a
+        ratio by what may be nothing has no interval.
+    """
+    gain, most = (np.broadcast_to(x - blank, np.atleast_2d(own).shape) for x in (own, oracle))
+    known = np.isfinite(gain).all(0) & np.isfinite(most).all(0)
+    if not known.any():
+        return None
+    gain, most = gain[:, known], most[:, known]
+    _, low, high = interval(most)
+    if low <= 0 <= high:
+        return None
+    low, high = np.quantile(_resampled_means(gain) / _resampled_means(most), [0.025, 0.975])
+    return [float(gain.mean() / most.mean()), float(low), float(high)]
 
 
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:

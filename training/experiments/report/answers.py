@@ -28,12 +28,12 @@ from training.experiments.report.parts import (
     depth_chart,
     is_point,
     key,
-    mean_skill,
     measured,
     rounded,
     score_key,
     score_table,
     series,
+    skill,
     sure,
     table,
     text,
@@ -166,7 +166,7 @@ def linear_probe(run: Run) -> Answer:
             score_table(
                 "Linear probe at every point",
                 trials,
-                more={"skill (LPIPS)": {n: mean_skill(scores, n) for n in trials}},
+                more={"skill (LPIPS)": {n: skill(scores, n) for n in trials}},
             ),
             score_table("Baselines and oracle", {n: scores[n] for n in REFERENCES}),
         ],
@@ -301,25 +301,25 @@ def pipeline(run: Run) -> Answer:
     seeds = {"lpips": 0.236, "ssim": 0.946}
     on_white: list[Samples] = [parts[n, ON_WHITE] for n in (f"{at} tokens", "blank", "oracle")]
     sets = {"all scenes": [tokens, blank, oracle], ON_WHITE: on_white}
-    skills = {kind: mean_skill(scores, f"{at} {kind}") for kind in ("tokens", "pooled", "linear")}
+    skills = {kind: skill(scores, f"{at} {kind}") for kind in ("tokens", "pooled", "linear")}
     return Answer(
         "holds" if good else "does not hold" if bad else "open",
         f"Claim: the pipeline brings pictures back. At {at} token adapters reach LPIPS {text(lpips)} and SSIM "
         f"{text(ssim)}; a blank page has {text(blank['lpips'])} and {text(blank['ssim'])} on the same "
         "scenes. The claim holds where both beat the blank page (paired) and the seed's targets.",
         f"Three adapters at {', '.join(run.measurement.values['points'])}: {steps['latents']} steps on VAE latents, "
-        + (f"then {steps['images']} that look at decoded pictures too; " if steps["images"] else "none on pictures; ")
+        + (f"then {steps['images']} that look at decoded pictures too; " if steps["images"] else "none on decoded pictures; ")
         + f"{tokens['lpips'].shape[1]} test scenes. The seed's design, the mean of all tokens, reaches LPIPS "
         f"{text(pooled['lpips'])}. Skill is 0 for a blank page and 1 for all that the VAE could give: by LPIPS at {at} "
-        f"it is {', '.join(f'{number(value)} for {kind}' for kind, value in skills.items())}. On the objects' pixels "
+        f"it is {', '.join(f'{text(value)} for {kind}' for kind, value in skills.items())}. On the objects' pixels "
         f"alone the mean error of values from 0 to 1 is {text(tokens['object_error'])} (blank page "
         f"{text(blank['object_error'])}).",
         [
             score_table("Scores, the whole picture and objects alone", scores),
             table(
                 "Skill",
-                ["what", *(SCORE_NAMES[s] for s in TARGETS if s in SCORE_NAMES)],
-                [[n, *(mean_skill(scores, n, s) for s in TARGETS if s in SCORE_NAMES)] for n in scores],
+                ["what", *SCORE_NAMES.values()],
+                [[n, *(skill(scores, n, s) for s in SCORE_NAMES)] for n in scores],
             ),
             score_table("By kind of scene", by_part, MAIN_SCORES),
         ],
@@ -340,10 +340,6 @@ def pipeline(run: Run) -> Answer:
         ],
         seeds,
     )  # fmt: skip
-
-
-def number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def what_matters(run: Run) -> Answer:

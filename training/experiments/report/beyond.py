@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from foresight.data.scenes import COLORS, SHAPES
-from foresight.metrics.baselines import skill_of_means
 from training.experiments.controls import RANDOM
 from training.experiments.experiment import Samples, ScoreTable
 from training.experiments.held_out import ALL_PAIRS, BOTH, HELD, PHOTOS
@@ -24,7 +23,7 @@ from training.experiments.report.parts import (
     text,
 )
 from training.experiments.seed_protocol import BATCH, IN_LATENTS, ON_MAP
-from training.experiments.statistics import paired, verdict
+from training.experiments.statistics import paired, skill_interval, verdict
 from training.experiments.trials import SWAPPED
 
 AS_GOOD = 0.02  # LPIPS: what is worse by less than that is as good
@@ -34,9 +33,7 @@ def seed_protocol(run: Run) -> Answer:
     names, target = run.measurement.values["stages"], TARGETS["lpips"]
     of = {name: {w: run.scores[f"{name}: {w}"] for w in ("adapter", "blank", "oracle")} for name in names}
     lpips = {name: {what: samples["lpips"] for what, samples in of[name].items()} for name in names}
-    skills = {
-        n: (v["blank"] - v["adapter"]) / (v["blank"].mean() - v["oracle"].mean()) for n, v in lpips.items()
-    }  # (S, N)
+    skills = {n: skill_interval(v["adapter"], v["blank"], v["oracle"]) for n, v in lpips.items()}
     gap = paired(lpips[names[1]]["adapter"], lpips[names[1]]["blank"])
     ends = {n: s for n, s in run.scores.items() if n.partition(": ")[0] in (names[0], names[-1])}
     clusters = run.measurement.tables["silhouettes"]
@@ -153,7 +150,7 @@ def held_out(run: Run) -> Answer:
         for a in values["adapters"]:
             three = [of(what, n)["lpips"] for what in (a, "blank", "oracle")]
             iou = of(a, n)["mask_iou"]
-            rows.append([a, n, *three, skill_of_means("lpips", *three), of(a, n)["ssim"]])
+            rows.append([a, n, *three, skill_interval(*three), of(a, n)["ssim"]])
             rows[-1] += [None, None] if n == PHOTOS else [iou, measured(iou)]  # nobody knows a photo's objects
     return Answer(
         "holds" if worse[2] < AS_GOOD else "does not hold" if worse[1] > AS_GOOD else "open",

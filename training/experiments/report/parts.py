@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from foresight.metrics.baselines import SEED_TARGETS, skill_of_means
+from foresight.metrics.baselines import SEED_TARGETS
 from foresight.models.points import ExtractionPoint
 from foresight.study import Cell, Chart, ChartKind, Interval, KeyResult, Series, Table, Verdict
 from training.experiments.experiment import Measurement, Samples, ScoreTable, StudyPoints
-from training.experiments.statistics import finite
+from training.experiments.statistics import finite, skill_interval
 
 SCORE_NAMES = {
     "lpips": "LPIPS",
@@ -71,8 +71,8 @@ class Answer:
     advice: Sequence[str] = ()
 
 
-def text(value: np.ndarray | Interval, digits: int = 3) -> str:
-    """``0.041 [0.038, 0.045]``, of an interval or of samples."""
+def text(value: np.ndarray | Interval | None, digits: int = 3) -> str:
+    """``0.041 [0.038, 0.045]``, of an interval or of samples; "unknown" where there is none."""
     interval = finite(value) if isinstance(value, np.ndarray) else value
     if interval is None:
         return "unknown"
@@ -134,15 +134,16 @@ def score_table(
     return table(title, ["what", *more, *(SCORE_NAMES.get(s, s) for s in names)], rows)
 
 
-def mean_skill(scores: ScoreTable, name: str, score: str = "lpips") -> float | None:
-    """The skill of a condition's means, against "blank" and "oracle" of the same table."""
-    value = skill_of_means(score, *(scores[n][score] for n in (name, "blank", "oracle")))
-    return None if value is None else round(value, 3) + 0.0
+def skill(scores: ScoreTable, name: str, score: str = "lpips") -> Interval | None:
+    """The skill of a condition, against "blank" and "oracle" of the same table."""
+    return skill_interval(*(scores[n][score] for n in (name, "blank", "oracle")))
 
 
-def series(name: str, x: Sequence[Any], samples: Iterable[np.ndarray], points: Sequence[str] = ()) -> Series:
-    """One line or group of bars of a chart, with intervals."""
-    intervals = [finite(s) or [math.nan] * 3 for s in samples]
+def series(
+    name: str, x: Sequence[Any], values: Iterable[np.ndarray | Interval | None], points: Sequence[str] = ()
+) -> Series:
+    """One line or group of bars of a chart, of samples or intervals."""
+    intervals = [(finite(v) if isinstance(v, np.ndarray) else v) or [math.nan] * 3 for v in values]
     y, low, high = ([rounded(i[k]) for i in intervals] for k in range(3))
     return Series(name=name, x=list(x), y=y, low=low, high=high, points=list(points))
 
