@@ -121,6 +121,14 @@ def test_saturation_is_the_first_setting_as_good_as_the_best():
     assert statistics.saturation([flat + level for level in (0.3, 0.2, 0.1)], 0.01) is None
 
 
+def test_a_claim_needs_a_margin():
+    assert statistics.verdict([-0.0013, -0.002, -0.0006]) == "does not hold"  # certain, and too little to count
+    assert statistics.verdict([-0.05, -0.06, -0.04]) == "holds"
+    assert statistics.verdict([-0.02, -0.05, 0.01]) == "open"
+    assert statistics.verdict([-0.05, -0.06, -0.04], [0.02, 0.01, 0.03]) == "does not hold"
+    assert statistics.verdict([-0.05, -0.06, -0.04], [-0.02, -0.05, 0.01]) == "open"
+
+
 def test_objects_of_a_clean_picture_are_found_one_by_one():
     spec = SceneSpec(
         objects=(3, 3), shapes=("circle", "square"), overlap=False, backgrounds=("white",), radius=(20, 40)
@@ -145,16 +153,16 @@ def test_objects_in_front_of_no_even_background_are_not_counted_as_missed():
 
 
 def test_scores_that_some_images_lack_are_means_of_the_rest_with_their_share():
-    own, blank, oracle = ({name: np.full((1, 3), value) for name in SCORES} for value in (0.5, 0.0, 1.0))
-    own["mask_iou"], oracle["mask_iou"] = np.array([[0.2, np.nan, 0.4]]), np.array([[0.5, 0.1, np.nan]])
+    own, blank, oracle = ({name: np.full((1, 4), value) for name in SCORES} for value in (0.5, 0.0, 1.0))
+    own["mask_iou"], oracle["mask_iou"] = np.array([[0.2, 0.2, np.nan, 0.4]]), np.array([[0.5, 0.5, 0.1, np.nan]])
     table = score_table("Scores", {"linear": own}, ("lpips", "mask_iou"))
     assert table.columns == ["what", MEASURED, "LPIPS", "mask IoU"]
     [[_, share, _, iou]] = table.rows
-    assert share == "2 of 3" and iou[0] == pytest.approx(0.3)
+    assert share == "3 of 4" and iou[0] == pytest.approx(0.8 / 3, abs=1e-6)
     assert score_table("Scores", {"blank": blank}, ("lpips", "mask_iou")).columns == ["what", "LPIPS", "mask IoU"]
-    # The skill is of the one image that all have.
+    # The skill is of the two images that have all three.
     assert skill({"x": own, "blank": blank, "oracle": oracle}, "x", "mask_iou") == pytest.approx([0.2 / 0.5] * 3)
-    assert mean(np.array([[np.nan, 1.0]])) == 1.0 and mean(np.array([[np.nan]])) is None
+    assert mean(np.array([[np.nan, 1.0, 3.0]])) == 2.0 and mean(np.array([[np.nan, 1.0]])) is None
 
 
 def test_a_waterfalls_bar_begins_where_the_one_before_it_ended():

@@ -178,5 +178,5 @@ def _run_one(
     }
     record = store.save(args.out, name, measurement, about)
     answer = findings.answer_of(args.out, name, record)
-    print(f"{name}: {answer.verdict} ({record.seconds:.0f} s)", file=sys.stderr, flush=True)
+    print(f"{name}: {answer.verdict or 'measured'} ({record.seconds:.0f} s)", file=sys.stderr, flush=True)
     return record

@@ -14,6 +14,7 @@ from foresight.errors import InputError
 from foresight.study import Verdict
 
 RESAMPLES = 4000
+MARGIN = 0.01  # LPIPS: what differs by less counts as equal; set before any run
 
 Interval = list[float]  # mean, low, high
 
@@ -45,10 +46,10 @@ def _resampled_means(x: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def finite(samples: np.ndarray) -> Interval | None:
-    """The interval over the images that have this score with every seed; None where none has."""
+    """The interval over the images that have this score with every seed; None where fewer than two have."""
     x = np.atleast_2d(samples)
     x = x[:, np.isfinite(x).all(0)]
-    return interval(x) if x.size else None
+    return interval(x) if x.shape[1] > 1 else None
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Interval:
@@ -67,12 +68,12 @@ def skill_interval(own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> In
             left out.
 
     Returns:
-        None where no image has all three, or where it is not certain that the oracle differs from the blank page: a
-        ratio by what may be nothing has no interval.
+        None where fewer than two images have all three, or where it is not certain that the oracle differs from the
+        blank page: a ratio by what may be nothing has no interval.
     """
     gain, most = (np.broadcast_to(x - blank, np.atleast_2d(own).shape) for x in (own, oracle))
     known = np.isfinite(gain).all(0) & np.isfinite(most).all(0)
-    if not known.any():
+    if known.sum() < 2:
         return None
     gain, most = gain[:, known], most[:, known]
     _, low, high = interval(most)
@@ -95,6 +96,12 @@ def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
     raise AssertionError("the best setting is among them")
 
 
-def verdict(difference: Interval) -> Verdict:
-    """Whether "the first is better" holds, from the interval of first minus second of a score that is to be low."""
-    return "holds" if difference[2] < 0 else "does not hold" if difference[1] > 0 else "open"
+def verdict(*differences: Interval, margin: float = MARGIN) -> Verdict:
+    """Whether "the first is better" holds, from intervals of first minus others of a score that is to be low.
+
+    Better by less than `margin` is no better: the claim holds where all are certainly below -margin, and does not where
+    one is certainly above it.
+    """
+    if all(high < -margin for _, _, high in differences):
+        return "holds"
+    return "does not hold" if any(low > -margin for _, low, _ in differences) else "open"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foresight.study import VERDICT_WORDS, Picture, Study, Table, Verdict
 from foresight.study import Experiment as Reported
-from foresight.study import Picture, Study, Table
 from training.experiments import store
 from training.experiments.experiment import Experiment
 from training.experiments.report import figures
@@ -15,7 +15,7 @@ from training.experiments.report.answers import ANSWERS, plain_answer
 from training.experiments.report.parts import Answer, Run, text
 from training.experiments.scale import FULL
 
-SIGN = {"holds": "✅ holds", "does not hold": "❌ does not hold", "open": "⚠️ open"}
+SIGN = {"holds": "✅", "does not hold": "❌", "open": "⚠️"}
 QUESTION = (
     "Can Qwen2.5-VL's latents be decoded back into a picture, at which point of its depth, and how much of what the "
     "seed study reported stays when baselines, controls and unseen pictures are added?"
@@ -26,9 +26,10 @@ HOW_TO_READ = (
     "LPIPS (0 to about 1, lower is better) says how different two pictures look; SSIM and IoU (up to 1) are better "
     "the higher. *Ours*: the mean and its 95 % interval, over test scenes that nothing was trained on and over "
     "seeds. *Baseline*: what needs no latents, on the same scenes. *Oracle*: the VAE's own round trip, the best an "
-    "adapter could reach. *Verdict*: on the seed's claim, or on the question asked, by the rule given with each "
-    "experiment below. Each experiment's adapters learned for as long as it says: compare within an experiment. The "
-    "seed's numbers are of another VLM and of easier pictures, one shape on white."
+    "adapter could reach. *Verdict*: on the seed's claim, for this model alone, by the rule given with each "
+    "experiment below; what is no claim of the seed's has none. Each experiment's adapters learned for as long as it "
+    "says: compare within an experiment. The seed's numbers are of another VLM and of easier pictures, one shape on "
+    "white."
 )
 
 
@@ -67,7 +68,11 @@ def gather(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, 
         commands=list(dict.fromkeys(r.command for r in records)),
         settings=settings,
         experiments=reported,
-        surprises=[f"{e.title}: {e.verdict_reason}" for e in reported.values() if e.verdict == "does not hold"],
+        surprises=[
+            f"{e.title}, not so in {_model(settings)}: {e.verdict_reason}"
+            for e in reported.values()
+            if e.verdict == "does not hold"
+        ],
         caveats=caveats(settings),
         recommendations=[line for answer in answers for line in answer.advice],
     )
@@ -142,6 +147,14 @@ def _table(table: Table) -> str:
     return "\n".join(lines + ["| " + " | ".join(cell(v).replace("|", "/") for v in row) + " |" for row in table.rows])
 
 
+def _verdict(verdict: Verdict | None, form: str = "{}") -> str:
+    return form.format(f"{SIGN[verdict]} {VERDICT_WORDS[verdict]}") if verdict else ""
+
+
+def _model(settings: Mapping[str, Any]) -> str:
+    return "the bundled model" if settings.get("model") == "bundled" else str(settings.get("model"))
+
+
 def _key_results(experiments: Mapping[str, Reported]) -> str:
     columns = ["Experiment", "What", "Seed's target", "Seed", "Ours", "Baseline", "Oracle", "Verdict"]
     rows: list[list[Any]] = []
@@ -149,7 +162,7 @@ def _key_results(experiments: Mapping[str, Reported]) -> str:
         for k, line in enumerate(e.key):
             baseline = f"{cell(line.baseline)} ({line.baseline_name})" if line.baseline else None
             values = [line.what, line.target, line.seed, line.ours, baseline, line.oracle]
-            rows.append(["" if k else e.title, *values, "" if k else SIGN[e.verdict]])
+            rows.append(["" if k else e.title, *values, "" if k else _verdict(e.verdict)])
     return _table(Table(title="", columns=columns, rows=rows))
 
 
@@ -161,8 +174,8 @@ def _seed(numbers: Mapping[str, float]) -> str:
 
 def _answer(experiments: Mapping[str, Reported]) -> str:
     answer = experiments["e1_5"].verdict_reason if "e1_5" in experiments else "E1.5 is not finished yet."
-    verdicts = {v: [e.title for e in experiments.values() if e.verdict == v] for v in SIGN}
-    return "\n\n".join([answer, *(f"{SIGN[v]}: {', '.join(titles)}." for v, titles in verdicts.items() if titles)])
+    verdicts = {v: [e.title for e in experiments.values() if e.verdict == v] for v in VERDICT_WORDS}
+    return "\n\n".join([answer, *(f"{_verdict(v)}: {', '.join(titles)}." for v, titles in verdicts.items() if titles)])
 
 
 def markdown(study: Study, planned: int) -> str:
@@ -179,7 +192,11 @@ def markdown(study: Study, planned: int) -> str:
         "## Sub-experiment Summaries",
     ]
     for name, e in study.experiments.items():
-        parts += [f"### {e.title}", f"*{e.question}*", f"**{SIGN[e.verdict]}.** {e.verdict_reason}"]
+        parts += [
+            f"### {e.title}",
+            f"*{e.question}*",
+            " ".join(filter(None, [_verdict(e.verdict, "**{}.**"), e.verdict_reason])),
+        ]
         parts += [e.paragraph, f"The seed's numbers: {_seed(e.seed)}." if e.seed else ""]
         parts += [f"![{figure.title}](artifacts/{figure.png})" for figure in e.figures[:2]]
         parts += [f"![{picture.title}](artifacts/{picture.file})\n\n{picture.title}" for picture in e.pictures]

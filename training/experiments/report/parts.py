@@ -61,7 +61,7 @@ class Run:
 class Answer:
     """What the report says of an experiment. advice: for a next phase."""
 
-    verdict: Verdict
+    verdict: Verdict | None
     verdict_reason: str
     paragraph: str
     tables: list[Table]
