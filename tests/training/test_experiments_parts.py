@@ -19,7 +19,8 @@ from training.experiments.parallel import STRIDE, AdapterLearner, ParallelTask
 from training.experiments.report.beyond import blends as blends_answer
 from training.experiments.report.parts import Run
 from training.experiments.seed_protocol import last_state, stages
-from training.experiments.trials import Blend, Trial, hidden_for, learner, run_trials, untrained
+from training.experiments.trials import Blend, Trial, hidden_for, learner, run_trials, train_trials, untrained
+from training.ridge import solve_linear
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_capacities_on_both_sides_of_the_merger_are_alike(bench):
 
 def test_seeds_differ_and_a_seed_repeats_to_the_bit(bench):
     two = Bench(bench.vlm, bench.vae, replace(TINY, seeds=2), bench.artifacts)
-    trial = Trial("x", "linear", (two.recommended,), bench.train(), bench.test())
+    trial = Trial("x", "tokens", (two.recommended,), bench.train(), bench.test())
     first, again = (run_trials(two, [trial], "test").table["x"]["lpips"] for _ in range(2))
     assert (first == again).all() and (first[0] != first[1]).any()
     alone = run_trials(two, [replace(trial, seeds=(1,))], "test").table["x"]["lpips"]
@@ -176,12 +177,24 @@ def test_each_stage_of_the_seeds_protocol_changes_one_thing(bench):
     assert states == [True] * 5 + [False] * 4  # one state for all places
 
 
+def test_a_linear_probe_is_solved_once_and_an_eighth_of_its_images_chooses_the_penalty(bench):
+    two = replace(bench, scale=replace(TINY, seeds=2))
+    trial = Trial("x", "linear", (bench.recommended,), bench.train(), bench.test())
+    [probe] = train_trials(two, [trial], "test")["x"]
+    [x], z = trial.inputs(trial.train), trial.train.targets
+    again = untrained(two, trial, 0)
+    solve_linear(again, (x[:7], z[:7]), (x[7:], z[7:]))  # of eight
+    assert torch.equal(probe.linear.weight, again.linear.weight)
+    halves = train_trials(two, [replace(trial, count=4)], "test")["x"]  # seeds have other images, and other solutions
+    assert not torch.equal(halves[0].linear.weight, halves[1].linear.weight)
+
+
 def test_e1_5_goes_on_with_decoded_images(bench):
-    adapters = {"0-linear": untrained(bench, Trial("", "linear", (bench.recommended,), bench.train(), bench.test()), 0)}
-    before = [p.clone() for p in adapters["0-linear"].parameters()]
+    adapters = {"0-tokens": untrained(bench, Trial("", "tokens", (bench.recommended,), bench.train(), bench.test()), 0)}
+    before = [p.clone() for p in adapters["0-tokens"].parameters()]
     more = replace(bench, scale=replace(TINY, picture_batch=2, picture_steps=2))
     e1_5.train_on_images(more, adapters, bench.recommended)
-    assert not all(torch.equal(a, b) for a, b in zip(before, adapters["0-linear"].parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before, adapters["0-tokens"].parameters(), strict=True))
 
 
 def test_adapters_of_all_widths_learn_for_as_many_steps(bench):

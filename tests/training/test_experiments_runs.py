@@ -131,9 +131,9 @@ def test_other_settings_are_refused_in_the_same_folder(study, run):
 
 
 def test_a_result_of_an_older_way_is_not_taken_for_todays(study, run, monkeypatch):
-    newer = tuple(replace(e, version=9) if e.name == "e1_3" else e for e in command.EXPERIMENTS)
+    newer = tuple(replace(e, version=9) if e.name == "e1_4" else e for e in command.EXPERIMENTS)
     monkeypatch.setattr(command, "EXPERIMENTS", newer)
-    with pytest.raises(InputError, match="holds e1_3 made with version 1, not 9"):
+    with pytest.raises(InputError, match="holds e1_4 made with version 1, not 9"):
         run(study[0])
 
 

@@ -27,5 +27,9 @@ def measure(bench: Bench) -> Measurement:
 
 
 E1_2 = Experiment(
-    "e1_2", "E1.2 Linear probe", "Can a picture be read off the latents by one linear map for each token?", measure
+    "e1_2",
+    "E1.2 Linear probe",
+    "Can a picture be read off the latents by one linear map for each token?",
+    measure,
+    version=2,
 )

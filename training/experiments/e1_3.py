@@ -28,4 +28,5 @@ E1_3 = Experiment(
     "E1.3 Before and after the merger",
     "Is a picture better read out after the 2×2 merger than before it?",
     measure,
+    version=2,
 )

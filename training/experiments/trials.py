@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from foresight.adapters.modules import Adapter, TokenAdapter
+from foresight.adapters.modules import Adapter, LinearProbe, TokenAdapter
 from foresight.inspection.readout import read_out
 from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
@@ -24,6 +24,7 @@ from training.experiments.parallel import AdapterLearner, train_parallel, usual_
 from training.fit import STATISTICS_ROWS, new_adapter
 from training.latents import Latents
 from training.loop import Recipe
+from training.ridge import solve_linear
 
 SCORES = ("lpips", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
 SWAPPED = "another picture's latents"  # a control: each image's adapter reads the next one's
@@ -119,6 +120,13 @@ def untrained(bench: Bench, trial: Trial, seed: int) -> nn.Module:
     return module
 
 
+def solve(trial: Trial, probe: LinearProbe, seed: int, seeds: int) -> None:
+    """Solves a linear probe by ridge regression; every eighth of its images chooses the penalty."""
+    rows, [latents] = trial.rows(seed, seeds), trial.inputs(trial.train)
+    held = torch.arange(len(rows)) % 8 == min(7, len(rows) - 1)
+    solve_linear(probe, *((latents[r], trial.train.targets[r]) for r in (rows[~held], rows[held])))
+
+
 def learner(bench: Bench, trial: Trial, module: nn.Module, seed: int) -> AdapterLearner:
     """A trial's adapter, or blend, and what it learns from."""
     adapter = module.adapter if isinstance(module, Blend) else module
@@ -130,16 +138,23 @@ def learner(bench: Bench, trial: Trial, module: nn.Module, seed: int) -> Adapter
 def train_trials(
     bench: Bench, trials: Sequence[Trial], title: str, recipe: Recipe | None = None
 ) -> dict[str, list[nn.Module]]:
-    """Trains every trial with each of its seeds, all side by side: {trial's name: modules}."""
-    recipe = recipe or usual_recipe(bench)
-    seeds = {trial.name: trial.seeds or tuple(range(bench.scale.seeds)) for trial in trials}
-    modules = {trial.name: [untrained(bench, trial, seed) for seed in seeds[trial.name]] for trial in trials}
-    learners = [
-        learner(bench, trial, module, seed)
-        for trial in trials
-        for seed, module in zip(seeds[trial.name], modules[trial.name], strict=True)
-    ]
-    train_parallel(bench, learners, recipe, title)
+    """Trains every trial with each of its seeds, all side by side: {trial's name: modules}.
+
+    Linear probes are solved instead; one that learns from all images has one solution, whatever the seed.
+    """
+    modules: dict[str, list[nn.Module]] = {}
+    learners = []
+    for trial in trials:
+        one = trial.kind == "linear" and len(trial.points) == 1 and trial.count is None
+        for seed in trial.seeds or range(1 if one else bench.scale.seeds):
+            module = untrained(bench, trial, seed)
+            modules.setdefault(trial.name, []).append(module)
+            if isinstance(module, LinearProbe):
+                solve(trial, module, seed, bench.scale.seeds)
+            else:
+                learners.append(learner(bench, trial, module, seed))
+    if learners:
+        train_parallel(bench, learners, recipe or usual_recipe(bench), title)
     return modules
 
 

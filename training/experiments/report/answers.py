@@ -18,6 +18,7 @@ from training.experiments.report.parts import (
     LATENTS_ALONE,
     MAIN_SCORES,
     REFERENCES,
+    RIDGE,
     SCORE_NAMES,
     TARGETS,
     Answer,
@@ -157,7 +158,7 @@ def linear_probe(run: Run) -> Answer:
         f"Claim: a linear map finds the picture. At {at} its LPIPS is {text(own)}, a blank page "
         f"has {text(blank['lpips'])} on the same scenes; the probe's minus the page's is {text(gap)} (paired). The "
         f"claim holds where that is under {-MARGIN} and LPIPS is under the seed's target of {target}.",
-        f"One linear map for each token, {LATENTS_ALONE}, {run.steps} steps at every point. Best at "
+        f"One linear map for each token, {RIDGE}. Best at "
         f"{top} ({text(scores[top]['lpips'])}); {text(scores[last]['lpips'])} at {last}; the oracle has "
         f"{text(oracle['lpips'])}. The seed's probe (0.331) read the mean of all tokens, and pictures of one shape on "
         "white: the two numbers are not of the same pictures.",
@@ -198,8 +199,9 @@ def merger(run: Run) -> Answer:
         f"under {-MARGIN}.",
         f"{before} against {after}. The merger is a function of what lies before it, so it can only "
         f"lose; the question is how much, for adapters of a given size. Token adapters of "
-        f"{counts[f'{before} tokens']:,} and {counts[f'{after} tokens']:,} parameters, linear probes and pooled "
-        f"adapters, {LATENTS_ALONE}, {run.steps} steps each on the same scenes, standardised alike at both points. Of "
+        f"{counts[f'{before} tokens']:,} and {counts[f'{after} tokens']:,} parameters and pooled adapters, "
+        f"{LATENTS_ALONE}, {run.steps} steps each on the same scenes, standardised alike at both points; linear "
+        f"probes are {RIDGE}. Of "
         "linear and pooled adapters the width of a token decides the size: see the table. "
         "The seed's 1.542 before the merger is what un-normalised features give in a sigmoid.",
         [
@@ -307,7 +309,8 @@ def pipeline(run: Run) -> Answer:
         f"Claim: the pipeline brings pictures back. At {at} token adapters reach LPIPS {text(lpips)} and SSIM "
         f"{text(ssim)}; a blank page has {text(blank['lpips'])} and {text(blank['ssim'])} on the same "
         "scenes. The claim holds where both beat the blank page (paired) and the seed's targets.",
-        f"Three adapters at {', '.join(run.measurement.values['points'])}: {steps['latents']} steps on VAE latents, "
+        f"Three adapters at {', '.join(run.measurement.values['points'])}. Linear probes are {RIDGE}; the others have "
+        f"{steps['latents']} steps on VAE latents, "
         + (f"then {steps['images']} that look at decoded pictures too; " if steps["images"] else "none on images; ")
         + f"{tokens['lpips'].shape[1]} test scenes. The seed's design, the mean of all tokens, reaches LPIPS "
         f"{text(pooled['lpips'])}. Skill is 0 for a blank page and 1 for all that the VAE could give: by LPIPS at {at} "

@@ -89,7 +89,7 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
     lines = [
         "Scenes are drawn: flat shapes on even, graded or softly textured grounds. Photos are tested only where a "
         "folder was given.",
-        "Adapters learn from VAE latents alone, for a few hundred steps"
+        "Linear probes are solved; other adapters learn from VAE latents alone, for a few hundred steps"
         + ("; E1.5's go on with decoded pictures" if settings.get("picture_steps") else "")
         + ". Scores are those of such a budget, not of the best adapter there could be, and those of two "
         "experiments are of two budgets.",
