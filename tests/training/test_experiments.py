@@ -129,6 +129,14 @@ def test_a_claim_needs_a_margin():
     assert statistics.verdict([-0.05, -0.06, -0.04], [-0.02, -0.05, 0.01]) == "open"
 
 
+def test_a_difference_is_reported_once_more_steps_do_not_move_it_and_linear_probes_are_beaten():
+    better, worse = [-0.02, -0.03, -0.01], [0.01, -0.01, 0.03]
+    assert statistics.converged([0.054, 0.05, 0.06], [0.05, 0.04, 0.06], [better, better])
+    assert not statistics.converged([0.056, 0.05, 0.06], [0.05, 0.04, 0.06], [better, better])  # moved by 12 %
+    assert statistics.converged([0.0008, 0.0, 0.002], [0.0, -0.001, 0.001], [better, better])
+    assert not statistics.converged([0.05, 0.04, 0.06], [0.05, 0.04, 0.06], [better, worse])
+
+
 def test_objects_of_a_clean_picture_are_found_one_by_one():
     spec = SceneSpec(
         objects=(3, 3), shapes=("circle", "square"), overlap=False, backgrounds=("white",), radius=(20, 40)

@@ -105,3 +105,17 @@ def verdict(*differences: Interval, margin: float = MARGIN) -> Verdict:
     if all(high < -margin for _, _, high in differences):
         return "holds"
     return "does not hold" if any(low > -margin for _, low, _ in differences) else "open"
+
+
+def converged(half: Interval, full: Interval, against_linear: Sequence[Interval]) -> bool:
+    """Whether a difference between two trained adapters may be reported, or is open until both learn for longer.
+
+    Doubling the steps must move it by less than 0.001 or a tenth of itself, and both adapters must beat the linear
+    probe of their point, which is solved and so converged at any budget.
+
+    Args:
+        half, full: the paired difference in LPIPS with half the steps and with all.
+        against_linear: for each of the two adapters, its LPIPS minus the linear probe's, paired.
+    """
+    settled = abs(full[0] - half[0]) < max(0.001, 0.1 * abs(full[0]))
+    return settled and all(high < 0 for _, _, high in against_linear)
