@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from foresight.adapters.registry import BUNDLED, RUNS
+from foresight.cli import clips
 from foresight.data.archive import Broken, File, unpack
 from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.render import render
@@ -43,11 +44,15 @@ HEAD: tuple[str, ...] = ("", "LPIPS", "SSIM", "PSNR", "mask IoU")
 
 
 def reconstruct(args: argparse.Namespace) -> Iterator[str]:
-    """A picture for each IMAGE, and its scores; files that are no pictures are named at the end."""
+    """A picture for each image, an mp4 for each clip, and its scores; files that are neither are named at the end."""
     if args.mask and len(args.images) > 1:
         raise InputError("--mask is for one IMAGE: give them one at a time.")
-    # All are read before the models are, and before anything is written.
-    pictures, broken = _read(args.images, load_mask(args.mask) if args.mask else None)
+    paths = [path for path in args.images if clips.is_clip(path)]
+    images = [path for path in args.images if path not in paths]
+    if args.mask and paths:
+        raise InputError("--mask is for an image, not for a clip.")
+    # All images are read before the models are, and before anything is written.
+    pictures, broken = _read(images, load_mask(args.mask) if args.mask else None) if images else ([], [])
     out = _folder(args.out)
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
@@ -60,8 +65,10 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
         to_pil(report.chosen.image).save(target)
         line = report.as_json(str(path), str(target))
         yield json.dumps(line) if args.json else _story(report, line)
+    if paths:
+        yield from clips.reconstruct_clips(inspector, record, paths, out, args)
     if broken:
-        raise InputError(f"{len(broken)} of {len(args.images)} left out: {'; '.join(broken)}.")
+        raise InputError(f"{len(broken)} of {len(images)} left out: {'; '.join(broken)}.")
 
 
 def _read(paths: list[Path], mask: Tensor | None) -> tuple[list[tuple[Path, Tensor, Tensor | None]], list[str]]:
@@ -91,6 +98,10 @@ def _story(report: Report, line: dict[str, Any]) -> str:
 
 def scenes(args: argparse.Namespace) -> Iterator[str]:
     """Pictures, masks and scenes.jsonl. Raises InputError where the folder holds pictures of other scenes."""
+    if args.motion:
+        spec = clips.motion_spec(args, scene_spec(args))
+        yield from clips.moving_scenes(args, spec, _folder(args.out))
+        return
     found = take(args.n, args.seed, scene_spec(args), args.split)
     out = _folder(args.out)
     ours = {file for i, count in enumerate(found.count.tolist()) for file in _files(i, count)}
@@ -140,10 +151,16 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
 
     Raises InputError, before anything is read, where the folder holds an evaluation already.
     """
-    if used := [name for name in (TABLE, SUMMARY) if (args.out / name).exists()]:
+    if used := [name for name in (TABLE, clips.TABLE, SUMMARY) if (args.out / name).exists()]:
         raise InputError(
             f"{str(args.out)!r} holds an evaluation already ({', '.join(used)}): empty it, or choose another folder."
         )
+    if args.clips or args.motion:
+        spec = scene_spec(args)
+        inspector = _inspector(args)
+        record = inspector.registry.find(args.adapter, args.point)
+        yield from clips.evaluate_clips(inspector, record, _folder(args.out), args, spec)
+        return
     with TemporaryDirectory() as unpacked:
         yield from _evaluate(args, scene_spec(args), _image_files(args.images, unpacked) if args.images else [])
 
@@ -256,7 +273,9 @@ def _facts(found: dict[str, Any]) -> str:
 def scene_spec(args: argparse.Namespace) -> SceneSpec:
     """What the arguments say of scenes. Raises InputError."""
     named = {key: getattr(args, key) for key in ("shapes", "colors", "backgrounds") if getattr(args, key)}
-    return SceneSpec(objects=args.objects, radius=args.radius, overlap=args.overlap, **named)
+    objects = args.objects or ((1, 3) if args.motion else (1, 5))
+    radius = args.radius or ((12, 40) if args.motion else (12, 64))
+    return SceneSpec(objects=objects, radius=radius, overlap=args.overlap, **named)
 
 
 def _inspector(args: argparse.Namespace) -> Inspector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -18,15 +19,20 @@ EXAMPLES = {
     "reconstruct": """\
   python -m foresight reconstruct cat.jpg
   python -m foresight reconstruct a.png b.png --point pre-merge/6 --adapter linear --json
-  python -m foresight reconstruct scenes/images/00000.png --mask scenes/masks/00000.png""",
+  python -m foresight reconstruct scenes/images/00000.png --mask scenes/masks/00000.png
+  python -m foresight reconstruct cat.mp4 --fps 8 --frames 16 --start 2.5""",
     "scenes": """\
   python -m foresight scenes --out scenes
   python -m foresight scenes --n 100 --objects 1 --shapes circle,star --backgrounds white --out stars
-  python -m foresight scenes --n 8 --seed 7 --objects 3-5 --no-overlap --split test --out crowded""",
+  python -m foresight scenes --n 8 --seed 7 --objects 3-5 --no-overlap --split test --out crowded
+  python -m foresight scenes --motion --n 8 --motions translation,bounce --frames 24 --out moving""",
     "evaluate": """\
   python -m foresight evaluate --scenes 64 --out runs/evaluation
   python -m foresight evaluate --scenes 512 --objects 1 --backgrounds white --adapter linear --out runs/linear
-  python -m foresight evaluate --images photos --point post-merge/0 --out runs/photos --json""",
+  python -m foresight evaluate --images photos --point post-merge/0 --out runs/photos --json
+  python -m foresight evaluate --scenes 32 --motion --out runs/motion
+  python -m foresight evaluate --images photos --motion --point pre-merge/3 --out runs/pans
+  python -m foresight evaluate --clips videos --fps 4 --frames 8 --out runs/clips""",
     "info": """\
   python -m foresight info
   python -m foresight info --model Qwen/Qwen2.5-VL-3B-Instruct --vae stabilityai/sd-vae-ft-mse --json""",
@@ -75,17 +81,21 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=name)
         return made
 
-    command = add("reconstruct", "make pictures from a VLM's latents, and score them")
-    command.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
+    command = add("reconstruct", "make pictures and clips from a VLM's latents, and score them")
+    command.add_argument(
+        "images", nargs="+", metavar="FILE", type=Path, help="images, or mp4, mov, webm, mkv, gif clips"
+    )
     _model_options(command)
     _adapter_options(command)
-    command.add_argument("--mask", type=Path, metavar="PNG", help="what the IMAGE shows, white on black")
+    command.add_argument("--mask", type=Path, metavar="PNG", help="what the image shows, white on black")
+    _clip_options(command, start=True)
     command.add_argument("--out", type=Path, metavar="DIR", default=RUNS / "reconstructions")
     _json_option(command)
 
     command = add("scenes", "draw synthetic scenes with exact masks, boxes and labels")
     command.add_argument("--n", type=_whole("--n", 1), default=8, help="scenes (default 8)")
     _scene_options(command)
+    _clip_options(command, motion=True)
     command.add_argument("--split", choices=("train", "val", "test"), help="only scenes of it (default: any)")
     command.add_argument("--out", type=Path, metavar="DIR", required=True)
 
@@ -93,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--scenes", type=_whole("--scenes", 1), metavar="N", help="N scenes of the test split")
     source.add_argument("--images", type=Path, metavar="PATH", help="the pictures in a folder or zip")
+    source.add_argument("--clips", type=Path, metavar="PATH", help="the clips in a folder, or one clip")
     _scene_options(command)
+    _clip_options(command, motion=True, start=True)
     _model_options(command)
     _adapter_options(command)
     command.add_argument("--out", type=Path, metavar="DIR", required=True)
@@ -122,12 +134,34 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 def _scene_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what scenes hold")
     group.add_argument("--seed", type=_whole("--seed", 0, MAX_SEED), default=0, help="others give other scenes (0)")
-    group.add_argument("--objects", type=_range, default=(1, 5), metavar="1-3", help="from, to (default 1-5)")
-    group.add_argument("--radius", type=_range, default=(12, 64), metavar="12-64", help="pixels at 224²")
+    group.add_argument("--objects", type=_range, metavar="1-3", help="from, to (default 1-5; in motion 1-3)")
+    group.add_argument("--radius", type=_range, metavar="12-64", help="pixels at 224² (default 12-64; in motion 12-40)")
     group.add_argument("--shapes", type=_names, metavar="A,B", help="circle, star, … (default: all)")
     group.add_argument("--colors", type=_names, metavar="A,B", help="red, blue, … (default: all)")
     group.add_argument("--backgrounds", type=_names, metavar="A,B", help="white, plain, gradient, texture")
     group.add_argument("--overlap", action=argparse.BooleanOptionalAction, default=True, help="(default)")
+
+
+def _clip_options(parser: argparse.ArgumentParser, motion: bool = False, start: bool = False) -> None:
+    group = parser.add_argument_group("clips")
+    if motion:
+        what = "scenes in motion; of --images, pans and zooms" if start else "clips of scenes in motion"
+        group.add_argument("--motion", action="store_true", help=what)
+        group.add_argument("--motions", type=_names, metavar="A,B", help="translation, bounce, … (default: all)")
+    group.add_argument("--frames", type=_whole("--frames", 1), default=16, help="at most, of a clip (default 16)")
+    group.add_argument("--fps", type=_rate, default=8.0, help="frames a second, by time stamps (default 8)")
+    if start:
+        group.add_argument("--start", type=_rate, default=0.0, help="seconds into a file at which its clip begins (0)")
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return value
 
 
 def _whole(flag: str, least: int, most: int = 10_000_000) -> Any:

@@ -233,7 +233,7 @@ IMAGE, ADAPTER = "{scenes}/images/00000.png", "--adapter={house}/bundled/post-me
 BAD = {
     "no command": ([], "required: COMMAND"),
     "unknown command": (["paint"], "invalid choice: 'paint'"),
-    "no image": (["reconstruct"], "required: IMAGE"),
+    "no image": (["reconstruct"], "required: FILE"),
     "no such image": (["reconstruct", "nothing.png"], "there is no file “nothing.png”"),
     "no picture": (["reconstruct", "{scenes}/scenes.jsonl"], "is not a JPEG, PNG"),
     "two images, one mask": (["reconstruct", IMAGE, IMAGE, "--mask", IMAGE], "--mask is for one IMAGE"),
@@ -259,7 +259,7 @@ BAD = {
     "too many objects": (["scenes", "--objects", "1-9", "--out", "x"], "within 1 to 5"),
     "no range": (["scenes", "--objects", "few", "--out", "x"], "'few' is not a range such as 1-3"),
     "unknown shape": (["scenes", "--shapes", "heart", "--out", "x"], "unknown shape"),
-    "no source": (["evaluate", "--out", "x"], "--scenes --images is required"),
+    "no source": (["evaluate", "--out", "x"], "--scenes --images --clips is required"),
     "no folder": (["evaluate", "--images", "nowhere", "--out", "x"], "there is no folder 'nowhere'"),
     "no good file": (["evaluate", "--images", "{house}/bad", "--out", "x", ADAPTER], "none of the 1 files"),
 }

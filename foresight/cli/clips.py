@@ -1,0 +1,243 @@
+"""What the commands do with clips: generators of the lines they print, as in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from foresight.adapters.registry import AdapterRecord
+from foresight.data.archive import Broken
+from foresight.data.camera import CameraSpec
+from foresight.data.clips import SUFFIXES, clip_files, write_clip
+from foresight.data.images import to_pil
+from foresight.data.motion import MotionSpec, motion_flow, render_motion, take_motion
+from foresight.data.scenes import SceneSpec
+from foresight.errors import InputError
+from foresight.inspection.clip_readout import (
+    ClipReport,
+    ClipSample,
+    camera_samples,
+    clip_samples,
+    motion_samples,
+    read_out_clip,
+)
+from foresight.inspection.evaluation import folder_files
+from foresight.inspection.inspector import Inspector
+from foresight.metrics.intervals import bootstrap
+from foresight.metrics.video import CONTROLS, TRUST
+
+TABLE, SUMMARY = "clips.csv", "summary.json"  # what `evaluate` writes of clips
+TITLES = {
+    "lpips": "LPIPS",
+    "ssim": "SSIM",
+    "psnr": "PSNR",
+    "mask_iou": "mask IoU",
+    "tlpips": "tLPIPS",
+    "warp_error": "warp",
+    "difference_error": "change",
+    "centroid_error": "centroid px",
+    "velocity_error": "velocity px",
+    "direction_right": "direction",
+}
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a file is read as a clip: by its suffix, and a gif where it has several frames."""
+    if path.suffix.lower() != ".gif":
+        return path.suffix.lower() in SUFFIXES
+    try:
+        with Image.open(path, formats=("GIF",)) as image:
+            image.seek(1)
+    except (OSError, EOFError, SyntaxError, ValueError):  # one frame, or to be told by what reads images
+        return False
+    return True
+
+
+def reconstruct_clips(
+    inspector: Inspector, record: AdapterRecord, paths: list[Path], out: Path, args: argparse.Namespace
+) -> Iterator[str]:
+    """An mp4 for each clip, and its scores; raises InputError at the end for files that hold none."""
+    names, broken = Counter[str](), list[str]()
+    for path in tqdm(paths, unit="clip", disable=None):
+        [sample] = clip_samples([path], args.fps, args.frames, args.start)
+        if isinstance(sample, Broken):
+            broken.append(sample.reason.rstrip("."))
+            continue
+        report = read_out_clip(inspector, record, replace(sample, name=str(path)))
+        name = f"{path.stem}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
+        names[name] += 1  # two folders may have a clip of one name
+        target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".mp4")
+        write_clip(target, report.reconstruction, report.sample.fps)
+        line = report.as_json(str(target))
+        yield json.dumps(line) if args.json else _story(report, line)
+    if broken:
+        raise InputError(f"{len(broken)} of {len(paths)} left out: {'; '.join(broken)}.")
+
+
+def _story(report: ClipReport, line: dict[str, Any]) -> str:
+    shown = [n for n in TRUST if line[n] is not None]
+    rows = [("", *(TITLES[n] for n in shown)), (line["adapter"], *(_number(line[n]) for n in shown))]
+    rows += [(name, *(_number(line["controls"][name][n]) for n in shown)) for name in CONTROLS]
+    title = f"{line['clip']}, {line['frames']} frames at {line['fps']:g} a second, at {line['point']}"
+    text = [f"{title} → {line['reconstruction']} ({line['seconds']:.2f} s)", *_table(rows)]
+    worst = line["worst_frame"]["lpips"]
+    text.append(f"  worst frame by LPIPS: {worst}, at {worst / line['fps']:.2f} s")
+    if line["notice"]:
+        text.append(f"  {line['notice']}")
+    if report.distance > report.far:
+        text.append("  far from what the adapter was trained on: the scores speak of the adapter")
+    return "\n".join(text)
+
+
+def motion_spec(args: argparse.Namespace, scene: SceneSpec) -> MotionSpec:
+    """What the arguments say of moving scenes. Raises InputError."""
+    named = {"motions": args.motions} if args.motions else {}
+    return MotionSpec(scene=scene, frames=args.frames, fps=args.fps, **named)
+
+
+def moving_scenes(args: argparse.Namespace, spec: MotionSpec, out: Path) -> Iterator[str]:
+    """Clips, their frames and masks, flow and clips.jsonl. Raises InputError where the folder holds others."""
+    found = take_motion(args.n, args.seed, spec, args.split)
+    if (out / "clips.jsonl").exists():
+        raise InputError(f"{str(out)!r} holds clips already: empty it, or choose another folder.")
+    for kind in ("clips", "frames", "truth"):
+        (out / kind).mkdir(exist_ok=True)
+    with (out / "clips.jsonl").open("w") as file:
+        for i in tqdm(range(args.n), unit="clip", disable=None):
+            clip, name = found[i], f"{i:05d}"
+            drawn = render_motion(clip)
+            frames, objects = drawn.images[0], int(clip.first.count[0])
+            write_clip(out / "clips" / f"{name}.mp4", frames, spec.fps)
+            (out / "frames" / name).mkdir(exist_ok=True)
+            for t, frame in enumerate(frames):
+                to_pil(frame / 255).save(out / "frames" / name / f"{t:02d}.png")
+            truth: dict[str, Any] = {
+                "visible": drawn.visible[0, :, :objects].numpy(),
+                "boxes": drawn.boxes[0, :, :objects].numpy(),
+            }
+            if spec.frames > 1:
+                flow = motion_flow(clip)
+                truth |= {"flow": flow.forward[0].numpy(), "occluded": flow.occluded[0].numpy()}
+            np.savez_compressed(out / "truth" / f"{name}.npz", **truth)
+            line = {"clip": f"clips/{name}.mp4", "frames": f"frames/{name}", "truth": f"truth/{name}.npz"}
+            described = {"hash": clip.digest(0), "split": clip.split()[0], "scene": clip.describe(0)}
+            file.write(json.dumps(line | described) + "\n")
+    yield f"{args.n} moving scenes in {out}: clips, exact frames, truth (masks, boxes, flow, occlusion), clips.jsonl"
+
+
+def evaluate_clips(
+    inspector: Inspector, record: AdapterRecord, out: Path, args: argparse.Namespace, scene: SceneSpec
+) -> Iterator[str]:
+    """clips.csv and summary.json; with --json every row and, last, the summary."""
+    samples: Iterator[ClipSample | Broken]
+    if args.clips:
+        files = clip_files(args.clips) if args.clips.is_dir() else [args.clips]
+        samples, total = clip_samples(files, args.fps, args.frames, args.start), len(files)
+        data: dict[str, Any] = {"clips": str(args.clips)}
+    elif args.images:
+        files = folder_files(args.images)
+        camera = CameraSpec(frames=args.frames, fps=args.fps)
+        samples, total = camera_samples(files, args.seed, camera), len(files)
+        data = {"images": str(args.images), "seed": args.seed, **vars(camera)}
+    else:
+        spec = motion_spec(args, scene)
+        samples, total = motion_samples(args.scenes, args.seed, spec), args.scenes
+        data = {"scenes": args.scenes, "seed": args.seed, "split": "test", **vars(spec), "scene": vars(scene)}
+    rows, broken = list[dict[str, Any]](), list[Broken]()
+    for sample in tqdm(samples, total=total, unit="clip", disable=None):
+        if isinstance(sample, Broken):
+            broken.append(sample)
+            line: dict[str, Any] = {"clip": sample.name, "error": sample.reason}
+        else:
+            line = flat(read_out_clip(inspector, record, sample))
+            rows.append(line)
+        if args.json:
+            yield json.dumps(line)
+    if not rows:
+        raise InputError(f"none of the {len(broken)} files is a clip: {broken[0].reason}")
+    summary = {
+        "point": str(record.point),
+        "adapter": record.name,
+        "model": inspector.vlm.name,
+        "vae": inspector.vae.name,
+        "data": data,
+        "clips": len(rows),
+        "scores": summarise(rows),
+        "trust": TRUST,
+        "broken": [{"clip": one.name, "error": one.reason} for one in broken],
+    }
+    (out / TABLE).write_text(_csv(rows), newline="")
+    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+    yield json.dumps({"summary": summary}) if args.json else _summary(summary, out)
+
+
+def flat(report: ClipReport) -> dict[str, Any]:
+    """One line of a table: the adapter's own scores under their names, a control's as "still_lpips"."""
+    line = report.as_json()
+    kept = ("clip", "point", "adapter", "frames", "fps", *TRUST, "missed")
+    found = {name: line[name] for name in kept} | {"worst_frame": line["worst_frame"]["lpips"]}
+    found |= {f"{of}_{name}": line["controls"][of][name] for of in CONTROLS for name in TRUST}
+    return found | {name: line[name] for name in ("distance", "far", "notice", "seconds")}
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, list[float | None] | None]:
+    """{"lpips": [mean, low, high], "still_lpips": …}: 95 % intervals over the clips that have the score, else None."""
+    found: dict[str, list[float | None] | None] = {}
+    for name in [*TRUST, *(f"{of}_{score}" for of in CONTROLS for score in TRUST)]:
+        values = [row[name] for row in rows if row[name] is not None]
+        found[name] = [*bootstrap(values)] if values else None
+    return found
+
+
+def _summary(summary: dict[str, Any], out: Path) -> str:
+    scores = summary["scores"]
+    rows = [("", summary["adapter"], *CONTROLS)]
+    for name in TRUST:
+        if scores[name] is not None:
+            cells = (scores[f"{of}_{name}"] for of in CONTROLS)
+            rows.append((TITLES[name], _interval(scores[name]), *(_interval(cell) for cell in cells)))
+    return "\n".join(
+        [
+            f"{summary['adapter']} at {summary['point']}: {summary['clips']} clips, 95 % intervals",
+            *_table(rows),
+            *(f"  {name}: {what}" for name, what in CONTROLS.items()),
+            *(f"  left out: {row['error']}" for row in summary["broken"]),
+            f"  every clip's scores are in {out / TABLE}, this summary in {out / SUMMARY}",
+        ]
+    )
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\r\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(found: list[float | None] | None) -> str:
+    if found is None:
+        return "–"
+    mean, low, high = found
+    return f"{mean:.3f}" if low is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]

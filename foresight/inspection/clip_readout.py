@@ -1,0 +1,165 @@
+"""One clip at one extraction point → what an adapter reads out of its latents, scored beside controls.
+
+Shapes: F frames of H × W pixels, the size at which the VLM sees them. The VAE works at 8/7 of that size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foresight.adapters.registry import AdapterRecord
+from foresight.data.archive import Broken
+from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
+from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES, load_clip
+from foresight.data.images import load_image, resize, to_tensor, vae_size, vlm_size
+from foresight.data.motion import MotionSpec, motion_flow, render_motion, take_motion
+from foresight.data.scenes import COLORS
+from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
+from foresight.metrics.video import ClipScorer, ClipScores, Truth
+from foresight.models.vae import VAE
+
+_CHUNK = 8  # clips rendered at a time
+
+
+@dataclass(frozen=True)
+class ClipSample:
+    """A clip to read out: frames (F, 3, H, W) in [0, 1] at the VLM's size, what is known of it, and where it is from.
+
+    case: a clip's description or a file's path. notice: what was left out of a file.
+    """
+
+    name: str
+    frames: Tensor
+    fps: float
+    truth: Truth | None = None
+    case: dict[str, Any] | str | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """What was read out of a clip. Pixels (F, 3, H, W) in [0, 1] on the CPU.
+
+    controls: scores of the true clip made wrong in time ("still", "shuffled", "lag"), and of the VAE's round trip
+    ("oracle"). distance: of the worst step's latents to the adapter's training latents; beyond `far` the scores speak
+    of the adapter. seconds: from pixels to reconstruction, and all scores.
+    """
+
+    sample: ClipSample
+    record: AdapterRecord
+    reconstruction: Tensor = field(repr=False)
+    oracle: Tensor = field(repr=False)
+    scores: ClipScores
+    controls: dict[str, ClipScores]
+    distance: float
+    far: float
+    seconds: dict[str, float]
+
+    def as_json(self, reconstruction: str | None = None) -> dict[str, Any]:
+        """Plain JSON values. reconstruction: a path, for the caller to name."""
+        return {
+            "clip": self.sample.name,
+            "point": str(self.record.point),
+            "adapter": self.record.name,
+            "frames": len(self.reconstruction),
+            "fps": self.sample.fps,
+            **self.scores.as_json(),
+            "controls": {name: scores.means() for name, scores in self.controls.items()},
+            "distance": self.distance,
+            "far": self.far,
+            "notice": self.sample.notice,
+            "reconstruction": reconstruction,
+            "seconds": sum(self.seconds.values()),
+        }
+
+
+@torch.inference_mode()
+def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample) -> ClipReport:
+    """Reads a clip out at a record's point, and scores it beside its controls and the VAE's round trip."""
+    start, vae = time.perf_counter(), inspector.vae
+    frames = sample.frames.to(vae.device)
+    count, size = len(frames), (frames.shape[2], frames.shape[3])
+    [latents] = inspector.vlm.latents(frames[None], [record.point], fps=sample.fps).values()
+    adapter = inspector.registry.load(record)
+    latents = latents.to(vae.device)
+    if adapter.steps == 1 and vae.frames_per_latent > 1:
+        raise InputError(f"{record.name} gives VAE {vae.name!r} images one by one: a clip needs an adapter for clips.")
+    made = decode_clip(vae, adapter.for_clip(latents, count), count, size)
+    made_in = time.perf_counter() - start
+    oracle = decode_clip(vae, vae.encode_clip(resize(frames, vae_size(size))[None]), count, size)
+    scorer = ClipScorer(frames, sample.truth)
+    scores, ceiling = scorer.score(made), scorer.score(oracle)
+    return ClipReport(
+        sample=sample,
+        record=record,
+        reconstruction=made.cpu(),
+        oracle=oracle.cpu(),
+        scores=scores,
+        controls=scorer.controls() | {"oracle": ceiling},
+        distance=float(adapter.distance(latents).max()),
+        far=float(adapter.far),
+        seconds={"reconstruction": made_in, "scores": time.perf_counter() - start - made_in},
+    )
+
+
+def decode_clip(vae: VAE, z: Tensor, frames: int, size: tuple[int, int]) -> Tensor:
+    """VAE latents (1, J, C, h, w) of a clip → its frames (F, 3, *size) in [0, 1]."""
+    if vae.frames_per_latent > 1:
+        return resize(vae.decode_clip(z, frames)[0], size)
+    # One by one on a CPU, whose cache holds the activations of one frame but not of several.
+    parts = z[0].split(1 if z.device.type == "cpu" else len(z[0]))
+    return torch.cat([resize(vae.decode(part), size) for part in parts])
+
+
+def motion_samples(count: int, seed: int, spec: MotionSpec) -> Iterator[ClipSample]:
+    """The first `count` moving scenes of the test split, with all that is known of them."""
+    clips, palette = take_motion(count, seed, spec, "test"), torch.tensor(list(COLORS.values())) / 255
+    for start, part in zip(range(0, count, _CHUNK), clips.chunks(_CHUNK), strict=True):
+        drawn, flow = render_motion(part), motion_flow(part) if spec.frames > 1 else None
+        for i in range(len(part)):
+            objects = int(part.first.count[i])
+            truth = Truth(
+                drawn.visible[i, :, :objects],
+                palette[part.first.color[i, :objects]],
+                None if flow is None else flow.forward[i],
+                None if flow is None else flow.occluded[i],
+            )
+            name = f"moving scene {start + i} ({part.digest(i)})"
+            yield ClipSample(name, drawn.images[i].float() / 255, part.fps, truth, part.describe(i))
+
+
+def camera_samples(files: Iterable[Path], seed: int, spec: CameraSpec) -> Iterator[ClipSample | Broken]:
+    """A pan or zoom over each photo, at the VLM's size for the spec's shape; what is no image is told, not raised."""
+    for number, file in enumerate(files):
+        try:
+            photo = to_tensor(load_image(file))
+        except InputError as error:
+            yield Broken(file.name, str(error))
+            continue
+        at = (photo.shape[1], photo.shape[2])
+        paths = sample_camera(range(number, number + 1), seed, spec, at)
+        flow = camera_flow(paths, at) if spec.frames > 1 else None
+        truth = None if flow is None else Truth(flow=flow.forward[0], occluded=flow.occluded[0])
+        yield ClipSample(f"over {file.name}", film(photo[None], paths)[0], spec.fps, truth, str(file))
+
+
+def clip_samples(
+    files: Iterable[Path], fps: float | None = DEFAULT_FPS, frames: int = DEFAULT_FRAMES, start: float = 0.0
+) -> Iterator[ClipSample | Broken]:
+    """Clips of video files, at the VLM's size; what holds none is told, not raised."""
+    for file in files:
+        try:
+            clip = load_clip(file, fps, frames, start)
+            vlm_size(clip.frames.shape[2], clip.frames.shape[3])
+        except InputError as error:
+            yield Broken(file.name, str(error))
+            continue
+        yield ClipSample(file.name, clip.pixels(), clip.fps, None, str(file), clip.notice)
