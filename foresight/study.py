@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 Verdict = Literal["holds", "does not hold", "open"]
+VERDICT_WORDS: dict[Verdict, str] = {"holds": "holds here", "does not hold": "not here", "open": "open"}
 ChartKind = Literal["line", "bar", "waterfall", "scatter"]
 Interval = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]  # mean, low, high
 Cell = str | int | FiniteFloat | Interval | None
@@ -109,7 +110,8 @@ class Experiment(_Part):
 
     title: str
     question: str
-    verdict: Verdict
+    verdict: Verdict | None
+    """On a claim of the seed study, for this model alone; None for a question that is no claim of it."""
     verdict_reason: str
     """The claim, the rule, and the numbers that decide."""
     paragraph: str

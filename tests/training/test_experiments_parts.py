@@ -7,18 +7,20 @@ import pytest
 import torch
 from small_study import TINY
 
-from foresight.adapters.modules import LinearProbe, TokenAdapter
+from foresight.adapters.modules import LinearProbe, PooledMLP, TokenAdapter
 from foresight.data.images import to_pil, to_tensor
 from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training.experiments import blends, e1_5, e1_6
-from training.experiments.bank import AdapterTrial, Blend, fresh, hidden_for, member, run_grid
 from training.experiments.bench import Bench
-from training.experiments.held_out import KNOWN, _filtered, crowd_name, photos, splits, unseen_pair
+from training.experiments.held_out import KNOWN, crowd_name, filtered, photos, splits, unseen_pair
+from training.experiments.parallel import STRIDE, AdapterLearner, ParallelTask
+from training.experiments.report.beyond import blends as blends_answer
+from training.experiments.report.parts import Run
 from training.experiments.seed_protocol import last_state, stages
-from training.experiments.side_by_side import TRIAL, SideBySide, adapter_member, usual
-from training.experiments.stacked import together
+from training.experiments.trials import Blend, Trial, hidden_for, learner, run_trials, train_trials, untrained
+from training.ridge import solve_linear
 
 
 @pytest.fixture(scope="module")
@@ -29,34 +31,30 @@ def bench(house, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("make", "width", "fold"),
-    [(lambda w, f: LinearProbe(w, 4, f, 4), 6, 2), (lambda w, f: TokenAdapter(w, 4, f, 4, 16), 5, 1)],
+    [
+        (lambda w, f: LinearProbe(w, 4, f, 4), 6, 2),
+        (lambda w, f: TokenAdapter(w, 4, f, 4, 16), 5, 1),
+        (lambda w, f: PooledMLP(w, 4, f, 4, 16, 8), 5, 1),
+    ],
 )
-def test_adapters_together_are_the_adapters_alone(make, width, fold):
-    adapters, latents, goals = [], [], torch.randn(3, 4, 4, 8, 8)
+def test_adapters_computed_as_one_have_the_losses_and_gradients_of_each_alone(make, width, fold):
+    learners, targets = [], torch.randn(3, 4, 4, 8, 8)
     for seed in range(3):
         torch.manual_seed(seed)
         adapter, x = make(width, fold), torch.randn(4, 1, 2 * fold, 2 * fold, width)
-        adapter.fit_statistics(x + seed, goals[seed] * (seed + 1))
-        adapters.append(adapter)
-        latents.append(x)
-    members = {
-        f"{k}": adapter_member(a, a, [x], z, 4)
-        for k, (a, x, z) in enumerate(zip(adapters, latents, goals, strict=True))
-    }
-    task = SideBySide(members, torch.device("cpu"), stacked=True)
-    assert len(task._groups) == 1
+        adapter.fit_statistics(x + seed, targets[seed] * (seed + 1))
+        learners.append(AdapterLearner(adapter, torch.arange(4), [x], targets[seed], adapter.z_std))
+    task = ParallelTask(learners, torch.device("cpu"), stacked=True)
+    assert task.groups == [[0, 1, 2]]
     losses = task.loss(torch.arange(4), torch.Generator(), 0.0)
     torch.stack(list(losses.values())).sum().backward()
-    for k, adapter in enumerate(adapters):
-        grouped = [p.grad.clone() for p in adapter.parameters()]
-        adapter.zero_grad()
-        alone = members[f"{k}"].loss((torch.arange(4) + task._shift[f"{k}"]) % 4)
+    for k, one in enumerate(learners):
+        stacked = [p.grad.clone() for p in one.module.parameters()]
+        one.module.zero_grad()
+        alone = one.loss((torch.arange(4) + STRIDE * k) % 4)
         alone.backward()
-        torch.testing.assert_close(losses[f"{k}"], alone)
-        torch.testing.assert_close(grouped, [p.grad for p in adapter.parameters()])
-    z = together(adapters, torch.stack(latents))
-    own = [(a(x) - a.z_mean.view(-1, 1, 1)) / a.z_std.view(-1, 1, 1) for a, x in zip(adapters, latents, strict=True)]
-    torch.testing.assert_close(z, torch.stack(own), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(losses[str(k)], alone)
+        torch.testing.assert_close(stacked, [p.grad for p in one.module.parameters()])
 
 
 def test_points_are_both_ends_and_the_middle_of_both_stages(bench):
@@ -69,7 +67,7 @@ def test_points_are_both_ends_and_the_middle_of_both_stages(bench):
 
 def test_no_scene_is_both_learned_from_and_tested_on(bench):
     known = torch.cat([s.hashes() for s in bench.mixture(200, "train")])
-    known = torch.cat([known, _filtered(bench, 50, 700, SceneSpec(), "train", False).hashes()])
+    known = torch.cat([known, filtered(bench, 50, 700, SceneSpec(), "train", False).hashes()])
     unseen = [s.hashes() for s in bench.mixture(100, "test")] + [s.hashes() for s in splits(bench).values()]
     assert not set(known.tolist()) & set(torch.cat(unseen).tolist())
 
@@ -83,24 +81,23 @@ def test_held_out_splits_hold_what_they_say(bench):
 
 
 def test_scenes_with_and_without_a_held_out_pair_have_as_many_objects(bench):
-    sets = [_filtered(bench, 30, 700, KNOWN, "test", pairs) for pairs in (False, True)]
+    sets = [filtered(bench, 30, 700, KNOWN, "test", pairs) for pairs in (False, True)]
     assert [s.count.bincount().tolist() for s in sets] == [[0, 10, 10, 10]] * 2
 
 
 def test_seeds_learn_from_other_pictures_of_as_many(bench):
     two = replace(bench, scale=replace(TINY, seeds=2))
-    trial = AdapterTrial("four of eight", "tokens", (bench.recommended,), bench.train(), bench.test(), rows=4)
-    members = [member(two, trial, fresh(two, trial, seed), seed) for seed in range(2)]
-    seen = [{row % one.rows * one.every + one.first for row in range(20)} for one in members]
-    assert seen == [{0, 2, 4, 6}, {1, 3, 5, 7}]
-    assert not torch.equal(members[0].module.mean, members[1].module.mean)  # its own statistics
+    trial = Trial("four of eight", "tokens", (bench.recommended,), bench.train(), bench.test(), count=4)
+    learners = [learner(two, trial, untrained(two, trial, seed), seed) for seed in range(2)]
+    assert [one.rows.tolist() for one in learners] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    assert not torch.equal(learners[0].module.mean, learners[1].module.mean)  # its own statistics
 
 
 def test_photos_are_middle_squares_of_the_studys_size(bench, tmp_path):
     x = torch.zeros(3, 100, 300)
     x[0, :, 100:200] = 1.0  # the middle square is red
     to_pil(x).save(tmp_path / "a.png")
-    found = photos(replace(bench, photos=tmp_path), [bench.recommended])
+    [found] = photos(replace(bench, photos=tmp_path), [bench.recommended]).values()
     assert found.pictures.shape == (1, 3, 84, 84) and found.masks.all()
     assert found.pictures[0, :, 10, 10].tolist() == [255, 0, 0] == found.pictures[0, :, 80, 80].tolist()
 
@@ -108,9 +105,9 @@ def test_photos_are_middle_squares_of_the_studys_size(bench, tmp_path):
 def test_blends_of_few_points_are_compared_each_with_its_own(bench):
     few = Bench(bench.vlm, bench.vae, replace(TINY, points=5), bench.artifacts)
     few.points = [p for p in bench.points if str(p) in ("post-merge/0", "post-merge/3")]  # none within the window
-    found = blends.run(few)
-    assert [row[0] for row in found["tables"][1]["rows"]] == ["blend of all 2 after the merger"]
-    assert "blend of all 2 after the merger" in found["verdict_reason"]
+    answer = blends_answer(Run(blends.measure(few), few.names, {}))
+    assert [row[0] for row in answer.tables[1].rows] == ["blend of all 2 after the merger"]
+    assert "blend of all 2 after the merger" in answer.verdict_reason
 
 
 def test_a_random_vlm_has_the_same_config_and_other_latents(bench):
@@ -123,28 +120,28 @@ def test_a_random_vlm_has_the_same_config_and_other_latents(bench):
 
 def test_a_blend_begins_as_the_mean_of_standardised_layers(bench):
     points = [p for p in bench.points if p.stage == "post-merge"]
-    trial = AdapterTrial("blend", "linear", tuple(points), bench.train(), bench.test())
-    blend = fresh(bench, trial, 0)
+    trial = Trial("blend", "linear", tuple(points), bench.train(), bench.test())
+    blend = untrained(bench, trial, 0)
     assert isinstance(blend, Blend)
     assert sum(p.numel() for p in blend.parameters()) == blend.adapter.parameter_count + len(points)
-    x = [(v - v.mean((0, 1, 2, 3))) / v.flatten(0, -2).std(0) for v in trial.inputs()]
-    torch.testing.assert_close(blend.mix(*trial.inputs()), torch.stack(x).mean(0), rtol=1e-3, atol=1e-3)
+    x = [(v - v.mean((0, 1, 2, 3))) / v.flatten(0, -2).std(0) for v in trial.inputs(trial.train)]
+    torch.testing.assert_close(blend.mix(*trial.inputs(trial.train)), torch.stack(x).mean(0), rtol=1e-3, atol=1e-3)
 
 
 def test_capacities_on_both_sides_of_the_merger_are_alike(bench):
-    before, after = (AdapterTrial("", "tokens", (p,), bench.train(), bench.test()) for p in bench.merger)
+    before, after = (Trial("", "tokens", (p,), bench.train(), bench.test()) for p in bench.merger)
     goal = 100_000
     for trial in (before, after):
-        adapter = fresh(bench, replace(trial, hidden=hidden_for(goal, trial, bench)), 0)
+        adapter = untrained(bench, replace(trial, hidden=hidden_for(goal, trial, bench)), 0)
         assert sum(p.numel() for p in adapter.parameters()) == pytest.approx(goal, rel=0.05)
 
 
 def test_seeds_differ_and_a_seed_repeats_to_the_bit(bench):
     two = Bench(bench.vlm, bench.vae, replace(TINY, seeds=2), bench.artifacts)
-    trial = AdapterTrial("x", "linear", (two.recommended,), bench.train(), bench.test())
-    first, again = (run_grid(two, [trial], "test").samples["x"]["lpips"] for _ in range(2))
+    trial = Trial("x", "tokens", (two.recommended,), bench.train(), bench.test())
+    first, again = (run_trials(two, [trial], "test").table["x"]["lpips"] for _ in range(2))
     assert (first == again).all() and (first[0] != first[1]).any()
-    alone = run_grid(two, [replace(trial, seeds=(1,))], "test").samples["x"]["lpips"]
+    alone = run_trials(two, [replace(trial, seeds=(1,))], "test").table["x"]["lpips"]
     assert alone.shape == (1, len(bench.test())) and (alone[0] != first[0]).any()
 
 
@@ -164,37 +161,45 @@ def test_the_seeds_latents_are_transformers_own(bench, tiny):
 
 def test_the_seeds_test_pictures_are_its_first_training_pictures_and_later_stages_share_none(bench):
     first, second = stages(bench)[:2]
-    assert torch.equal(first.test.pictures, first.learn.pictures[: len(first.test)])
-    known = first.learn.pictures.flatten(1)
+    assert torch.equal(first.test.pictures, first.train.pictures[: len(first.test)])
+    known = first.train.pictures.flatten(1)
     assert not any((known == picture).all(1).any() for picture in second.test.pictures.flatten(1))
 
 
 def test_each_stage_of_the_seeds_protocol_changes_one_thing(bench):
     plan = stages(bench)
-    pictures = [(len(s.learn), s.learn.pictures.flatten(1).long().sum(), s.test.pictures.long().sum()) for s in plan]
+    pictures = [(len(s.train), s.train.pictures.flatten(1).long().sum(), s.test.pictures.long().sum()) for s in plan]
     same = [(a[:2] == b[:2], a[2] == b[2]) for a, b in itertools.pairwise(pictures)]  # learned from, tested on
     assert same == [(True, False), (False, False), (False, False), *[(True, True)] * 2, (False, True), (True, True),
                     (False, False)]  # fmt: skip
     assert [s.kind for s in plan] == ["pooled"] * 7 + ["tokens"] * 2
-    assert [s.x is None for s in plan] == [False] * 5 + [True] * 4
+    states = [bool((x[:, :, :1, :1] == x).all()) for x in (s.inputs(s.train)[0] for s in plan)]
+    assert states == [True] * 5 + [False] * 4  # one state for all places
 
 
-def test_e1_5_goes_on_with_decoded_pictures(bench):
-    adapters = {
-        "0-linear": fresh(bench, AdapterTrial("", "linear", (bench.recommended,), bench.train(), bench.test()), 0)
-    }
-    before = [p.clone() for p in adapters["0-linear"].parameters()]
-    more = replace(bench, scale=replace(TINY, picture_batch=2))
-    assert e1_5._with_pictures(more, adapters, bench.recommended, 2) == 2
-    assert not all(torch.equal(a, b) for a, b in zip(before, adapters["0-linear"].parameters(), strict=True))
+def test_a_linear_probe_is_solved_once_and_an_eighth_of_its_images_chooses_the_penalty(bench):
+    two = replace(bench, scale=replace(TINY, seeds=2))
+    trial = Trial("x", "linear", (bench.recommended,), bench.train(), bench.test())
+    [probe] = train_trials(two, [trial], "test")["x"]
+    [x], z = trial.inputs(trial.train), trial.train.targets
+    again = untrained(two, trial, 0)
+    solve_linear(again, (x[:7], z[:7]), (x[7:], z[7:]))  # of eight
+    assert torch.equal(probe.linear.weight, again.linear.weight)
+    halves = train_trials(two, [replace(trial, count=4)], "test")["x"]  # seeds have other images, and other solutions
+    assert not torch.equal(halves[0].linear.weight, halves[1].linear.weight)
 
 
-def test_a_cap_cuts_steps_and_never_below_a_trial(bench):
-    capped = replace(bench, cap=0.0)
-    trial = AdapterTrial("x", "linear", (bench.recommended,), bench.train(), bench.test())
-    assert run_grid(capped, [trial], "test", usual(bench, 100)).steps == TRIAL
-    widths = e1_6.width(replace(capped, scale=replace(TINY, steps=100)))  # all have as many as the widest
-    assert widths.steps == TRIAL and list(widths.samples) == ["pooled 8", "tokens 8", "pooled 16", "tokens 16"]
+def test_e1_5_goes_on_with_decoded_images(bench):
+    adapters = {"0-tokens": untrained(bench, Trial("", "tokens", (bench.recommended,), bench.train(), bench.test()), 0)}
+    before = [p.clone() for p in adapters["0-tokens"].parameters()]
+    more = replace(bench, scale=replace(TINY, picture_batch=2, picture_steps=2))
+    e1_5.train_on_images(more, adapters, bench.recommended)
+    assert not all(torch.equal(a, b) for a, b in zip(before, adapters["0-tokens"].parameters(), strict=True))
+
+
+def test_adapters_of_all_widths_learn_for_as_many_steps(bench):
+    widths = e1_6.width(bench)
+    assert list(widths.table) == ["pooled 8", "tokens 8", "pooled 16", "tokens 16"] and widths.steps == TINY.steps
 
 
 def test_scenes_of_splits_are_drawn_by_hash():

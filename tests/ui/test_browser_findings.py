@@ -53,7 +53,7 @@ def hit(page, mark):
 
 def test_a_study_its_charts_and_the_way_to_inspect(page):
     choose(page, "Study", "runs/mine")
-    expect(page.locator("#findings-summary")).to_contain_text("✗ does not hold")
+    expect(page.locator("#findings-summary")).to_contain_text("✗ not here")
     expect(page.locator("#findings-summary")).to_contain_text("LPIPS 0.331")
     expect(page.locator(".fs-findings-plot .main-svg").first).to_be_visible()
     expect(page.locator("#findings-tables")).to_contain_text("0.100 to 0.400")

@@ -96,8 +96,15 @@ def test_numbers_stand_with_their_intervals_and_claims_with_words(tmp_path: Path
     file = write(tmp_path, study())
     experiment = (found := load_study(file)).experiments["e1_2"]
     assert "0.200<small>0.100 to 0.400</small></td><td>–</td>" in parts.experiment_tables(experiment, file)
-    for told in ("LPIPS 0.331", "✗ does not hold", "LPIPS 0.2 [0.1, 0.4]"):
+    for told in ("LPIPS 0.331", "✗ not here", "LPIPS 0.2 [0.1, 0.4]"):
         assert told in parts.overview(found)
+
+
+def test_a_question_that_is_no_claim_has_no_verdict(tmp_path: Path) -> None:
+    content = study()
+    content["experiments"]["e1_2"]["verdict"] = None
+    found = load_study(write(tmp_path, content))
+    assert 'class="verdict' not in parts.overview(found) + parts.experiment_text(found.experiments["e1_2"])
 
 
 def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_point(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from foresight.metrics.baselines import TrainingBaselines
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM, load_vlm
+from training.experiments.experiment import StudyPoints
 from training.experiments.scale import Scale
 from training.latents import MIXTURE, Latents, extract
 
@@ -25,7 +26,7 @@ TRAIN_SEED, TEST_SEED = 40, 4000  # of scenes; the splits share none whatever th
 class Bench:
     """What every experiment works with.
 
-    artifacts: folder for pictures and tables. photos: folder of photos that no adapter has learned from.
+    artifacts: folder of images and tables. photos: folder of photos that no adapter has learned from.
     """
 
     vlm: VLM
@@ -35,13 +36,7 @@ class Bench:
     seed: int = 0
     model: str | None = None
     photos: Path | None = None
-    cap: float | None = None
-    """Seconds that one training may take; its steps are cut to fit. None: as many steps as the scale says.
-
-    Trainings that are compared with each other are cut alike. E1.6's amounts of data and the seed's own protocol
-    are never cut.
-    """
-    _kept: dict[str, Latents] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Latents] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -49,7 +44,7 @@ class Bench:
 
     @property
     def batch(self) -> int:
-        """Pictures extracted or scored at a time."""
+        """Images extracted or scored at a time."""
         return 128 if self.device.type == "cuda" else 8
 
     @cached_property
@@ -79,6 +74,12 @@ class Bench:
         """Before the merger, after it, the recommended point, and the last one."""
         return list(dict.fromkeys([*self.merger, self.recommended, self.points[-1]]))
 
+    @property
+    def names(self) -> StudyPoints:
+        """The study's points as kept with each result."""
+        every, merger, landmarks = (list(map(str, p)) for p in (self.points, self.merger, self.landmarks))
+        return StudyPoints(every=every, recommended=str(self.recommended), merger=merger, landmarks=landmarks)
+
     def random_vlm(self, draw: int) -> VLM:
         """A VLM of the same config with random weights: what the architecture alone lets through."""
         from transformers import Qwen2_5_VLForConditionalGeneration
@@ -94,7 +95,7 @@ class Bench:
         """`count` scenes in all of the parts of the training mixture, of one split."""
         start = (TRAIN_SEED if split == "train" else TEST_SEED) + self.seed
         share = -(-count // len(MIXTURE))
-        return [self._taken(share, start * len(MIXTURE) + k, spec, split) for k, spec in enumerate(MIXTURE)]
+        return [self._take(share, start * len(MIXTURE) + k, spec, split) for k, spec in enumerate(MIXTURE)]
 
     def train(self) -> Latents:
         """The training mixture at all of the study's points."""
@@ -105,9 +106,9 @@ class Bench:
         return self._once("test", self.mixture(self.scale.test, "test"))
 
     def _once(self, name: str, scenes: Sequence[Scenes]) -> Latents:
-        if name not in self._kept:
-            self._kept[name] = self.latents(scenes, self.points)
-        return self._kept[name]
+        if name not in self._cache:
+            self._cache[name] = self.latents(scenes, self.points)
+        return self._cache[name]
 
     def latents(self, scenes: Sequence[Scenes], points: Sequence[ExtractionPoint], vlm: VLM | None = None) -> Latents:
         """Latents of scenes at points of the study's VLM, or of another."""
@@ -115,14 +116,14 @@ class Bench:
 
     def scenes(self, count: int, seed: int, spec: SceneSpec, split: str) -> Scenes:
         """`count` scenes of a split; `seed` tells apart the sets of one study."""
-        return self._taken(count, seed * 1000 + self.seed, spec, split)
+        return self._take(count, seed * 1000 + self.seed, spec, split)
 
-    def _taken(self, count: int, seed: int, spec: SceneSpec, split: str) -> Scenes:
+    def _take(self, count: int, seed: int, spec: SceneSpec, split: str) -> Scenes:
         return take(count, seed, spec, split, self.device).resized((self.scale.side, self.scale.side))
 
     @cached_property
-    def floors(self) -> dict[str, Tensor]:
-        """What needs no latents, for each test picture (N, 3, H, W): "blank", "mean", "nearest"."""
-        known, x = TrainingBaselines(self.train().pictures.float() / 255), self.test().pictures.float() / 255
-        nearest = torch.stack([known.nearest(one) for one in x])
-        return {"blank": torch.ones_like(x), "mean": known.mean.expand_as(x), "nearest": nearest}
+    def baselines(self) -> dict[str, Tensor]:
+        """What needs no latents, for each test image (N, 3, H, W): "blank", "mean", "nearest"."""
+        training, x = TrainingBaselines(self.train().pictures.float() / 255), self.test().pictures.float() / 255
+        nearest = torch.stack([training.nearest(one) for one in x])
+        return {"blank": torch.ones_like(x), "mean": training.mean.expand_as(x), "nearest": nearest}

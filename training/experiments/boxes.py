@@ -1,11 +1,10 @@
-"""Heads that read an object's box out of latents. Boxes are fractions of the picture: left, top, right, bottom."""
+"""Heads that read an object's box out of latents. Boxes are fractions of the image: left, top, right, bottom."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-
-from training.experiments.statistics import box_iou
 
 HIDDEN = 128
 
@@ -51,16 +50,43 @@ class TokenBox(_Head):
     def forward(self, latents: Tensor) -> Tensor:
         x = self.stem(self.standardise(latents))
         x = x + nn.functional.gelu(self.look(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        said = self.out(x).float()  # (B, H, W, 5)
-        height, width = said.shape[1:3]
-        y = ((torch.arange(height, device=said.device) + 0.5) / height)[:, None].expand(height, width)
-        x = ((torch.arange(width, device=said.device) + 0.5) / width).expand(height, width)
-        reach = nn.functional.softplus(said[..., :4])
+        out = self.out(x).float()  # (B, H, W, 5)
+        height, width = out.shape[1:3]
+        y = ((torch.arange(height, device=out.device) + 0.5) / height)[:, None].expand(height, width)
+        x = ((torch.arange(width, device=out.device) + 0.5) / width).expand(height, width)
+        reach = nn.functional.softplus(out[..., :4])
         boxes = torch.stack([x, y, x, y], -1) + reach * reach.new_tensor([-1, -1, 1, 1])
-        belief = said[..., 4].flatten(1).softmax(1)[..., None]
-        return (belief * boxes.flatten(1, 2)).sum(1)
+        trust = out[..., 4].flatten(1).softmax(1)[..., None]
+        return (trust * boxes.flatten(1, 2)).sum(1)
 
 
-def box_loss(found: Tensor, truth: Tensor) -> Tensor:
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (…, 4): left, top, right, bottom → (…)."""
+    shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-9)
+
+
+def best_constant_box(boxes: Tensor) -> Tensor:
+    """The one of the boxes (N, 4) whose mean IoU with all of them is largest: (4,)."""
+    return boxes[box_iou(boxes[:, None], boxes[None]).mean(1).argmax()]
+
+
+def box_loss(boxes: Tensor, truth: Tensor) -> Tensor:
     """Absolute error and what is missing to an IoU of 1, of boxes (B, 4)."""
-    return (found - truth).abs().mean() + (1 - box_iou(found, truth)).mean()
+    return (boxes - truth).abs().mean() + (1 - box_iou(boxes, truth)).mean()
+
+
+def box_scores(boxes: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
+    """Scores (N,) of boxes (N, 4): IoU, whether it is above 0.5 and 0.75, errors of centre and size."""
+    iou = box_iou(boxes, truth)
+    centre = ((boxes[:, :2] + boxes[:, 2:]) - (truth[:, :2] + truth[:, 2:])) / 2
+    size = (boxes[:, 2:] - boxes[:, :2]) - (truth[:, 2:] - truth[:, :2])
+    scores = {
+        "mean IoU": iou,
+        "IoU > 0.5": (iou > 0.5).float(),
+        "IoU > 0.75": (iou > 0.75).float(),
+        "centre error, px of 224": centre.norm(dim=1) * 224,
+        "size error, px of 224": size.abs().mean(1) * 224,
+    }
+    return {name: values.double().cpu().numpy() for name, values in scores.items()}

@@ -6,11 +6,13 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from foresight.errors import InputError
 from foresight.inspection.evaluation import folder_files
@@ -19,25 +21,24 @@ from foresight.models import vlm as vlm_module
 from foresight.models.hub import folder_of
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
-from training.arguments import above, at_least
+from training.arguments import at_least
 from training.data import files_digest, readable
-from training.experiments import (
-    blends,
-    controls,
-    e1_1,
-    e1_1_map,
-    e1_2,
-    e1_3,
-    e1_4,
-    e1_5,
-    e1_6,
-    held_out,
-    seed_protocol,
-    store,
-)
+from training.experiments import store
 from training.experiments.bench import Bench
+from training.experiments.blends import BLENDS
+from training.experiments.controls import CONTROLS
+from training.experiments.e1_1 import E1_1
+from training.experiments.e1_1_map import E1_1_MAP
+from training.experiments.e1_2 import E1_2
+from training.experiments.e1_3 import E1_3
+from training.experiments.e1_4 import E1_4
+from training.experiments.e1_5 import E1_5
+from training.experiments.e1_6 import E1_6
+from training.experiments.experiment import Experiment
+from training.experiments.held_out import HELD_OUT
 from training.experiments.report import findings
 from training.experiments.scale import FULL, LAPTOP, QUICK, Scale
+from training.experiments.seed_protocol import SEED_PROTOCOL
 from training.store import revision
 
 EXAMPLES = """examples:
@@ -48,20 +49,9 @@ EXAMPLES = """examples:
   python -m training experiments c1 --protocol seed --out runs/seed
   python -m training experiments c1 --model Qwen/Qwen2.5-VL-7B-Instruct --vae stabilityai/sd-vae-ft-mse --out runs/7b
 Finished experiments are kept in --out; the same command goes on where it was cut off."""
-ALL: dict[str, Any] = {  # in the order in which they run: E1.5 asks E1.6 for the best point
-    "e1_1": e1_1,
-    "e1_1_map": e1_1_map,
-    "e1_2": e1_2,
-    "e1_3": e1_3,
-    "e1_4": e1_4,
-    "e1_6": e1_6,
-    "e1_5": e1_5,
-    "seed_protocol": seed_protocol,
-    "controls": controls,
-    "held_out": held_out,
-    "blends": blends,
-}
-SEED = {"seed_protocol"}
+EXPERIMENTS = (E1_1, E1_1_MAP, E1_2, E1_3, E1_4, E1_5, E1_6, SEED_PROTOCOL, BLENDS, HELD_OUT, CONTROLS)
+ALL = {experiment.name: experiment for experiment in EXPERIMENTS}  # in the order in which they are reported
+SEED = {SEED_PROTOCOL.name}
 PROTOCOLS = {"seed": SEED, "sound": ALL.keys() - SEED, "both": ALL.keys()}
 GROUPS = {"beyond": ("blends", "held_out", "controls")}
 
@@ -81,26 +71,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos, as a test of what no adapter has seen")
     parser.add_argument("--points", type=int, help=f"at most so many extraction points ({FULL.points})")
     parser.add_argument("--scenes", type=int, help=f"training scenes ({FULL.train}); fewer where memory is short")
-    parser.add_argument("--cap", type=above(0), help="seconds that one training may take; its steps are cut to fit")
     parser.add_argument("--no-report", action="store_true", help="leave figures and FINDINGS.md to a later call")
     parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
 
 
-def chosen(only: str | None, skip: str, protocol: str) -> list[str]:
-    """The experiments asked for, in the order in which they run, with those that they need."""
-    for word in [*(only or "").split(","), *skip.split(",")]:
-        if word and word not in ALL and word not in GROUPS:
+def chosen(only: str | None, skip: str, protocol: str) -> list[Experiment]:
+    """The experiments asked for and those that they need, each behind what it needs."""
+    wanted, left_out = _names(only) or list(PROTOCOLS[protocol]), _names(skip)
+    order: dict[str, Experiment] = {}
+
+    def add(experiment: Experiment) -> None:
+        for name in experiment.needs:
+            add(ALL[name])
+        if experiment.name not in left_out:
+            order[experiment.name] = experiment
+
+    for experiment in EXPERIMENTS:
+        if experiment.name in wanted and experiment.name not in left_out:
+            add(experiment)
+    return list(order.values())
+
+
+def _names(words: str | None) -> list[str]:
+    """ "e1_2,beyond" → names of experiments. Raises InputError for an unknown word."""
+    names: list[str] = []
+    for word in filter(None, (words or "").split(",")):
+        if word not in ALL and word not in GROUPS:
             raise InputError(f"there is no experiment {word!r}: choose from {', '.join([*ALL, *GROUPS])}.")
-    wanted = set(_spelt_out(only)) if only else set(PROTOCOLS[protocol])
-    for name in list(wanted):
-        wanted |= set(getattr(ALL[name], "NEEDS", ()))
-    wanted -= set(_spelt_out(skip))
-    return [name for name in ALL if name in wanted]
-
-
-def _spelt_out(words: str) -> list[str]:
-    return [name for word in words.split(",") if word for name in GROUPS.get(word, (word,))]
+        names += GROUPS.get(word, (word,))
+    return names
 
 
 def scale_of(args: argparse.Namespace) -> Scale:
@@ -121,16 +121,7 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
     )
     models = {"model": args.model or "bundled", "vae": args.vae or "bundled"}
     weights = {"model_revision": revision(model), "vae_revision": revision(vae)}
-    return models | weights | {"seed": args.seed, "cap": args.cap} | scale.plain()
-
-
-def _own(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """What one experiment's result depends on beside the settings of all."""
-    own: dict[str, Any] = {"version": getattr(ALL[name], "VERSION", 1)}
-    if name == "held_out":
-        # No path: results are for others to read.
-        own["photos"] = files_digest(folder_files(args.photos)) if args.photos else None
-    return own
+    return models | weights | {"seed": args.seed} | scale.plain()
 
 
 def run(args: argparse.Namespace) -> None:
@@ -141,48 +132,51 @@ def run(args: argparse.Namespace) -> None:
             print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
         if not good:
             raise InputError(f"there is no picture that can be read in {args.photos}.")
-    todo = chosen(args.only, args.skip, args.protocol)
-    scale = scale_of(args)
+    wanted, scale = chosen(args.only, args.skip, args.protocol), scale_of(args)
     store.open_folder(args.out)
-    settings = settings_of(args, scale)
-    finished = {name: record for name in ALL if (record := store.load(args.out, name, settings | _own(name, args)))}
-    if missing := [name for name in todo if name not in finished]:
-        vlm = load_vlm(args.model, args.device)
-        vae = load_vae(args.vae, args.device)
-        bench = Bench(vlm, vae, scale, args.out / "artifacts", args.seed, args.model, args.photos, args.cap)
-        for name in missing:
-            finished[name] = _run_one(name, bench, args, settings, finished)
+    settings, finished = settings_of(args, scale), dict[str, store.Record]()
+    for e in EXPERIMENTS:
+        if record := store.load(args.out, e.name, settings | _own_settings(e, args)):
+            finished[e.name] = record
+    if missing := [e for e in wanted if e.name not in finished]:
+        vlm, vae = load_vlm(args.model, args.device), load_vae(args.vae, args.device)
+        bench = Bench(vlm, vae, scale, args.out / store.ARTIFACTS, args.seed, args.model, args.photos)
+        for e in missing:
+            finished[e.name] = _run_one(e, bench, args, settings | _own_settings(e, args), finished)
     if not args.no_report:
-        findings.write(args.out, {name: finished[name] for name in sorted(finished, key=findings.ORDER.index)})
+        findings.write(args.out, EXPERIMENTS, finished)
+
+
+def _own_settings(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
+    """What one experiment's result depends on beside the settings of all."""
+    own: dict[str, Any] = {"version": experiment.version}
+    if experiment is HELD_OUT:
+        # No path: results are for others to read.
+        own["photos"] = files_digest(folder_files(args.photos)) if args.photos else None
+    return own
 
 
 def _run_one(
-    name: str, bench: Bench, args: argparse.Namespace, settings: dict[str, Any], finished: dict[str, Any]
-) -> Any:
-    start = time.monotonic()
+    experiment: Experiment,
+    bench: Bench,
+    args: argparse.Namespace,
+    settings: dict[str, Any],
+    finished: Mapping[str, store.Record],
+) -> store.Record:
+    start, name = time.monotonic(), experiment.name
     print(f"{name} …", file=sys.stderr, flush=True)
-    experiment: Callable[..., Any] = ALL[name].run
-    needs = getattr(ALL[name], "NEEDS", ())
-    if absent := [other for other in needs if other not in finished]:
+    if absent := [other for other in experiment.needs if other not in finished]:
         raise InputError(f"{name} needs {absent[0]}: do not skip it.")
-    handed = ({other: finished[other]["result"] for other in needs},) if name == "e1_5" else ()
-    result = experiment(bench, *handed)
-    record = store.plain(
-        {
-            "settings": settings | _own(name, args),
-            "result": result,
-            "seconds": time.monotonic() - start,
-            "device": _device_name(bench),
-            "created": date.today().isoformat(),
-            "command": "python -m training " + shlex.join(sys.argv[1:]),
-        }
-    )
-    store.save(args.out, name, record)
-    print(f"{name}: {result['verdict']} ({record['seconds']:.0f} s)", file=sys.stderr, flush=True)
+    measurement = experiment.measure(bench, *(store.measured(args.out, n, finished[n]) for n in experiment.needs))
+    about = {
+        "settings": settings,
+        "points": bench.names,
+        "seconds": time.monotonic() - start,
+        "device": torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU",
+        "created": date.today().isoformat(),
+        "command": "python -m training " + shlex.join(sys.argv[1:]),
+    }
+    record = store.save(args.out, name, measurement, about)
+    answer = findings.answer_of(args.out, name, record)
+    print(f"{name}: {answer.verdict or 'measured'} ({record.seconds:.0f} s)", file=sys.stderr, flush=True)
     return record
-
-
-def _device_name(bench: Bench) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"

@@ -20,7 +20,7 @@ from foresight.maps.separability import each_silhouette
 from foresight.models.points import ExtractionPoint
 from foresight.models.vlm import VLM
 from training.experiments.bench import Bench
-from training.experiments.result import Result, chart, finite, key, said, series, shown, table
+from training.experiments.experiment import Experiment, Measurement, ScoreTable
 
 SPEC = SceneSpec(
     objects=(1, 1),
@@ -33,10 +33,15 @@ SCENES = 300  # its seed
 FACTORS = ("shape", "colour", "shape and colour", "size", "position")
 BOTH = FACTORS[2]
 MEANS = ("all tokens", "the object's tokens")
-STRONG = 0.5  # Kaufman & Rousseeuw 1990: above it a structure is reasonable, above 0.7 strong
 FEATURES = "e1_1-features.npz"
 SHUFFLES = 5
-VERSION = 2  # of the result: kept ones of another are not taken
+
+Features = dict[str, Tensor]  # {condition: (N, D)}, float32 on the CPU
+
+
+def condition(point: str | ExtractionPoint, mean: str) -> str:
+    """The name of a point's latents, averaged over the tokens of MEANS, in tables."""
+    return f"{point}, {mean}"
 
 
 def labels(scenes: Scenes) -> dict[str, np.ndarray]:
@@ -49,96 +54,61 @@ def labels(scenes: Scenes) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def features(vlm: VLM, scenes: Scenes, points: Sequence[ExtractionPoint], batch: int) -> dict[str, dict[str, Tensor]]:
-    """{mean over which tokens: {point: (N, D)}} of one-object scenes, float32 on the CPU."""
-    parts: dict[str, dict[str, list[Tensor]]] = {mean: {str(p): [] for p in points} for mean in MEANS}
+def features(vlm: VLM, scenes: Scenes, points: Sequence[ExtractionPoint], batch: int) -> Features:
+    """Latents of one-object scenes, averaged over tokens."""
+    parts: dict[str, list[Tensor]] = {condition(p, mean): [] for mean in MEANS for p in points}
     for part in tqdm(scenes.chunks(batch), "pooled latents", leave=False):
         drawn = render(part.to(vlm.device), batch)
         for name, x in vlm.latents(drawn.images.float() / 255, points).items():
             x = x[:, 0].float()  # (B, H, W, D)
             weight = adaptive_avg_pool2d(drawn.mask.float(), (x.shape[1], x.shape[2]))[..., None]
-            parts[MEANS[0]][name].append(x.mean((1, 2)).cpu())
-            parts[MEANS[1]][name].append(((x * weight).sum((1, 2)) / weight.sum((1, 2))).cpu())
-    return {mean: {name: torch.cat(v) for name, v in each.items()} for mean, each in parts.items()}
+            parts[condition(name, MEANS[0])].append(x.mean((1, 2)).cpu())
+            parts[condition(name, MEANS[1])].append(((x * weight).sum((1, 2)) / weight.sum((1, 2))).cpu())
+    return {name: torch.cat(values) for name, values in parts.items()}
 
 
-def run(bench: Bench) -> Result:
-    each = bench.scale.clusters // bench.scale.seeds
-    sets = [bench.scenes(each, SCENES + k, SPEC, "test") for k in range(bench.scale.seeds)]
-    classes = [labels(s) for s in sets]
-    names = [str(p) for p in bench.points]
-    ours = [features(bench.vlm, s, bench.points, bench.batch) for s in sets]
-    blind = [features(bench.random_vlm(k), s, bench.points, bench.batch) for k, s in enumerate(sets)]
-    held: Any = {name: torch.stack([one[MEANS[0]][name] for one in ours]).numpy() for name in names}
-    held |= {f: np.stack([truth[f] for truth in classes]) for f in FACTORS}
-    bench.artifacts.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(bench.artifacts / FEATURES, **held)
+def silhouettes(
+    sets: Sequence[Features], classes: Sequence[dict[str, np.ndarray]], shuffles: np.random.Generator | None = None
+) -> ScoreTable:
+    """{condition: {factor: (S, N)}} of S sets of scenes; with `shuffles`, the mean of SHUFFLES orders of the labels."""
 
-    rng = np.random.default_rng(bench.seed)
+    def of(x: np.ndarray, label: np.ndarray) -> np.ndarray:
+        orders = [shuffles.permutation(label) for _ in range(SHUFFLES)] if shuffles else [label]
+        return np.mean([each_silhouette(x, order) for order in orders], 0)
 
-    def of(found: list[dict[str, dict[str, Tensor]]], mean: str, name: str, factor: str, shuffle: bool = False):
-        rows = []
-        for one, truth in zip(found, classes, strict=True):
-            x, label = one[mean][name].double().numpy(), truth[factor]
-            draws = [rng.permutation(label) for _ in range(SHUFFLES)] if shuffle else [label]
-            rows.append(np.mean([each_silhouette(x, d) for d in draws], 0))
-        return np.stack(rows)  # (S, N)
-
-    asked = [(m, n, f) for m in MEANS for n in names for f in FACTORS]
-    sil, floor, control = (
-        {k: of(found, *k, shuffle) for k in asked} for found, shuffle in ((ours, False), (ours, True), (blind, False))
-    )
-    tables = [
-        table(
-            f"{title}, on the mean over {mean}",
-            ["point", *FACTORS],
-            [[n, *(finite(values[mean, n, f]) for f in FACTORS)] for n in names],
-        )
-        for mean in MEANS
-        for title, values in (
-            ("Silhouette", sil),
-            ("Its floor, shuffled labels", floor),
-            ("Its control, VLMs with random weights", control),
-        )
-    ]
-    lines = [series(f, names, [sil[MEANS[0], n, f] for n in names], names) for f in FACTORS]
-    blinds = [control[MEANS[0], n, BOTH] for n in names]
-    lines.append(series("shape and colour, random-weights VLMs", names, blinds, names))
-    on_object = [series(f, names, [sil[MEANS[1], n, f] for n in names], names) for f in FACTORS]
-    at = str(bench.recommended)
-    here = MEANS[0], at, BOTH
-    claim = finite(sil[here]) or []
-    best = max(((m, n, BOTH) for m in MEANS for n in names), key=lambda k: sil[k].mean())
-    top = finite(sil[best]) or []
-    verdict = "holds" if claim[1] > STRONG else "does not hold" if claim[2] < STRONG else "open"
-    most = max(FACTORS, key=lambda f: sil[MEANS[0], at, f].mean())
     return {
-        "title": "E1.1 Clusters in latent space",
-        "question": "Do latents of like scenes lie together when shape, colour, size and position vary on their own?",
-        "verdict": verdict,
-        "verdict_reason": "Claim: latents cluster strongly by shape and colour. A silhouette runs from -1 to 1, and "
-        f"above {STRONG} speaks of clusters (Kaufman & Rousseeuw 1990). At {at} it is {shown(claim)}. The seed's 0.808 "
-        "was taken on a 2-D map, of scenes in which each shape has one colour.",
-        "paragraph": f"Taken by the cosine on the latents as they are, {len(sets)} × {each} scenes with one object "
-        f"on white. The mean over all tokens at {at} orders scenes most by {most} "
-        f"({said(sil[MEANS[0], at, most])}). The clearest clusters by shape and colour are at "
-        f"{best[1]}, on the mean over {best[0]}: {shown(top)}; there shuffled labels give "
-        f"{said(floor[best])}, and VLMs with random weights, another for each set, {said(control[best])}. At {at} "
-        f"these are {said(floor[here])} and {said(control[here])}.",
-        "seed": {"silhouette": 0.808},
-        "key": [
-            key(
-                f"silhouette by shape and colour, {at}",
-                claim,
-                0.808,
-                ("shuffled labels", finite(floor[here])),
-            )
-        ],
-        "tables": tables,
-        "charts": [
-            chart(f"Silhouette by depth, mean over {mean}", "line", ("extraction point", "silhouette"), drawn)
-            for mean, drawn in zip(MEANS, (lines, on_object), strict=True)
-        ],
-        "pictures": [],
-        "facts": {"silhouette": claim, "best": list(best[:2])},
+        name: {
+            factor: np.stack([of(x[name].double().numpy(), c[factor]) for x, c in zip(sets, classes, strict=True)])
+            for factor in FACTORS
+        }
+        for name in sets[0]
     }
+
+
+def measure(bench: Bench) -> Measurement:
+    count = bench.scale.clusters // bench.scale.seeds
+    sets = [bench.scenes(count, SCENES + k, SPEC, "test") for k in range(bench.scale.seeds)]
+    classes = [labels(s) for s in sets]
+    trained = [features(bench.vlm, s, bench.points, bench.batch) for s in sets]
+    untrained = [features(bench.random_vlm(k), s, bench.points, bench.batch) for k, s in enumerate(sets)]
+    kept: dict[str, Any] = {f: np.stack([one[f] for one in classes]) for f in FACTORS}
+    kept |= {str(p): torch.stack([one[condition(p, MEANS[0])] for one in trained]).numpy() for p in bench.points}
+    bench.artifacts.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(bench.artifacts / FEATURES, **kept)
+    rng = np.random.default_rng(bench.seed)
+    return Measurement(
+        {
+            "scores": silhouettes(trained, classes),
+            "shuffled labels": silhouettes(trained, classes, rng),
+            "random-weights VLMs": silhouettes(untrained, classes),
+        }
+    )
+
+
+E1_1 = Experiment(
+    "e1_1",
+    "E1.1 Clusters in latent space",
+    "Do latents of like scenes lie together when shape, colour, size and position vary on their own?",
+    measure,
+    version=3,
+)

@@ -1,6 +1,6 @@
-"""Intervals, boxes and matched objects: what the study says with numbers.
+"""How sure one can be of a mean or of a difference.
 
-Shapes: S seeds, N pictures. A score's samples are (S, N): the same pictures by adapters of several seeds.
+Shapes: S seeds, N images. A score's samples are (S, N): the same images by adapters of several seeds.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from foresight.data.scenes import COLORS
 from foresight.errors import InputError
+from foresight.study import Verdict
 
 RESAMPLES = 4000
-MATCH = 0.5  # least IoU at which two objects are taken for one, as is usual since PASCAL VOC
-LEAST_OBJECT = 30  # pixels: fewer of one colour are no object
+MARGIN = 0.01  # LPIPS: what differs by less counts as equal; set before any run
 
 Interval = list[float]  # mean, low, high
 
@@ -29,24 +26,61 @@ def _draws(count: int, seed: int) -> np.ndarray:
 
 
 def interval(samples: np.ndarray | Sequence[float], seed: int = 0) -> Interval:
-    """Mean and 95 % interval of samples (S, N) or (N,): bootstrap over pictures and, where S > 1, over seeds.
+    """Mean and 95 % interval of samples (S, N) or (N,): bootstrap over images and, where S > 1, over seeds.
 
     Both are drawn with replacement, each of 4,000 times anew. Three seeds are few: where most of the spread is between
-    them, such intervals hold the truth in about 75 of 100 cases, and in 93 where pictures differ more. Raises
+    them, such intervals hold the truth in about 75 of 100 cases, and in 93 where images differ more. Raises
     InputError on no values or NaN.
     """
     x = np.atleast_2d(np.asarray(samples, dtype=np.float64))
     if not x.size or not np.isfinite(x).all():
         raise InputError("an interval needs at least one finite value.")
-    of_seeds, of_pictures = (_draws(n, seed + k) for k, n in enumerate(x.shape))
-    means = ((of_pictures @ x.T) * of_seeds).sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(_resampled_means(x, seed), [0.025, 0.975])
     return [float(x.mean()), float(low), float(high)]
 
 
+def _resampled_means(x: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(RESAMPLES,): means of samples (S, N), the same images and seeds for all samples of one shape."""
+    of_seeds, of_images = (_draws(n, seed + k) for k, n in enumerate(x.shape))
+    return ((of_images @ x.T) * of_seeds).sum(1)
+
+
+def finite(samples: np.ndarray) -> Interval | None:
+    """The interval over the images that have this score with every seed; None where fewer than two have."""
+    x = np.atleast_2d(samples)
+    x = x[:, np.isfinite(x).all(0)]
+    return interval(x) if x.shape[1] > 1 else None
+
+
 def paired(a: np.ndarray, b: np.ndarray) -> Interval:
-    """`interval` of a - b, where both are (S, N) of the same pictures and seeds, or one of them (1, N)."""
+    """`interval` of a - b, where both are (S, N) of the same images and seeds, or one of them (1, N)."""
     return interval(np.atleast_2d(a) - np.atleast_2d(b))
+
+
+def skill_interval(own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> Interval | None:
+    """Skill, the ratio (own - blank) / (oracle - blank) of mean scores, with its 95 % bootstrap interval.
+
+    The ratio itself is bootstrapped, both means over the same images and seeds, so that what equals the oracle has
+    exactly [1, 1, 1].
+
+    Args:
+        own: samples (S, N); blank, oracle: (1, N) or (S, N) of the same images. Images without one of the three are
+            left out.
+
+    Returns:
+        None where fewer than two images have all three, or where it is not certain that the oracle differs from the
+        blank page: a ratio by what may be nothing has no interval.
+    """
+    gain, most = (np.broadcast_to(x - blank, np.atleast_2d(own).shape) for x in (own, oracle))
+    known = np.isfinite(gain).all(0) & np.isfinite(most).all(0)
+    if known.sum() < 2:
+        return None
+    gain, most = gain[:, known], most[:, known]
+    _, low, high = interval(most)
+    if low <= 0 <= high:
+        return None
+    low, high = np.quantile(_resampled_means(gain) / _resampled_means(most), [0.025, 0.975])
+    return [float(gain.mean() / most.mean()), float(low), float(high)]
 
 
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
@@ -62,49 +96,26 @@ def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
     raise AssertionError("the best setting is among them")
 
 
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (…, 4): left, top, right, bottom → (…)."""
-    shared = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
-    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-9)
+def verdict(*differences: Interval, margin: float = MARGIN) -> Verdict:
+    """Whether "the first is better" holds, from intervals of first minus others of a score that is to be low.
 
-
-def best_constant_box(boxes: Tensor) -> Tensor:
-    """The one of the boxes (N, 4) whose mean IoU with all of them is largest: (4,)."""
-    return boxes[box_iou(boxes[:, None], boxes[None]).mean(1).argmax()]
-
-
-def instances(picture: Tensor, mask: Tensor) -> Tensor:
-    """The objects that a picture shows: (3, H, W) in [0, 1] and its foreground (H, W) bool → (n, H, W) bool.
-
-    An object is a connected part of the foreground in which one colour of the scenes' palette is the nearest.
+    Better by less than `margin` is no better: the claim holds where all are certainly below -margin, and does not where
+    one is certainly above it.
     """
-    from scipy.ndimage import label
-
-    palette = torch.tensor(list(COLORS.values()), device=picture.device) / 255
-    nearest = (picture[None] - palette[:, :, None, None]).square().sum(1).argmin(0)  # (H, W)
-    colours, shown = nearest.cpu().numpy(), mask.cpu().numpy()
-    found = []
-    for colour in np.unique(colours[shown]):
-        parts, count = label(shown & (colours == colour))
-        found += [part for part in (parts == k for k in range(1, count + 1)) if part.sum() >= LEAST_OBJECT]
-    return torch.from_numpy(np.stack(found)) if found else torch.zeros(0, *mask.shape, dtype=torch.bool)
+    if all(high < -margin for _, _, high in differences):
+        return "holds"
+    return "does not hold" if any(low > -margin for _, low, _ in differences) else "open"
 
 
-def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of every mask in (n, H, W) with every one in (m, H, W), both bool: (n, m)."""
-    x, y = a.flatten(1).float(), b.flatten(1).float()
-    shared = x @ y.T
-    return shared / (x.sum(1)[:, None] + y.sum(1)[None] - shared).clamp(min=1)
+def converged(half: Interval, full: Interval, against_linear: Sequence[Interval]) -> bool:
+    """Whether a difference between two trained adapters may be reported, or is open until both learn for longer.
 
+    Doubling the steps must move it by less than 0.001 or a tenth of itself, and both adapters must beat the linear
+    probe of their point, which is solved and so converged at any budget.
 
-def match(iou: Tensor) -> tuple[list[float], int, int]:
-    """Objects (n) against found ones (m) by the assignment of largest total IoU (Kuhn 1955), from IoU (n, m).
-
-    Returns the IoU of each pair of at least `MATCH`, how many objects were missed, and how many found are extra.
+    Args:
+        half, full: the paired difference in LPIPS with half the steps and with all.
+        against_linear: for each of the two adapters, its LPIPS minus the linear probe's, paired.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(iou.cpu().numpy(), maximize=True)
-    good = [float(iou[r, c]) for r, c in zip(rows, columns, strict=True) if iou[r, c] >= MATCH]
-    return good, iou.shape[0] - len(good), iou.shape[1] - len(good)
+    settled = abs(full[0] - half[0]) < max(0.001, 0.1 * abs(full[0]))
+    return settled and all(high < 0 for _, _, high in against_linear)

@@ -1,24 +1,46 @@
-"""Finished experiments on disk: each is kept with the settings it was made with, and never taken for another's."""
+"""Finished experiments on disk: each is kept with the settings it was made with, and never reused under others."""
 
 from __future__ import annotations
 
-import json
+import csv
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foresight.errors import InputError
+import numpy as np
+from pydantic import BaseModel
 
-FOLDER = "experiments"
+from foresight.errors import InputError
+from training.experiments.experiment import ImageGrid, Measurement, Samples, ScoreTable, StudyPoints
+
+FOLDER, ARTIFACTS = "experiments", "artifacts"
+
+
+class Record(BaseModel):
+    """A finished experiment: what it measured, under which settings, how and when."""
+
+    settings: dict[str, Any]
+    """All that the numbers depend on."""
+    points: StudyPoints
+    tables: list[str]
+    """Names of its score tables, each a CSV in artifacts/."""
+    steps: dict[str, int]
+    parameters: dict[str, int]
+    values: dict[str, Any]
+    grids: list[ImageGrid]
+    seconds: float
+    device: str
+    created: str
+    command: str
 
 
 def open_folder(out: Path) -> None:
     """Makes sure that results can be written under `out`. Raises InputError where they cannot."""
     try:
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
-        (out / "artifacts").mkdir(exist_ok=True)
+        (out / ARTIFACTS).mkdir(exist_ok=True)
         probe = out / FOLDER / ".writable"
         probe.write_text("")
         probe.unlink()
@@ -26,45 +48,75 @@ def open_folder(out: Path) -> None:
         raise InputError(f"results cannot be written to {out} ({error.strerror}): choose another folder.") from error
 
 
-def load(out: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def load(out: Path, name: str, settings: Mapping[str, Any]) -> Record | None:
     """A kept experiment, or None. Raises InputError where it was made with other settings."""
     path = out / FOLDER / f"{name}.json"
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if differing := _differing(found["settings"], settings):
-        was, now = (s.get(differing) for s in (found["settings"], settings))
-        raise InputError(f"{out} holds {name} made with {differing} {was}, not {now}: choose another folder.")
-    return found
+    record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+    for key in sorted(record.settings.keys() | settings):
+        was, now = record.settings.get(key), settings.get(key)
+        if was != now:
+            raise InputError(f"{out} holds {name} made with {key} {was}, not {now}: choose another folder.")
+    return record
 
 
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
-    return next((key for key in {**a, **b} if a.get(key) != b.get(key)), None)
-
-
-def save(out: Path, name: str, record: Mapping[str, Any]) -> None:
-    """Writes a finished experiment, whole or not at all."""
+def save(out: Path, name: str, measurement: Measurement, about: Mapping[str, Any]) -> Record:
+    """Keeps a finished experiment, whole or not at all. about: the other fields of its Record."""
+    for title, table in measurement.tables.items():
+        _write_table(out / ARTIFACTS / table_file(name, title), table)
+    m = measurement
+    values = {"steps": m.steps, "parameters": m.parameters, "values": m.values, "grids": m.grids}
+    record = Record.model_validate(plain({"tables": list(m.tables), **values, **about}))
     path = out / FOLDER / f"{name}.json"
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(plain(record), file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write(record.model_dump_json(indent=1))
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+    return record
 
 
-def names(out: Path) -> list[str]:
-    """The experiments that lie in a folder."""
-    return sorted(path.stem for path in (out / FOLDER).glob("*.json"))
+def measured(out: Path, name: str, record: Record) -> Measurement:
+    """What a kept experiment measured, its tables read from their files."""
+    tables = {title: _read_table(out / ARTIFACTS / table_file(name, title)) for title in record.tables}
+    return Measurement(tables, record.steps, record.parameters, record.values, record.grids)
 
 
-def read(out: Path, name: str) -> dict[str, Any]:
-    """A kept experiment, whatever its settings."""
-    return json.loads((out / FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+def table_file(name: str, title: str) -> str:
+    """The file in artifacts/ of an experiment's table."""
+    return f"{name}.csv" if title == "scores" else f"{name}-{title.replace(' ', '-')}.csv"
+
+
+def _write_table(path: Path, table: ScoreTable) -> None:
+    names = list(next(iter(table.values())))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["condition", "seed", "image", *names])
+        for condition, samples in table.items():
+            for (seed, image), _ in np.ndenumerate(samples[names[0]]):
+                writer.writerow([condition, seed, image, *(f"{samples[n][seed, image]:.6g}" for n in names)])
+
+
+def _read_table(path: Path) -> dict[str, Samples]:
+    lines: dict[str, list[list[str]]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        _, _, _, *names = next(reader := csv.reader(file))
+        for condition, *rest in reader:
+            lines.setdefault(condition, []).append(rest)
+    table: dict[str, Samples] = {}
+    for condition, rows in lines.items():
+        values = np.array(rows, dtype=np.float64)  # (S · N, 2 + scores), sorted by seed, then by image
+        seeds = int(values[-1, 0]) + 1
+        table[condition] = {n: values[:, 2 + k].reshape(seeds, -1) for k, n in enumerate(names)}
+    return table
 
 
 def plain(value: Any) -> Any:
     """Plain JSON values, numbers to six digits; what is not finite becomes None."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
     if isinstance(value, Mapping):
         return {str(key): plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

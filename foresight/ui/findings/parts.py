@@ -16,7 +16,7 @@ from foresight.data.images import to_pil
 from foresight.data.scenes import COLORS as OBJECT_COLORS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Report
-from foresight.study import Chart, Experiment, Series, Study, Table
+from foresight.study import VERDICT_WORDS, Chart, Experiment, Series, Study, Table
 from foresight.ui.cards import number
 from foresight.ui.findings.study import Place, picture_path, places
 from foresight.ui.image_maps import png
@@ -25,7 +25,7 @@ from foresight.ui.plots import COLORS, INK, MARKS, RULE
 Pair = tuple[AdapterRecord, AdapterRecord]  # a pooled and a token adapter of one point
 Openable = Mapping[Place, str]  # the adapter by its point and kind; None is any kind
 
-SIGNS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "open": "? open"}
+SIGNS = {"holds": "✓", "does not hold": "✗", "open": "?"}
 OBJECT_MARKS = {  # as plotly names them
     "circle": "circle",
     "square": "square",
@@ -125,8 +125,10 @@ def _seed(experiment: Experiment) -> str:
 
 
 def _verdict(experiment: Experiment) -> str:
-    kind = experiment.verdict.replace(" ", "-")
-    return f'<b class="verdict {kind}">{SIGNS[experiment.verdict]}</b>'
+    verdict = experiment.verdict
+    if verdict is None:
+        return ""
+    return f'<b class="verdict {verdict.replace(" ", "-")}">{SIGNS[verdict]} {VERDICT_WORDS[verdict]}</b>'
 
 
 def _list(title: str, texts: Iterable[str], opened: bool = False) -> str:

@@ -1,0 +1,240 @@
+"""Trials: adapters of one kind at one point, trained with several seeds and scored on the same images.
+
+Shapes: S seeds, N test images, B images at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from foresight.adapters.modules import Adapter, LinearProbe, TokenAdapter
+from foresight.inspection.readout import read_out
+from foresight.metrics.scores import compare
+from foresight.models.points import ExtractionPoint
+from training.experiments.bench import Bench
+from training.experiments.experiment import Samples
+from training.experiments.parallel import AdapterLearner, train_parallel, usual_recipe
+from training.fit import STATISTICS_ROWS, new_adapter
+from training.latents import Latents
+from training.loop import Recipe
+from training.ridge import solve_linear
+
+SCORES = ("lpips", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
+SWAPPED = "another picture's latents"  # a control: each image's adapter reads the next one's
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to train and to score, once for each seed. `name` is its condition in tables.
+
+    points: where its latents are from; several are blended. count: so many training images, evenly spread over
+    `train`, and others for each seed; None: all. seeds: the only ones; None: all of the study's.
+    """
+
+    name: str
+    kind: str
+    points: tuple[ExtractionPoint, ...]
+    train: Latents
+    test: Latents
+    hidden: int | None = None
+    count: int | None = None
+    seeds: tuple[int, ...] | None = None
+
+    def inputs(self, latents: Latents) -> list[Tensor]:
+        """The latents (N, T, H, W, D) that its adapter takes."""
+        return [latents.points[str(p)] for p in self.points]
+
+    def rows(self, seed: int, seeds: int) -> Tensor:
+        """The rows of `train` that one of `seeds` seeds learns from."""
+        count = self.count or len(self.train)
+        stride = len(self.train) // count
+        return torch.arange(count) * stride + seed * stride // seeds
+
+
+class Blend(nn.Module):
+    """A softmax mix of the standardised latents of several points, then an adapter: one number more a point."""
+
+    EAGER = 20.0  # Adam moves a number by 0.3 in a run: times this, enough to leave all points but one behind
+    shifts: Tensor
+    scales: Tensor
+
+    def __init__(self, adapter: Adapter, sources: Sequence[Tensor]):
+        super().__init__()
+        self.adapter = adapter
+        self.logits = nn.Parameter(torch.zeros(len(sources)))
+        flat = [x.float().flatten(0, -2) for x in sources]  # (images · tokens, D) each
+        self.register_buffer("shifts", torch.stack([x.mean(0) for x in flat]))
+        self.register_buffer("scales", torch.stack([x.std(0).clamp_min(1e-4) for x in flat]))
+
+    @property
+    def shares(self) -> Tensor:
+        """(points,), each point's share of the mix."""
+        return (self.EAGER * self.logits).softmax(0)
+
+    def mix(self, *latents: Tensor) -> Tensor:
+        """Latents (B, T, H, W, D) of each point → their mix."""
+        mixed = torch.zeros(latents[0].shape, device=self.logits.device)
+        for x, share, shift, scale in zip(latents, self.shares, self.shifts, self.scales, strict=True):
+            mixed = mixed + share * (x.float() - shift) / scale
+        return mixed
+
+    def forward(self, *latents: Tensor) -> Tensor:
+        return self.adapter(self.mix(*latents))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What trials came to. table: {trial's name: its samples}. modules: {trial's name: one of each seed}."""
+
+    table: dict[str, Samples]
+    modules: dict[str, list[nn.Module]]
+    steps: int
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """By trial's name."""
+        return {name: sum(p.numel() for p in modules[0].parameters()) for name, modules in self.modules.items()}
+
+
+def untrained(bench: Bench, trial: Trial, seed: int) -> nn.Module:
+    """An untrained adapter, or blend, whose statistics are those of the trial's own training images."""
+    torch.manual_seed(1000 * bench.seed + seed)
+    usual = {"tokens": bench.scale.hidden, "pooled": bench.scale.widths[len(bench.scale.widths) // 2]}
+    hidden = trial.hidden or usual.get(trial.kind)
+    adapter = new_adapter(trial.kind, trial.points[0], bench.vlm, bench.vae, hidden).to(bench.device)
+    rows = trial.rows(seed, bench.scale.seeds)
+    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS)).long()].to(bench.device)
+    inputs = [x[rows] for x in trial.inputs(trial.train)]
+    module: nn.Module = adapter
+    if len(inputs) > 1:
+        module = blend = Blend(adapter, inputs).to(bench.device)
+        inputs = [blend.mix(*inputs).detach()]
+    adapter.fit_statistics(inputs[0], trial.train.targets[rows])
+    return module
+
+
+def solve(trial: Trial, probe: LinearProbe, seed: int, seeds: int) -> None:
+    """Solves a linear probe by ridge regression; every eighth of its images chooses the penalty."""
+    rows, [latents] = trial.rows(seed, seeds), trial.inputs(trial.train)
+    held = torch.arange(len(rows)) % 8 == min(7, len(rows) - 1)
+    solve_linear(probe, *((latents[r], trial.train.targets[r]) for r in (rows[~held], rows[held])))
+
+
+def learner(bench: Bench, trial: Trial, module: nn.Module, seed: int) -> AdapterLearner:
+    """A trial's adapter, or blend, and what it learns from."""
+    adapter = module.adapter if isinstance(module, Blend) else module
+    assert isinstance(adapter, Adapter)
+    rows = trial.rows(seed, bench.scale.seeds)
+    return AdapterLearner(module, rows, trial.inputs(trial.train), trial.train.targets, adapter.z_std)
+
+
+def train_trials(
+    bench: Bench, trials: Sequence[Trial], title: str, recipe: Recipe | None = None
+) -> dict[str, list[nn.Module]]:
+    """Trains every trial with each of its seeds, all side by side: {trial's name: modules}.
+
+    Linear probes are solved instead; one that learns from all images has one solution, whatever the seed.
+    """
+    modules: dict[str, list[nn.Module]] = {}
+    learners = []
+    for trial in trials:
+        one = trial.kind == "linear" and len(trial.points) == 1 and trial.count is None
+        for seed in trial.seeds or range(1 if one else bench.scale.seeds):
+            module = untrained(bench, trial, seed)
+            modules.setdefault(trial.name, []).append(module)
+            if isinstance(module, LinearProbe):
+                solve(trial, module, seed, bench.scale.seeds)
+            else:
+                learners.append(learner(bench, trial, module, seed))
+    if learners:
+        train_parallel(bench, learners, recipe or usual_recipe(bench), title)
+    return modules
+
+
+def run_trials(bench: Bench, trials: Sequence[Trial], title: str, recipe: Recipe | None = None) -> Results:
+    """Trains trials and scores them on their test images."""
+    recipe = recipe or usual_recipe(bench)
+    modules = train_trials(bench, trials, title, recipe)
+    table = {
+        trial.name: score_all(bench, decode_all(bench, modules[trial.name], trial, trial.test), trial.test)
+        for trial in tqdm(trials, f"{title}: scores", leave=False)
+    }
+    return Results(table, modules, recipe.steps)
+
+
+def decode_all(bench: Bench, modules: Sequence[nn.Module], trial: Trial, latents: Latents) -> list[Tensor]:
+    """The images (N, 3, H, W) that each seed's module of a trial reads out of latents."""
+    return [decode(bench, module, trial.inputs(latents)) for module in modules]
+
+
+def score_all(bench: Bench, decoded: Sequence[Tensor], truth: Latents) -> Samples:
+    """Scores {score: (S, N)} of several seeds' images (N, 3, H, W) against the truth."""
+    each = [score(bench, images, truth) for images in decoded]
+    return {name: np.stack([scores[name] for scores in each]) for name in SCORES}
+
+
+def decode(bench: Bench, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+    """Images (N, 3, H, W) of the study's size, on the bench's device, that a module reads out of latents."""
+    return read_out(module, bench.vae, (bench.scale.side, bench.scale.side), *inputs, batch=bench.batch)
+
+
+@torch.inference_mode()
+def score(bench: Bench, images: Tensor, truth: Latents) -> dict[str, np.ndarray]:
+    """Scores (N,) of images (N, 3, H, W) against the truth; the last two on the pixels of objects alone.
+
+    object_lpips: mean of LPIPS' spatial map. object_error: mean absolute error of values in [0, 1].
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in SCORES}
+    for start in range(0, len(images), bench.batch):
+        rows = slice(start, start + bench.batch)
+        x, mask = truth.pictures[rows].float() / 255, truth.masks[rows]
+        comparison = compare(x, images[rows], mask)
+        pixels = mask.flatten(1).sum(1).clamp(min=1)
+        error = (images[rows] - x).abs().mean(1)
+        more = {
+            "object_lpips": (comparison.lpips_map * mask).flatten(1).sum(1) / pixels,
+            "object_error": (error * mask).flatten(1).sum(1) / pixels,
+        }
+        for name, values in (comparison.scores | more).items():
+            parts[name].append(values.float().cpu())
+    return {name: torch.cat(values).double().numpy() for name, values in parts.items()}
+
+
+def round_trip(bench: Bench, truth: Latents) -> Tensor:
+    """The oracle: images (N, 3, H, W) through the VAE alone."""
+    return decode(bench, nn.Identity(), [truth.targets])
+
+
+def references(bench: Bench) -> dict[str, Samples]:
+    """What the study's test images score without latents, "blank", "mean", "nearest", and by the "oracle"."""
+    test = bench.test()
+    images = bench.baselines | {"oracle": round_trip(bench, test)}
+    return {name: score_all(bench, [x], test) for name, x in images.items()}
+
+
+def example_rows(bench: Bench, latents: Latents) -> Tensor:
+    """The rows of the images that are shown, evenly spread."""
+    return torch.linspace(0, len(latents) - 1, min(bench.scale.kept, len(latents))).long().to(bench.device)
+
+
+def hidden_for(parameters: int, trial: Trial, bench: Bench) -> int:
+    """The hidden width at which a token adapter at the trial's point has the number of parameters nearest to that."""
+    like = new_adapter("tokens", trial.points[0], bench.vlm, bench.vae, 32)
+    assert isinstance(like, TokenAdapter)
+
+    def count(hidden: int) -> int:
+        with torch.device("meta"):
+            return TokenAdapter(like.width, like.channels, like.fold, like.cells, hidden).parameter_count
+
+    low, high = 8, 8192
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    return min((low, high), key=lambda hidden: abs(math.log(count(hidden) / parameters)))
