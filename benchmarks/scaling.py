@@ -78,7 +78,7 @@ def adapter_task(vlm: VLM, vae: VAE, hidden: int) -> Fit:
         torch.zeros(1, 224, 224, dtype=torch.bool, device=device).expand(ROWS, -1, -1),
     )
     adapter = new_adapter("tokens", point, vlm, vae, hidden).to(device)
-    return Fit({f"{point}-tokens": adapter}, latents, vae, FitConfig((str(point),), pictures_from=1))
+    return Fit({f"{point}-tokens": adapter}, latents, vae, FitConfig((str(point),), images_from=1))
 
 
 def training(state: PartialState, vlm: VLM, vae: VAE, rows: int, steps: int, hidden: int) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from photos import ORIENTATIONS, save_photo
 from PIL import Image
 
 from foresight.cli.commands import _read
+from foresight.data.archive import File
 from foresight.data.images import load_image, load_mask, to_tensor
-from foresight.inspection.evaluation import file_samples, folder_files
+from foresight.data.sources import center_view, folder_files, open_photos
+from foresight.inspection.evaluation import file_samples
 from foresight.inspection.readout import prepare
 from foresight.metrics.scores import score
 from foresight.models.vlm import load_vlm
 from foresight.ui import generate
 from foresight.ui.uploads import handed_in
-from training.data import _square, picture_source
+from training.data import photo_source
 from training.latents import extract_files
 
 
@@ -42,7 +44,7 @@ def unzipped(path):
 
 def extracted(path):
     taken = []
-    list(extract_files(lambda images, names: taken.append(images[0] / 255), [path], batch=1))
+    list(extract_files(lambda images, names: taken.append(images[0] / 255), [File(path.name, path)], batch=1))
     return taken[0]
 
 
@@ -84,9 +86,9 @@ def test_no_orientation_is_carried_on(orientation, tmp_path):
     read.save(tmp_path / "again.jpg", quality=95)
     assert load_image(tmp_path / "again.jpg").size == upright.size
     assert torch.equal(load_mask(path), load_mask(upright))
-    drawn = picture_source([path], 1, side=56).parts[0]()[0][0] / 255  # what training learns from: the middle square
-    upright.save(tmp_path / "upright.png")
-    torch.testing.assert_close(drawn, _square(tmp_path / "upright.png", 56), atol=0.003, rtol=0)
+    photos = open_photos([str(tmp_path)]).photos[-1:]
+    drawn = photo_source(photos, 1, 1, None, side=56).parts[0]()[0][0] / 255  # what training is judged on
+    torch.testing.assert_close(drawn, to_tensor(center_view(upright, 56)), atol=0.003, rtol=0)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

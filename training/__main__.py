@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 FIT_EXAMPLES = """examples:
   python -m training fit --points post-merge/6 --adapter tokens --data scenes:2000 --out runs/adapters
   python -m training fit --points post-merge/6,pre-merge/6 --adapter linear,tokens --steps 500 --out runs/quick
+  python -m training fit --points post-merge/6 --data scenes:20000+photos:PHOTOS*0.5 --out runs/both
   accelerate launch --num_processes 4 -m training fit --model Qwen/Qwen2.5-VL-7B-Instruct \\
       --vae stabilityai/sd-vae-ft-mse --points post-merge/14 --data scenes:20000 --latents runs/latents --out runs/7b
+--data is scenes:N, folders and zips of photos (PHOTOS,MORE.zip), or parts of a mixture joined by +. Parts share the
+images that are learned from as their weights say: half as many views of photos as scenes above, where a view is a
+random crop. Without scenes there are 8 views of each photo. --held-out photos, at most a quarter, are not learned from,
+and a tenth chooses the penalty of linear probes.
 A run that was cut off, even by kill -9, goes on with the same command, to the same weights."""
 EXTRACT_EXAMPLES = """examples:
   python -m training extract --points post-merge/6,pre-merge/6 --data scenes:2000 --out runs/latents
@@ -29,6 +34,7 @@ EXTRACT_EXAMPLES = """examples:
       --points post-merge/7,post-merge/14 --data scenes:100000 --out runs/latents
 What lies in --out already is not computed again: a run that was cut off goes on, and more points or
 pictures are added. `fit --latents` takes the same scenes from there."""
+DATA_HELP = "scenes:N, generated; a FOLDER or ZIP of photos; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
 BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, then what they can do):
   python -m training bundle vlm --seconds 500 --out runs/bundle
   python -m training bundle vae --photos PHOTOS --seconds 500 --out runs/bundle
@@ -51,15 +57,15 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="fit adapters, several side by side", epilog=FIT_EXAMPLES, **style)
     _model_options(fit)
     fit.add_argument("--adapter", default="tokens", help="linear, pooled, tokens, or several of them")
-    fit.add_argument("--data", default="scenes:2000", help="scenes:N, generated training scenes, or a FOLDER")
+    fit.add_argument("--data", default="scenes:2000", help=DATA_HELP)
     fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
     fit.add_argument("--hidden", type=at_least(1), help="hidden width (a quarter of the latents', at least 128)")
     fit.add_argument("--steps", type=at_least(1), default=2000)
     fit.add_argument("--batch", type=at_least(1), default=32, help="pictures a step; halved where memory runs out")
     fit.add_argument("--lr", type=above(0), default=1e-3)
-    fit.add_argument("--pictures-from", type=float, default=0.3, help="share of steps before pictures are decoded")
+    fit.add_argument("--images-from", type=float, default=0.3, help="share of steps before images are decoded")
     fit.add_argument("--seed", type=at_least(0), default=0)
-    fit.add_argument("--held-out", type=at_least(0), default=64, help="test scenes of each kind to score on")
+    fit.add_argument("--held-out", type=at_least(0), default=64, help="test images of each kind to score on")
     fit.add_argument("--save-every", type=float, default=60, metavar="SECONDS", help="between states to resume from")
     fit.add_argument("--log-with", choices=("trackio", "wandb"), help="log losses and scores there too")
     fit.add_argument("--out", type=Path, required=True)
@@ -67,7 +73,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
 
     extract = commands.add_parser("extract", help="take latents and keep them", epilog=EXTRACT_EXAMPLES, **style)
     _model_options(extract)
-    extract.add_argument("--data", default="scenes:2000", help="scenes:N, generated training scenes, or a FOLDER")
+    extract.add_argument("--data", default="scenes:2000", help=DATA_HELP)
     extract.add_argument("--batch", type=at_least(1), default=64, help="pictures at a time, and in a shard")
     extract.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     extract.add_argument("--out", type=Path, required=True)
@@ -94,7 +100,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--kinds", default="tokens")
     bundle.add_argument("--hidden", type=at_least(1))
     bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
-    bundle.add_argument("--spill", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
+    bundle.add_argument("--halo-weight", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
     bundle.add_argument("--vlm", type=Path, help="VLM to check (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")
@@ -128,40 +134,42 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
     return Accelerator(cpu=on_cpu, log_with=log_with, kwargs_handlers=[patience])
 
 
-def run_fit(args: argparse.Namespace) -> None:
+def fit_command(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from foresight.adapters.checkpoint import score_tables, share_told
-    from foresight.inspection.evaluation import folder_files
+    from foresight.data.sources import parse_data
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
-    from training.data import readable
-    from training.fit import FitConfig, fit, prepare, scene_count
+    from training.data import open_data
+    from training.fit import FitConfig, prepare, run_fit
     from training.latents import open_store
     from training.loop import Recipe
 
-    accelerator, generated = _accelerator(args.device, args.log_with), args.data.startswith("scenes:")
+    accelerator = _accelerator(args.device, args.log_with)
     recipe = Recipe(
         args.steps, args.batch, args.lr, min(100, args.steps // 10), seed=args.seed, save_every=args.save_every
     )
     config = FitConfig(
         points=tuple(args.points.split(",")),
         kinds=tuple(args.adapter.split(",")),
-        scenes=scene_count(args.data) if generated else 0,
-        pictures=None if generated else args.data,
+        data=parse_data(args.data),
         hidden=args.hidden,
-        pictures_from=args.pictures_from,
+        images_from=args.images_from,
+        held_out=args.held_out,
         recipe=recipe,
     )
-    for file in [] if generated or not accelerator.is_main_process else readable(folder_files(args.data))[1]:
+    data = open_data(config.data, None, args.seed, args.held_out)
+    for file in data.broken if accelerator.is_main_process else ():
         print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
     vlm = load_vlm(args.model, accelerator.device)
     vae = load_vae(args.vae, accelerator.device)
     store = open_store(args.latents, vlm) if args.latents else None
     accelerator.init_trackers("foresight", {name: str(value) for name, value in vars(args).items()})
-    task = prepare(config, vlm, vae, store=store)
+    task = prepare(config, vlm, vae, store=store, data=data)
+    del vlm  # has done its part, and may be most of a GPU
     with tqdm(total=args.steps, unit="step", disable=not accelerator.is_main_process) as bar:
-        for step in fit(task, vlm, vae, args.out, args.held_out):
+        for step in run_fit(task, args.out):
             bar.update(step.number - bar.n)
             if step.number % 20 == 0:
                 losses = {name: float(loss) for name, loss in step.losses.items()}
@@ -177,22 +185,23 @@ def run_fit(args: argparse.Namespace) -> None:
     accelerator.end_training()
 
 
-def run_extract(args: argparse.Namespace) -> None:
+def extract_command(args: argparse.Namespace) -> None:
     from itertools import chain
 
     from accelerate.utils import gather_object
     from tqdm import tqdm
 
     from foresight.data.archive import Broken
-    from foresight.inspection.evaluation import folder_files
+    from foresight.data.sources import list_files, parse_data
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
-    from training.fit import scene_count
     from training.latents import Extractor, extract_files, extract_scenes, mixture, open_store
 
-    start, accelerator = time.monotonic(), _accelerator(args.device)
-    scenes = mixture(scene_count(args.data), args.seed, "train") if args.data.startswith("scenes:") else []
-    files = [] if scenes else folder_files(args.data)
+    start, accelerator, data = time.monotonic(), _accelerator(args.device), parse_data(args.data)
+    if {part.weight for part in (data.scenes, *data.photos) if part} != {1.0}:
+        raise InputError("extract takes every image of --data once: leave the weights out.")
+    scenes = mixture(data.scenes.count, args.seed, "train") if data.scenes else []
+    files, _unpacked = list_files([path for part in data.photos for path in part.paths])
     vlm, vae = load_vlm(args.model, accelerator.device), load_vae(args.vae, accelerator.device)
     done, broken = 0, list[tuple[str, str]]()
     total, quiet = sum(map(len, scenes)) + len(files), not accelerator.is_main_process
@@ -217,13 +226,13 @@ def run_extract(args: argparse.Namespace) -> None:
     accelerator.end_training()
 
 
-def run_experiments(args: argparse.Namespace) -> None:
+def experiments_command(args: argparse.Namespace) -> None:
     from training.experiments import command
 
     command.run(args)
 
 
-def run_bundle(args: argparse.Namespace) -> None:
+def bundle_command(args: argparse.Namespace) -> None:
     from accelerate import PartialState
 
     from training.bundle import build
@@ -241,12 +250,17 @@ def run_bundle(args: argparse.Namespace) -> None:
         build.build_vae(args.out, args.photos, device, args.pool, length, args.start)
     elif args.what == "adapters":
         config = (args.points.split(","), args.kinds.split(","), args.pool, args.hidden)
-        build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed, args.spill)
+        build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed, args.halo_weight)
     else:
         build.check(args.only, args.vlm, args.vae, args.photos, args.n, device)
 
 
-RUN = {"fit": run_fit, "extract": run_extract, "experiments": run_experiments, "bundle": run_bundle}
+COMMANDS = {
+    "fit": fit_command,
+    "extract": extract_command,
+    "experiments": experiments_command,
+    "bundle": bundle_command,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -254,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = _parser(study=given[:1] == ["experiments"]).parse_args(given)
     try:
-        RUN[args.command](args)
+        COMMANDS[args.command](args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

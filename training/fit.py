@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,33 +14,22 @@ from torch import Tensor, nn
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.modules import KINDS, Adapter, LinearProbe
 from foresight.data.scenes import SceneSpec
+from foresight.data.sources import DataSpec
 from foresight.errors import InputError
-from foresight.inspection.evaluation import folder_files
 from foresight.inspection.readout import read_out
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
-from training.data import (
-    Source,
-    Tell,
-    chosen_scenes,
-    collect,
-    files_digest,
-    held_out_sources,
-    picture_source,
-    scene_source,
-    split_pictures,
-)
-from training.latents import Latents, processes
+from training.data import TrainingData, collect, open_data, scene_data
+from training.latents import Latents, Progress, processes
 from training.loop import Recipe, Step, train
 from training.losses import ImageLoss
 from training.ridge import solve_linear
 from training.store import Store, key_of, weights_digest
 
-STATISTICS_ROWS = 2048  # pictures from which means and spreads are taken
-VALIDATION = 1024  # scenes of the validation split, at most
+STATISTICS_ROWS = 2048  # images from which means and spreads are taken
 
 
 @dataclass(frozen=True)
@@ -50,48 +39,39 @@ class FitConfig:
     points: tuple[str, ...]
     """Extraction points; every kind is fitted at each of them."""
     kinds: tuple[str, ...] = ("tokens",)
-    """linear, pooled, tokens."""
-    scenes: int = 2000
-    """Training scenes, of the train split."""
+    """linear, which is solved exactly; pooled and tokens, which are trained."""
+    data: DataSpec = field(default_factory=lambda: scene_data(2000))
+    """What to learn from, as from `parse_data`."""
+    factors: SceneSpec | None = None
+    """What its scenes may hold; None: the usual mixture."""
+    held_out: int = 64
+    """Images of each kind to score on, at most; of photos at most a quarter, which are not learned from then."""
     hidden: int | None = None
     """Hidden width of pooled and tokens; None: a quarter of the latents' width, at least 128."""
-    latent: float = 0.1
-    """Weight of the squared error of standardised VAE latents once pictures are looked at; 1 before."""
-    pixel: float = 4.0
-    """Weight of the absolute error of decoded pictures."""
-    near: float = 0.0
+    latent_weight: float = 0.1
+    """Weight of the squared error of standardised VAE latents once images are decoded; 1 before."""
+    pixel_weight: float = 4.0
+    """Weight of the absolute error of decoded images."""
+    object_weight: float = 0.0
     """Weight of the same on and beside objects alone, so that small ones count as much as large ones."""
-    spill: float = 0.0
-    """Weight of halos: of what is painted up to HALO pixels around objects, beyond half of what makes an object stand
+    halo_weight: float = 0.0
+    """Weight of halos: of what is drawn up to HALO pixels around objects, beyond half of what makes an object stand
     out, summed and divided by the objects' area."""
-    perceptual: float = 1.0
-    """Weight of LPIPS between decoded pictures and originals."""
-    pictures_from: float = 0.3
-    """Share of the steps after which pictures are decoded and looked at; 1: never."""
+    perceptual_weight: float = 1.0
+    """Weight of LPIPS between decoded images and originals."""
+    images_from: float = 0.3
+    """Share of the steps after which images are decoded and compared; 1: never."""
     window: int | None = 16
-    """Cells of VAE latents a side of the part of each picture that is looked at; None: all, at 4 times the cost."""
+    """Cells of VAE latents a side of the part of each image that is compared; None: all, at 4 times the cost."""
     recipe: Recipe = field(default_factory=Recipe)
-    factors: SceneSpec | None = None
-    """What the scenes may hold; None: the usual mixture."""
-    pictures: str | None = None
-    """A folder of pictures to learn from instead of scenes."""
-    held_out: int = 64
-    """How many of the folder's pictures are not learned from but scored on: at most a quarter of them."""
-
-
-def scene_count(data: str) -> int:
-    """``"scenes:2000"`` → 2000"""
-    kind, _, number = data.partition(":")
-    if kind != "scenes" or not number.isdecimal() or int(number) < 1:
-        raise InputError(f"{data!r} is no training data: write scenes:N, such as scenes:2000.")
-    return int(number)
+    """How long, how fast, and with which seed."""
 
 
 def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: int | None) -> Adapter:
     """An untrained adapter that fits a point of a VLM and a VAE."""
     if kind not in KINDS:
         raise InputError(f"{kind!r} is no kind of adapter: choose from {', '.join(KINDS)}.")
-    token = 16 if point.stage == "pre-merge" else 32  # pixels a side of the VAE's picture
+    token = 16 if point.stage == "pre-merge" else 32  # pixels a side of the VAE's image
     fold, cells = max(1, vae.downscale // token), max(1, token // vae.downscale)
     sizes: dict[str, Any] = {"width": vlm.width(point), "channels": vae.channels, "fold": fold, "cells": cells}
     if kind != "linear":
@@ -102,9 +82,16 @@ def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: i
 
 
 class Fit:
-    """The task of all adapters of a config: rows are pictures, each adapter has a loss of its own.
+    """The task of all adapters of a config: rows are images, each adapter has a loss of its own.
 
-    solved: of adapters that need no training, the squared error of standardised VAE latents on validation pictures.
+    Args:
+        adapters: by name, such as "post-merge/6-tokens".
+        latents: of the training images, at all points.
+        vae: decodes what adapters map to.
+        config: weights of the loss, and what is saved in cards.
+        solved: of adapters that need no training, the squared error of standardised VAE latents on validation images.
+        held_out: {title: latents of images to score on}.
+        facts: JSON values that a saved state must share to be resumed, beside the config.
     """
 
     def __init__(
@@ -113,44 +100,69 @@ class Fit:
         latents: Latents,
         vae: VAE,
         config: FitConfig,
-        solved: dict[str, float] | None = None,
+        solved: Mapping[str, float] | None = None,
+        held_out: Mapping[str, Latents] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ):
-        self.adapters, self.solved = adapters, solved or {}
+        self.adapters, self.solved = adapters, dict(solved or {})
+        self.held_out, self.facts = dict(held_out or {}), dict(facts or {})
         self.modules = nn.ModuleDict({name: a for name, a in adapters.items() if name not in self.solved})
-        self._sources = {name: latents.points[name.rsplit("-", 1)[0]] for name in adapters}
         self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
-        self._look = ImageLoss(vae, config.window, config.pixel, config.near, config.spill, config.perceptual)
+        weights = (config.pixel_weight, config.object_weight, config.halo_weight, config.perceptual_weight)
+        self._image_loss = ImageLoss(vae, config.window, *weights)
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.latents.targets.device)
-        goal = self.latents.targets[where]
-        found = {name: self.adapters[name](self._sources[name][where]) for name in self.modules}
+        targets = self.latents.targets[where]
+        outputs = {name: self.adapters[name](self.latents.points[point_of(name)][where]) for name in self.modules}
         losses = {
-            name: ((z - goal) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean() for name, z in found.items()
+            name: ((z - targets) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean()
+            for name, z in outputs.items()
         }
-        if done < self.config.pictures_from:
+        if done < self.config.images_from:
             return losses
-        pictures, masks = self.latents.pictures[where], self.latents.masks[where]
-        judged = self._look(torch.cat(list(found.values())), pictures, masks, generator)
-        return {name: self.config.latent * loss + judged[k] for k, (name, loss) in enumerate(losses.items())}
+        originals, masks = self.latents.pictures[where], self.latents.masks[where]
+        image_losses = self._image_loss(torch.cat(list(outputs.values())), originals, masks, generator)
+        weight = self.config.latent_weight
+        return {name: weight * loss + image_losses[k] for k, (name, loss) in enumerate(losses.items())}
+
+
+def point_of(name: str) -> str:
+    """ "post-merge/6-tokens" → "post-merge/6" """
+    return name.rsplit("-", 1)[0]
 
 
 def prepare(
-    config: FitConfig, vlm: VLM, vae: VAE, batch: int = 64, store: Store | None = None, tell: Tell | None = None
+    config: FitConfig,
+    vlm: VLM,
+    vae: VAE,
+    batch: int = 64,
+    store: Store | None = None,
+    progress: Progress | None = None,
+    data: TrainingData | None = None,
 ) -> Fit:
     """Extracts latents once, makes the adapters ("post-merge/6-tokens", …) and the task of all.
 
-    Linear probes are solved here, by `solve_linear`, and take no part in the training.
+    Linear probes are solved here, by `solve_linear`, and take no part in the training. The VLM is needed no more then.
 
-    store: keeps latents on disk, and has those that a run before this one took. tell: called as latents come.
-    Raises InputError for unknown points and kinds, and for a folder with too few pictures.
+    Args:
+        config: what to fit.
+        vlm: whose latents are read.
+        vae: whose latents are predicted.
+        batch: images at a time through both.
+        store: keeps latents on disk, and has those that a run before this one took.
+        progress: called as training latents come, with how many images of how many are done.
+        data: of the config, if it is open already.
+
+    Raises:
+        InputError: for unknown points and kinds, and for data that cannot be used.
     """
     points = [vlm.point(p) for p in config.points]
-    source = training_source(config, batch, vlm.device, "train")
-    latents = collect(vlm, vae, source, points, store, tell, together=True)
+    data = data or open_data(config.data, config.factors, config.recipe.seed, config.held_out)
+    source = data.source("train", batch, vlm.device)
+    latents = collect(vlm, vae, source, points, store, progress, shared=True)
     if "linear" in config.kinds:
-        held = training_source(config, batch, vlm.device, "val")
-        validation = collect(vlm, vae, held, points, store, together=True)
+        validation = collect(vlm, vae, data.source("val", batch, vlm.device), points, store, shared=True)
     some = torch.linspace(0, len(latents) - 1, min(len(latents), STATISTICS_ROWS), device=vlm.device).long()
     torch.manual_seed(config.recipe.seed)
     adapters, solved = dict[str, Adapter](), dict[str, float]()
@@ -163,86 +175,55 @@ def prepare(
                 "model": vlm.name,
                 "vae": vae.name,
                 "opening": vlm.opening,
-                "data": data_name(config, source.count),
+                "data": str(data),
             }
             if isinstance(adapter, LinearProbe):
                 pairs = [(each.points[str(point)], each.targets) for each in (latents, validation)]
                 adapter.card["ridge"] = solve_linear(adapter, *pairs)
                 solved[f"{point}-{kind}"] = adapter.card["ridge"]["validation_error"]
             adapters[f"{point}-{kind}"] = adapter
-    return Fit(adapters, latents, vae, config, solved)
+    sources = data.held_out(batch, vlm.device)
+    test = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
+    weights = [key_of(vlm)["model revision"], weights_digest(vae.model)]
+    facts = {"model": vlm.name, "vae": vae.name, "weights": weights, "photos": data.digest}
+    return Fit(adapters, latents, vae, config, solved, test, facts)
 
 
-def training_source(config: FitConfig, batch: int, device: torch.device, split: str) -> Source:
-    """A config's pictures of a split: "train", to learn from, or "val", an eighth as many, to choose by."""
-    if config.pictures is not None:
-        return picture_source(split_pictures(config.pictures, config.held_out)[split], batch)
-    count = config.scenes if split == "train" else min(VALIDATION, max(16, config.scenes // 8))
-    return scene_source(chosen_scenes(count, config.recipe.seed, config.factors, split), batch, device)
+def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[Step]:
+    """Trains, scores on the task's held-out images, and saves every adapter; yields each step done.
 
+    Of several processes the first one scores and saves. The scores are in the adapters' cards then.
 
-def data_name(config: FitConfig, count: int) -> str:
-    """What a card says that an adapter learned from."""
-    if config.pictures is not None:
-        return f"pictures:{count}"
-    return f"scenes:{config.scenes}" + ("" if config.factors is None else " of chosen factors")
+    Args:
+        task: from `prepare`.
+        folder: where the state to resume from lies. A later call for the same run goes on from it.
+        adapters: where adapters go, as post-merge-6-tokens; None: beside the state.
 
-
-def fit(task: Fit, vlm: VLM, vae: VAE, out: Path, held_out: int = 128) -> Iterator[Step]:
-    """Trains, scores on `held_out` pictures of each kind, and saves every adapter; yields each step done.
-
-    An adapter's folder is `out`/post-merge-6-tokens; the state to resume from lies beside them. Of several
-    processes the first one scores and saves.
+    Raises:
+        InputError: if the folder holds another run.
+        FloatingPointError: if the training diverged.
     """
-    yield from train(task, task.config.recipe, vlm.device, out, run_facts(task.config, vlm, vae))
+    config = asdict(task.config)
+    facts = {name: value for name, value in config.items() if name != "recipe"} | task.facts
+    yield from train(task, task.config.recipe, task.vae.device, folder, facts)
     if processes()[0] > 0:
         return
-    scores = {}
-    if held_out:
-        points = [str(vlm.point(p)) for p in task.config.points]
-        scores = judge(task.adapters, held_out_latents(task.config, vlm, vae, points, held_out), vae)
-    save(task, scores, out)
-
-
-def run_facts(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
-    """What makes a run what it is, beside its recipe: JSON values, which a state must share to be resumed."""
-    facts = {k: v for k, v in asdict(config).items() if k != "recipe"} | {"model": vlm.name, "vae": vae.name}
-    files = [] if config.pictures is None else folder_files(config.pictures)
-    digests = {"weights": [key_of(vlm)["model revision"], weights_digest(vae.model)], "files": files_digest(files)}
-    return facts | digests
-
-
-def save(task: Fit, scores: dict[str, dict[str, Any]], out: Path) -> list[Path]:
-    """Writes every adapter of a task with its config and scores in the card; returns their folders."""
-    config = asdict(task.config)
-    if task.config.pictures is not None:
-        config["pictures"] = Path(task.config.pictures).name  # a card may be published: no path of this machine
-    folders = []
+    scores = judge(task.adapters, task.held_out, task.vae)
+    config["data"] = str(task.config.data.public())  # a card may be published: no path of this machine
     for name, adapter in task.adapters.items():
-        adapter.card |= {"config": config, "scores": scores.get(name, {})}
-        folders.append(save_adapter(adapter, out / name.replace("/", "-")))
-    return folders
-
-
-def held_out_latents(
-    config: FitConfig, vlm: VLM, vae: VAE, points: list[str], count: int, batch: int = 32, store: Store | None = None
-) -> dict[str, Latents]:
-    """What a run is judged by: {title: latents of at most `count` pictures that it never learned from}."""
-    if config.pictures is not None:
-        count = min(count, config.held_out)  # the others of the folder were learned from
-    sources = held_out_sources(config.factors, config.pictures, count, batch, vlm.device)
-    return {title: collect(vlm, vae, source, points, store) for title, source in sources.items()}
+        adapter.card |= {"config": config, "scores": scores[name]}
+        save_adapter(adapter, (adapters or folder) / name.replace("/", "-"))
 
 
 @torch.inference_mode()
 def judge(
     adapters: dict[str, Adapter], sets: dict[str, Latents], vae: VAE, batch: int = 32
 ) -> dict[str, dict[str, Any]]:
-    """Scores with 95 % intervals: {adapter: {"n": pictures of a set, title: {score: [mean, low, high], "measured":
-    {score: pictures that have it}}}}.
+    """Scores with 95 % intervals: {adapter: {"n": images of the smallest set, title: {score: [mean, low, high],
+    "measured": {score: images that have it}}}}.
 
     A score that no picture of a set has is left out: mask IoU, where no object stands out of the original, or where it
-    cannot be measured in the reconstruction. Where one picture has it, low and high are None.
+    cannot be measured in the reconstruction. Where one image has it, low and high are None.
     """
     table: dict[str, dict[str, Any]] = {name: {} for name in adapters}
     for title, latents in sets.items():
@@ -250,7 +231,7 @@ def judge(
             parts: dict[str, list[Tensor]] = {}
             for i in range(0, len(latents), batch):
                 x = latents.pictures[i : i + batch].float() / 255
-                inputs = latents.points[name.rsplit("-", 1)[0]][i : i + batch]
+                inputs = latents.points[point_of(name)][i : i + batch]
                 y = read_out(adapter, vae, (x.shape[2], x.shape[3]), inputs)
                 for score, values in compare(x, y, latents.masks[i : i + batch]).scores.items():
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())
@@ -258,7 +239,7 @@ def judge(
             ends = {score: bootstrap(values) for score, values in found.items() if values}
             means = {score: [None if v is None else round(v, 5) for v in told] for score, told in ends.items()}
             counts = {score: len(values) for score, values in found.items()}
-            table[name] |= {"n": len(latents), title: means | {"measured": counts}}
+            table[name] |= {"n": min(map(len, sets.values())), title: means | {"measured": counts}}
     return table
 
 

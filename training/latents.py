@@ -14,20 +14,23 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from foresight.data.archive import Broken
-from foresight.data.images import resize, vae_size
+from foresight.data.archive import Broken, File
+from foresight.data.images import load_image, resize, to_tensor, vae_size, vlm_size
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
+from foresight.data.sources import in_threads
+from foresight.errors import InputError
 from foresight.inspection.baselines import MIXTURE as MIXTURE
 from foresight.inspection.baselines import mixture as mixture
-from foresight.inspection.evaluation import file_samples
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from training.store import Store, key_of, picture_hashes, weights_digest
 
 TARGETS = "targets"
+READ_SIDE = 448  # pixels: twice the shorter side, at the most, of what the VLM sees
 Batch = tuple[Tensor, Tensor]  # pictures (B, 3, H, W) uint8, masks of what they show (B, H, W) bool
+Progress = Callable[[int, int], None]  # how many images of how many are done
 WHITE = ("white",)
 
 
@@ -114,11 +117,11 @@ def extract(
     points: Sequence[str | ExtractionPoint],
     batch: int = 64,
     store: Store | None = None,
-    together: bool = False,
+    shared: bool = False,
 ) -> Latents:
     """Renders scenes and takes their latents at all points in one pass, `batch` pictures at a time.
 
-    store: where latents are kept, and taken from where they lie there already. together: every process calls
+    store: where latents are kept, and taken from where they lie there already. shared: every process calls
     this, does its share, and ends with all latents; without it a process does all by itself.
     """
 
@@ -128,59 +131,61 @@ def extract(
 
     parts = [part for group in scenes for part in group.chunks(batch)]
     with Extractor(vlm, vae, points, store) as extractor:
-        return gather(extractor, [partial(draw, part) for part in parts], sum(map(len, parts)), together=together)
+        return gather(extractor, [partial(draw, part) for part in parts], sum(map(len, parts)), shared=shared)
 
 
 def gather(
     extractor: Extractor,
     batches: Sequence[Callable[[], Batch]],
     total: int,
-    tell: Callable[[int, int], None] | None = None,
-    together: bool = False,
+    progress: Progress | None = None,
+    shared: bool = False,
 ) -> Latents:
     """Latents of `total` pictures of one size, drawn or read batch by batch.
 
-    tell: called after each batch with the pictures done, and all. together: as for `extract`.
+    The next batches are drawn or read while the models work on one. progress: called after each batch with the
+    pictures done, and all. shared: as for `extract`.
     """
     device, start = extractor.vlm.device, 0
     kept: dict[str, Tensor] = {}
+    rank, world = processes() if shared else (0, 1)
+    drawn = in_threads(lambda draw: draw(), batches[rank::world], 1)
 
-    def make(batch: Callable[[], Batch]) -> dict[str, Tensor]:
-        pictures, masks = batch()
+    def latents_of_next() -> dict[str, Tensor]:
+        pictures, masks = next(drawn)
         return {**extractor(pictures), "pictures": pictures.to(device), "masks": masks.to(device)}
 
-    jobs = [partial(make, batch) for batch in batches]
-    made = in_turn(jobs, device) if together else (job() for job in jobs)
-    for values in tqdm(made, "latents", len(jobs), unit="batch", leave=False, disable=processes()[0] > 0):
+    results = in_turn(latents_of_next, len(batches), device) if shared else (latents_of_next() for _ in batches)
+    for values in tqdm(results, "latents", len(batches), unit="batch", leave=False, disable=processes()[0] > 0):
         for name, value in values.items():
             if name not in kept:  # filled in place: gathering parts first would take twice the memory
                 kept[name] = torch.empty(total, *value.shape[1:], dtype=value.dtype, device=device)
             kept[name][start : start + len(value)] = value
         start += len(values["pictures"])
-        if tell:
-            tell(start, total)
+        if progress:
+            progress(start, total)
     rest = {name: kept.pop(name) for name in (TARGETS, "pictures", "masks")}
     return Latents(kept, **rest)
 
 
-def in_turn(jobs: Sequence[Callable[[], dict[str, Tensor]]], device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """What each job makes, in order. Every process does its share of the jobs and hands it round to all others."""
-    (rank, world), mine = processes(), dict[str, Tensor]()
-    for k in range(len(jobs)):
-        if k % world == 0:  # all compute at once, then each in its turn tells the others
-            mine = jobs[k + rank]() if k + rank < len(jobs) else {}
-        yield mine if world == 1 else _tell(mine if k % world == rank else {}, k % world, device)
+def in_turn(compute: Callable[[], dict[str, Tensor]], count: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """All of `count` results, in order. Every process computes its share, its next one at each call, and sends it."""
+    (rank, world), own = processes(), dict[str, Tensor]()
+    for k in range(count):
+        if k % world == 0:  # all compute at once, then each in its turn sends to the others
+            own = compute() if k + rank < count else {}
+        yield own if world == 1 else _broadcast(own if k % world == rank else {}, k % world, device)
 
 
-def _tell(values: dict[str, Tensor], teller: int, device: torch.device) -> dict[str, Tensor]:
-    """The values of process `teller`, in every process."""
+def _broadcast(values: dict[str, Tensor], sender: int, device: torch.device) -> dict[str, Tensor]:
+    """The values of process `sender`, in every process."""
     forms = [{name: (value.shape, value.dtype) for name, value in values.items()}]
-    dist.broadcast_object_list(forms, teller, device=device)
-    told = {}
+    dist.broadcast_object_list(forms, sender, device=device)
+    received = {}
     for name, (shape, dtype) in forms[0].items():
-        told[name] = values[name].contiguous() if values else torch.empty(shape, dtype=dtype, device=device)
-        dist.broadcast(told[name].view(torch.uint8), teller)
-    return told
+        received[name] = values[name].contiguous() if values else torch.empty(shape, dtype=dtype, device=device)
+        dist.broadcast(received[name].view(torch.uint8), sender)
+    return received
 
 
 def _names(scenes: Scenes) -> list[str]:
@@ -195,7 +200,19 @@ def extract_scenes(extractor: Extractor, scenes: Sequence[Scenes], batch: int) -
         yield len(part)
 
 
-def extract_files(extractor: Extractor, files: Sequence[Path], batch: int) -> Iterator[int | Broken]:
+def _read(file: File | Broken) -> tuple[str, Tensor | Broken]:
+    """A file's name, and its image (3, H, W) uint8 as the VLM sees it, decoded no finer than that takes."""
+    if isinstance(file, Broken):
+        return file.name, file
+    try:
+        image = load_image(file.path, READ_SIDE, file.name)
+        size = vlm_size(image.height, image.width)
+    except InputError as error:
+        return file.name, Broken(file.name, str(error))
+    return file.name, (resize(to_tensor(image)[None], size)[0] * 255).round().byte()
+
+
+def extract_files(extractor: Extractor, files: Sequence[File | Broken], batch: int) -> Iterator[int | Broken]:
     """This process's share of some files into the extractor's store, at the size at which the VLM sees each.
 
     Yields the pictures done, by the batch, and each file that is none. Pictures wait for others of their size.
@@ -208,13 +225,13 @@ def extract_files(extractor: Extractor, files: Sequence[Path], batch: int) -> It
         extractor(torch.stack(pictures), images)
         return len(group)
 
-    for sample in file_samples(files[rank::world]):
-        if isinstance(sample, Broken):
-            yield sample
+    for name, picture in in_threads(_read, files[rank::world]):
+        if isinstance(picture, Broken):
+            yield picture
             continue
-        group = waiting.setdefault(sample.image.shape, [])
-        group.append((sample.name, (sample.image * 255).round().byte()))
+        group = waiting.setdefault(picture.shape, [])
+        group.append((name, picture))
         if len(group) == batch:
-            yield fill(waiting.pop(sample.image.shape))
+            yield fill(waiting.pop(picture.shape))
     for group in waiting.values():
         yield fill(group)

@@ -27,12 +27,27 @@ resize_axis = functools.cache(resize_weights)
 class ImageLoss:
     """Decodes latents and compares the pictures, whole or in windows of `side` cells, which cost a fraction.
 
-    weights: of the absolute error, of the same on and beside objects alone, of halos, and of LPIPS.
+    Args:
+        vae: decodes the latents.
+        side: of the windows, in cells; None: whole images.
+        pixel_weight: of the absolute error.
+        object_weight: of the same on and beside objects alone.
+        halo_weight: of halos around objects.
+        perceptual_weight: of LPIPS.
     """
 
-    def __init__(self, vae: VAE, side: int | None, pixel: float, near: float, spill: float, perceptual: float):
+    def __init__(
+        self,
+        vae: VAE,
+        side: int | None,
+        pixel_weight: float,
+        object_weight: float,
+        halo_weight: float,
+        perceptual_weight: float,
+    ):
         self.vae, self.side = vae, side
-        self.pixel, self.near, self.spill, self.perceptual = pixel, near, spill, perceptual
+        self.pixel_weight, self.object_weight = pixel_weight, object_weight
+        self.halo_weight, self.perceptual_weight = halo_weight, perceptual_weight
 
     def __call__(self, z: Tensor, originals: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
         """Losses (A,) of latents (A · B, C, h, w) against originals (B, 3, H, W) uint8.
@@ -42,7 +57,7 @@ class ImageLoss:
         grid, several = (z.shape[2], z.shape[3]), len(z) // len(originals)
         scale = originals.shape[2] // grid[0]  # pixels a cell
         valid = torch.ones_like(masks)
-        around = beside(masks, HALO) & ~masks if self.spill else torch.zeros_like(masks)
+        around = beside(masks, HALO) & ~masks if self.halo_weight else torch.zeros_like(masks)
         if self.side is not None and self.side < min(grid):
             corners = choose_windows(masks, grid, self.side, generator)
             z = cut(z, corners.repeat(several, 1), self.side)
@@ -57,18 +72,21 @@ class ImageLoss:
         # Where it lacks what lies beyond the window, a picture is taken to be right.
         y = torch.where(valid.repeat(several, 1, 1)[:, None], y, x)
         error = (y - x).abs().mean(1)  # (A · B, H, W)
-        loss = self.pixel * error.mean((1, 2))
-        if self.near:
+        loss = self.pixel_weight * error.mean((1, 2))
+        if self.object_weight:
             near = (beside(masks, BESIDE) & valid).float().repeat(several, 1, 1)
-            loss = loss + self.near * (error * near).sum((1, 2)) / near.sum((1, 2)).clamp_min(1)
-        if self.spill:
+            loss = loss + self.object_weight * (error * near).sum((1, 2)) / near.sum((1, 2)).clamp_min(1)
+        if self.halo_weight:
             off = ((y - x).square().sum(1) + 1e-6).sqrt()  # (A · B, H, W), with a gradient at 0
             area = (masks & valid).sum((1, 2)).clamp_min(LEAST_AREA).repeat(several)
-            loss = loss + self.spill * ((off - CONTRAST / 2).relu() * around.repeat(several, 1, 1)).sum((1, 2)) / area
-        if self.perceptual:
+            loss = (
+                loss
+                + self.halo_weight * ((off - CONTRAST / 2).relu() * around.repeat(several, 1, 1)).sum((1, 2)) / area
+            )
+        if self.perceptual_weight:
             lpips = lpips_model(y.device)
-            seen = [f.repeat(several, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
-            loss = loss + self.perceptual * lpips.distance(seen, lpips.features(y))
+            features = [f.repeat(several, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
+            loss = loss + self.perceptual_weight * lpips.distance(features, lpips.features(y))
         return loss.view(several, -1).mean(1)
 
 

@@ -16,20 +16,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from foresight.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 24_000_000
+MAX_PIXELS = 24_000_000  # decoded
+MAX_JPEG_PIXELS = 89_000_000  # in a JPEG file, which is scaled while it is decoded; where Pillow begins to warn
 MIN_SIDE = 8  # pixels; less shows nothing that could be read back
 MAX_ASPECT = 200  # Qwen2.5-VL's own limit
 PATCH = 28  # pixels a side of what becomes one token after the 2×2 merger
-
-# `load_image` reads the size from the header before a pixel is decoded: turning Pillow's warning into an
-# error would change the filters of every thread. Pillow gets the limit too, for the whole process, because a
-# web framework opens uploads before we see them: there it warns from here on and refuses at twice as many.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 # What Pillow's readers raise on broken files: 100,000 mutations gave the first three; its sources the rest.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -46,26 +43,34 @@ _UPRIGHT = {  # the EXIF standard's orientations, and what turns each upright
 }
 
 
-def load_image(source: str | Path | bytes | Image.Image) -> Image.Image:
+def load_image(
+    source: str | Path | bytes | Image.Image, side: int | None = None, name: str | None = None
+) -> Image.Image:
     """An image as viewers show it: 8-bit RGB, upright, over white where transparent, first frame only.
+
+    A JPEG file of more than 24 million pixels is halved while it is decoded, and takes the memory of no more.
 
     Args:
         source: A file's path, a file's bytes, or a PIL image. Files may be JPEG, PNG, WebP, GIF, BMP or TIFF.
             16-bit grey is scaled to 8 bits; floating-point images must lie in [0, 1].
+        side: A shorter side of so many pixels is enough: JPEG is decoded at the smallest such scale of 1, 1/2, 1/4
+            and 1/8, which is several times as fast. None: all pixels.
+        name: What errors call it; None: by its path.
 
     Returns:
         An RGB image without any metadata (EXIF, XMP, ICC profile, …): its orientation is in its pixels, so
         `load_image(load_image(file))` is the same image.
 
     Raises:
-        InputError: For anything unreadable, over 24 million pixels, or under 8 pixels on a side.
+        InputError: For anything unreadable, over 24 million pixels (89 million as JPEG), or under 8 on a side.
     """
-    name = f"“{Path(source).name[:80]}”" if isinstance(source, str | Path) else "the picture"
+    known = name or (Path(source).name if isinstance(source, str | Path) else None)
+    name = f"“{known[:80]}”" if known else "the picture"
     try:
         if isinstance(source, Image.Image):
-            return _decode(source, name)
+            return _decode(source, name, side)
         with Image.open(_file(source, name), formats=FORMATS) as image:
-            return _decode(image, name)
+            return _decode(image, name, side)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -89,15 +94,21 @@ def _file(source: str | Path | bytes, name: str) -> Path | io.BytesIO:
 
 
 def _too_large(name: str) -> str:
-    return f"{name} is too large: at most {MAX_PIXELS // 1_000_000} million pixels are allowed."
+    millions = MAX_PIXELS // 1_000_000, MAX_JPEG_PIXELS // 1_000_000
+    return f"{name} is too large: at most {millions[0]} million pixels are allowed, or {millions[1]} million as JPEG."
 
 
-def _decode(image: Image.Image, name: str) -> Image.Image:
+def _decode(image: Image.Image, name: str, side: int | None) -> Image.Image:
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > (MAX_JPEG_PIXELS if isinstance(image, JpegImageFile) else MAX_PIXELS):
         raise InputError(_too_large(name))
     if min(width, height) < MIN_SIDE:
         raise InputError(f"{name} is {width} × {height} pixels: each side needs at least {MIN_SIDE}.")
+    if isinstance(image, JpegImageFile):
+        by = math.ceil(math.sqrt(width * height / MAX_PIXELS))
+        if side is not None:
+            by = max(by, min(8, min(width, height) // side))
+        image.draft(None, (width // by, height // by))  # to the largest of 1, 2, 4 and 8 that is no more than `by`
     image.load()
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     upright = _to_rgb(image, name)

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from foresight.adapters.registry import AdapterRecord
-from foresight.data.archive import SUFFIXES, Broken, File
+from foresight.data.archive import Broken, File
 from foresight.data.images import load_image
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.data.sources import folder_files as folder_files
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Clock, Readout, Reconstruction, prepare
@@ -138,21 +139,6 @@ def scene_baselines(seed: int, spec: SceneSpec) -> TrainingBaselines:
     """Scenes of the training split, which shares none with the test split."""
     drawn = render(take(TRAINING, seed, spec, "train")).images
     return TrainingBaselines(torch.stack([prepare(image.float() / 255)[0] for image in drawn]))
-
-
-def folder_files(folder: str | Path) -> list[Path]:
-    """What has an image's suffix in a folder, sorted. Raises InputError where there is none, or it cannot be read."""
-    root = Path(folder)
-    if not root.is_dir():
-        raise InputError(f"there is no folder {str(folder)!r}.")
-    try:
-        inside = sorted(root.iterdir())
-    except OSError as error:
-        raise InputError(f"the folder {str(folder)!r} cannot be read: {error.strerror}.") from error
-    files = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    if not files:
-        raise InputError(f"the folder {str(folder)!r} has no pictures ({', '.join(SUFFIXES)}).")
-    return files
 
 
 def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Broken]:

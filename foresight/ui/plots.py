@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +23,18 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _ENDS = {"blank": ("floor: blank page", "dot"), "oracle": ("ceiling: oracle", "dash")}
 INK, RULE = "#737d89", "rgba(128, 138, 150, 0.25)"
-_GRID = {"lpips": (1, 1), "ssim": (1, 2), "mask_iou": (2, 1), "psnr": (2, 2)}  # row and column of four charts
+_CHARTS = ("lpips", "ssim", "mask_iou", "psnr")  # scores that have a chart each, in two columns
 
 
 def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
     """Each score against depth, a line for each adapter at each stage, between blank page and oracle."""
-    figure = _four()
+    places = _places({score for tile in tiles for score, value in tile.scores.items() if value is not None})
+    figure = _charts(places)
     read = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
-    places = [_short(p) for p in sorted({point for _, point, _ in read}, key=lambda p: p.depth)]
+    depths = [_short(p) for p in sorted({point for _, point, _ in read}, key=lambda p: p.depth)]
     names = list(dict.fromkeys(name for name, _, _ in read))
     told = set()
-    for score, (row, column) in _GRID.items():
+    for score, (row, column) in places.items():
         for (i, name), stage in product(enumerate(names), STAGES):
             line = [(p, scores[score]) for n, p, scores in read if (n, p.stage) == (name, stage)]
             if not line:
@@ -55,8 +56,8 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
         for tile in tiles:
             if tile.record is None and (value := tile.scores[score]) is not None:
                 figure.add_scatter(
-                    x=places,
-                    y=[value] * len(places),
+                    x=depths,
+                    y=[value] * len(depths),
                     name=_ENDS[tile.name][0],
                     legendgroup=tile.name,
                     showlegend=score == "lpips",
@@ -66,14 +67,15 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
                     row=row,
                     col=column,
                 )
-    figure.update_xaxes(categoryorder="array", categoryarray=places)
+    figure.update_xaxes(categoryorder="array", categoryarray=depths)
     return _dressed(figure, 520, legend=True)
 
 
 def histograms(lines: Sequence[ImageScores]) -> Figure:
     """How often each score occurs, with lines at the means of blank page and oracle."""
-    figure = _four()
-    for score, (row, column) in _GRID.items():
+    places = _places({score for line in lines for score in _CHARTS if own_score(line, score) is not None})
+    figure = _charts(places)
+    for score, (row, column) in places.items():
         values = [v for line in lines if (v := own_score(line, score)) is not None]
         figure.add_histogram(
             x=values,
@@ -155,12 +157,21 @@ def plane_chart(plane: Tensor) -> Figure:
     return figure
 
 
-def _four() -> Figure:
+def _places(scores: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Row and column of each score's chart; what nothing has gets none, for it would be an empty frame."""
+    return {score: (i // 2 + 1, i % 2 + 1) for i, score in enumerate(s for s in _CHARTS if s in scores)}
+
+
+def _charts(places: dict[str, tuple[int, int]]) -> Figure:
     from plotly.subplots import make_subplots
 
     units = {"psnr": ", dB"}
-    titles = [f"{NAMES[score]}{units.get(score, '')} {'↓' if score == 'lpips' else '↑'}" for score in _GRID]
-    return make_subplots(2, 2, subplot_titles=titles, vertical_spacing=0.2, horizontal_spacing=0.1)
+    titles = [f"{NAMES[score]}{units.get(score, '')} {'↓' if score == 'lpips' else '↑'}" for score in places]
+    rows = max((row for row, _ in places.values()), default=1)
+    cells: list[list[dict[str, str] | None]] = [
+        [{} if (row, column) in places.values() else None for column in (1, 2)] for row in range(1, rows + 1)
+    ]
+    return make_subplots(rows, 2, specs=cells, subplot_titles=titles, vertical_spacing=0.2, horizontal_spacing=0.1)
 
 
 def _short(point: ExtractionPoint) -> str:

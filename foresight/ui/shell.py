@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import time
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -12,6 +14,7 @@ from starlette.middleware import Middleware
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
+from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
 from foresight.ui.compare import tab as compare
@@ -33,6 +36,19 @@ TITLE = """<header class="fs-title"><h1>Foresight</h1>
 <p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""
 
 
+TITLES = {
+    "inspect": "Inspect",
+    "compare": "Compare",
+    "failures": "Failures",
+    "map": "Latent map",
+    "train": "Train",
+    "findings": "Findings",
+    "about": "About",
+}
+# Back and Forward reach the server as a click on the title that nobody makes.
+_TRAVEL = "window.viewHistory.travel = to => trigger('click', to);"
+
+
 def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | None = None) -> gr.Blocks:
     """The whole app as a Blocks, ready for `launch(app, settings)`.
 
@@ -40,55 +56,85 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
     """
     calls = Calls.of(inspector)
     tabs: list[tuple[str, ModuleType, Any]] = [
-        ("Inspect", inspect, calls),
-        ("Compare", compare, compare.CompareCalls.of(inspector, settings.public)),
-        ("Failures", failures, FailuresCalls.of(inspector, settings.local, settings.public)),
-        ("Latent map", latent_map, MapCalls.of(inspector, settings.public)),
-        ("Train", train, trainer),
-        ("Findings", findings, findings.FindingsCalls.of(inspector)),
+        ("inspect", inspect, calls),
+        ("compare", compare, compare.CompareCalls.of(inspector, settings.public)),
+        ("failures", failures, FailuresCalls.of(inspector, settings.local, settings.public)),
+        ("map", latent_map, MapCalls.of(inspector, settings.public)),
+        ("train", train, trainer),
+        ("findings", findings, findings.FindingsCalls.of(inspector)),
     ]
     shown = [tab for tab in tabs if tab[2] is not None]
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, 86400), analytics_enabled=False) as app:
-        gr.HTML(TITLE)
+        travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         for _, tab, asked in shown:  # first, or an event of some tab might have an endpoint's name already
             tab.endpoint(asked)
         doors = Doors(gr.State(), gr.State())
         with gr.Tabs() as row:
-            for title, tab, asked in shown:
-                with gr.Tab(title, id=title):
+            for name, tab, asked in shown:
+                with _tab(name):
                     tab.build(asked, doors)
-            with gr.Tab("About", id="About"):
+            with _tab("about"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        _open(app, row, doors, calls, trainer is not None)
+        _open(app, row, doors, calls, [*(name for name, *_ in shown), "about"], travelled)
     return app.queue(max_size=64)
 
 
-def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls, training: bool) -> None:
-    """A visit in a door shows the tab behind it; an address that names a tab, a picture or a run is such a visit."""
-    views = {"compare": doors.compare, "failures": doors.failures, "map": doors.latent_map}
+def _tab(name: str) -> gr.Tab:
+    """A tab, which the browser's history knows by its name; name: a key of TITLES, and what an address calls it."""
+    tab = gr.Tab(TITLES[name], id=name, elem_id=f"tab-{name}")
+    tab.select(None, js=f"() => {{ window.viewHistory.opened('{name}'); }}", api_visibility="private")
+    return tab
+
+
+def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls, names: list[str], travelled: gr.HTML) -> None:
+    """A visit in a door shows the tab behind it; an address that names a tab, a picture or a run is such a visit.
+
+    names: of the tabs that there are. travelled: is clicked when the browser goes back or forward.
+    """
+    behind = {
+        "inspect": doors.inspect,
+        "compare": doors.compare,
+        "failures": doors.failures,
+        "map": doors.latent_map,
+        "train": doors.train,
+    }
+
+    def arrive(asked: dict[str, str]) -> Any:
+        """What an address asks for, written into a door; of a tab alone, the tab is shown as it is."""
+        name = asked.get(link.TAB, "train" if link.RUN in asked else "inspect")
+        if name not in names:
+            raise InputError(f"there is no view of a tab {name!r}: choose from {', '.join(names)}.")
+        if asked.keys() == {link.TAB} or name not in behind:
+            return {tabs: gr.Tabs(selected=name)}
+        if name == "train":
+            return {doors.train: asked.get(link.RUN)}
+        if name == "inspect":
+            return {
+                doors.inspect: visit(link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter"))
+            }
+        return {behind[name]: {**asked, "at": time.time()}}  # a new value, also when it is the same view again
 
     @telling
-    def arrive(request: gr.Request) -> Any:
-        asked = dict(request.query_params)
-        if (tab := asked.get(link.TAB)) is not None:
-            if tab not in views:
-                raise InputError(f"there is no view of a tab {tab!r}: choose from {', '.join(views)}.")
-            return {views[tab]: asked}
-        if asked.keys() & link.NAMES:
-            found = visit(link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter"))
-            return {doors.inspect: found}
-        return {doors.train: asked[link.RUN] if training and link.RUN in asked else gr.skip()}
+    def load(request: gr.Request) -> Any:
+        asked = {name: value for name, value in request.query_params.items() if not name.startswith("__")}
+        return arrive(asked) if asked.keys() & {link.TAB, link.RUN, *link.NAMES} else {tabs: gr.skip()}
+
+    @telling
+    def travel(event: gr.EventData) -> Any:
+        asked = {name: value for name, value in parse_qsl(event.asked.lstrip("?")) if not name.startswith("__")}
+        if event.stays:
+            return {tabs: gr.Tabs(selected=asked.get(link.TAB, "train" if link.RUN in asked else "inspect"))}
+        if not asked:  # the address that the page began with
+            first = next((record.name for record in calls.adapters(calls.default)), None)
+            return {doors.inspect: visit(generate.examples()[0][1], str(calls.default), first)}
+        return arrive(asked)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    app.load(arrive, None, [doors.inspect, doors.train, *views.values()], **quiet)
-    for name, door in (
-        ("Inspect", doors.inspect),
-        ("Compare", doors.compare),
-        ("Failures", doors.failures),
-        ("Latent map", doors.latent_map),
-        ("Train", doors.train),
-    ):
-        door.change(functools.partial(gr.Tabs, selected=name), None, tabs, js="() => { scrollTo(0, 0); }", **quiet)
+    app.load(load, None, [tabs, *behind.values()], **quiet)
+    travelled.click(travel, None, [tabs, *behind.values()], **quiet)
+    for name, door in behind.items():
+        if name in names:
+            door.change(functools.partial(gr.Tabs, selected=name), None, tabs, js="() => { scrollTo(0, 0); }", **quiet)
 
 
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:

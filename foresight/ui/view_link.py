@@ -4,6 +4,7 @@
 ?tab=compare&example=one-on-white&adapters=tokens,linear     (one picture at many layers)
 ?tab=failures&point=post-merge/6&adapter=tokens&shapes=star  (many scenes; what is not named is as the tab has it)
 ?run=quick-look                                              (a run of the Train tab)
+?tab=findings                                                (a tab as it is)
 """
 
 from __future__ import annotations
@@ -24,16 +25,58 @@ from foresight.ui.navigation import Case
 
 NAMES = {"example", "scene", "point", "adapter", *generate.FACTORS}  # an address with one of these asks for a view
 RUN = "run"  # an address with this asks for a run of the Train tab
-TAB = "tab"  # an address with this asks for a view of that tab, "compare" or "failures"; without it, of Inspect
+TAB = "tab"  # an address with this asks for that tab; with nothing else, for the tab as it is
 SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody can write a link
-# In an HTML block whose value holds data-link: what a person looks at writes its address into the browser's, so that a
-# reload or a copied link opens it again.
-ADDRESS = """watch('value', () => {
-  const link = element.querySelector('[data-link]');
-  if (!link?.dataset.link || !element.checkVisibility()) return;
-  const asked = new URLSearchParams(link.dataset.link), theme = new URLSearchParams(location.search).get('__theme');
+# The browser's history: one entry for each view and each tab that a person opens. `view` is told a view's address when
+# it is shown, `opened` the name of a tab; what a person neither pressed nor clicked belongs to the entry that is there.
+# Back and Forward go to `travel`, which the page sets: asked, and whether the tab shows that very view still.
+HISTORY = """
+const sorted = text => {
+  const asked = new URLSearchParams(text);
+  asked.delete('__theme');
+  asked.sort();
+  return asked;
+};
+const same = (a, b) => String(sorted(a)) === String(sorted(b));
+const tabOf = text => {
+  const asked = new URLSearchParams(text);
+  return asked.get('tab') ?? (asked.has('run') ? 'train' : 'inspect');
+};
+const isTabAlone = text => String([...sorted(text).keys()]) === 'tab';
+const shown = tab => document.querySelector(`#tab-${CSS.escape(tab)} [data-link]`)?.dataset.link ?? '';
+const write = (address, replace) => {
+  const asked = new URLSearchParams(address), theme = new URLSearchParams(location.search).get('__theme');
   if (theme) asked.set('__theme', theme);
-  history.replaceState(history.state, '', '?' + asked);
+  history[replace ? 'replaceState' : 'pushState'](null, '', '?' + asked);
+};
+let settling = Boolean(String(sorted(location.search)));  // the next view belongs to the entry that is there
+const acted = event => { if (event.isTrusted) settling = false; };
+addEventListener('pointerdown', acted, true);
+addEventListener('keydown', acted, true);
+window.viewHistory = {
+  view: address => {
+    const here = location.search;
+    if (!same(address, here)) write(address, settling || (isTabAlone(here) && tabOf(here) === tabOf(address)));
+    settling = false;
+  },
+  opened: tab => {
+    if (tabOf(location.search) === tab) return;
+    write(shown(tab) || 'tab=' + tab);
+    settling = true;
+  },
+  travel: () => {},
+};
+addEventListener('popstate', () => {
+  settling = true;
+  const asked = location.search;
+  window.viewHistory.travel({asked, stays: isTabAlone(asked) || same(shown(tabOf(asked)), asked)});
+});
+"""
+# In an HTML block whose value holds data-link, the address of what a person looks at: a reload, a copied link, or Back
+# opens it again.
+ADDRESS = """watch('value', () => {
+  const link = element.querySelector('[data-link]')?.dataset.link;
+  if (link && element.checkVisibility()) window.viewHistory?.view(link);
 });"""
 _ROOM = 20_000  # characters of a scene's description; five objects take 1,500
 

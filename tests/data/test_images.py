@@ -169,7 +169,36 @@ def test_a_bomb_is_refused_from_its_header(size, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
     with pytest.raises(InputError, match="at most 24 million"):
         load_image(bomb)
-    assert Image.MAX_IMAGE_PIXELS == MAX_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485  # Pillow's own limit, which holds for others in this process too
+
+
+@pytest.mark.parametrize("size", [(5712, 4284), (9500, 6300)])  # phones' 24 and 60 megapixels
+def test_large_photos_are_scaled_while_they_are_decoded(size):
+    scene = Image.linear_gradient("L").rotate(90).resize(size).convert("RGB")
+    photo = load_image(encode(scene, "JPEG", quality=50))
+    assert photo.size == (size[0] // 2, size[1] // 2) and photo.width * photo.height <= MAX_PIXELS
+    assert abs(np.asarray(photo.resize((64, 64))).astype(int) - np.asarray(scene.resize((64, 64)))).max() <= 4
+    with pytest.raises(InputError, match="at most 24 million pixels are allowed, or 89 million as JPEG"):
+        load_image(encode(scene.convert("1"), "PNG"))
+
+
+@pytest.mark.parametrize(("side", "by"), [(None, 1), (600, 1), (224, 2), (100, 4), (8, 8)])
+def test_a_shorter_side_that_is_enough_is_not_undercut(side, by):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = encode(noise(64).resize((800, 640), Image.Resampling.BICUBIC), "JPEG", exif=turned)
+    assert load_image(data, side).size == (640 // by, 800 // by)
+    whole = load_image(data).resize((10, 10), Image.Resampling.BOX)
+    small = load_image(data, side).resize((10, 10), Image.Resampling.BOX)
+    assert abs(np.asarray(whole).astype(int) - np.asarray(small)).max() <= 3
+
+
+def test_cmyk_photos_keep_their_colours():
+    swatch = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    swatch.paste((255, 0, 0, 0), (32, 0, 64, 64))
+    for kind in ("JPEG", "TIFF"):
+        shown = pixels(encode(swatch, kind))
+        assert abs(shown[32, 8] - (255, 0, 0)).max() <= 8 and abs(shown[32, 56] - (0, 255, 255)).max() <= 8
 
 
 def test_a_pipe_does_not_block(tmp_path):

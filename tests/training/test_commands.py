@@ -28,7 +28,7 @@ def models(house):
 
 @pytest.fixture(scope="module")
 def fitting(models):
-    sizes = ["--hidden", "8", "--steps", "8", "--batch", "2", "--pictures-from", "0.75", "--held-out", "0"]
+    sizes = ["--hidden", "8", "--steps", "8", "--batch", "2", "--images-from", "0.75", "--held-out", "0"]
     return ["fit", *models, *sizes, "--adapter", "linear,tokens", "--data", "scenes:12"]
 
 
@@ -122,14 +122,15 @@ BAD = {
     "no points": (["fit", "--out", "x"], "required: --points"),
     "a point too deep": (["extract", "MODELS", "--points", "post-merge/9", "--out", "x"], "layers are 0 to 3"),
     "no data": (["extract", "MODELS", "--data", "scenes:none", "--out", "x"], "write scenes:N"),
-    "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder 'nowhere'"),
+    "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder or zip 'nowhere'"),
     "no picture": (["extract", "MODELS", "--data", "bad", "--out", "x"], "none of the 1 files in 'bad'"),
     "a file for a folder": (["extract", "MODELS", "--data", "scenes:4", "--out", "bad/a.png"], "cannot be made"),
     "another's latents": (["extract", "MODELS", "--data", "scenes:4", "--out", "other"], "holds other latents (dtype"),
     "too few to learn from": (["fit", "MODELS", "--data", "bad", "--out", "x"], "0 different pictures are too few"),
     "no such kind": (["fit", "MODELS", "--adapter", "magic", "--data", "scenes:4", "--out", "x"], "no kind of adapter"),
     "another run": (["FIT", "--lr", "0.5", "--out", "fitted"], "is of another run (other lr)"),
-    "other data": (["FIT", "--data", "scenes:16", "--out", "fitted"], "is of another run (other scenes)"),
+    "other data": (["FIT", "--data", "scenes:16", "--out", "fitted"], "is of another run (other data)"),
+    "a weight": (["extract", "MODELS", "--data", "scenes:4*2", "--out", "x"], "leave the weights out"),
     "no steps": (["FIT", "--steps", "0", "--out", "x"], "argument --steps: must be a whole number, 1 or more"),
     "no rate": (["FIT", "--lr", "nan", "--out", "x"], "argument --lr: must be a number above 0"),
     "no seed": (["experiments", "c1", "--seed", "-1", "--out", "x"], "argument --seed: must be a whole number, 0"),

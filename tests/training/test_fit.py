@@ -11,13 +11,13 @@ from PIL import Image
 from foresight.adapters.checkpoint import load_adapter, share_told
 from foresight.adapters.modules import TokenAdapter
 from foresight.data.scenes import SceneSpec
+from foresight.data.sources import DataSpec, PhotoPart, ScenePart, parse_data
 from foresight.errors import InputError
-from foresight.inspection.evaluation import folder_files
 from foresight.inspection.readout import read_out
 from foresight.metrics.scores import score
 from foresight.models.points import ExtractionPoint
-from training.data import held_out_sources, readable, split_pictures
-from training.fit import FitConfig, averaged, fit, held_out_latents, judge, prepare
+from training.data import HELD_OUT, HELD_OUT_PHOTOS, open_data, scene_data
+from training.fit import FitConfig, averaged, judge, prepare, run_fit
 from training.loop import Recipe
 from training.ridge import normal_equations
 from training.service.presets import DEFAULTS, LOSSES, PRESETS, checked_name, config_of, cost, new_name
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 ONE = SceneSpec(objects=(1, 1), backgrounds=("white",))
 RECIPE = Recipe(steps=60, batch=4, lr=0.02, warmup=5, save_every=1e9)
 POINTS = ("pre-merge/0", "post-merge/1")
-CONFIG = FitConfig(POINTS, ("tokens",), 12, hidden=16, recipe=RECIPE, factors=ONE, pictures_from=1.0)
+CONFIG = FitConfig(POINTS, ("tokens",), scene_data(12), ONE, 3, hidden=16, recipe=RECIPE, images_from=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +53,24 @@ def test_several_points_share_one_pass_and_learn_side_by_side(house, tmp_path, m
     asked, told = [], []
     latents = vlm.latents
     monkeypatch.setattr(vlm, "latents", lambda x, points: asked.append(len(points)) or latents(x, points))
-    task = prepare(CONFIG, vlm, vae, batch=5, tell=lambda done, total: told.append((done, total)))
-    assert asked == [2, 2, 2] and told == [(5, 12), (10, 12), (12, 12)]
-    steps = list(fit(task, vlm, vae, tmp_path, held_out=2))
+    task = prepare(CONFIG, vlm, vae, batch=5, progress=lambda done, total: told.append((done, total)))
+    assert asked == [2, 2, 2, 2] and told == [(5, 12), (10, 12), (12, 12)]
+    steps = list(run_fit(task, tmp_path))
     for name in ("pre-merge/0-tokens", "post-merge/1-tokens"):
         assert steps[-1].losses[name] < 0.9 * steps[0].losses[name]
         adapter = load_adapter(tmp_path / name.replace("/", "-"))
         assert adapter.card["data"] == "scenes:12 of chosen factors"
         assert adapter.card["config"]["factors"]["objects"] == [1, 1]
-        assert adapter.card["scores"]["n"] == 2 and len(adapter.card["scores"]["one object on white"]["lpips"]) == 3
+        assert adapter.card["scores"]["n"] == 3 and len(adapter.card["scores"]["one object on white"]["lpips"]) == 3
 
 
 def test_a_run_of_other_scenes_is_not_resumed(house, tmp_path):
     vlm, vae = house
     short = replace(CONFIG, recipe=replace(RECIPE, steps=2, save_every=-1))
-    next(fit(prepare(short, vlm, vae), vlm, vae, tmp_path, 0))
+    next(run_fit(prepare(short, vlm, vae), tmp_path))
     other = replace(short, factors=SceneSpec(objects=(2, 2)))
     with pytest.raises(InputError, match="other factors"):
-        next(fit(prepare(other, vlm, vae), vlm, vae, tmp_path, 0))
+        next(run_fit(prepare(other, vlm, vae), tmp_path))
 
 
 def test_averaged_weights_are_there_within_and_gone_after(house):
@@ -101,21 +101,21 @@ def test_linear_probes_are_solved_on_all_rows_and_others_learn_beside_them(house
     ((weights, bias),) = equations.solve([probe.card["ridge"]["penalty"]])
     torch.testing.assert_close(before, weights.T.float())
     torch.testing.assert_close(probe.linear.bias, bias.float())
-    steps = list(fit(task, vlm, vae, tmp_path, held_out=2))
+    steps = list(run_fit(task, tmp_path))
     assert [list(step.losses) for step in steps] == [["post-merge/1-tokens"]] * 2
     assert torch.equal(probe.linear.weight, before)
     torch.testing.assert_close(
         load_adapter(tmp_path / "post-merge-1-linear").linear.weight, before, rtol=1e-3, atol=1e-4
     )
     alone = prepare(replace(config, kinds=("linear",)), vlm, vae)
-    assert list(fit(alone, vlm, vae, tmp_path / "alone", held_out=2)) == []  # there is nothing to train
-    assert load_adapter(tmp_path / "alone/post-merge-1-linear").card["scores"]["n"] == 2
+    assert list(run_fit(alone, tmp_path / "alone")) == []  # there is nothing to train
+    assert load_adapter(tmp_path / "alone/post-merge-1-linear").card["scores"]["n"] == 3
 
 
 def test_judging_equals_scoring_one_by_one(house):
     vlm, vae = house
     task = prepare(CONFIG, vlm, vae)
-    sets = held_out_latents(CONFIG, vlm, vae, list(CONFIG.points), 3)
+    sets = task.held_out
     found = judge(task.adapters, sets, vae, batch=2)["post-merge/1-tokens"]["one object on white"]
     held = sets["one object on white"]
     painted = read_out(task.adapters["post-merge/1-tokens"], vae, (224, 224), held.points["post-merge/1"])
@@ -127,7 +127,7 @@ def test_judging_equals_scoring_one_by_one(house):
 def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
     vlm, vae = house
     task = prepare(CONFIG, vlm, vae)
-    sets = held_out_latents(CONFIG, vlm, vae, list(CONFIG.points), 3)
+    sets = task.held_out
     held = sets["one object on white"]
     noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     made = torch.cat([held.pictures[:1].float() / 255, torch.ones_like(noise), noise])  # found, lost, not measurable
@@ -144,39 +144,51 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
     assert share_told(card, "one object on white", "lpips") == ""
 
 
-def test_pictures_are_split_by_what_they_hold(house, photos, tmp_path):
+def test_photos_are_learned_from_and_judged_by(house, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("foresight.data.sources.VIEWS", 2)
     (photos / "broken.png").write_text("no picture")
-    assert [file.name for file in readable(folder_files(photos))[1]] == ["broken.png"]
-    parts = split_pictures(photos, 64)
-    assert {split: len(files) for split, files in parts.items()} == {"train": 26, "val": 4, "test": 5}  # a quarter
-    parts = split_pictures(photos, 2)
-    assert {split: len(files) for split, files in parts.items()} == {"train": 32, "val": 4, "test": 2}  # learns copies
-    content = {split: {file.read_bytes() for file in files} for split, files in parts.items()}
-    assert sum(map(len, content.values())) == len(set().union(*content.values())) == 20
-    (source,) = held_out_sources(None, str(photos), 3, 2, CPU).values()
+    vlm, vae = house
+    spec = DataSpec(None, (PhotoPart((str(photos),)),))
+    config = replace(
+        CONFIG, kinds=("linear", "tokens"), data=spec, factors=None, held_out=2, recipe=replace(RECIPE, steps=2)
+    )
+    data = open_data(spec)
+    assert [file.name for file in data.broken] == ["broken.png"]
+    assert [len(part) for part in data.splits[0].values()] == [26, 4, 5]  # twenty photos, each with its copy
+    few = open_data(spec, held_out=3)
+    assert [len(part) for part in few.splits[0].values()] == [30, 4, 3]
+    assert few.source("train", 4, CPU).count == 60 and few.source("val", 4, CPU).count == 8
+    (source,) = few.held_out(2, CPU).values()
     pictures, masks = source.parts[0]()
     assert pictures.shape == (2, 3, 224, 224) and pictures.dtype == torch.uint8 and source.count == 3
     assert masks.float().mean().item() == pytest.approx((60 / 230) ** 2, rel=0.1)  # the square that was painted
-    vlm, vae = house
-    config = replace(CONFIG, pictures=str(photos), held_out=2, recipe=replace(RECIPE, steps=2))
     task = prepare(config, vlm, vae)
-    list(fit(task, vlm, vae, tmp_path / "out", 4))
+    list(run_fit(task, tmp_path / "out"))
     card = load_adapter(tmp_path / "out/pre-merge-0-tokens").card
-    assert card["scores"]["n"] == 2  # of the four that `fit` may score on, the others were learned from
-    assert card["data"] == "pictures:32" and card["config"]["pictures"] == "photos"  # no path of this machine
+    assert card["data"] == card["config"]["data"] == "photos:photos"  # no path of this machine
+    assert card["scores"].keys() == {"n", HELD_OUT_PHOTOS} and card["scores"]["n"] == 2
     Image.new("RGB", (240, 240)).save(photos / "another.png")
-    with pytest.raises(InputError, match="other files"):  # what was learned from might be held out now
-        list(fit(prepare(config, vlm, vae), vlm, vae, tmp_path / "out", 4))
-    (photos / "another.png").unlink()
-    for file in parts["train"][7:] + parts["val"] + parts["test"]:
-        file.unlink()
-    with pytest.raises(InputError, match="at least 10"):
-        split_pictures(photos, 64)
+    with pytest.raises(InputError, match="other photos"):  # what was learned from might be held out now
+        list(run_fit(prepare(config, vlm, vae), tmp_path / "out"))
+
+
+def test_a_mixture_shares_rows_by_weight_and_repeats_them(photos):
+    text = f"scenes:12+photos:{photos}*0.5"
+    data, again, other = (open_data(parse_data(text), seed=seed) for seed in (3, 3, 4))
+    assert str(data) == "scenes:12+photos:photos*0.5"
+    source, validation = data.source("train", 8, CPU), data.source("val", 8, CPU)
+    assert source.count == 12 + 6 and validation.count == 16 + 1
+    assert sum(len(part()[0]) for part in source.parts) == 18
+    views = [each.source("train", 8, CPU).parts[-1]()[0] for each in (data, again, other)]
+    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+    assert list(data.held_out(4, CPU)) == [*HELD_OUT, HELD_OUT_PHOTOS]
 
 
 def test_the_loss_on_pixels_is_what_it_says(house):
     vlm, vae = house
-    config = replace(CONFIG, points=("pre-merge/0",), latent=0.5, perceptual=0.0, pictures_from=0.0, window=None)
+    config = replace(
+        CONFIG, points=("pre-merge/0",), latent_weight=0.5, perceptual_weight=0.0, images_from=0.0, window=None
+    )
     task, rows = prepare(config, vlm, vae), torch.arange(3)
     found = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-tokens"]
     adapter, latents = task.adapters["pre-merge/0-tokens"], task.latents
@@ -192,10 +204,10 @@ def test_presets_can_be_meant(house, name):
     vlm, vae = house
     config = config_of(PRESETS[name](vlm.points), vlm)
     assert config.points == (("pre-merge/3",) if name == "quick look" else ("post-merge/1",))
-    made = prepare(replace(config, scenes=4), vlm, vae).adapters
+    made = prepare(replace(config, data=scene_data(4)), vlm, vae).adapters
     found = cost(config, vlm, vae)
     assert found["parameters"] == {key: adapter.parameter_count for key, adapter in made.items()}
-    assert found["bytes"] > cost(replace(config, scenes=10), vlm, vae)["bytes"]
+    assert found["bytes"] > cost(replace(config, data=scene_data(10)), vlm, vae)["bytes"]
 
 
 def test_twenty_million_at_7b():
@@ -222,6 +234,7 @@ def test_twenty_million_at_7b():
         ({"radius": [12], "data": "factors"}, "a least and a largest"),
         ({"shapes": ["blob"], "data": "factors"}, "unknown shape"),
         ({"data": "pictures"}, "choose a zip"),
+        ({"data": "mixture and pictures"}, "choose a zip"),
         ({"wings": 2}, "no setting 'wings'"),
     ],
 )
@@ -230,12 +243,25 @@ def test_settings_that_cannot_be_meant(house, change, said):
         config_of(DEFAULTS | {"points": ["post-merge/1"]} | change, house[0])
 
 
+def test_an_upload_is_learned_from_alone_or_beside_scenes(house):
+    asked = {"points": ["post-merge/1"], "scenes": 40, "photos_weight": 0.5}
+    alone = config_of(asked | {"data": "pictures"}, house[0], "a+b").data
+    assert alone == DataSpec(None, (PhotoPart(("a+b",)),))
+    both = config_of(asked | {"data": "mixture and pictures"}, house[0], "a+b").data
+    assert both == DataSpec(ScenePart(40), (PhotoPart(("a+b",), 0.5),)) and both.photo_rows([7]) == [20]
+    with pytest.raises(InputError, match="weight must be from 0.01 to 100, not 0"):
+        config_of(asked | {"data": "mixture and pictures", "photos_weight": 0}, house[0], "a+b")
+
+
 def test_settings_become_what_is_fitted(house):
     config = config_of(
         {"points": [str(ExtractionPoint("post-merge", 1))] * 2, "data": "factors", "hidden": 24}, house[0]
     )
     assert config.points == ("post-merge/1",) and config.factors == SceneSpec() and config.hidden == 24
-    assert {config_of({"points": ["post-merge/1"], "loss": loss}, house[0]).perceptual for loss in LOSSES} == {0, 1}
+    assert {config_of({"points": ["post-merge/1"], "loss": loss}, house[0]).perceptual_weight for loss in LOSSES} == {
+        0,
+        1,
+    }
 
 
 def test_names():

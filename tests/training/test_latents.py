@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from foresight.data.archive import Broken
+from foresight.data.archive import Broken, File
 from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
@@ -130,7 +130,7 @@ def test_files_of_many_sizes_with_broken_ones_between(models, tmp_path):
         drawn.resize(size).save(tmp_path / f"{k}.png")
     (tmp_path / "0b.png").write_bytes(b"no picture")
     (tmp_path / "1b.jpg").write_bytes(b"")
-    files = sorted(tmp_path.glob("*.*g"))
+    files = [File(path.name, path) for path in sorted(tmp_path.glob("*.*g"))]
     store = open_store(tmp_path / "store", vlm)
     with Extractor(vlm, vae, POINTS, store) as extractor:
         found = list(extract_files(extractor, files, batch=2))
@@ -144,7 +144,7 @@ def share(rank, house, scenes, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     vlm, vae = load_models(house)
-    found = extract(vlm, vae, scenes, POINTS, 4, open_store(folder / "store", vlm), together=True)
+    found = extract(vlm, vae, scenes, POINTS, 4, open_store(folder / "store", vlm), shared=True)
     torch.save(found.__dict__, folder / f"{rank}.pt")
     dist.destroy_process_group()
 

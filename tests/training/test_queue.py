@@ -176,7 +176,7 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for k in range(12):
-            Image.new("RGB", (64, 64), (k, 2 * k, 255 - k)).save(tmp_path / "x.png")
+            Image.new("RGB", (64, 64), (20 * k, 0, 255 - 20 * k)).save(tmp_path / "x.png")
             file.write(tmp_path / "x.png", f"photos/{k}.png")
         file.writestr("photos/bad.png", b"no picture")
         file.writestr("notes.txt", b"hello")

@@ -156,6 +156,48 @@ def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):
     expect(page.get_by_test_id("toast-body")).to_contain_text("no view of a tab 'nowhere'")
 
 
+def selected(page, name):
+    expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_back_and_forward_walk_through_views_and_tabs_and_find_an_evaluation_as_it_was(visit):
+    page = visit()
+    first = original(page)
+    page.get_by_role("button", name="Thumbnail 3").click()
+    changed(page, first)
+    page.get_by_role("tab", name="Failures").click()
+    field = page.locator("#failures-count input[type=number]")
+    for count, done in (("8", "of 8 pictures"), ("16", "of 16 pictures")):
+        field.fill(count)
+        field.press("Enter")
+        page.locator("#failures-go").click()
+        expect(page.locator("#failures-means")).to_contain_text(done)
+        expect(page).to_have_url(re.compile(f"scenes={count}"))
+    page.get_by_role("tab", name="About").click()
+    expect(page).to_have_url(re.compile("tab=about"))
+    page.go_back()
+    selected(page, "Failures")
+    expect(page.locator("#failures-status")).to_contain_text("All 16 of 16 pictures in")
+    told = page.locator("#failures-status").inner_text()
+    page.go_back()  # the evaluation before, not made anew
+    expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
+    page.go_forward()
+    expect(page.locator("#failures-means")).to_contain_text("of 16 pictures")
+    expect(page.locator("#failures-status")).to_have_text(re.compile(re.escape(told.splitlines()[-1])))
+    page.go_back()
+    expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
+    page.go_back()
+    selected(page, "Inspect")
+    expect(page.locator("#objects li")).to_have_count(5)
+    page.go_back()
+    expect(page.locator("#objects li")).to_have_count(1)
+    page.go_forward()
+    expect(page.locator("#objects li")).to_have_count(5)
+    page.go_forward()
+    selected(page, "Failures")
+    expect(page).to_have_url(re.compile("scenes=8"))
+
+
 def test_a_link_to_nothing_says_so(visit):
     page = visit(asked="&example=nothing")
     expect(page.get_by_test_id("toast-body")).to_contain_text("There is no example 'nothing'")

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import zipfile
+from dataclasses import replace
 
 import pytest
 from browsing import expect, needs_chromium
@@ -12,6 +13,7 @@ from house import build_house
 from PIL import Image
 from tabs import serve_tab
 
+from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.ui.failures import galleries
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import FailuresCalls
@@ -30,18 +32,29 @@ def gate():
 
 
 @pytest.fixture(scope="module")
-def url(tiny, tmp_path_factory, gate):
+def unmeasured():
+    """Numbers of pictures whose mask IoU cannot be measured; all others score 0.5."""
+    return set()
+
+
+@pytest.fixture(scope="module")
+def url(tiny, tmp_path_factory, gate, unmeasured):
     real = FailuresCalls.of(build_house(tiny.folder, tmp_path_factory.mktemp("house")), local=True)
 
     def watched(record, samples):
         for i, item in enumerate(real.evaluate(record, samples)):
-            yield item
+            yield scored(item, None if i in unmeasured else 0.5) if unmeasured else item
             if i == 2:
                 gate.wait(60)
 
     calls = FailuresCalls(real.adapters, real.default, watched, local=True)
     with serve_tab(failures.build, failures.endpoint, calls) as address:
         yield address
+
+
+def scored(row, iou):
+    scores = row.scores | {"adapter": row.scores["adapter"] | {"mask_iou": iou}}
+    return replace(row, scores=scores, mask_reason=None if iou is not None else NOT_MEASURABLE)
 
 
 def shots(page):
@@ -98,6 +111,84 @@ def test_worst_first_sort_filter_and_open_in_inspect(visit, monkeypatch):
     expect(page.get_by_label("PSNR from")).to_be_visible()
     shots(page).first.click()
     expect(page.locator("#door textarea")).to_have_value(re.compile("^post-merge/1 tokens {'size'"))
+
+
+def test_what_cannot_be_measured_is_no_0_and_its_share_is_told(visit, unmeasured):
+    unmeasured.update((1, 4, 6))
+    page = visit()
+    evaluate(page)
+    evaluated(page)
+    unmeasured.clear()
+    means = page.locator("#failures-means")
+    expect(means).to_contain_text("In 3 the mask IoU is not measurable")
+    expect(means.locator("tbody tr").first).to_contain_text(re.compile(r"0\.500\s*0\.500 to 0\.500\s*5 of 8 pictures"))
+    expect(shots(page).filter(has_text="mask IoU not measurable")).to_have_count(3)
+    expect(shots(page).filter(has_text="no object is found")).to_have_count(0)
+    page.locator("#failures-sort input").click()
+    page.get_by_role("option", name="Mask IoU").click()
+    expect(page.locator(".fs-failures-unranked")).to_have_text("Not in this order: 3 without Mask IoU")
+    expect(page.locator(".fs-failures-unranked ~ div [data-number]")).to_have_count(3)
+
+
+def test_filters_are_those_of_the_set_and_can_be_cleared(visit, tmp_path):
+    page = visit()
+    page.get_by_role("button", name="One on white").click()
+    expect(page.get_by_label("Objects, most").first).to_have_value("1")
+    evaluate(page)
+    evaluated(page)
+    expect(page.locator("#failures-background")).to_be_hidden()  # all are white, and have one object
+    expect(page.locator("#failures-objects")).to_be_hidden()
+    page.locator("#failures-color input").click()
+    page.get_by_role("option", name="red").click()
+    expect(page.locator("#failures-csv")).to_contain_text("of 8")
+    page.locator("#failures-clear").click()
+    expect(page.locator("#failures-csv")).to_have_text("Download CSV")
+    expect(shots(page)).to_have_count(8)
+    low = page.locator("#failures-low input, #failures-low textarea")
+    low.fill("900")
+    low.press("Enter")
+    expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
+    evaluate(page)  # the same pictures again, under the same filters
+    expect(page.locator("#failures-status")).to_contain_text("All 8 of 8 pictures in")
+    expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
+    page.get_by_role("tab", name="What fails").click()
+    Image.new("RGB", (60, 60), "teal").save(tmp_path / "a.png")
+    page.locator("#failures-source").get_by_text("Upload").click()
+    page.locator("#failures-files input[type=file]").set_input_files(tmp_path / "a.png")
+    expect(page.locator("#failures-files")).to_contain_text("a.png")
+    page.locator("#failures-go").click()
+    evaluated(page, 1)
+    expect(shots(page)).to_have_count(1)
+    expect(low).to_have_value("")
+    for name in ("shape", "color", "size", "objects", "background"):
+        expect(page.locator(f"#failures-{name}")).to_be_hidden()
+    expect(page.get_by_role("tab", name="Gallery")).to_have_attribute("aria-selected", "true")
+    for tab in ("What fails", "Where"):
+        expect(page.get_by_role("tab", name=tab)).to_be_hidden()
+    page.get_by_role("tab", name="Histograms").click()
+    expect(page.locator("#failures-histograms .js-plotly-plot")).to_contain_text("LPIPS")
+    expect(page.locator("#failures-histograms .js-plotly-plot")).not_to_contain_text("Mask IoU")  # it has none
+    page.get_by_role("tab", name="Table").click()
+    expect(page.locator("#failures-table")).not_to_contain_text("background")
+
+
+def test_filters_act_while_pictures_are_still_evaluated(visit, gate, monkeypatch):
+    monkeypatch.setattr(failures, "GALLERY_EVERY", 0.0)
+    monkeypatch.setattr(failures, "EVERY", 0.0)
+    page = visit()
+    gate.clear()
+    evaluate(page, 16)
+    expect(shots(page)).to_have_count(3)
+    low = page.locator("#failures-low input, #failures-low textarea")
+    low.fill("900")
+    low.press("Enter")
+    expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
+    expect(page.locator("#failures-status")).to_contain_text("of 16 pictures")
+    gate.set()
+    expect(page.locator("#failures-status")).to_contain_text("All 16 of 16 pictures in")
+    expect(shots(page)).to_have_count(0)
+    page.locator("#failures-clear").click()
+    evaluated(page, 16)
 
 
 def test_table_charts_and_downloads(visit):

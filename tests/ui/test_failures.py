@@ -55,6 +55,10 @@ def run_of(inspector, rows, broken=()):
     return made
 
 
+def worst(shots, score):
+    return runs.select(shots, score, "worst first", "", "", (), (), (), (), ())
+
+
 def test_generated_scenes_are_scored_as_the_library_scores_them(client, rows):
     told = client.predict("post-merge/1", "linear", None, 3, 4, SPEC, api_name="/evaluate")
     assert [p["image"] for p in told["pictures"]] == [row.name for row in rows]
@@ -153,7 +157,7 @@ def test_archives_of_one_upload_share_their_room(tmp_path, monkeypatch):
 def test_the_gallery_has_the_worst_first_and_escapes_names(inspector, rows):
     evil = "<img src=x onerror=alert(1)>"
     run = run_of(inspector, rows, [Broken(evil, evil)])
-    shots = runs.worst(run.shots, "lpips")
+    shots = worst(run.shots, "lpips")
     found = [shot.line.scores["adapter"]["lpips"] for shot in shots]
     assert found == sorted(found, reverse=True)
     html = galleries.gallery(shots, "lpips", 2)
@@ -184,7 +188,7 @@ def test_what_cannot_be_measured_stands_apart_and_is_told_beside_the_mean(inspec
     first, *rest = run_of(inspector, rows).shots
     for i, shot in enumerate(rest):
         shot.line.scores["adapter"]["mask_iou"] = 0.2 * i
-    shots = runs.worst([unmeasurable(first), *rest], "mask_iou")
+    shots = worst([unmeasurable(first), *rest], "mask_iou")
     assert [shot.number for shot in shots] == [1, 2, 0]
     ranked, apart = galleries.gallery(shots, "mask_iou", 24).split("Not in this order: 1 without Mask IoU")
     assert "not measurable" not in ranked and "no object is found where one was" in ranked
@@ -209,6 +213,33 @@ def test_filters_keep_and_order_shots(inspector, rows):
         choices.bound("nan")
 
 
+def test_only_what_a_set_has_is_offered_and_kept_among_the_filters():
+    fields = choices.FACTORS | {"shapes": ["star"], "least": 2, "most": 3, "size": "small"}
+    found = choices.levels_of(fields)
+    assert found["only-shape"] == ["star"] and found["only-objects"] == ["2", "3"] and found["only-size"] == ["small"]
+    assert found["only-background"] == list(choices.BACKGROUNDS) and not any(choices.levels_of({}).values())
+    assert choices.levels_of(choices.FACTORS)["only-size"] == list(choices.SIZES)
+    chosen = ["ssim", "best first", "0.1", "", ["star", "ring"], ["red"], ["large"], ["5", "2"], ["white"]]
+    kept = ["ssim", "best first", "0.1", "", ["star"], ["red"], [], ["2"], ["white"]]
+    assert choices.within(fields, chosen) == kept
+    assert choices.within({}, chosen) == [*chosen[:4], [], [], [], [], []]
+    assert [update["visible"] for update in choices.offer_filters(fields, kept)] == [False, True, False, True, True]
+
+
+def test_evaluations_are_kept_by_their_token_and_the_oldest_forgotten(inspector, rows):
+    first, second, third = (run_of(inspector, rows) for _ in range(3))
+    kept = runs.KeptRuns(most=2)
+    kept.add(first)
+    kept.add(second)
+    assert kept.find(first.token) is first and kept.find(None) is None is kept.find("nothing")
+    kept.add(third)
+    assert kept.find(second.token) is None  # the one that was asked for the longest ago
+    assert kept.find(first.token) is first and kept.find(third.token) is third
+    assert f"uploaded={first.token}" in galleries.view(first, [*choices.FILTERS.values()])
+    first.fields = dict(choices.FACTORS)
+    assert f"evaluation={first.token}" in galleries.view(first, [*choices.FILTERS.values()])
+
+
 def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     keeper = failures.gr.HTML()
@@ -227,7 +258,7 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
             assert original.size == (224, 224)
     assert {str(table), str(data), str(packed)} <= keeper.temp_files  # so that they are deleted in time
 
-    least = runs.worst(run.shots, "ssim")[1].line.scores["adapter"]["ssim"]
+    least = worst(run.shots, "ssim")[1].line.scores["adapter"]["ssim"]
     some = ("ssim", "worst first", f"{least}", "", [], [], [], [], [])
     table, data, packed = (Path(runs.export(run, kind, some, keeper)) for kind in failures.DOWNLOADS)
     told = json.loads(data.read_text())

@@ -18,7 +18,8 @@ from foresight.models.vlm import load_vlm
 from training.bundle import vae as vae_bundle
 from training.bundle import vlm as vlm_bundle
 from training.bundle.check import check_vae, check_vlm
-from training.fit import FitConfig, fit, prepare
+from training.data import scene_data
+from training.fit import FitConfig, prepare, run_fit
 from training.loop import Recipe, Step, Task, train
 
 # Adapters learn to hit latents first, then to make pictures, seen through windows, which takes most of the time.
@@ -100,23 +101,24 @@ def build_adapters(
     held_out: int,
     start: Path | None,
     seed: int,
-    spill: float,
+    halo_weight: float,
 ) -> None:
     """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side; from those in `start`, if given.
 
-    seed: of the scenes. spill: as in FitConfig.
+    seed: of the scenes. halo_weight: as in FitConfig.
     """
     vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
     recipe = replace(LATENTS, seed=seed)
     config = FitConfig(
         tuple(points),
         tuple(kinds),
-        scenes,
-        hidden,
-        pixel=6.0,
-        near=2.0,
-        spill=spill,
-        pictures_from=1.0,
+        scene_data(scenes),
+        held_out=held_out,
+        hidden=hidden,
+        pixel_weight=6.0,
+        object_weight=2.0,
+        halo_weight=halo_weight,
+        images_from=1.0,
         window=12,  # half the cost of 16, and a small object still fits
         recipe=recipe,
     )
@@ -132,10 +134,10 @@ def build_adapters(
         print(f"{task.rows} pictures, {task.config.recipe.steps} steps on latents", file=sys.stderr)
         report(train(task, task.config.recipe, device))
         length = replace(length, seconds=length.seconds and length.seconds * (1 - LATENTS_SHARE))
-    task.config = replace(task.config, pictures_from=0.0)
+    task.config = replace(task.config, images_from=0.0)
     task.config = replace(task.config, recipe=_fitted(task, replace(pictures, seed=seed), device, length))
     print(f"{task.config.recipe.steps} steps on pictures", file=sys.stderr)
-    report(fit(task, vlm, vae, out, held_out))
+    report(run_fit(task, out))
     for name, adapter in task.adapters.items():
         for title, scores in adapter.card.get("scores", {}).items():  # the first process's alone
             print(f"{name:20} {title:32} {scores}")

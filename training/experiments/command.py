@@ -14,15 +14,14 @@ from typing import Any
 
 import torch
 
+from foresight.data.sources import open_photos
 from foresight.errors import InputError
-from foresight.inspection.evaluation import folder_files
 from foresight.models import vae as vae_module
 from foresight.models import vlm as vlm_module
 from foresight.models.hub import folder_of
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training.arguments import at_least
-from training.data import files_digest, readable
 from training.experiments import store
 from training.experiments.bench import Bench
 from training.experiments.blends import BLENDS
@@ -127,10 +126,10 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> None:
     """Runs what is asked for and not yet finished, then writes the findings of all that lies in --out."""
     if args.photos is not None:
-        good, broken = readable(folder_files(args.photos))
-        for file in broken:
+        pool = open_photos([str(args.photos)])
+        for file in pool.broken:
             print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
-        if not good:
+        if not pool.photos:
             raise InputError(f"there is no picture that can be read in {args.photos}.")
     wanted, scale = chosen(args.only, args.skip, args.protocol), scale_of(args)
     store.open_folder(args.out)
@@ -152,7 +151,7 @@ def _own_settings(experiment: Experiment, args: argparse.Namespace) -> dict[str,
     own: dict[str, Any] = {"version": experiment.version}
     if experiment is HELD_OUT:
         # No path: results are for others to read.
-        own["photos"] = files_digest(folder_files(args.photos)) if args.photos else None
+        own["photos"] = open_photos([str(args.photos)]).digest if args.photos else None
     return own
 
 

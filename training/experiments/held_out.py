@@ -11,9 +11,9 @@ from torch import Tensor
 
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec
-from foresight.inspection.evaluation import folder_files
+from foresight.data.sources import open_photos
 from foresight.models.points import ExtractionPoint
-from training.data import collect, picture_source, readable
+from training.data import collect, photo_source
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, ImageGrid, Measurement, Samples, write_grid
 from training.experiments.trials import Trial, decode_all, example_rows, round_trip, score_all, train_trials
@@ -84,8 +84,9 @@ def photos(bench: Bench, points: Sequence[ExtractionPoint]) -> dict[str, Latents
     """Centre squares of the photos in the bench's folder, at most `test` of them; empty where no folder is given."""
     if bench.photos is None:
         return {}
-    files = readable(folder_files(bench.photos))[0][: bench.scale.test]
-    latents = collect(bench.vlm, bench.vae, picture_source(files, bench.batch, bench.scale.side), points)
+    files = open_photos([str(bench.photos)]).photos[: bench.scale.test]
+    source = photo_source(files, len(files), bench.batch, None, bench.scale.side)
+    latents = collect(bench.vlm, bench.vae, source, points)
     return {PHOTOS: replace(latents, masks=torch.ones_like(latents.masks))}  # nobody knows what is an object there
 
 

@@ -21,11 +21,11 @@ from foresight.adapters.checkpoint import WEIGHTS, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
 from foresight.inspection.readout import read_out
-from foresight.models.vae import VAE, load_vae
+from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
-from training.fit import Fit, averaged, held_out_latents, judge, prepare, run_facts, save
+from training.fit import Fit, averaged, judge, point_of, prepare, run_fit
 from training.latents import Latents, open_store
-from training.loop import STATE, Step, train
+from training.loop import STATE, Step
 from training.service.presets import config_of
 from training.service.queue import DONE, JobQueue, Run
 
@@ -66,17 +66,14 @@ def _work(run: Run, line: JobQueue) -> None:
         store = open_store(run.folder / "latents", vlm)
         batch = 16 if device.type == "cpu" else 64
 
-        def tell(done: int, total: int) -> None:
+        def progress(done: int, total: int) -> None:
             run.tell("extracting", done=done, total=total, unit="pictures", seconds=time.monotonic() - start)
 
-        task = prepare(config, vlm, vae, batch, store, tell)
-        points = list(task.latents.points)
-        held_out = held_out_latents(config, vlm, vae, points, config.held_out, batch, store)
-        facts = run_facts(config, vlm, vae)
+        task = prepare(config, vlm, vae, batch, store, progress)
         del vlm  # has done its part, and may be most of a GPU,
         torch.cuda.empty_cache()  # which others on it, such as the app, can use again
-        watch = Watch(run, task, vae, held_out, start, tracker)
-        for step in train(task, config.recipe, device, run.folder, facts):
+        watch = Watch(run, task, start, tracker)
+        for step in run_fit(task, run.folder, run.folder / "adapters"):
             watch.see(step)
         watch.finish(line)
 
@@ -90,17 +87,15 @@ def quick_dtype(device: torch.device) -> torch.dtype | None:
 class Watch:
     """Writes down how a training goes: losses twice a second, scores and samples as time allows."""
 
-    def __init__(
-        self, run: Run, task: Fit, vae: VAE, held_out: dict[str, Latents], start: float, tracker: Tracker
-    ) -> None:
-        self.run, self.task, self.vae, self.held_out, self.tracker = run, task, vae, held_out, tracker
+    def __init__(self, run: Run, task: Fit, start: float, tracker: Tracker) -> None:
+        self.run, self.task, self.vae, self.tracker = run, task, task.vae, tracker
         self.start = self.told = time.monotonic()
         self.began, self.scored, self.cost = start, -math.inf, 0.0
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
-        some = CURVE["cpu" if vae.device.type == "cpu" else "cuda"]
-        title = next(iter(held_out))
-        self.few = {title: _first(held_out[title], some)}
+        some = CURVE["cpu" if self.vae.device.type == "cpu" else "cuda"]
+        title = next(iter(task.held_out))
+        self.few = {title: _first(task.held_out[title], some)}
 
     def see(self, step: Step) -> None:
         """Takes note of a step."""
@@ -124,16 +119,16 @@ class Watch:
         }
         _append(self.run.folder / LOG, record)
         self.tracker.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
-        self.run.tell("training", done=step.number, total=self.task.config.recipe.steps, seconds=record["seconds"])
+        state = "scoring" if last else "training"
+        self.run.tell(state, done=step.number, total=self.task.config.recipe.steps, seconds=record["seconds"])
         if not last and now - self.scored > max(2.0, self.cost / SHARE):
             with averaged(self.task, step):
-                self._score(step.number, self.few)
+                self._note_scores(step.number, judge(self.task.adapters, self.few, self.vae), self.few)
             self.scored = time.monotonic()
             self.cost = self.scored - now
 
-    def _score(self, step: int, sets: dict[str, Latents]) -> dict[str, dict[str, Any]]:
-        """Scores the adapters as they are, and paints samples."""
-        scores = judge(self.task.adapters, sets, self.vae)
+    def _note_scores(self, step: int, scores: dict[str, dict[str, Any]], sets: dict[str, Latents]) -> None:
+        """Writes down scores on held-out images, and paints samples of them with the adapters as they are."""
         _append(
             self.run.folder / "held_out.jsonl",
             {"step": step, "scores": scores, "seconds": time.monotonic() - self.began},
@@ -142,14 +137,13 @@ class Watch:
             flat = {f"{name}/{t}/{s}": v[0] for t, found in score_tables(table).items() for s, v in found.items()}
             self.tracker.log(flat, step)
         self._paint_samples(_first(next(iter(sets.values())), SAMPLES))
-        return scores
 
     def _paint_samples(self, shown: Latents) -> None:
         """One sheet: the originals, then a row of what each adapter makes of them."""
         originals = shown.pictures.float() / 255
         size = (originals.shape[2], originals.shape[3])
         rows = [originals] + [
-            read_out(adapter, self.vae, size, shown.points[name.rsplit("-", 1)[0]])
+            read_out(adapter, self.vae, size, shown.points[point_of(name)])
             for name, adapter in self.task.adapters.items()
         ]
         sheet = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)  # (3, rows · H, pictures · W)
@@ -158,15 +152,15 @@ class Watch:
         os.replace(path, self.run.folder / "samples.png")
 
     def finish(self, line: JobQueue) -> None:
-        """The last scores, on all held-out pictures; adapters into their folder; what only resuming needs is gone."""
+        """The last scores, on all held-out images; adapters into their folder; what only resuming needs is gone."""
         steps = self.task.config.recipe.steps
-        self.run.tell("scoring", done=steps, total=steps, seconds=time.monotonic() - self.began)
         if not self.task.modules:  # all are solved: one line tells it
             record = {"step": steps, "losses": self.task.solved, "rate": None, "remaining": 0.0}
             record |= {"memory": memory(self.vae.device), "pieces": 1, "seconds": time.monotonic() - self.began}
             _append(self.run.folder / LOG, record)
-        scores = self._score(steps, self.held_out)
-        folders = save(self.task, scores, self.run.folder / "adapters")
+        scores = {name: adapter.card["scores"] for name, adapter in self.task.adapters.items()}
+        self._note_scores(steps, scores, self.task.held_out)
+        folders = [self.run.folder / "adapters" / name.replace("/", "-") for name in self.task.adapters]
         alone = len(folders) == 1
         made = {self.run.name if alone else f"{self.run.name}-{folder.name}": folder for folder in folders}
         line.adapters.mkdir(parents=True, exist_ok=True)

@@ -12,23 +12,24 @@ from torch import Tensor
 
 from foresight.adapters.modules import KINDS, TokenAdapter
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
+from foresight.data.sources import DataSpec, PhotoPart, ScenePart
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from foresight.schemas import MAX_SEED, instead, is_number, whole
-from training.data import SIDE
+from training.data import SIDE, scene_data
 from training.fit import FitConfig, new_adapter
 from training.loop import Recipe
 
 Settings = dict[str, Any]  # by the names in DEFAULTS
 Points = Sequence[ExtractionPoint]
 
-DATA = ("mixture", "factors", "pictures")
+DATA = ("mixture", "factors", "pictures", "mixture and pictures")
 LOSSES: dict[str, dict[str, Any]] = {
-    "latents": {"pictures_from": 1.0},
-    "latents, then pixels": {"pictures_from": 0.3, "perceptual": 0.0},
-    "latents, then pixels and LPIPS": {"pictures_from": 0.3},
+    "latents": {"images_from": 1.0},
+    "latents, then pixels": {"images_from": 0.3, "perceptual_weight": 0.0},
+    "latents, then pixels and LPIPS": {"images_from": 0.3},
 }
 DEFAULTS: Settings = {  # hidden 0: a quarter of the latents' width; an empty list of shapes: all of them
     "points": [],
@@ -36,6 +37,7 @@ DEFAULTS: Settings = {  # hidden 0: a quarter of the latents' width; an empty li
     "hidden": 0,
     "data": "mixture",
     "scenes": 2000,
+    "photos_weight": 1.0,
     "objects": [1, 5],
     "shapes": [],
     "colors": [],
@@ -57,6 +59,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "held_out": (1, 4096),
 }
 ONE_ON_WHITE: Settings = {"data": "factors", "objects": [1, 1], "backgrounds": ["white"]}
+FEW_PHOTOS = 250  # as many as an upload may have
 ACTIVATIONS = 60  # bytes that a token adapter keeps for each cell of the VAE and each number of its hidden width
 NOUNS = {"hidden": "the hidden width", "held_out": "held-out pictures", "batch": "the batch", "seed": "the seed"}
 LISTS = ("points", "kinds", "shapes", "colors", "backgrounds")
@@ -71,8 +74,8 @@ def quick_look(points: Points) -> Settings:
 
 
 def linear_probe(points: Points) -> Settings:
-    """What one linear map for each token can read off, without any processing."""
-    return DEFAULTS | _middle(points) | {"kinds": ["linear"], "steps": 1000, "lr": 2e-3}
+    """What one linear map for each token can read off, without any processing; solved exactly, in no steps."""
+    return DEFAULTS | _middle(points) | {"kinds": ["linear"]}
 
 
 def tokens(points: Points) -> Settings:
@@ -103,9 +106,15 @@ PRESETS: dict[str, Callable[[Points], Settings]] = {
 
 
 def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitConfig:
-    """Settings → what to fit. pictures: the folder that an upload was unpacked into.
+    """Settings → what to fit.
 
-    Keys that are left out are as in DEFAULTS. Raises InputError that names the first thing that cannot be meant.
+    Args:
+        settings: by the names in DEFAULTS; what is left out is as there.
+        vlm: that the points are of.
+        pictures: the folder that an upload was unpacked into.
+
+    Raises:
+        InputError: names the first setting that is not possible.
     """
     if unknown := sorted(settings.keys() - DEFAULTS.keys()):
         raise InputError(f"there is no setting {unknown[0]!r}: choose from {', '.join(DEFAULTS)}.")
@@ -124,20 +133,30 @@ def config_of(settings: Settings, vlm: VLM, pictures: str | None = None) -> FitC
         if not given or not all(name in known for name in given):
             wrong = f"unknown {noun} in {list(given)}" if given else f"no {noun} is chosen"
             raise InputError(f"{wrong}: choose from {'; '.join(known)}.")
-    if chosen["data"] == "pictures" and pictures is None:
-        raise InputError("choose a zip of pictures first, or let scenes be generated.")
     steps, lr = numbers["steps"], _rate(chosen["lr"])
     return FitConfig(
         points=tuple(dict.fromkeys(str(vlm.point(p)) for p in chosen["points"])),
         kinds=tuple(dict.fromkeys(chosen["kinds"])),
-        scenes=numbers["scenes"],
+        data=_data(chosen, numbers["scenes"], pictures),
         hidden=numbers["hidden"] or None,
         recipe=Recipe(steps, numbers["batch"], lr, min(100, steps // 10), seed=numbers["seed"]),
         factors=_factors(chosen) if chosen["data"] == "factors" else None,
-        pictures=pictures if chosen["data"] == "pictures" else None,
         held_out=numbers["held_out"],
         **LOSSES[chosen["loss"]],
     )
+
+
+def _data(chosen: Settings, scenes: int, pictures: str | None) -> DataSpec:
+    """The settings' data: scenes, an upload's photos, or both; "photos_weight" is of photos beside scenes."""
+    if "pictures" not in chosen["data"]:
+        return scene_data(scenes)
+    if pictures is None:
+        raise InputError("choose a zip of pictures first, or let scenes be generated.")
+    weight = chosen["photos_weight"]
+    if not is_number(weight) or not 0.01 <= weight <= 100:
+        raise InputError(f"the photos' weight must be from 0.01 to 100{instead(weight)}.")
+    mixed = chosen["data"] != "pictures"
+    return DataSpec(ScenePart(scenes) if mixed else None, (PhotoPart((pictures,), float(weight) if mixed else 1.0),))
 
 
 def _factors(chosen: Settings) -> SceneSpec:
@@ -200,10 +219,16 @@ def cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
             if isinstance(adapter, TokenAdapter):
                 kept += ACTIVATIONS * cells**2 * adapter.stem.out_features
     models = sum(p.numel() * m.dtype.itemsize for m in (vlm, vae) for p in m.model.parameters())
-    looked = _decoder_bytes(vae, config.window) if config.pictures_from < 1 else 0
+    looked = _decoder_bytes(vae, config.window) if config.images_from < 1 else 0
     activations = config.recipe.batch * (kept + len(sizes) * looked)
     learning = 5 * 4 * sum(sizes.values()) + activations
-    return {"parameters": sizes, "bytes": config.scenes * row + max(models, learning)}
+    return {"parameters": sizes, "bytes": _rows(config.data) * row + max(models, learning)}
+
+
+def _rows(data: DataSpec) -> int:
+    """How many images a config learns from; of photos alone, whose number is not known yet, as if they were few."""
+    scenes = 0 if data.scenes is None else data.scenes.count
+    return scenes + sum(data.photo_rows([FEW_PHOTOS] * len(data.photos)))
 
 
 @lru_cache(maxsize=4)

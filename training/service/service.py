@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from foresight.data.archive import Broken, unpack
+from foresight.data.archive import File, unpack
+from foresight.data.sources import PhotoPool, read_photos
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.paths import RUNS
-from training.data import split_pictures
 from training.service.presets import DEFAULTS, LOSSES, PRESETS, Settings, checked_name, config_of, cost, new_name
 from training.service.queue import ENDED, WAITING, JobQueue, Run, read_lines
 from training.service.runs import TrainedAdapters
@@ -47,7 +47,7 @@ class TrainingService:
         """
         vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._known(device or self.devices[0])
         chosen = DEFAULTS | settings
-        wants_pictures = chosen["data"] == "pictures" and archive is not None
+        wants_pictures = "pictures" in chosen["data"] and archive is not None
         config = config_of(settings, vlm, "uploaded" if wants_pictures else None)
         taken = self.queue.names()
         # A run of several adapters puts what each is behind its name: none of these may be there either.
@@ -59,8 +59,9 @@ class TrainingService:
         with tempfile.TemporaryDirectory(dir=self.queue.root, prefix=".upload-") as place:
             pictures, split = None, {}
             if wants_pictures:
-                pictures, broken = self._unpack(str(archive), Path(place) / "pictures")
-                parts = split_pictures(pictures, config.held_out)  # refuses what is too few
+                pictures, pool = self._unpack(str(archive), Path(place) / "pictures")
+                broken = [[file.name, file.reason] for file in pool.broken]
+                parts = pool.split(config.held_out)  # refuses what is too few
                 split = {"learn": len(parts["train"]), "held_out": len(parts["test"]), "asked": config.held_out}
             # The models' own names: None is the bundled one, which both sides find by themselves.
             names = {"model": vlm.name, "vae": vae.name}
@@ -73,24 +74,18 @@ class TrainingService:
             raise InputError(f"there is no device {device!r} here: choose from {', '.join(self.devices)}.")
         return device
 
-    def _unpack(self, archive: str, folder: Path) -> tuple[Path, list[list[str]]]:
-        """An archive's pictures in a folder, those that cannot be read left out and told."""
-        from foresight.data.images import load_image
-
+    def _unpack(self, archive: str, folder: Path) -> tuple[Path, PhotoPool]:
+        """An archive's photos in a folder, and what it held."""
         folder.mkdir()
-        broken: list[list[str]] = []
-        for file in unpack(archive, folder):
-            if isinstance(file, Broken):
-                broken.append([file.name, file.reason])
-                continue
-            try:
-                load_image(file.path)
-            except InputError as error:
-                broken.append([file.name, str(error).replace(file.path.name, file.name)])
-                file.path.unlink()
-        if not any(folder.iterdir()):
+        files = list(unpack(archive, folder))
+        pool = read_photos(files)
+        if not pool.photos:
             raise InputError(f"“{Path(archive).name}” holds no picture that can be read.")
-        return folder, broken
+        usable = {photo.path for photo in pool.photos}
+        for file in files:
+            if isinstance(file, File) and file.path not in usable:
+                file.path.unlink()
+        return folder, pool
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run in short, the latest first: name, state, place in line, how far."""

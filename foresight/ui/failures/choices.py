@@ -52,6 +52,9 @@ FILTERS: dict[str, Any] = {
     "only-objects": [],
     "only-background": [],
 }
+OF_FACTORS = tuple(name for name in FILTERS if name.startswith("only-"))
+# What an address calls the token of an evaluation that is kept: of scenes, which can be made again, and of uploads.
+EVALUATION, UPLOADED = "evaluation", "uploaded"
 KNOWN: dict[str, tuple[str, ...]] = {  # the words that these may hold
     "shapes": SHAPES,
     "colors": COLOR_NAMES,
@@ -128,6 +131,42 @@ def bound(text: str) -> float | None:
     if value is not None and not math.isfinite(value):
         raise InputError(f"a score's range takes numbers such as 0.35, not {text.strip()[:40]!r}.")
     return value
+
+
+def levels_of(fields: dict[str, Any]) -> dict[str, list[str]]:
+    """What scenes made from these fields may show, by the names of the filters of factors; of no scenes nothing.
+
+    fields: of FACTORS; empty where these are other pictures.
+    """
+    if not fields:
+        return {name: [] for name in OF_FACTORS}
+    low, high = RADII[fields["size"]]
+    return {
+        "only-shape": fields["shapes"] or list(SHAPES),
+        "only-color": fields["colors"] or list(COLOR_NAMES),
+        "only-size": [name for name, (least, most) in SIZES.items() if least < high and low < most],
+        "only-objects": [str(n) for n in range(int(fields["least"]), int(fields["most"]) + 1)],
+        "only-background": fields["backgrounds"] or list(BACKGROUNDS),
+    }
+
+
+def within(fields: dict[str, Any], chosen: Sequence[Any]) -> list[Any]:
+    """The filters' values, in the order of FILTERS, without the levels that pictures made from `fields` do not have."""
+    levels = levels_of(fields)
+    values = zip(FILTERS, chosen, strict=True)
+    return [[v for v in value if v in levels[name]] if name in levels else value for name, value in values]
+
+
+def offer_filters(fields: dict[str, Any], chosen: Sequence[Any]) -> list[Any]:
+    """Updates of the filters of factors for pictures made from `fields`: what these do not have is not offered.
+
+    chosen: of `within`. A filter with a single level is hidden: it would keep everything.
+    """
+    values = dict(zip(FILTERS, chosen, strict=True))
+    return [
+        gr.update(choices=levels, value=values[name], visible=len(levels) > 1)
+        for name, levels in levels_of(fields).items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -221,8 +260,8 @@ def names_at(records: Sequence[AdapterRecord], at: str | None) -> list[str]:
     return [record.name for record in records if str(record.point) == at]
 
 
-def build_filters() -> list[Any]:
-    """Order and filters, in the order of `runs.select`'s arguments."""
+def build_filters() -> tuple[list[Any], gr.Button]:
+    """Order and filters, in the order of `runs.select`'s arguments; and the button that clears the latter."""
     with gr.Row():
         score = gr.Dropdown(
             SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"
@@ -231,6 +270,7 @@ def build_filters() -> list[Any]:
         ends = range_names(FILTERS["sort"])
         low = gr.Textbox(label=ends[0], placeholder="lowest", max_lines=1, min_width=90, elem_id="failures-low")
         high = gr.Textbox(label=ends[1], placeholder="highest", max_lines=1, min_width=90, elem_id="failures-high")
+        clear = gr.Button("Clear filters", size="sm", min_width=90, elem_id="failures-clear")
     score.change(
         lambda name: [gr.Textbox(label=end) for end in range_names(name)],
         score,
@@ -240,11 +280,11 @@ def build_filters() -> list[Any]:
     )
     with gr.Row():
         shapes = _several(SHAPES, "Shape", "failures-shape")
-        colors = _several(COLOR_NAMES, "Colour")
-        sizes = _several(tuple(SIZES), "Size")
-        counts = _several(COUNTS, "Objects")
-        backgrounds = _several(BACKGROUNDS, "Background")
-    return [score, order, low, high, shapes, colors, sizes, counts, backgrounds]
+        colors = _several(COLOR_NAMES, "Colour", "failures-color")
+        sizes = _several(tuple(SIZES), "Size", "failures-size")
+        counts = _several(COUNTS, "Objects", "failures-objects")
+        backgrounds = _several(BACKGROUNDS, "Background", "failures-background")
+    return [score, order, low, high, shapes, colors, sizes, counts, backgrounds], clear
 
 
 def range_names(score: str) -> tuple[str, str]:

@@ -23,7 +23,8 @@ EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and
 WAITING = '<p class="fs-failures-empty" role="status">Waiting for the model…</p>'
 NOTHING = '<p class="fs-failures-empty">No picture meets these filters.</p>'
 LISTED = 50  # broken files named on the page; all are in the exported table
-HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance", "background", "objects"]
+OF_ALL = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]  # headers of any pictures
+HEADERS = [*OF_ALL, "background", "objects"]  # of scenes
 OF = {"adapter": "", "blank": "blank_", "oracle": "oracle_"}
 
 
@@ -61,16 +62,16 @@ def clock(seconds: float) -> str:
 
 
 def view(run: Run, chosen: Sequence[Any]) -> str:
-    """A link that opens a run and its filters again; empty where its pictures are on no other page.
+    """A link that opens a run and its filters again. Of uploads, as long as the run is kept: they are nowhere else.
 
     chosen: of `runs.select`.
     """
-    fields = {**run.fields, **dict(zip(choices.FILTERS, chosen, strict=True))}
-    usual = choices.FACTORS | choices.FILTERS
-    if not run.fields:
-        return ""
+    token = choices.EVALUATION if run.fields else choices.UPLOADED
+    fields = {**run.fields, **dict(zip(choices.FILTERS, chosen, strict=True)), token: run.token}
+    usual = choices.FACTORS | choices.FILTERS | {token: None}
     asked = escape(link.failures_query(str(run.record.point), run.record.name, fields, usual))
-    return f'<p class="fs-failures-link" data-link="{asked}"><a href="{asked}">Link to this view</a></p>'
+    what = "Link to this view" if run.fields else "Link to this view, for as long as the app keeps it"
+    return f'<p class="fs-failures-link" data-link="{asked}"><a href="{asked}">{what}</a></p>'
 
 
 def summary(lines: Sequence[ImageScores], total: int) -> str:
@@ -145,7 +146,7 @@ def _shot(shot: Shot, score: str) -> str:
     if own_score(line, "mask_iou") == 0:
         odd += '<span class="far">⚠ no object is found where one was</span>'
     if line.mask_reason == NOT_MEASURABLE:
-        odd += f'<span class="far">mask IoU not measurable: {NOT_MEASURABLE}</span>'
+        odd += f'<span class="rest">mask IoU not measurable: {NOT_MEASURABLE}</span>'
     return (
         f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
         f'aria-label="{name}, {told}: open in Inspect">'
@@ -167,9 +168,9 @@ def short(line: ImageScores) -> str:
     return line.name.split(" (")[0] if isinstance(line.case, dict) else line.name
 
 
-def table(shots: Sequence[Shot]) -> list[list[Any]]:
-    """Rows for HEADERS."""
-    return [
+def table(shots: Sequence[Shot], scenes: bool = True) -> list[list[Any]]:
+    """Rows for HEADERS; for the first of them alone where the pictures are no scenes."""
+    rows = [
         [
             shot.number,
             short(shot.line),
@@ -180,6 +181,7 @@ def table(shots: Sequence[Shot]) -> list[list[Any]]:
         ]
         for shot in shots
     ]
+    return rows if scenes else [row[: len(OF_ALL)] for row in rows]
 
 
 # A click on a picture tells its number; one on the last button asks for more.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import secrets
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +103,14 @@ class Run:
     broken: list[Broken] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
     seconds: float | None = None  # None while it runs
+    chosen: Sequence[Any] = tuple(choices.FILTERS.values())  # of `select`, as they are on the page now
+    left: bool = False  # another evaluation is shown in its place: it ends with the picture that is being made
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(9))  # names it in its link
+
+    @property
+    def selected(self) -> list[Shot]:
+        """The shots that the filters on the page keep, in order."""
+        return select(self.shots, *self.chosen)
 
     @property
     def done(self) -> int:
@@ -128,6 +139,29 @@ class Run:
         }
 
 
+class KeptRuns:
+    """The last evaluations, by the tokens in their links: Back, and a link, show one again without making it anew."""
+
+    def __init__(self, most: int = 64) -> None:
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._most, self._lock = most, threading.Lock()
+
+    def add(self, run: Run) -> None:
+        """Keeps a run; the one that was not asked for the longest is forgotten."""
+        with self._lock:
+            self._runs[run.token] = run
+            while len(self._runs) > self._most:
+                self._runs.popitem(last=False)
+
+    def find(self, token: str | None) -> Run | None:
+        """The run of that token, or None where it is no longer kept."""
+        with self._lock:
+            if token is None or token not in self._runs:
+                return None
+            self._runs.move_to_end(token)
+            return self._runs[token]
+
+
 def select(
     shots: Sequence[Shot],
     score: str,
@@ -152,10 +186,6 @@ def filtered_by(score: str, order: str, low: str, high: str, *factors: Sequence[
     told = [f"{name} {' or '.join(values)}" for name, values in zip(FILTERS, factors, strict=True) if values]
     ends = [f"{word} {text.strip()}" for word, text in (("from", low), ("to", high)) if text.strip()]
     return "; ".join([*told, *([f"{NAMES[score]} {' '.join(ends)}"] if ends else [])])
-
-
-def worst(shots: Sequence[Shot], score: str) -> list[Shot]:
-    return select(shots, score, "worst first", "", "", (), (), (), (), ())
 
 
 def samples(

@@ -13,7 +13,8 @@ from gradio.components import Component
 from foresight.data.archive import Broken
 from foresight.errors import InputError
 from foresight.inspection.evaluation import ImageScores, summarise
-from foresight.inspection.tables import LEVELS, by_factor, iou_plane
+from foresight.inspection.tables import LEVELS, by_factor, iou_plane, own_score
+from foresight.metrics.scores import SCORES
 from foresight.schemas import whole
 from foresight.ui import plots, stopping
 from foresight.ui import view_link as link
@@ -21,7 +22,7 @@ from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
-from foresight.ui.failures.runs import FailuresCalls, Run
+from foresight.ui.failures.runs import FailuresCalls, KeptRuns, Run
 from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Doors, visit
 from foresight.ui.services import MODEL_QUEUE
@@ -40,6 +41,7 @@ SAVE = """file => {
 
 def build(calls: FailuresCalls, doors: Doors) -> None:
     """Builds the tab inside the current layout."""
+    kept = KeptRuns()
     run, limit, told_of = gr.State(), gr.State(PAGE), gr.State()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
@@ -53,16 +55,16 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
             status = _html(galleries.EMPTY, "failures-status")
             means = _html("", "failures-means")
             seen = _html("", "failures-link", js_on_load=link.ADDRESS)
-            filters = choices.build_filters()
+            filters, clear = choices.build_filters()
             misfiltered = refusal_place("failures-misfiltered")
-            with gr.Tabs():
-                with gr.Tab("Gallery"):
+            with gr.Tabs() as views:
+                with gr.Tab("Gallery", id="gallery"):
                     gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
                 with gr.Tab("Table"):
                     table = gr.Dataframe(
                         [], headers=galleries.HEADERS, interactive=False, max_height=560, elem_id="failures-table"
                     )
-                with gr.Tab("What fails"):
+                with gr.Tab("What fails") as of_factors:
                     of = gr.Dropdown(
                         [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
                         + [(f"{label} of the picture", name) for label, name in choices.SCORE_CHOICES],
@@ -72,7 +74,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                         elem_id="failures-factor-score",
                     )
                     factors = _plot("Scores by factor", "failures-factors")
-                with gr.Tab("Where"):
+                with gr.Tab("Where") as of_places:
                     where = _plot("IoU of objects at each place of the picture", "failures-where")
                 with gr.Tab("Histograms"):
                     histograms = _plot("Scores of all pictures shown", "failures-histograms")
@@ -83,48 +85,76 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                 ]
                 file = gr.DownloadButton(visible="hidden")
 
-    @telling_in(refused)
-    def evaluate_all(
-        kind: str, files: list[str] | None, folder: str, *rest: Any
+    def evaluation(
+        last: Run | None, kind: str, files: list[str] | None, folder: str, *rest: Any
     ) -> Iterator[list[Any] | dict[Component, Any]]:
-        *factors, at, name, score = rest
+        """Filters stay where the pictures are the last ones again; else they would leave out what nobody saw."""
+        count = len(choices.FACTORS)
+        factors, (at, name, *chosen) = rest[:count], rest[count:]
         record = calls.find(at, name)
         samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
-        going = Run(record, total, data, dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {})
-        yield [going, galleries.status(going), "", "", "", *stopping.going(), ""]
+        fields = dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {}
+        if last is not None and last.data != data:
+            chosen[2:] = list(choices.FILTERS.values())[2:]
+        going = Run(record, total, data, fields, chosen=choices.within(fields, chosen))
+        kept.add(going)
+        offered = choices.offer_filters(fields, going.chosen)
+        tabs = [gr.skip() if fields else gr.Tabs(selected="gallery"), gr.update(visible=bool(fields))]
+        yield [going, galleries.status(going), "", "", "", *stopping.going(), "", *going.chosen[2:4], *offered, *tabs]
         told = shown = time.perf_counter()
         for item in calls.evaluate(record, samples):
+            if going.left:
+                break
             runs.take(going, item, gallery)
             now = time.perf_counter()
             if now - told > EVERY:
                 worst: Any = gr.skip()
                 if now - shown > GALLERY_EVERY:
-                    worst, shown = galleries.gallery(runs.worst(going.shots, score), score, PAGE), now
-                yield {run: going, status: galleries.status(going), gallery: worst}
+                    worst, shown = galleries.gallery(going.selected, going.chosen[0], PAGE), now
+                yield {status: galleries.status(going), gallery: worst}
                 told = now
         going.end()
-        yield {run: going, status: galleries.status(going)}
+        if not going.left:
+            yield {status: galleries.status(going)}
+
+    evaluate_all = telling_in(refused)(evaluation)
+
+    @telling_in(refused)
+    def evaluate_link(last: Run | None, *asked: Any) -> Iterator[Any]:
+        """What a link asks for, unless it is there already, or strangers come, for whom only a click starts."""
+        if last is None and not calls.public:
+            yield from evaluation(last, *asked)
 
     def finish(going: Run | None) -> Any:
         """Ends the clock of a run that was stopped; the last one's words come back where none began."""
         if going is None:
-            return [galleries.EMPTY, *stopping.idle()]
+            return [galleries.EMPTY, *stopping.idle(), *[gr.skip()] * 3]
         going.end()
-        return [galleries.status(going), *stopping.idle()]
+        known = {n for n in SCORES if any(own_score(line, n) is not None for line in going.lines)} | {going.chosen[0]}
+        sort = gr.update(choices=[(label, name) for label, name in choices.SCORE_CHOICES if name in known])
+        placed = any(bool(line.plane.any()) for line in going.lines)
+        tabs = [gr.update(visible=bool(going.fields)), gr.update(visible=placed)]
+        return [galleries.status(going), *stopping.idle(), sort, *tabs]
 
     @telling_in(misfiltered)
     def show(going: Run | None, told: Any, limit: int, of: str, *chosen: Any) -> Any:
-        """told: of which pictures and score the means and charts are that are there; making them takes seconds."""
+        """told: of which pictures and score the means and charts are that are there; making them takes seconds.
+
+        While pictures are still evaluated, the gallery and the table alone.
+        """
         if going is None:
             return [gr.skip()] * 12
         shots = runs.select(going.shots, *chosen)
+        going.chosen = chosen
         lines = [shot.line for shot in shots]
         now = going, {shot.number for shot in shots}, of
         summary, *charts = [gr.skip()] * 4
-        if told is None or told[:2] != now[:2]:
+        if going.seconds is None:
+            now = gr.skip()
+        elif told is None or told[:2] != now[:2]:
             summary = galleries.summary(lines, len(going.shots)) if going.shots else ""
             charts[1:] = [plots.plane_chart(iou_plane(lines)), plots.histograms(lines)] if lines else [None, None]
-        if told != now:
+        if going.seconds is not None and told != now:
             title = dict([("object_iou", "IoU"), ("object_lpips", "LPIPS"), *NAMES.items()])[of]
             levels = {factor: by_factor(lines, factor, of) for factor in LEVELS}
             charts[0] = plots.factor_chart(levels, title) if any(levels.values()) else None
@@ -132,10 +162,15 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         view = galleries.view(going, chosen) if shots else ""
         part = "" if len(shots) == len(going.shots) else f": {len(shots)} of {len(going.shots)}"
         buttons = [gr.Button(f"Download {what}{part}", interactive=bool(shots)) for what in DOWNLOADS.values()]
-        return now, summary, view, pictures, galleries.table(shots), *charts, *buttons, ""
+        scenes = bool(going.fields)
+        rows = gr.Dataframe(galleries.table(shots, scenes), headers=galleries.HEADERS if scenes else galleries.OF_ALL)
+        return now, summary, view, pictures, rows, *charts, *buttons, ""
 
     def wait() -> Any:
         return PAGE, galleries.WAITING, *stopping.going()
+
+    def wait_for_link(going: Run | None) -> Any:
+        return wait() if going is None and not calls.public else [gr.skip()] * 4
 
     @telling
     def export(kind: str, going: Run | None, *chosen: Any) -> str:
@@ -144,16 +179,32 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         return runs.export(going, kind, chosen, gallery)
 
     @telling
-    def arrive(asked: dict[str, str]) -> Any:
-        """A link's scenes, adapter and filters."""
-        at = asked.get("point", str(calls.default))
+    def arrive(asked: dict[str, str], last: Run | None) -> Any:
+        """A link's evaluation where it is still kept; else its scenes and adapter. And its filters."""
+        found = kept.find(asked.get(choices.UPLOADED, asked.get(choices.EVALUATION)))
+        if found is None and choices.UPLOADED in asked:
+            raise InputError("that evaluation is no longer kept: upload its pictures again.")
+        at = asked.get("point", str(calls.default)) if found is None else str(found.record.point)
         names = choices.names_at(calls.adapters(), at)
-        record = calls.find(at, asked.get("adapter", names[0] if names else None))
-        found = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
-        whole(found["scenes"], "scenes", 1, calls.most)
-        values = list(found.values())
+        if found is None:
+            name = calls.find(at, asked.get("adapter", names[0] if names else None)).name
+        else:
+            name = found.record.name
+            names = names if name in names else [name, *names]
+        fields = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
+        whole(fields["scenes"], "scenes", 1, calls.most)
+        values = list(fields.values())
         scenes, chosen = values[: len(choices.FACTORS)], values[len(choices.FACTORS) :]
-        return [SOURCES[0], *scenes, at, gr.Dropdown(names, value=record.name), *chosen]
+        if last is not None and last is not found:
+            last.left = True
+        made_from = dict(zip(choices.FACTORS, scenes, strict=True)) if found is None else found.fields
+        chosen, kind = choices.within(made_from, chosen), SOURCES[0]
+        offered = choices.offer_filters(made_from, chosen)
+        if found is not None:
+            found.chosen = chosen
+        if not made_from:  # of uploads; which files they were, only the browser knew
+            kind, scenes = gr.skip(), [gr.skip()] * len(scenes)
+        return [found, kind, *scenes, at, gr.Dropdown(names, value=name), *chosen[:4], *offered]
 
     def open_number(going: Run | None, number: int) -> Any:
         if going is None or not 0 <= number < len(going.shots):
@@ -175,26 +226,22 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         "outputs": [told_of, means, seen, gallery, table, factors, where, histograms, *downloads, misfiltered],
         **quiet,
     }
-    arrived = doors.failures.change(
-        arrive, doors.failures, [source.kind, *source.scenes, point, adapter, *filters], **quiet
-    )
+    inputs = [run, *source.inputs, point, adapter, *filters]
+    outputs = [run, status, means, seen, gallery, go, stop, refused, *filters[2:], views, of_factors]
     waiting = [limit, status, go, stop]
-    starts = [go.click(wait, None, waiting, **quiet)]
-    if not calls.public:
-        starts.append(arrived.success(wait, None, waiting, **quiet))
+    arrived = doors.failures.change(
+        arrive, [doors.failures, run], [run, source.kind, *source.scenes, point, adapter, *filters], **quiet
+    )
     evaluations = [
-        start.then(
-            evaluate_all,
-            [*source.inputs, point, adapter, filters[0]],
-            [run, status, means, seen, gallery, go, stop, refused],
-            **MODEL_QUEUE,
-            **quiet,
-        )
-        for start in starts
+        go.click(wait, None, waiting, **quiet).then(evaluate_all, inputs, outputs, **MODEL_QUEUE, **quiet),
+        arrived.success(wait_for_link, run, waiting, **quiet).then(
+            evaluate_link, inputs, outputs, **MODEL_QUEUE, **quiet
+        ),
     ]
+    ended = [status, go, stop, filters[0], of_factors, of_places]
     for each in evaluations:
-        each.then(**showing).then(finish, run, [status, go, stop], **quiet)
-        each.failure(finish, run, [status, go, stop], **quiet)  # then, too, does not follow a failure
+        each.then(**showing).then(finish, run, ended, **quiet)
+        each.failure(finish, run, ended, **quiet)  # then, too, does not follow a failure
     stop.click(stopping.stopping, None, stop, cancels=evaluations, **quiet)
     score, order, low, high, *kinds = filters
     changes = [control.change for control in (score, order, *kinds, of)]
@@ -202,6 +249,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         changes += [end.blur, end.submit]
     for changed in changes:
         changed(**showing, trigger_mode="always_last")
+    clear.click(lambda: list(choices.FILTERS.values())[2:], None, filters[2:], **quiet).then(**showing)
     gallery.select(lambda n: n + PAGE, limit, limit, **quiet).then(**showing)
     gallery.click(open_shot, run, doors.inspect, **quiet)
     table.select(open_row, run, doors.inspect, **quiet)

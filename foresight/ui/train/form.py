@@ -19,6 +19,7 @@ DATA = [
     ("The usual mixture of scenes", "mixture"),
     ("Scenes of chosen factors", "factors"),
     ("My pictures", "pictures"),
+    ("Both: the usual mixture and a zip", "mixture and pictures"),
 ]
 PAIRS = {"objects": ("objects_low", "objects_high"), "radius": ("radius_low", "radius_high")}
 
@@ -102,12 +103,15 @@ def build_form(
         fields["scenes"] = FreeNumber(given["scenes"], label="Scenes", elem_id="train-scenes")
         with gr.Group(visible=given["data"] == "factors") as factors:
             _factor_fields(fields, given)
-        with gr.Group(visible=given["data"] == "pictures") as upload:
+        with gr.Group(visible="pictures" in given["data"]) as upload:
             archive = RawFile(
-                label="A zip of pictures; each is cut to its middle square, at most a quarter is held out",
+                label="A zip of pictures: random squares are learned from; at most a quarter is held out",
                 file_types=[".zip"],
                 height=110,
                 elem_id="train-archive",
+            )
+            fields["photos_weight"] = FreeNumber(
+                given["photos_weight"], label="Pictures for each scene, where both are learned from"
             )
     with gr.Group(elem_classes="fs-train-group"):
         fields["loss"] = gr.Radio(list(losses), value=given["loss"], label="Loss on", elem_id="train-loss")

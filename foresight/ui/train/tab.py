@@ -91,7 +91,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         return *form.values(settings), *show(settings["data"])
 
     def show(data: str) -> Any:
-        return gr.Group(visible=data == "factors"), gr.Group(visible=data == "pictures")
+        return gr.Group(visible=data == "factors"), gr.Group(visible="pictures" in data)
 
     def estimate(device: str, *values: Any) -> str:
         try:
@@ -182,7 +182,8 @@ def endpoint(calls: TrainCalls) -> None:
         """Starts a run, and tells how far it is until it ends; it goes on when the client leaves.
 
         recipe: a preset's name. settings: what differs from it, such as {"points": ["post-merge/0"], "steps": 200}.
-        name: of the run and its adapter; empty: the recipe's. archive: a zip of pictures, for {"data": "pictures"}.
+        name: of the run and its adapter; empty: the recipe's. archive: a zip of pictures, for {"data":
+        "pictures"} or {"data": "mixture and pictures"}.
         wait: False tells the run's name and place at once.
         """
         if recipe not in calls.presets:

@@ -1,0 +1,344 @@
+"""What `--data` means: generated scenes, photos out of folders and zip archives, or a mixture of both.
+
+    DATA    PART, or PART+PART+…
+    PART    SOURCE, or SOURCE*WEIGHT
+    SOURCE  scenes:N                N generated scenes
+            photos:PATH[,PATH…]     the photos of these folders and zips together; `photos:` may be left out
+
+Such as `scenes:2000`, `PHOTOS`, `scenes:20000+photos:PHOTOS,MORE.zip*0.5`. The parts share the rows, which are the
+images that are learned from, as their weights say (1 where none is given). `scenes:N` is N rows, and so fixes the
+others; without scenes there are VIEWS rows for each photo. A row of a photo is a view of it: a random crop, which may
+be flipped. A text that is the path of a folder or zip as it stands is that, whatever characters are in its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from foresight.data.archive import SUFFIXES, Broken, File, unpack
+from foresight.data.images import load_image
+from foresight.errors import InputError
+
+SPLITS = ("train", "val", "test")
+VIEWS = 8  # rows for each photo where no scenes fix their number
+MAX_PHOTOS = 100_000  # in one part
+MAX_FILE = 256 * 2**20  # bytes
+LEAST_PHOTOS = 10  # different ones, of which one validates and two can be held out
+MOST_HELD_OUT = 4  # one in so many photos at most, so that most are learned from
+THUMBNAIL = 8  # pixels a side of what tells near-identical photos
+ALIKE = 6  # levels of 255 by which the thumbnails of near-identical photos may differ anywhere
+AHEAD = 4  # files of each thread that may wait, decoded, for who reads them
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class ScenePart:
+    """Generated scenes of a mixture."""
+
+    count: int
+    """How many, of the train split."""
+    weight: float = 1.0
+    """Its share of the rows, beside the other parts' weights."""
+
+
+@dataclass(frozen=True)
+class PhotoPart:
+    """Photos of a mixture."""
+
+    paths: tuple[str, ...]
+    """Folders and zip archives."""
+    weight: float = 1.0
+    """Its share of the rows, beside the other parts' weights."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What to learn from, parsed."""
+
+    scenes: ScenePart | None
+    """At most one part of scenes."""
+    photos: tuple[PhotoPart, ...]
+    """Any number of parts of photos; at least one part in all."""
+
+    def __str__(self) -> str:
+        """The text that parses to it."""
+        parts = [] if self.scenes is None else [(f"scenes:{self.scenes.count}", self.scenes.weight)]
+        parts += [(f"photos:{','.join(part.paths)}", part.weight) for part in self.photos]
+        return "+".join(text if weight == 1 else f"{text}*{weight:g}" for text, weight in parts)
+
+    def public(self) -> DataSpec:
+        """The same with the names of folders and zips alone, as a card may tell them."""
+        names = (tuple(Path(path).name for path in part.paths) for part in self.photos)
+        parts = tuple(PhotoPart(n, part.weight) for n, part in zip(names, self.photos, strict=True))
+        return DataSpec(self.scenes, parts)
+
+    def photo_rows(self, counts: Sequence[int]) -> list[int]:
+        """How many rows each part of photos gives, at least one, if these are the numbers of their photos."""
+        weights = [part.weight for part in self.photos]
+        each = VIEWS * sum(counts) / sum(weights) if weights else 0.0  # rows for a weight of 1
+        if self.scenes is not None:
+            each = self.scenes.count / self.scenes.weight
+        return [max(1, round(each * weight)) for weight in weights]
+
+
+def parse_data(text: str) -> DataSpec:
+    """`--data` → what it means; looks at no file but to see whether the whole text is a path.
+
+    Raises:
+        InputError: for anything that this module's grammar does not allow.
+    """
+    if os.path.exists(text):
+        return DataSpec(None, (PhotoPart((text,)),))
+    parts = [_parse_part(part.strip(), text) for part in text.split("+")]
+    scenes = [part for part in parts if isinstance(part, ScenePart)]
+    if len(scenes) > 1:
+        raise InputError(f"{text!r} names scenes {len(scenes)} times: one scenes:N is enough.")
+    return DataSpec(scenes[0] if scenes else None, tuple(part for part in parts if isinstance(part, PhotoPart)))
+
+
+def _parse_part(part: str, whole: str) -> ScenePart | PhotoPart:
+    source, _, factor = part.rpartition("*") if "*" in part else (part, "", "1")
+    try:
+        weight = float(factor)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < float("inf"):
+        raise InputError(f"the weight {factor!r} in {part!r} must be a number above 0, as in photos:FOLDER*0.5.")
+    kind, _, rest = source.partition(":")
+    if kind == "scenes":
+        if not rest.isdecimal() or int(rest) < 1:
+            raise InputError(f"{part!r} is no number of scenes: write scenes:N, such as scenes:2000.")
+        return ScenePart(int(rest), weight)
+    paths = tuple(path.strip() for path in source.removeprefix("photos:").split(","))
+    if not all(paths):
+        raise InputError(
+            f"{whole!r} names no data somewhere: write scenes:N, a FOLDER or ZIP, or several joined by +, such as "
+            "scenes:2000+photos:FOLDER*0.5."
+        )
+    return PhotoPart(paths, weight)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that can be decoded."""
+
+    name: str
+    """As people know it."""
+    path: Path
+    """Where it lies."""
+    digest: str
+    """SHA-256 of what it holds."""
+    thumbnail: bytes = field(repr=False)
+    """THUMBNAIL² pixels of 8-bit RGB."""
+
+
+@dataclass(frozen=True)
+class PhotoPool:
+    """The photos of folders and zips, read once to know that each can be decoded."""
+
+    photos: tuple[Photo, ...]
+    """In order of their names."""
+    broken: tuple[Broken, ...]
+    """Files that are none, each with the reason."""
+    _unpacked: tuple[tempfile.TemporaryDirectory[str], ...] = field(repr=False)  # live as long as the pool
+
+    @property
+    def digest(self) -> str:
+        """What tells these photos from all others: a digest of what the files hold."""
+        each = sorted(bytes.fromhex(photo.digest) for photo in self.photos)
+        return hashlib.sha256(b"".join(each)).hexdigest()[:16]
+
+    def split(self, held_out: int) -> dict[str, list[Photo]]:
+        """Photos by split, chosen by a hash of what the files hold.
+
+        Copies and near-identical photos, such as one saved again, scaled or recompressed, fall on one side, where they
+        are held out as one. A smaller `held_out` holds out some of what a larger one does.
+
+        Args:
+            held_out: how many different photos to hold out; never more than one in MOST_HELD_OUT.
+
+        Returns:
+            "test": the photos held out. "val": a tenth, to choose by. "train": the rest.
+
+        Raises:
+            InputError: where there are too few to hold any out.
+        """
+        groups: dict[int, list[Photo]] = {}
+        for label, photo in zip(near_identical([p.thumbnail for p in self.photos]), self.photos, strict=True):
+            groups.setdefault(label, []).append(photo)
+        if len(groups) < LEAST_PHOTOS:
+            raise InputError(
+                f"{len(groups)} different pictures are too few to train on: at least {LEAST_PHOTOS}, please."
+            )
+        order = sorted(groups.values(), key=lambda group: min(photo.digest for photo in group))
+        test = min(held_out, len(order) // MOST_HELD_OUT)
+        val = test + len(order) // 10
+        parts = {"train": order[val:], "val": order[test:val], "test": [group[:1] for group in order[:test]]}
+        return {name: [photo for group in part for photo in group] for name, part in parts.items()}
+
+
+def folder_files(folder: str | Path) -> list[Path]:
+    """What has an image's suffix in a folder, sorted.
+
+    Raises:
+        InputError: where there is none, there are over MAX_PHOTOS, or the folder cannot be read.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"there is no folder {str(folder)!r}.")
+    try:
+        inside = list(islice(_images(root), MAX_PHOTOS + 1))
+    except OSError as error:
+        raise InputError(f"the folder {str(folder)!r} cannot be read: {error.strerror}.") from error
+    if not inside:
+        raise InputError(f"the folder {str(folder)!r} has no pictures ({', '.join(SUFFIXES)}).")
+    if len(inside) > MAX_PHOTOS:
+        raise InputError(f"the folder {str(folder)!r} has over {MAX_PHOTOS:,} pictures: take a part of them.")
+    return sorted(inside)
+
+
+def _images(root: Path) -> Iterator[Path]:
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if Path(entry.name).suffix.lower() in SUFFIXES and not entry.name.startswith("."):
+                yield root / entry.name
+
+
+def list_files(paths: Sequence[str]) -> tuple[list[File | Broken], list[tempfile.TemporaryDirectory[str]]]:
+    """The files of folders and zips, and the folders that these were unpacked into, which go with the objects.
+
+    Raises:
+        InputError: where a path is neither, or holds no pictures.
+    """
+    files: list[File | Broken] = []
+    unpacked: list[tempfile.TemporaryDirectory[str]] = []
+    for path in paths:
+        if Path(path).is_file():
+            place = tempfile.TemporaryDirectory(prefix="foresight-zip-", ignore_cleanup_errors=True)
+            unpacked.append(place)
+            inside = list(unpack(path, place.name))
+            if not inside:
+                raise InputError(f"“{Path(path).name}” holds no pictures ({', '.join(SUFFIXES)}).")
+            files += inside
+        elif Path(path).is_dir():
+            files += [File(file.name, file) for file in folder_files(path)]
+        else:
+            raise InputError(f"there is no folder or zip {path!r}.")
+    return files, unpacked
+
+
+def open_photos(paths: Sequence[str]) -> PhotoPool:
+    """Reads every file of folders and zips once, and tells photos from what is none.
+
+    Raises:
+        InputError: where a path is neither folder nor zip, or holds no file named like a picture.
+    """
+    return read_photos(*list_files(paths))
+
+
+def read_photos(files: Sequence[File | Broken], unpacked: Sequence[tempfile.TemporaryDirectory[str]] = ()) -> PhotoPool:
+    """Reads each file once, and tells photos from what is none. unpacked: folders that must live as long as these."""
+    found = list(in_threads(_look, files))
+    photos = tuple(item for item in found if isinstance(item, Photo))
+    return PhotoPool(photos, tuple(item for item in found if isinstance(item, Broken)), tuple(unpacked))
+
+
+def _look(file: File | Broken) -> Photo | Broken:
+    if isinstance(file, Broken):
+        return file
+    try:
+        if not file.path.is_file() or file.path.stat().st_size > MAX_FILE:  # reading a pipe would wait for ever
+            return Broken(file.name, f"it is no file, or one of over {MAX_FILE // 2**20} MB.")
+        data = file.path.read_bytes()
+        image = load_image(data, side=4 * THUMBNAIL, name=file.name)
+    except OSError as error:
+        return Broken(file.name, f"it cannot be read: {error.strerror}.")
+    except InputError as error:
+        return Broken(file.name, str(error))
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return Photo(file.name, file.path, hashlib.sha256(data).hexdigest(), small.tobytes())
+
+
+def near_identical(thumbnails: Sequence[bytes]) -> list[int]:
+    """A number for each photo that near-identical ones share: their thumbnails differ by ALIKE at most anywhere."""
+    if not thumbnails:
+        return []
+    x = np.stack([np.frombuffer(each, np.uint8) for each in thumbnails]).astype(np.float32)
+    pairs = cKDTree(x).query_pairs(ALIKE, p=np.inf, output_type="ndarray")
+    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(x), len(x)))
+    return connected_components(links, directed=False)[1].tolist()
+
+
+def center_view(image: Image.Image, side: int) -> Image.Image:
+    """The middle square of an image, `side` × `side` pixels."""
+    whole = min(image.size)
+    left, top = (image.width - whole) // 2, (image.height - whole) // 2
+    return image.resize(
+        (side, side), Image.Resampling.BICUBIC, (left, top, left + whole, top + whole), reducing_gap=3.0
+    )
+
+
+def random_view(image: Image.Image, side: int, seed: int, epoch: int, row: int) -> Image.Image:
+    """A random square of an image, `side` × `side` pixels, drawn by (seed, epoch, row) alone; half of them flipped.
+
+    The square has at least half the image's shorter side, and is not enlarged where the image is large enough.
+    """
+    draw = np.random.default_rng((seed, epoch, row))
+    whole = min(image.size)
+    least = max(whole / 2, min(whole, side))
+    crop = min(whole, float(np.exp(draw.uniform(np.log(least), np.log(whole)))))  # rounding may pass `whole`
+    left, top = (draw.uniform(0, length - crop) for length in image.size)
+    box = (left, top, min(left + crop, image.width), min(top + crop, image.height))
+    view = image.resize((side, side), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.random() < 0.5 else view
+
+
+def in_threads(work: Callable[[_In], _Out], items: Iterable[_In], threads: int | None = None) -> Iterator[_Out]:
+    """What `work` makes of each item, in order, several at a time; Pillow decodes without Python's lock.
+
+    threads: None is one for each core. A few items a thread are worked on ahead of who takes them.
+    """
+    threads = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        rest = iter(items)
+        waiting = [pool.submit(work, item) for item in islice(rest, AHEAD * threads)]
+        try:
+            while waiting:
+                done: Future[_Out] = waiting.pop(0)
+                waiting += [pool.submit(work, item) for item in islice(rest, 1)]
+                yield done.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def photo_views(photos: Sequence[Photo], rows: Iterable[int], side: int, seed: int | None) -> Iterator[np.ndarray]:
+    """Views (side, side, 3) uint8 of photos, in order; row r is of photo r % len(photos), in epoch r // len(photos).
+
+    seed: of `random_view`; None: each photo's middle square.
+    """
+    return in_threads(partial(_view, photos, side, seed), rows)
+
+
+def _view(photos: Sequence[Photo], side: int, seed: int | None, number: int) -> np.ndarray:
+    epoch, row = divmod(number, len(photos))
+    photo = photos[row]
+    image = load_image(photo.path, side if seed is None else 2 * side, photo.name)
+    return np.asarray(center_view(image, side) if seed is None else random_view(image, side, seed, epoch, row))
