@@ -209,20 +209,20 @@ def extract_command(args: argparse.Namespace) -> None:
         tqdm(total=total, unit="picture", disable=quiet) as bar,
         Extractor(vlm, vae, args.points.split(","), open_store(args.out, vlm)) as extractor,
     ):
-        for found in chain(extract_scenes(extractor, scenes, args.batch), extract_files(extractor, files, args.batch)):
-            if isinstance(found, Broken):
-                broken.append((found.name, found.reason))
+        for result in chain(extract_scenes(extractor, scenes, args.batch), extract_files(extractor, files, args.batch)):
+            if isinstance(result, Broken):
+                broken.append((result.name, result.reason))
             else:
-                done += found
-                bar.update(min(total - bar.n, found * accelerator.num_processes))  # the others are about as far
-    everyone, wrong = sum(gather_object([done])), sorted(gather_object(broken))
+                done += result
+                bar.update(min(total - bar.n, result * accelerator.num_processes))  # the others are about as far
+    everyone, left_out = sum(gather_object([done])), sorted(gather_object(broken))
     if accelerator.is_main_process:
-        for image, reason in wrong:
+        for image, reason in left_out:
             print(f"left out: {image}: {reason}", file=sys.stderr)
         if not everyone:
-            raise InputError(f"none of the {len(wrong)} files in {args.data!r} is a picture.")
-        left = f", {len(wrong)} files left out" if wrong else ""
-        print(f"{everyone} pictures at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{left})")
+            raise InputError(f"none of the {len(left_out)} files in {args.data!r} is a picture.")
+        rest = f", {len(left_out)} files left out" if left_out else ""
+        print(f"{everyone} pictures at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{rest})")
     accelerator.end_training()
 
 

@@ -235,10 +235,10 @@ def judge(
                 y = read_out(adapter, vae, (x.shape[2], x.shape[3]), inputs)
                 for score, values in compare(x, y, latents.masks[i : i + batch]).scores.items():
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())
-            found = {score: torch.cat(values).tolist() for score, values in parts.items()}
-            ends = {score: bootstrap(values) for score, values in found.items() if values}
-            means = {score: [None if v is None else round(v, 5) for v in told] for score, told in ends.items()}
-            counts = {score: len(values) for score, values in found.items()}
+            measured = {score: torch.cat(values).tolist() for score, values in parts.items()}
+            intervals = {score: bootstrap(values) for score, values in measured.items() if values}
+            means = {score: [None if v is None else round(v, 5) for v in ends] for score, ends in intervals.items()}
+            counts = {score: len(values) for score, values in measured.items()}
             table[name] |= {"n": min(map(len, sets.values())), title: means | {"measured": counts}}
     return table
 

@@ -104,10 +104,10 @@ class Extractor:
     def _compute(self, pictures: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         x = pictures.to(self.vlm.device).float() / 255
         points = [name for name in names if name != self._targets]
-        found = self.vlm.latents(x, points) if points else {}
+        values = self.vlm.latents(x, points) if points else {}
         if self._targets in names:
-            found[self._targets] = self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))
-        return found
+            values[self._targets] = self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))
+        return values
 
 
 def extract(

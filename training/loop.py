@@ -77,8 +77,8 @@ class Step:
     """Rows a second, over the last second or so; nan before the first."""
     remaining: float
     """Seconds left at that rate."""
-    pieces: int
-    """Parts that a batch is cut into because it did not fit into memory whole; 1 as a rule."""
+    micro_batches: int
+    """How many a batch is cut into because it did not fit into memory whole; 1 as a rule."""
     average: list[Tensor] = field(repr=False)
     """The averaged weights so far, of the trained parameters in their order; not to be changed."""
 
@@ -140,7 +140,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, recipe.beta2), fused=True)
     average = [p.detach().clone() for p in trained]
     about = json.loads(json.dumps(asdict(recipe) | dict(facts or {})))
-    start, pieces = _resume(folder / STATE, about, trained, average, optimizer, device) if folder else (0, 1)
+    start, micro_batches = _resume(folder / STATE, about, trained, average, optimizer, device) if folder else (0, 1)
     generator, spoiled = torch.Generator(device), torch.zeros((), device=device)
     loose = torch.backends.cudnn.deterministic
     torch.backends.cudnn.deterministic = True  # else no run repeats to the bit
@@ -153,7 +153,7 @@ def train(
                 group["lr"] = learning_rate(step, recipe)
             rows = rows_of_step(step, recipe.batch, task.rows, recipe.seed)[rank::world]
             seed = _seed(recipe.seed, step * world + rank)
-            losses, pieces = _backward(task, rows, generator, seed, step / recipe.steps, pieces)
+            losses, micro_batches = _backward(task, rows, generator, seed, step / recipe.steps, micro_batches)
             if world > 1:
                 losses = _add_up(trained, losses, len(rows) / recipe.batch)
             bad = [
@@ -175,9 +175,9 @@ def train(
                 now = time.monotonic()
                 rate, clock, counted = (step - counted) * recipe.batch / (now - clock), now, step
             if folder and rank == 0 and (now - saved > recipe.save_every or step == recipe.steps):
-                _save(folder / STATE, about, step, pieces, trained, average, optimizer)
+                _save(folder / STATE, about, step, micro_batches, trained, average, optimizer)
                 saved = now
-            yield Step(step, losses, rate, (recipe.steps - step) * recipe.batch / rate, pieces, average)
+            yield Step(step, losses, rate, (recipe.steps - step) * recipe.batch / rate, micro_batches, average)
     finally:
         with torch.no_grad():
             torch._foreach_copy_(trained, average)
@@ -186,28 +186,28 @@ def train(
 
 
 def _backward(
-    task: Task, rows: Tensor, generator: torch.Generator, seed: int, done: float, pieces: int
+    task: Task, rows: Tensor, generator: torch.Generator, seed: int, done: float, micro_batches: int
 ) -> tuple[dict[str, Tensor], int]:
-    """Gradients of a batch, in as few pieces as fit into memory: (mean losses, pieces)."""
+    """Gradients of a batch, in as few micro-batches as fit into memory: (mean losses, their number)."""
     device = generator.device.type
     while True:
         total: dict[str, Tensor] = {}
         generator.manual_seed(seed)  # a pass that did not fit has drawn already
         try:
-            for part in rows.chunk(pieces):
+            for part in rows.chunk(micro_batches):
                 with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
                     losses = task.loss(part, generator, done)
                 share = len(part) / len(rows)
                 (torch.stack(list(losses.values())).sum() * share).backward()
                 total = {name: total.get(name, 0) + loss.detach() * share for name, loss in losses.items()}
-            return total, pieces
+            return total, micro_batches
         except torch.OutOfMemoryError:
-            if pieces >= len(rows):
+            if micro_batches >= len(rows):
                 raise
         losses = {}  # only here, where the error and its frames are gone too, is what the pass kept set free
         task.modules.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        pieces *= 2
+        micro_batches *= 2
 
 
 def _begin_alike(modules: nn.Module) -> None:
@@ -221,12 +221,12 @@ def _begin_alike(modules: nn.Module) -> None:
 def _add_up(trained: list[Tensor], losses: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     """Makes gradients and losses of this process's `share` of a batch those of the whole batch, in one message."""
     gradients = [p.grad for p in trained if p.grad is not None]
-    told = torch.stack(list(losses.values())).to(gradients[0].dtype)
-    flat = torch.cat([*(g.flatten() for g in gradients), told]) * share
+    values = torch.stack(list(losses.values())).to(gradients[0].dtype)
+    flat = torch.cat([*(g.flatten() for g in gradients), values]) * share
     dist.all_reduce(flat)
-    *sums, told = flat.split([*(g.numel() for g in gradients), len(losses)])
+    *sums, values = flat.split([*(g.numel() for g in gradients), len(losses)])
     torch._foreach_copy_(gradients, [part.view_as(g) for g, part in zip(gradients, sums, strict=True)])
-    return dict(zip(losses, told.unbind(), strict=True))
+    return dict(zip(losses, values.unbind(), strict=True))
 
 
 def _clip(gradients: list[Tensor], most: float) -> Tensor:
@@ -237,12 +237,12 @@ def _clip(gradients: list[Tensor], most: float) -> Tensor:
 
 
 def _save(
-    path: Path, about: dict[str, Any], step: int, pieces: int, trained: Any, average: Any, optimizer: Any
+    path: Path, about: dict[str, Any], step: int, micro_batches: int, trained: Any, average: Any, optimizer: Any
 ) -> None:
     state = {
         "recipe": about,
         "step": step,
-        "pieces": pieces,
+        "micro_batches": micro_batches,
         "trained": [p.detach() for p in trained],
         "average": average,
         "optimizer": optimizer.state_dict(),
@@ -260,7 +260,7 @@ def _save(
 def _resume(
     path: Path, about: dict[str, Any], trained: Any, average: Any, optimizer: Any, device: Any
 ) -> tuple[int, int]:
-    """Puts a saved state back and returns the steps done and the pieces of a batch; 0 and 1 where none was saved.
+    """Puts a saved state back and returns the steps done and how many micro-batches a batch has; 0, 1 at first.
 
     Raises InputError where it is of a run that differs in `about` or in the shapes of its weights, and where
     processes on several machines do not see the same file.
@@ -284,4 +284,4 @@ def _resume(
         torch._foreach_copy_(trained, state["trained"])
         torch._foreach_copy_(average, state["average"])
     optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["pieces"]
+    return state["step"], state["micro_batches"]

@@ -54,40 +54,41 @@ class ImageLoss:
 
         masks: (B, H, W) bool, what shows an object. generator: of the windows, on the same device.
         """
-        grid, several = (z.shape[2], z.shape[3]), len(z) // len(originals)
+        grid, adapters = (z.shape[2], z.shape[3]), len(z) // len(originals)
         scale = originals.shape[2] // grid[0]  # pixels a cell
         valid = torch.ones_like(masks)
         around = beside(masks, HALO) & ~masks if self.halo_weight else torch.zeros_like(masks)
         if self.side is not None and self.side < min(grid):
             corners = choose_windows(masks, grid, self.side, generator)
-            z = cut(z, corners.repeat(several, 1), self.side)
+            z = cut(z, corners.repeat(adapters, 1), self.side)
             originals = cut(originals, corners * scale, self.side * scale)
             masks, around = cut(torch.stack([masks, around], 1), corners * scale, self.side * scale).unbind(1)
             valid = seen_whole(corners, grid, self.side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         down, across = (resize_axis(z.shape[d] * self.vae.downscale, originals.shape[d], z.device) for d in (2, 3))
-        x = (originals.float() / 255).repeat(several, 1, 1, 1)
+        x = (originals.float() / 255).repeat(adapters, 1, 1, 1)
         y = self.vae.decode(z, clamp=False)
         with torch.autocast(y.device.type, enabled=False):  # `resize`, whose own backward is never twice the same
             y = (down @ y @ across.T).clamp(0, 1)
         # Where it lacks what lies beyond the window, a picture is taken to be right.
-        y = torch.where(valid.repeat(several, 1, 1)[:, None], y, x)
+        y = torch.where(valid.repeat(adapters, 1, 1)[:, None], y, x)
         error = (y - x).abs().mean(1)  # (A · B, H, W)
         loss = self.pixel_weight * error.mean((1, 2))
         if self.object_weight:
-            near = (beside(masks, BESIDE) & valid).float().repeat(several, 1, 1)
-            loss = loss + self.object_weight * (error * near).sum((1, 2)) / near.sum((1, 2)).clamp_min(1)
+            at_objects = (beside(masks, BESIDE) & valid).float().repeat(adapters, 1, 1)
+            mean_error = (error * at_objects).sum((1, 2)) / at_objects.sum((1, 2)).clamp_min(1)
+            loss = loss + self.object_weight * mean_error
         if self.halo_weight:
             off = ((y - x).square().sum(1) + 1e-6).sqrt()  # (A · B, H, W), with a gradient at 0
-            area = (masks & valid).sum((1, 2)).clamp_min(LEAST_AREA).repeat(several)
+            area = (masks & valid).sum((1, 2)).clamp_min(LEAST_AREA).repeat(adapters)
             loss = (
                 loss
-                + self.halo_weight * ((off - CONTRAST / 2).relu() * around.repeat(several, 1, 1)).sum((1, 2)) / area
+                + self.halo_weight * ((off - CONTRAST / 2).relu() * around.repeat(adapters, 1, 1)).sum((1, 2)) / area
             )
         if self.perceptual_weight:
             lpips = lpips_model(y.device)
-            features = [f.repeat(several, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
+            features = [f.repeat(adapters, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
             loss = loss + self.perceptual_weight * lpips.distance(features, lpips.features(y))
-        return loss.view(several, -1).mean(1)
+        return loss.view(adapters, -1).mean(1)
 
 
 def beside(masks: Tensor, reach: int) -> Tensor:
@@ -101,8 +102,8 @@ def choose_windows(masks: Tensor, grid: tuple[int, int], side: int, generator: t
     edge = F.adaptive_max_pool2d(shown, grid) + F.adaptive_max_pool2d(-shown, grid)  # 1 where a cell holds both
     count, device = len(masks), masks.device
     keys = torch.rand(count, grid[0] * grid[1], generator=generator, device=device)
-    lucky = torch.rand(count, 1, generator=generator, device=device) < AT_EDGES
-    at = (keys + edge.flatten(1) * lucky).argmax(1)
+    on_edge = torch.rand(count, 1, generator=generator, device=device) < AT_EDGES
+    at = (keys + edge.flatten(1) * on_edge).argmax(1)
     middle = torch.stack([at // grid[1], at % grid[1]], 1)
     most = torch.tensor([n - side for n in grid], device=device)
     return (middle - side // 2).clamp_min(0).minimum(most)
@@ -112,8 +113,8 @@ def cut(x: Tensor, corners: Tensor, side: int) -> Tensor:
     """Windows (B, C, side, side) of x (B, C, H, W) at corners (B, 2)."""
     span = torch.arange(side, device=x.device)
     rows, columns = (corners[:, d, None] + span for d in (0, 1))
-    each = torch.arange(len(x), device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+    index = torch.arange(len(x), device=x.device)[:, None, None]
+    return x.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
 def seen_whole(corners: Tensor, grid: tuple[int, int], side: int) -> Tensor:

@@ -94,12 +94,12 @@ class Store:
         if not path.exists():
             self._write(path, json.dumps(key, indent=1).encode())
         try:
-            found = json.loads(path.read_bytes())
-            other = [name for name in sorted(key.keys() | found.keys()) if key.get(name) != found.get(name)]
+            stored = json.loads(path.read_bytes())
+            other = [name for name in sorted(key.keys() | stored.keys()) if key.get(name) != stored.get(name)]
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{path} cannot be read: choose another folder for these latents.") from error
         if other:
-            said = "; ".join(f"{name} {found.get(name)!r} there, {key.get(name)!r} now" for name in other)
+            said = "; ".join(f"{name} {stored.get(name)!r} there, {key.get(name)!r} now" for name in other)
             raise InputError(f"{str(self.folder)!r} holds other latents ({said}): choose another folder.")
 
     def _enter(self, shard: Path) -> None:
@@ -136,12 +136,12 @@ class Store:
         for i, key in enumerate(hashes):
             shard, row = self._places[name][key]
             rows.setdefault(shard, []).append((i, row))
-        found: list[Tensor] = []
+        parts: list[Tensor] = []
         for shard, pairs in rows.items():
             with safe_open(shard, "pt") as file:
-                found.append(file.get_tensor(name)[[row for _, row in pairs]])
+                parts.append(file.get_tensor(name)[[row for _, row in pairs]])
         order = torch.tensor([i for pairs in rows.values() for i, _ in pairs])
-        return torch.cat(found)[order.argsort()].to(device)
+        return torch.cat(parts)[order.argsort()].to(device)
 
     def _write(self, path: Path, data: bytes) -> None:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

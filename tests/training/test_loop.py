@@ -169,8 +169,8 @@ def test_side_by_side_is_as_alone():
 def test_a_batch_that_does_not_fit_is_cut():
     whole, cut = Regression(noise=0), Regression(noise=0, fits=3)
     finished(whole)
-    pieces = [step.pieces for step in train(cut, RECIPE, CPU)]
-    assert pieces == [4] * 30
+    counts = [step.micro_batches for step in train(cut, RECIPE, CPU)]
+    assert counts == [4] * 30
     torch.testing.assert_close(weights(cut), weights(whole), rtol=1e-4, atol=1e-5)
     with pytest.raises(torch.OutOfMemoryError):
         finished(Regression(fits=0))
@@ -208,7 +208,7 @@ def test_nothing_is_left_of_a_pass_that_did_not_fit_when_the_next_is_tried():
 
     alive, left = [], []
     step = next(train(Deep(("a",)), RECIPE, CPU))
-    assert step.pieces == 4 and left[:3] == [0, 0, 0]  # the whole batch, halves, quarters
+    assert step.micro_batches == 4 and left[:3] == [0, 0, 0]  # the whole batch, halves, quarters
 
 
 def test_a_spoiled_step_changes_nothing():

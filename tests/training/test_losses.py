@@ -70,7 +70,7 @@ def test_losses_of_windows_and_wholes(vae, scenes):
     assert reached.flatten(1).sum(1).max() <= SIDE**2 < reached[0].numel()
 
 
-def test_spill_is_what_is_painted_around_objects_and_nowhere_else(vae, scenes):
+def test_halos_are_what_is_drawn_around_objects_and_nowhere_else(vae, scenes):
     x, masks = scenes.images.float() / 255, scenes.mask[:, None]
     around = (beside(scenes.mask, HALO) & ~beside(scenes.mask, BESIDE))[:, None]
     wrong = [torch.where(where, 1 - x, x) for where in (around, masks, ~(around | masks))]  # a halo, objects, the rest

@@ -114,7 +114,7 @@ class Watch:
             "rate": None if math.isnan(step.rate) else step.rate,
             "remaining": None if math.isnan(step.remaining) else step.remaining * (1 + SHARE),
             "memory": memory(self.vae.device),
-            "pieces": step.pieces,
+            "micro_batches": step.micro_batches,
             "seconds": now - self.began,
         }
         _append(self.run.folder / LOG, record)
@@ -156,7 +156,7 @@ class Watch:
         steps = self.task.config.recipe.steps
         if not self.task.modules:  # all are solved: one line tells it
             record = {"step": steps, "losses": self.task.solved, "rate": None, "remaining": 0.0}
-            record |= {"memory": memory(self.vae.device), "pieces": 1, "seconds": time.monotonic() - self.began}
+            record |= {"memory": memory(self.vae.device), "micro_batches": 1, "seconds": time.monotonic() - self.began}
             _append(self.run.folder / LOG, record)
         scores = {name: adapter.card["scores"] for name, adapter in self.task.adapters.items()}
         self._note_scores(steps, scores, self.task.held_out)

@@ -67,7 +67,7 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
     if last and running:
         used = last["memory"]
         facts += [f"{used['what']} {size(used['used'])} of {size(used['total'])}"]
-        facts += [f"batch cut in {last['pieces']}, as memory ran short"] if last["pieces"] > 1 else []
+        facts += [f"batch cut in {last['micro_batches']}, as memory ran short"] if last["micro_batches"] > 1 else []
     if "seconds" in run:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
     facts += _split(run)
