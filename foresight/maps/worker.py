@@ -1,5 +1,8 @@
 """Fitting of maps in processes of their own.
 
+By hand rather than by concurrent.futures or loky: those wait at the app's end for the task under way, and Numba's
+compiling cannot be interrupted; a daemon ends with the app. They have no progress and no stop either.
+
 Numba compiles UMAP in 10 to 40 s and holds Python's lock all the while: a server that did it would answer nobody. A
 process is begun when a map is first asked for, and kept for the next one. Only this module and `separation` are
 imported there, so that it is small and soon ready.
@@ -11,6 +14,7 @@ import pickle
 import re
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +31,7 @@ T = TypeVar("T")
 
 KEPT = 2  # idle processes; more are begun where more is asked for at the same time
 _TICK = 0.25  # seconds between two reports of progress
-_READY, _MADE = "ready", "made"  # what a process says, beside (done, total)
+_READY, _RESULT, _ERROR = "ready", "result", "error"  # what a process says, beside (done, total)
 
 
 class Stopped(Exception):
@@ -93,9 +97,11 @@ def _serve(line: Connection) -> None:
                 continue
             work, values = task
             try:
-                line.send((_MADE, work(Meter(line), *values)))
+                line.send((_RESULT, work(Meter(line), *values)))
             except Stopped:
                 line.recv()
+            except Exception as error:  # noqa: BLE001 - whoever asked is told of it, by `Worker.do`
+                line.send((_ERROR, (error, traceback.format_exc())))
 
 
 def _compile() -> None:
@@ -120,7 +126,7 @@ class Worker:
         """What a function of this module, given its meter and `values`, returns there.
 
         Yields done and total meanwhile, (0, 0) where nobody knows. Closing the generator stops the work soon after.
-        Raises InputError where the process has ended.
+        Raises InputError where the process has ended or had too little memory, and whatever else the function raises.
         """
         try:
             yield from self._ready()
@@ -128,9 +134,17 @@ class Worker:
             return (yield from self._result())
         except (EOFError, OSError) as error:
             self.close()
-            raise InputError(
-                "the process that fits maps has ended, perhaps for want of memory: take fewer points, or try again."
-            ) from error
+            raise InputError(f"the process that fits maps has ended ({self._end()}): try again.") from error
+        except MemoryError as error:
+            raise InputError("this machine's memory does not suffice for the map: take fewer points.") from error
+
+    def _end(self) -> str:
+        """How the process ended."""
+        self.process.join(1)
+        code = self.process.exitcode or 0
+        if code == -signal.SIGKILL:
+            return "it was killed, perhaps for want of memory: fewer points need less"
+        return f"by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _ready(self) -> Iterator[tuple[int, int]]:
         while True:  # what a task that was stopped has left behind is passed over
@@ -146,8 +160,10 @@ class Worker:
                 yield at
                 if self._line.poll(_TICK):
                     match self._line.recv():
-                        case (kind, made) if kind == _MADE:
-                            return made
+                        case (kind, result) if kind == _RESULT:
+                            return result
+                        case (kind, (error, text)) if kind == _ERROR:
+                            raise error from RuntimeError(f"in the process that fits maps:\n{text}")
                         case (int(done), int(total)):
                             at = done, total
         except GeneratorExit:

@@ -1,6 +1,7 @@
 """The latent map: silhouettes, clusters and neighbours by hand and by scikit-learn; maps on a tiny real VLM."""
 
 import os
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -223,6 +224,22 @@ def test_a_process_that_ended_is_one_sentence_and_is_not_used_again(data):
         finish(fresh.do(map_worker.transform, b"", data.latents[HERE]))
     with worker() as again:
         assert again is warm and fresh is not warm
+
+
+def test_a_fault_in_the_process_is_told_as_what_it_is_and_the_process_goes_on(data):
+    with worker() as there:
+        with pytest.raises(pickle.UnpicklingError) as fault:
+            finish(there.do(map_worker.transform, b"no reducer", data.latents[HERE]))
+        assert "in the process that fits maps" in str(fault.value.__cause__)
+        with pytest.raises(InputError, match="memory does not suffice"):
+            finish(there.do(out_of_memory))
+        assert there.alive
+    with worker() as again:
+        assert again is there
+
+
+def out_of_memory(meter):
+    raise MemoryError
 
 
 def test_silhouettes_leave_the_background_out(vlm):
