@@ -1,12 +1,91 @@
-"""Numbers as people and programs hand them in: taken as they are or refused, never rounded."""
+"""What settings may be: declared once as pydantic dataclasses, for forms, addresses, the API and the command line.
+
+A field's annotation carries its limits and its help; `limits_of` gives them to whoever builds an input for it. Values
+are taken as people and programs hand them in, as they are, or refused in one sentence: never rounded.
+"""
 
 from __future__ import annotations
 
-from typing import TypeGuard
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any, TypeGuard, TypeVar, get_type_hints
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import CoreSchema, core_schema
+from typing_extensions import dataclass_transform
 
 from foresight.errors import InputError
 
 MAX_SEED = 999_999  # that a person or a client may ask for
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def schema(cls: type[T]) -> type[T]:
+    """A frozen pydantic dataclass, whose constructor raises InputError with the first thing that is wrong."""
+    made = pydantic_dataclass(cls, frozen=True)
+    construct = made.__init__
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            construct(self, *args, **values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            cause = first.get("ctx", {}).get("error")  # the sentence of a type below, or of __post_init__
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(str(cause) if cause else f"{field}: {first['msg'].lower()}.") from None
+
+    made.__init__ = __init__  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Annotates a number: what it is called in a sentence, the least and the most, and what it means."""
+
+    noun: str
+    least: float
+    most: float
+    help: str = ""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def check(self, value: object) -> float:
+        """The value. Raises InputError beyond the limits."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Whole(_Limits):
+    """A whole number."""
+
+    def check(self, value: object) -> int:
+        return whole(value, self.noun, int(self.least), int(self.most))
+
+
+@dataclass(frozen=True)
+class Below(_Limits):
+    """A number from `least` to below `most`."""
+
+    def check(self, value: object) -> float:
+        if not is_number(value) or not self.least <= value < self.most:
+            raise InputError(f"{self.noun} must be from {self.least:g} to below {self.most:g}{instead(value)}.")
+        return float(value)
+
+
+def limits_of(settings: type, field: str) -> Any:
+    """The annotation of a schema's field that carries its limits: a Whole or a Below."""
+    return get_type_hints(settings, include_extras=True)[field].__metadata__[0]
+
+
+def default_of(settings: type, field: str) -> Any:
+    """The default of a schema's field."""
+    return next(part.default for part in dataclasses.fields(settings) if part.name == field)
 
 
 def whole(value: object, noun: str, least: int, most: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from foresight.maps.separability import Array
 from foresight.metrics.matching import position_name, size_name
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vlm import VLM
-from foresight.schemas import MAX_SEED, instead, is_number, whole
+from foresight.schemas import MAX_SEED, Below, Whole, schema
 
 SPLIT = "test"  # no adapter was trained on these scenes, so their scores are honest
 BACKGROUND = "background"  # the label of a token that shows no object
@@ -30,46 +31,34 @@ KINDS = ("shape", "colour", "size", "position", "background", "objects")
 MEASURES = ("radius", "x", "y")
 _COVER = 0.25  # of a token's cell that an object must fill to be what the token shows
 _BATCH = 16  # scenes through the model at a time
-_WHOLE = {  # a MapSpec's whole numbers: what they are called, the least and the most
-    "scenes": ("scenes", 20, 20_000),
-    "tokens": ("tokens a scene", 0, 64),
-    "dimensions": ("dimensions", 2, 3),
-    "neighbours": ("neighbours", 2, 200),
-    "clusters": ("clusters", 2, 30),
-    "seed": ("the seed", 0, MAX_SEED),
-}
 MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
 
 
-@dataclass(frozen=True)
+@schema
 class MapSpec:
-    """What a map is of, and the key under which it is kept.
-
-    points: extraction points, one layer of the map each. scenes: how many, drawn by `seed`. objects: fewest and
-    most in a scene; with several, labels are those of the largest. backgrounds: as for SceneSpec. tokens: how
-    many of a scene's tokens, drawn by `seed`; 0 is the mean of them all. dimensions: 2 or 3. neighbours,
-    min_dist: UMAP's. clusters: how many. Raises InputError.
-    """
+    """What a map is of, and the key under which it is kept. Raises InputError."""
 
     points: tuple[str, ...]
-    scenes: int = 400
-    seed: int = 0
+    """Extraction points, one layer of the map each."""
+    scenes: Annotated[int, Whole("scenes", 20, 20_000, "How many, drawn by the seed.")] = 400
+    seed: Annotated[int, Whole("the seed", 0, MAX_SEED)] = 0
     objects: tuple[int, int] = (1, 1)
+    """Fewest and most in a scene; with several, labels are those of the largest."""
     backgrounds: tuple[str, ...] = ("white",)
-    tokens: int = 0
-    dimensions: int = 2
-    neighbours: int = 15
-    min_dist: float = 0.1
-    clusters: int = 8
+    """As for SceneSpec."""
+    tokens: Annotated[
+        int, Whole("tokens a scene", 0, 64, "Drawn by the seed; without any, a point is the mean of them all.")
+    ] = 0
+    dimensions: Annotated[int, Whole("dimensions", 2, 3)] = 2
+    neighbours: Annotated[int, Whole("neighbours", 2, 200, "UMAP's. Few: fine structure. Many: the broad picture.")] = (
+        15
+    )
+    min_dist: Annotated[float, Below("the least distance", 0, 1, "UMAP's. How close points may be drawn.")] = 0.1
+    clusters: Annotated[int, Whole("clusters", 2, 30, "k-means on the latents.")] = 8
 
     def __post_init__(self) -> None:
         if not self.points:
             raise InputError("choose at least one extraction point.")
-        for name, (noun, least, most) in _WHOLE.items():
-            object.__setattr__(self, name, whole(getattr(self, name), noun, least, most))  # one key for 400 and 400.0
-        if not is_number(self.min_dist) or not 0 <= self.min_dist < 1:
-            raise InputError(f"the least distance must be from 0 to below 1{instead(self.min_dist)}.")
-        object.__setattr__(self, "min_dist", float(self.min_dist))
         if self.neighbours >= self.size:
             raise InputError(f"{self.neighbours} neighbours need more than the map's {self.size} points.")
         self.scene_spec()

@@ -9,23 +9,17 @@ from urllib.parse import quote, urlencode
 from foresight.data.scenes import BACKGROUNDS
 from foresight.errors import InputError
 from foresight.maps.data import MapSpec
+from foresight.schemas import default_of
 from foresight.ui import view_link as link
 from foresight.ui.generate import ANY
 
 TAB = "map"
 _ALWAYS = ("points", "scenes", "seed")
 _KNOWN = {"dimensions": ("2", "3"), "objects": ("1", "1-5"), "background": (ANY, *BACKGROUNDS)}
-_USUAL: dict[str, Any] = {
-    "points": [],
-    "scenes": 400,
-    "seed": 0,
-    "objects": "1",
-    "background": "white",
-    "tokens": 0,
-    "dimensions": "2",
-    "neighbours": 15,
-    "min_dist": "0.1",
-    "clusters": 8,
+_WORDS = {"points": [], "objects": "1", "backgrounds": "white", "dimensions": "2", "min_dist": "0.1"}
+_USUAL: dict[str, Any] = {  # the fields of a spec, in its order
+    name.replace("backgrounds", "background"): _WORDS.get(name, default_of(MapSpec, name))
+    for name in MapSpec.__dataclass_fields__
 }
 
 

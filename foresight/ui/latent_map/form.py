@@ -11,7 +11,7 @@ import gradio as gr
 from foresight.data.scenes import BACKGROUNDS
 from foresight.maps.data import MapSpec
 from foresight.models.points import ExtractionPoint
-from foresight.schemas import whole
+from foresight.schemas import limits_of, whole
 from foresight.ui.generate import ANY
 from foresight.ui.inputs import FreeNumber, FreeSlider
 
@@ -32,7 +32,7 @@ class Form:
 
 def defaults(point: str) -> list[Any]:
     """What the form begins with."""
-    return [[point], SCENES, 400, 8, FLAT, ONE, "white", 0, 15, 0.1, 8]
+    return values_of(MapSpec((point,)))
 
 
 def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict[str, list[Any]]:
@@ -108,20 +108,16 @@ def build_form(
                 elem_id="map-unit",
             )
             shape = gr.Radio([FLAT, SOLID], value=first[4], label="Map", min_width=90, elem_id="map-dimensions")
-        scenes = FreeSlider(20, min(most, 20_000), value=first[2], step=10, label="Scenes", elem_id="map-scenes")
-        tokens = FreeSlider(1, 64, value=first[3], step=1, label="Tokens of each scene", visible=False)
+        scenes = _slider("scenes", "Scenes", first[2], step=10, most=most, elem_id="map-scenes")
+        tokens = _slider("tokens", "Tokens of each scene", first[3], least=1, visible=False)
     with gr.Accordion("More: scenes and UMAP", open=False):
         with gr.Row():
             objects = gr.Radio([ONE, MANY], value=first[5], label="Objects in a scene", min_width=120)
             background = gr.Dropdown([ANY, *BACKGROUNDS], value=first[6], label="Background", min_width=120)
             seed = FreeNumber(first[7], label="Seed", min_width=90)
-        neighbours = FreeSlider(
-            2, 100, value=first[8], step=1, label="Neighbours", info="Few: fine structure. Many: the broad picture."
-        )
-        min_dist = FreeSlider(
-            0, 0.99, value=first[9], step=0.01, label="Least distance", info="How close points may be drawn."
-        )
-        clusters = FreeSlider(2, 30, value=first[10], step=1, label="Clusters", info="k-means on the latents.")
+        neighbours = _slider("neighbours", "Neighbours", first[8], most=100)
+        min_dist = _slider("min_dist", "Least distance", first[9], step=0.01, most=0.99)
+        clusters = _slider("clusters", "Clusters", first[10])
     with gr.Row():
         draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
         stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")
@@ -134,3 +130,12 @@ def build_form(
     )
     inputs = [where, unit, scenes, tokens, shape, objects, background, seed, neighbours, min_dist, clusters]
     return Form(inputs, buttons, draw, stop)
+
+
+def _slider(
+    field: str, label: str, value: float, step: float = 1, least: float = 0, most: float = 10**9, **more: Any
+) -> gr.Slider:
+    """A slider for a number of MapSpec, within its limits and these."""
+    limits = limits_of(MapSpec, field)
+    low, high = max(least, limits.least), min(most, limits.most)
+    return FreeSlider(low, high, value=value, step=step, label=label, info=limits.help or None, **more)
