@@ -46,14 +46,10 @@ class MapSpec:
     """Fewest and most in a scene; with several, labels are those of the largest."""
     backgrounds: tuple[str, ...] = ("white",)
     """As for SceneSpec."""
-    tokens: Annotated[
-        int, Whole("tokens a scene", 0, 64, "Drawn by the seed; without any, a point is the mean of them all.")
-    ] = 0
+    tokens: Annotated[int, Whole("tokens a scene", 0, 64, "Drawn by the seed. None: the mean of all.")] = 0
     dimensions: Annotated[int, Whole("dimensions", 2, 3)] = 2
-    neighbours: Annotated[int, Whole("neighbours", 2, 200, "UMAP's. Few: fine structure. Many: the broad picture.")] = (
-        15
-    )
-    min_dist: Annotated[float, Below("the least distance", 0, 1, "UMAP's. How close points may be drawn.")] = 0.1
+    neighbours: Annotated[int, Whole("neighbours", 2, 200, "Few: fine structure. Many: the broad picture.")] = 15
+    min_dist: Annotated[float, Below("the least distance", 0, 1, "How close points may be drawn.")] = 0.1
     clusters: Annotated[int, Whole("clusters", 2, 30, "k-means on the latents.")] = 8
 
     def __post_init__(self) -> None:

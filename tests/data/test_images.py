@@ -9,6 +9,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from foresight.data.images import (
+    MAX_PIXELS,
     load_image,
     load_mask,
     resize,
