@@ -14,10 +14,19 @@ from training.experiments.trials import Results, Trial, references, round_trip, 
 ORACLE = "oracle"
 
 
-def depth(bench: Bench) -> Results:
-    """Token adapters at every point."""
-    trials = [Trial(str(p), "tokens", (p,), bench.train(), bench.test()) for p in bench.points]
-    return run_trials(bench, trials, "E1.6, depth")
+def depth(bench: Bench) -> dict[str, Results]:
+    """Token adapters at every point, with all and with half the steps, and linear probes, which are solved."""
+
+    def at_every_point(kind: str, steps: int) -> Results:
+        trials = [Trial(str(p), kind, (p,), bench.train(), bench.test()) for p in bench.points]
+        return run_trials(bench, trials, f"E1.6, depth, {kind}", usual_recipe(bench, steps))
+
+    steps = bench.scale.steps
+    return {
+        "depth": at_every_point("tokens", steps),
+        "depth half steps": at_every_point("tokens", max(1, steps // 2)),
+        "depth linear": at_every_point("linear", steps),
+    }
 
 
 def width(bench: Bench) -> Results:
@@ -61,7 +70,7 @@ def side(bench: Bench) -> tuple[Results, ScoreTable]:
 
 
 def measure(bench: Bench) -> Measurement:
-    curves = {"depth": depth(bench), "adapter size": width(bench), "training data": amount(bench)}
+    curves = depth(bench) | {"adapter size": width(bench), "training data": amount(bench)}
     curves["picture size"], oracles = side(bench)
     tables: dict[str, ScoreTable] = {name: results.table for name, results in curves.items()}
     tables["picture size"] = {**tables["picture size"], **oracles}
@@ -84,4 +93,5 @@ E1_6 = Experiment(
     "E1.6 Depth, size, data",
     "Which layer is best, how large must an adapter be, and how many scenes does it need?",
     measure,
+    version=2,
 )

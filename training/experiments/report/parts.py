@@ -158,10 +158,13 @@ def chart(
     return Chart(title=title, kind=kind, x=labels[0], y=labels[1], series=list(lines), **target, **values)
 
 
-def depth_chart(title: str, line: str, scores: ScoreTable, score: str, blank: Samples, oracle: Samples) -> Chart:
-    """A score at each extraction point."""
-    names, label = list(scores), SCORE_NAMES[score]
-    lines = [series(line, names, [scores[n][score] for n in names], names)]
+def depth_chart(title: str, adapters: Mapping[str, ScoreTable], score: str, blank: Samples, oracle: Samples) -> Chart:
+    """A score at each extraction point, a line for each kind of adapter."""
+    label = SCORE_NAMES[score]
+    lines = [
+        series(kind, list(scores), [samples[score] for samples in scores.values()], list(scores))
+        for kind, scores in adapters.items()
+    ]
     marks = {"baseline": blank[score], "oracle": oracle[score]}
     return chart(title, "line", ("extraction point", label), lines, score, **marks)
 
