@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from textwrap import dedent
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from foresight.data.images import to_pil, to_tensor
 from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from training import experiments
 from training.experiments import blends, e1_5, e1_6
 from training.experiments.bench import Bench
 from training.experiments.held_out import KNOWN, crowd_name, filtered, photos, splits, unseen_pair
 from training.experiments.parallel import STRIDE, AdapterLearner, ParallelTask
+from training.experiments.report.answers import plain_answer
 from training.experiments.report.beyond import blends as blends_answer
 from training.experiments.report.parts import Run
 from training.experiments.seed_protocol import last_state, stages
@@ -195,6 +198,16 @@ def test_e1_5_goes_on_with_decoded_images(bench):
     more = replace(bench, scale=replace(TINY, picture_batch=2, picture_steps=2))
     e1_5.train_on_images(more, adapters, bench.recommended)
     assert not all(torch.equal(a, b) for a, b in zip(before, adapters["0-tokens"].parameters(), strict=True))
+
+
+def test_the_experiment_in_the_docs_runs_and_is_reported(bench):
+    code = dedent(experiments.__doc__.split("`noise.py`:")[1].split("With `NOISE`")[0])
+    made: dict = {}
+    exec(code, made)
+    answer = plain_answer(Run(made["NOISE"].measure(bench), bench.names, {}))
+    assert [row[0] for row in answer.tables[0].rows][:3] == ["noise 0.0", "noise 0.1", "noise 1.0"]
+    clean, *_, noisy = answer.tables[0].rows[:3]
+    assert clean[1][0] < noisy[1][0] and answer.verdict is None and answer.charts
 
 
 def test_adapters_of_all_widths_learn_for_as_many_steps(bench):
