@@ -44,20 +44,26 @@ def schema(cls: type[T]) -> type[T]:
 
 
 @dataclass(frozen=True)
-class _Limits:
-    """Annotates a number: what it is called in a sentence, the least and the most, and what it means."""
+class _Setting:
+    """Annotates a field: what it is called in a sentence, and what values it takes."""
 
     noun: str
-    least: float
-    most: float
-    help: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
 
-    def check(self, value: object) -> float:
-        """The value. Raises InputError beyond the limits."""
+    def check(self, value: Any) -> Any:
+        """The value. Raises InputError where it is none that the field takes."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Limits(_Setting):
+    """Annotates a number: the least and the most, and what it means."""
+
+    least: float
+    most: float
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,51 @@ class Below(_Limits):
         if not is_number(value) or not self.least <= value < self.most:
             raise InputError(f"{self.noun} must be from {self.least:g} to below {self.most:g}{instead(value)}.")
         return float(value)
+
+
+@dataclass(frozen=True)
+class Pair(_Limits):
+    """Two whole numbers, such as the fewest and the most."""
+
+    def check(self, value: Any) -> tuple[int, int]:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise InputError(f"{self.noun} must be two numbers such as [{self.least}, {self.most}], not {value!r}.")
+        low, high = (whole(number, self.noun, int(self.least), int(self.most)) for number in value)
+        return low, high
+
+
+@dataclass(frozen=True)
+class Names(_Setting):
+    """Several names, or none."""
+
+    def check(self, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+            raise InputError(f"{self.noun} must be a list of names, not {value!r}.")
+        return tuple(value)
+
+
+@dataclass(frozen=True)
+class Choice(_Setting):
+    """One of the names that are known."""
+
+    known: tuple[str, ...]
+
+    def check(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise InputError(f"{self.noun} must be a name, not {value!r}.")
+        if value not in self.known:
+            raise InputError(f"unknown {self.noun} {value!r}: choose from {', '.join(self.known)}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Flag(_Setting):
+    """True or false."""
+
+    def check(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{self.noun} must be true or false, not {value!r}.")
+        return value
 
 
 def limits_of(settings: type, field: str) -> Any:

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from foresight.data.factors import SIZES
 from foresight.metrics.masks import mask_iou
 
-SIZES = {"small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}  # radius in pixels at 224²
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")  # thirds of the picture
 CELLS = 28  # a side of the plane that a heat map shows: 8 px each at 224²
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from foresight.data.factors import ANY, POSITIONS, RADII
 from foresight.data.images import load_mask, to_pil
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.models.points import ExtractionPoint
@@ -15,8 +16,6 @@ from foresight.ui.error_handling import telling
 from foresight.ui.image_input import file_image
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
-
-ANY = scenes.ANY
 
 
 def endpoint(calls: Calls) -> None:
@@ -62,8 +61,8 @@ def endpoint(calls: Calls) -> None:
             gr.Dropdown([ANY, *SHAPES], value=ANY, label="shape"),
             gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="color"),
             FreeNumber(1, precision=0, label=f"objects, 1 to {MAX_OBJECTS}"),
-            gr.Dropdown(list(scenes.SIZES), value=ANY, label="size"),
-            gr.Dropdown(list(scenes.POSITIONS), value=ANY, label="position"),
+            gr.Dropdown(list(RADII), value=ANY, label="size"),
+            gr.Dropdown(list(POSITIONS), value=ANY, label="position"),
             gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
             gr.Checkbox(True, label="overlap: objects may cover each other"),
             FreeNumber(0, precision=0, label="seed"),

@@ -13,27 +13,16 @@ import gradio as gr
 from PIL import Image
 from torch import Tensor
 
+from foresight.data.factors import ANY, POSITIONS, RADII, SceneFactors
 from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
 from foresight.errors import InputError
-from foresight.metrics.matching import SIZES as NAMED_SIZES
 from foresight.schemas import MAX_SEED, whole
 from foresight.ui.error_handling import refusal_place
 from foresight.ui.inputs import FreeNumber, FreeSlider
 from foresight.ui.navigation import Case
 from foresight.ui.services import open_picture
-
-ANY = "any"
-SIZES = {ANY: (12.0, 64.0)} | NAMED_SIZES
-POSITIONS = {  # where centres may lie; wider than the thirds that reports name, so that several objects have room
-    ANY: (0.0, 0.0, 1.0, 1.0),
-    "top left": (0.0, 0.0, 0.5, 0.5),
-    "top right": (0.5, 0.0, 1.0, 0.5),
-    "centre": (0.3, 0.3, 0.7, 0.7),
-    "bottom left": (0.0, 0.5, 0.5, 1.0),
-    "bottom right": (0.5, 0.5, 1.0, 1.0),
-}
 
 # What a scene is made from, as `make_scene` takes it; a link names those that are not so.
 FACTORS: dict[str, Any] = {
@@ -75,19 +64,9 @@ def make_scene(
 
     Raises InputError on unknown choices.
     """
-    for noun, given, known in (("size", size, SIZES), ("position", position, POSITIONS)):
-        if given not in known:
-            raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
     count, number = whole(objects, "objects", 1, MAX_OBJECTS), whole(seed, "seed", 0, MAX_SEED)
-    spec = SceneSpec(
-        objects=(count, count),
-        shapes=SHAPES if shape == ANY else (shape,),
-        colors=COLOR_NAMES if color == ANY else (color,),
-        radius=SIZES[size],
-        region=POSITIONS[position],
-        backgrounds=BACKGROUNDS if background == ANY else (background,),
-        overlap=overlap,
-    )
+    shapes, colors, backgrounds = (() if name == ANY else (name,) for name in (shape, color, background))
+    spec = SceneFactors((count, count), shapes, colors, size, position, backgrounds, overlap).spec()
     values = (number, shape, color, count, size, position, background, overlap)
     told = {k: v for k, v in zip(FACTORS, values, strict=True) if k == "seed" or v != FACTORS[k]}
     return sample(range(1), number, spec).describe(0) | {"recipe": told}
@@ -148,7 +127,7 @@ def build() -> Controls:
     with gr.Row():
         shape = gr.Dropdown([ANY, *SHAPES], value=ANY, label="Shape", min_width=90)
         color = gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="Colour", min_width=90)
-        size = gr.Dropdown(list(SIZES), value=ANY, label="Size", min_width=90)
+        size = gr.Dropdown(list(RADII), value=ANY, label="Size", min_width=90)
     with gr.Row():
         position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
         background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from foresight.adapters.registry import AdapterRecord
+from foresight.data.factors import ANY
 from foresight.data.images import load_mask, resize, to_pil, to_tensor, vlm_size
 from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
@@ -142,7 +143,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
 
     @telling_in(refused)
     def roll(objects: int) -> Any:
-        any_ = generate.ANY
+        any_ = ANY
         scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
         return generate.draw(scene)[0], scene, ""
 

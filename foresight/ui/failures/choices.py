@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from foresight.adapters.registry import AdapterRecord
+from foresight.data.factors import ANY, POSITIONS, RADII, SceneFactors
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
 from foresight.errors import InputError
 from foresight.metrics.matching import SIZES
 from foresight.metrics.scores import SCORES
-from foresight.schemas import whole
 from foresight.ui.cards import NAMES
-from foresight.ui.generate import ANY, POSITIONS
-from foresight.ui.generate import SIZES as RADII
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 from foresight.ui.navigation import offering, on_opening
 
@@ -87,39 +85,19 @@ def scene_spec(
     overlap: bool,
 ) -> SceneSpec:
     """What scenes may hold; nothing chosen means anything. Raises InputError on unknown choices."""
-    for noun, given, known in (("size", size, RADII), ("position", position, POSITIONS)):
-        if given not in known:
-            raise InputError(f"unknown {noun} {given!r}: choose from {', '.join(known)}.")
-    return SceneSpec(
-        objects=(whole(low, "objects", 1, MAX_OBJECTS), whole(high, "objects", 1, MAX_OBJECTS)),
-        shapes=tuple(shapes) or SHAPES,
-        colors=tuple(colors) or COLOR_NAMES,
-        radius=RADII[size],
-        region=POSITIONS[position],
-        backgrounds=tuple(backgrounds) or BACKGROUNDS,
-        overlap=overlap,
-    )
+    return SceneFactors((low, high), shapes, colors, size, position, backgrounds, overlap).spec()  # type: ignore[arg-type]
 
 
 def factors_of(given: Any) -> list[Any]:
     """`scene_spec`'s arguments from JSON values. Raises InputError on what is none of them."""
-    known: dict[str, Any] = {"objects": [1, MAX_OBJECTS], "shapes": [], "colors": [], "size": ANY, "position": ANY}
-    known |= {"backgrounds": [], "overlap": True}
     if not isinstance(given, dict):
         raise InputError(f'factors must be such as {{"shapes": ["star"]}}, not {given!r}.')
+    known = [part.name for part in fields(SceneFactors)]
     if strange := set(given) - set(known):
         raise InputError(f"unknown factor {min(strange)!r}: choose from {', '.join(known)}.")
-    found = known | given
-    objects, *rest = found.values()
-    if not (isinstance(objects, list) and len(objects) == 2 and all(isinstance(n, int) for n in objects)):
-        raise InputError(f"objects must be two numbers such as [1, 5], not {objects!r}.")
-    for name in ("shapes", "colors", "backgrounds"):
-        if not (isinstance(found[name], list) and all(isinstance(word, str) for word in found[name])):
-            raise InputError(f"{name} must be a list of names, not {found[name]!r}.")
-    for name, kind, told in (("size", str, "a name"), ("position", str, "a name"), ("overlap", bool, "true or false")):
-        if not isinstance(found[name], kind):
-            raise InputError(f"{name} must be {told}, not {found[name]!r}.")
-    return [*objects, *rest]
+    factors = SceneFactors(**given)
+    names = [factors.shapes, factors.colors, factors.size, factors.position, factors.backgrounds]
+    return [*factors.objects, *names, factors.overlap]
 
 
 def bound(text: str) -> float | None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS
 from foresight.errors import InputError
 from foresight.maps.data import MapSpec
 from foresight.schemas import default_of
 from foresight.ui import view_link as link
-from foresight.ui.generate import ANY
 
 TAB = "map"
 _ALWAYS = ("points", "scenes", "seed")

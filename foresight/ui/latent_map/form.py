@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 
+from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS
 from foresight.maps.data import MapSpec
 from foresight.models.points import ExtractionPoint
 from foresight.schemas import limits_of, whole
-from foresight.ui.generate import ANY
 from foresight.ui.inputs import FreeNumber, FreeSlider
 
 SCENES, TOKENS = "scenes", "tokens"

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
+from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
 from foresight.maps.data import MapSpec
 from foresight.schemas import whole
 from foresight.ui.error_handling import telling, telling_each
-from foresight.ui.generate import ANY
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.latent_map import panels
 from foresight.ui.latent_map.events import HINT, PAGE, MapEvents
