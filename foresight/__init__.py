@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from foresight.adapters.checkpoint import load_adapter as load_adapter
     from foresight.adapters.checkpoint import save_adapter as save_adapter
+    from foresight.data.clips import load_clip as load_clip
     from foresight.data.images import load_image as load_image
     from foresight.data.images import load_mask as load_mask
     from foresight.data.scenes import SceneSpec as SceneSpec
@@ -24,6 +25,7 @@ _HOMES = {
     "SceneSpec": "data.scenes",
     "evaluate": "inspection.evaluation",
     "load_adapter": "adapters.checkpoint",
+    "load_clip": "data.clips",
     "load_image": "data.images",
     "load_mask": "data.images",
     "load_vae": "models.vae",

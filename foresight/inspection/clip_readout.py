@@ -24,7 +24,6 @@ from foresight.data.scenes import COLORS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.metrics.video import ClipScorer, ClipScores, Truth
-from foresight.models.vae import VAE
 
 _CHUNK = 8  # clips rendered at a time
 
@@ -92,9 +91,14 @@ def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSampl
     latents = latents.to(vae.device)
     if adapter.steps == 1 and vae.frames_per_latent > 1:
         raise InputError(f"{record.name} gives VAE {vae.name!r} images one by one: a clip needs an adapter for clips.")
-    made = decode_clip(vae, adapter.for_clip(latents, count), count, size)
+    z = adapter.for_clip(latents, count)  # (1, J, C, h, w)
+    video = vae.frames_per_latent > 1
+    made = resize(vae.decode_clip(z, count)[0], size) if video else inspector.decode(z[0], size)
     made_in = time.perf_counter() - start
-    oracle = decode_clip(vae, vae.encode_clip(resize(frames, vae_size(size))[None]), count, size)
+    if video:
+        oracle = resize(vae.decode_clip(vae.encode_clip(resize(frames, vae_size(size))[None]), count)[0], size)
+    else:
+        oracle = inspector.round_trip(frames)
     scorer = ClipScorer(frames, sample.truth)
     scores, ceiling = scorer.score(made), scorer.score(oracle)
     return ClipReport(
@@ -108,15 +112,6 @@ def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSampl
         far=float(adapter.far),
         seconds={"reconstruction": made_in, "scores": time.perf_counter() - start - made_in},
     )
-
-
-def decode_clip(vae: VAE, z: Tensor, frames: int, size: tuple[int, int]) -> Tensor:
-    """VAE latents (1, J, C, h, w) of a clip → its frames (F, 3, *size) in [0, 1]."""
-    if vae.frames_per_latent > 1:
-        return resize(vae.decode_clip(z, frames)[0], size)
-    # One by one on a CPU, whose cache holds the activations of one frame but not of several.
-    parts = z[0].split(1 if z.device.type == "cpu" else len(z[0]))
-    return torch.cat([resize(vae.decode(part), size) for part in parts])
 
 
 def motion_samples(count: int, seed: int, spec: MotionSpec) -> Iterator[ClipSample]:

@@ -22,14 +22,15 @@ _EDGE = 2  # pixels over which colours at an edge are mixed
 _UPSAMPLE = 20  # parts of a pixel to which the shift of whole frames is found
 
 
-def find_objects(frames: Tensor, colors: Tensor) -> Tensor:
+def find_objects(frames: Tensor, colors: Tensor, found: Tensor | None = None) -> Tensor:
     """Each object's pixels, told apart by colour and by nothing else: (F, N, H, W) bool.
 
     frames: (F, 3, H, W) in [0, 1]. colors: (N, 3) in [0, 1], all different. What stands out from the background goes to
     the object of the nearest colour; mixed pixels at an edge go with their nearest neighbour inside; what is a pixel
-    wide belongs to none, since two colours' mixture may be a third object's.
+    wide belongs to none, since two colours' mixture may be a third object's. found: (F, H, W) bool, what stands out, as
+    `foreground` finds it.
     """
-    found, _ = foreground(frames)
+    found = foreground(frames)[0] if found is None else found
     if len(colors) == 1:
         return found[:, None]
     colors = colors.to(frames.device)

@@ -211,7 +211,7 @@ class ClipScorer:
         found, reasons = foreground(frames)
         objects = torch.zeros(len(frames), 0, 2)
         if self.truth.colors is not None:
-            objects = centroids(find_objects(frames, self.truth.colors)).cpu()
+            objects = centroids(find_objects(frames, self.truth.colors, found)).cpu()
         return _Seen(frames, features, found, reasons, objects)
 
     def _score(self, made: _Seen) -> ClipScores:
