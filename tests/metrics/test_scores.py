@@ -2,9 +2,7 @@ import json
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -13,9 +11,7 @@ from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
-from foresight.metrics.baselines import meets_target, skill
 from foresight.metrics.fidelity import psnr, ssim
-from foresight.metrics.intervals import bootstrap
 from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT, NOT_MEASURABLE
 from foresight.metrics.perceptual import LPIPS, TRUNK, lpips_model
 from foresight.metrics.scores import Originals, compare, score
@@ -198,54 +194,6 @@ def test_score_takes_pictures_and_tensors_alike():
 def test_bad_input_is_one_clear_sentence(a, b, mask, sentence):
     with pytest.raises(InputError, match=sentence):
         compare(a, b, mask)
-
-
-def test_skill_by_hand():
-    assert skill("lpips", 0.1, blank=0.3, oracle=0.05) == pytest.approx(0.8)  # less is better
-    assert skill("ssim", 0.85, blank=0.9, oracle=1.0) == pytest.approx(-0.5)  # worse than a blank page
-    assert skill("lpips", 0.3, 0.3, 0.05) == 0 and skill("lpips", 0.05, 0.3, 0.05) == 1
-    assert skill("ssim", 0.5, 0.9, 0.9) is None and skill("mask_iou", None, 0.0, 0.99) is None
-    # An oracle that is worse than a blank page leaves nothing to gain: a fine strip of photo.
-    assert skill("ssim", 0.293, 0.333, 0.287) is None and skill("lpips", 0.4, 0.3, 0.35) is None
-
-
-def test_targets():
-    assert meets_target("lpips", 0.34) and not meets_target("lpips", 0.35)
-    assert meets_target("ssim", 0.76) and not meets_target("mask_iou", 0.60)
-
-
-@pytest.mark.parametrize("count", [12, 50, 5000])
-def test_bootstrap_agrees_with_scipy(count):
-    values = np.random.default_rng(1).gamma(2, 0.1, count)
-    mean, low, high = bootstrap(values)
-    golden = scipy.stats.bootstrap((values,), np.mean, method="percentile", batch=100, random_state=2)
-    golden = golden.confidence_interval
-    assert mean == values.mean()
-    assert (low, high) == pytest.approx(golden, abs=0.05 * (golden.high - golden.low))
-    assert bootstrap(values) == (mean, low, high) != bootstrap(values, seed=1)
-
-
-def test_one_value_makes_no_interval():
-    assert bootstrap([0.25]) == (0.25, None, None)
-
-
-def test_bootstrap_covers_the_truth_95_times_in_100():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        _, low, high = bootstrap(rng.normal(0.5, 0.1, 40))
-        covered += low <= 0.5 <= high
-    assert 0.89 <= covered / 200 <= 0.985
-
-
-def test_one_value_has_no_interval():
-    assert bootstrap([0.5]) == (0.5, None, None)
-
-
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0]]])
-def test_bootstrap_refuses_what_has_no_mean(values):
-    with pytest.raises(InputError, match="finite value"):
-        bootstrap(values)
 
 
 def test_nothing_is_downloaded_and_nothing_is_said(monkeypatch, capsys):

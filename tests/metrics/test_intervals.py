@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from foresight.errors import InputError
+from foresight.metrics.intervals import RESAMPLES, bootstrap
+
+
+@pytest.mark.parametrize("count", [12, 50])
+def test_bootstrap_by_hand(count):
+    values = np.random.default_rng(1).gamma(2, 0.1, count)
+    mean, low, high = bootstrap(values)
+    draws = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    golden = np.quantile(values[draws].mean(1), [0.025, 0.975])
+    assert mean == values.mean()
+    assert (low, high) == pytest.approx(tuple(golden), rel=1e-9)
+    assert bootstrap(values) == (mean, low, high) != bootstrap(values, seed=1)
+
+
+def test_one_value_makes_no_interval():
+    assert bootstrap([0.25]) == (0.25, None, None)
+
+
+def test_bootstrap_covers_the_truth_95_times_in_100():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        _, low, high = bootstrap(rng.normal(0.5, 0.1, 40))
+        covered += low <= 0.5 <= high
+    assert 0.89 <= covered / 200 <= 0.985
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [[1.0]]])
+def test_bootstrap_refuses_what_has_no_mean(values):
+    with pytest.raises(InputError, match="finite value"):
+        bootstrap(values)
