@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported: its kernels run on a CPU too
+
 from training.bundle.vlm import SPECIAL, VISION, build_processor
 
 pytest.register_assert_rewrite("browsing")  # so that a failed visit says what the page logged

@@ -68,6 +68,7 @@ def key_of(vlm: VLM) -> dict[str, Any]:
         "processor": {name: vlm._image_settings[name] for name in ("image_mean", "image_std")},
         "opening": vlm.opening,
         "dtype": str(vlm.dtype).removeprefix("torch."),
+        **({"products": "8 bits"} if vlm.fp8 else {}),
     }
 
 

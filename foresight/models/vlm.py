@@ -22,6 +22,7 @@ from torch import Tensor
 from foresight.data.images import load_image, resize, to_tensor, vlm_size
 from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
+from foresight.models.engine import Engine, kernels_usable
 from foresight.models.hub import folder_of
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.paths import ASSETS
@@ -35,17 +36,29 @@ _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, i
 class VLM:
     """A frozen Qwen2.5-VL. Make one with `load_vlm`."""
 
-    def __init__(self, source: str | Path, folder: Path, name: str, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self,
+        source: str | Path,
+        folder: Path,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        kernels: bool = False,
+        fp8: bool = False,
+    ):
         from accelerate import init_empty_weights
         from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
         self.name, self.device, self.dtype = name, device, dtype
+        self.kernels, self.fp8 = kernels, fp8
+        self._made_for: Any = None  # the model that `_engine` was made for
+        self._loaded = -1, -1  # the depth up to which it is
         self._source, self._folder = source, folder
         self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
         with init_empty_weights(include_buffers=False):
             self.model = Qwen2_5_VLForConditionalGeneration(self.config).eval().requires_grad_(False)
 
-    @property
+    @cached_property
     def points(self) -> list[ExtractionPoint]:
         """Every extraction point, in order of depth."""
         depths = self.config.vision_config.depth, self.config.text_config.num_hidden_layers
@@ -74,8 +87,8 @@ class VLM:
         """Latents of images or clips at several points, from one pass.
 
         Args:
-            images: PIL images of one size (resized as `images.vlm_size` says), a tensor (B, 3, H, W) in [0, 1]
-                whose sides are multiples of 28, or clips (B, F, 3, H, W).
+            images: PIL images of one size (resized as `images.vlm_size` says), a tensor (B, 3, H, W) in [0, 1] or
+                uint8, whose sides are multiples of 28, or clips (B, F, 3, H, W).
             points: extraction points.
             fps: frames a second of clips, which decides their steps' positions in time; 2 is Qwen's own rate.
 
@@ -89,37 +102,24 @@ class VLM:
         wanted = sorted((self.point(p) for p in points), key=lambda p: p.depth)
         if not wanted:
             raise InputError("name at least one extraction point.")
-        pixels = images if isinstance(images, Tensor) else self._pixels(images)
-        self._load(wanted[-1])
-        visual = self.model.model.visual
+        pixels = self._checked(images if isinstance(images, Tensor) else self._pixels(images))
         if not 0 < fps < math.inf:
             raise InputError(f"the frame rate of a clip must be above 0, not {fps}.")
-        x = self._normalise(pixels)
-        steps = qwen.frame_pairs(x) if x.ndim == 5 else x.unsqueeze(1)  # (B, T, 2, 3, H, W), or (B, 1, 3, H, W)
-        shape = steps.shape[:2]
-        rows = qwen.patchify(steps.flatten(0, 1), self.config.vision_config.patch_size)
-        before = {p.layer for p in wanted if p.stage == "pre-merge"}
-        after = {p.layer for p in wanted if p.stage == "post-merge"}
-        depth = len(visual.blocks)
-        vision = qwen.vision_states(visual, rows, before | ({depth} if after else set()))  # of each step by itself
-        found = {("pre-merge", k): vision[k].unflatten(0, shape) for k in before}
-        if after:
-            tokens = qwen.merge(visual, vision[depth]).unflatten(0, shape)  # (B, T, h, w, D)
-            found |= {("post-merge", k): v for k, v in self._language(tokens, after, fps).items()}
-        return {str(p): found[p.stage, p.layer] for p in wanted}
+        engine = self._engine
+        if wanted[-1].depth > self._loaded:  # looking through all weights takes longer than an image does
+            self._load(wanted[-1])
+            self._loaded = wanted[-1].depth
+        states = engine(pixels, wanted, fps)
+        return {str(p): states[p] for p in wanted}
 
-    def _language(self, tokens: Tensor, layers: set[int], fps: float) -> dict[int, Tensor]:
-        """Image tokens (B, T, h, w, D) → {layer: (B, T, h, w, D)} behind the chat template's opening."""
-        (b, t, h, w, _), language = tokens.shape, self.model.model.language_model
-        if layers == {0}:
-            return {0: tokens}
-        opening = language.embed_tokens(torch.tensor(self.opening_ids, device=self.device)).expand(b, -1, -1)
-        embeds = torch.cat([opening, tokens.flatten(1, 3)], 1)  # (B, P + T·h·w, D)
-        before = opening.shape[1]
-        interval = qwen.time_interval(fps, self.config.vision_config)
-        positions = qwen.image_positions(before, h, w, self.device, t, interval)
-        states = qwen.language_states(language, embeds, positions, layers)
-        return {k: v[:, before:].unflatten(1, (t, h, w)) for k, v in states.items()}
+    @property
+    def _engine(self) -> Engine:
+        """The fast forward over `model`; another one when the model was replaced."""
+        if self._made_for is not self.model:
+            mean, std = (self._image_settings[key] for key in ("image_mean", "image_std"))
+            self._made = Engine(self.model, lambda: self.opening_ids, mean, std, self.kernels, self.fp8)
+            self._made_for, self._loaded = self.model, (-1, -1)
+        return self._made
 
     def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
         images = [load_image(image) for image in images]  # upright and RGB, also where the caller opened a file
@@ -129,14 +129,17 @@ class VLM:
         width, height = sizes.pop()
         return resize(torch.stack([to_tensor(image) for image in images]), vlm_size(height, width))
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) or (B, F, 3, H, W) in [0, 1] → the processor's own normalisation, on the model's device."""
+    def _checked(self, pixels: Tensor) -> Tensor:
         side = self.config.vision_config.patch_size * self.config.vision_config.spatial_merge_size
         shape = pixels.shape
         if pixels.ndim not in (4, 5) or 0 in shape or shape[-3] != 3 or shape[-2] % side or shape[-1] % side:
             raise InputError(
                 f"images must be (B, 3, H, W) and clips (B, F, 3, H, W), sides multiples of {side}, not {tuple(shape)}."
             )
+        return pixels
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] → the processor's own normalisation, on the model's device."""
         mean, std = (
             torch.tensor(self._image_settings[key], device=self.device).view(3, 1, 1)
             for key in ("image_mean", "image_std")
@@ -294,11 +297,16 @@ def load_vlm(
     name: str | Path | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    kernels: bool | None = None,
+    fp8: bool = False,
 ) -> VLM:
     """Load a Qwen2.5-VL from a folder or hub id; None is the bundled one.
 
     Weights are read when a point first needs them. device: None is the GPU where there is one. dtype: None is
-    bfloat16 on a GPU and float32 on the CPU. Raises InputError for whatever cannot be found or is no Qwen2.5-VL.
+    bfloat16 on a GPU and float32 on the CPU. kernels: whether norms, rotary embedding and SwiGLU run as Triton
+    kernels; None is where these can be compiled. fp8: whether latents are computed with weights and activations
+    in 8 bits, which is faster and less exact (docs/benchmarks.md); answers are not. Raises InputError for whatever
+    cannot be found, is no Qwen2.5-VL, or cannot run here.
     """
     source, label = (BUNDLED, "bundled") if name is None else (name, str(name))
     folder = folder_of(source, _SMALL_FILES, "model")
@@ -313,6 +321,11 @@ def load_vlm(
         if not any((folder / name).is_file() for name in names):
             raise InputError(f"model {label!r} has no {' or '.join(names)}.")
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    vlm = VLM(source, folder, label, on, dtype or (torch.float32 if on.type == "cpu" else torch.bfloat16))
+    dtype = dtype or (torch.float32 if on.type == "cpu" and not fp8 else torch.bfloat16)
+    if fp8 and dtype != torch.bfloat16:
+        raise InputError(f"8-bit latents are computed beside bfloat16, not {str(dtype).removeprefix('torch.')}.")
+    if fp8 and on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 9):
+        raise InputError(f"{torch.cuda.get_device_name(on)} has no 8-bit products: they need Ada, Hopper or later.")
+    vlm = VLM(source, folder, label, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
     _ = vlm._image_settings, (folder / _INDEX).is_file() and vlm._stored  # read now, so that faults are told now
     return vlm

@@ -156,15 +156,22 @@ def test_early_exit_reads_and_runs_only_what_a_point_needs(tiny, latents, point,
     close(found[point], latents[point])
 
 
-def test_early_exit_stops_even_when_all_weights_are_there(tiny):
+def test_early_exit_stops_even_when_all_weights_are_there(tiny, monkeypatch):
     """(6)"""
     vlm = load_vlm(tiny.folder, "cpu")
     vlm.latents([noise()], ["post-merge/3"])
     ran = []
-    for k, layer in enumerate(vlm.model.model.language_model.layers):
-        layer.mlp.register_forward_hook(lambda *_, k=k: ran.append(k))
+    for name in ("run_vision", "run_language"):
+
+        def count(layers, *rest, real=getattr(qwen, name)):
+            ran.append(len(layers))
+            return real(layers, *rest)
+
+        monkeypatch.setattr(qwen, name, count)
     vlm.latents([noise()], ["post-merge/2"])
-    assert ran == [0, 1]
+    vlm.latents([noise()], ["post-merge/0"])
+    vlm.latents([noise()], ["pre-merge/1"])
+    assert ran == [3, 2, 3, 1]
 
 
 def test_positions(tiny, vlm, known):
