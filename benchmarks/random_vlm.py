@@ -37,7 +37,7 @@ TEXT_TINY = TEXT_7B | {
 }
 
 
-def random_vlm(folder: Path, device: torch.device, tiny: bool) -> tuple[VLM, Any]:
+def random_vlm(folder: Path, device: torch.device, tiny: bool, dtype: torch.dtype | None = None) -> tuple[VLM, Any]:
     """The model and its processor, whose small files are written to `folder`; every weight is on the device."""
     from transformers import Qwen2_5_VLConfig
 
@@ -56,7 +56,7 @@ def random_vlm(folder: Path, device: torch.device, tiny: bool) -> tuple[VLM, Any
     )
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
-    vlm = load_vlm(folder, device)
+    vlm = load_vlm(folder, device, dtype)
     torch.manual_seed(0)
     for name, parameter in list(vlm.model.named_parameters()):
         value = torch.ones(parameter.shape, dtype=vlm.dtype, device=device)
