@@ -60,7 +60,7 @@ window.viewHistory = {
     settling = false;
   },
   opened: tab => {
-    if (tabOf(location.search) === tab) return;
+    if (settling || tabOf(location.search) === tab) return;  // a page that loads opens its first tab, which nobody did
     write(shown(tab) || 'tab=' + tab);
     settling = true;
   },

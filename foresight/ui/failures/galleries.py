@@ -29,7 +29,7 @@ OF = {"adapter": "", "blank": "blank_", "oracle": "oracle_"}
 
 
 def status(run: Run) -> str:
-    """The bar, the words, and the files that were left out."""
+    """The bar, the words, the files that were left out; and, for tab.css, what these pictures have nothing of."""
     if run.seconds is not None:
         word = "All" if run.done == run.total else "Stopped:"
         what = "files" if run.broken else "pictures"
@@ -39,8 +39,11 @@ def status(run: Run) -> str:
         told = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")
     far = sum(line.distance > line.far for line in run.lines)
     notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
+    placeless = run.seconds is not None and not any(bool(line.plane.any()) for line in run.lines)
+    without = " ".join(["factors"] * (not run.fields) + ["places"] * placeless)
     return (
-        f'<div class="fs-failures-status"><h3>{run.record.point} <span>read by</span> {escape(run.record.name)}</h3>'
+        f'<div class="fs-failures-status" data-without="{without}">'
+        f"<h3>{run.record.point} <span>read by</span> {escape(run.record.name)}</h3>"
         f'<progress max="{max(1, run.total)}" value="{run.done}" aria-label="pictures evaluated"></progress>'
         f'<p role="status">{told}.{notes}</p>{_left_out(run.broken)}</div>'
     )

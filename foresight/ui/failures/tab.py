@@ -64,7 +64,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                     table = gr.Dataframe(
                         [], headers=galleries.HEADERS, interactive=False, max_height=560, elem_id="failures-table"
                     )
-                with gr.Tab("What fails") as of_factors:
+                with gr.Tab("What fails", elem_id="failures-of-factors"):
                     of = gr.Dropdown(
                         [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
                         + [(f"{label} of the picture", name) for label, name in choices.SCORE_CHOICES],
@@ -74,7 +74,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
                         elem_id="failures-factor-score",
                     )
                     factors = _plot("Scores by factor", "failures-factors")
-                with gr.Tab("Where") as of_places:
+                with gr.Tab("Where", elem_id="failures-of-places"):
                     where = _plot("IoU of objects at each place of the picture", "failures-where")
                 with gr.Tab("Histograms"):
                     histograms = _plot("Scores of all pictures shown", "failures-histograms")
@@ -99,8 +99,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         going = Run(record, total, data, fields, chosen=choices.within(fields, chosen))
         kept.add(going)
         offered = choices.offer_filters(fields, going.chosen)
-        tabs = [gr.skip() if fields else gr.Tabs(selected="gallery"), gr.update(visible=bool(fields))]
-        yield [going, galleries.status(going), "", "", "", *stopping.going(), "", *going.chosen[2:4], *offered, *tabs]
+        turned = gr.skip() if fields else gr.Tabs(selected="gallery")  # a tab that is not offered may be open
+        yield [going, galleries.status(going), "", "", "", *stopping.going(), "", *going.chosen[2:4], *offered, turned]
         told = shown = time.perf_counter()
         for item in calls.evaluate(record, samples):
             if going.left:
@@ -128,13 +128,11 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     def finish(going: Run | None) -> Any:
         """Ends the clock of a run that was stopped; the last one's words come back where none began."""
         if going is None:
-            return [galleries.EMPTY, *stopping.idle(), *[gr.skip()] * 3]
+            return [galleries.EMPTY, *stopping.idle(), gr.skip()]
         going.end()
         known = {n for n in SCORES if any(own_score(line, n) is not None for line in going.lines)} | {going.chosen[0]}
         sort = gr.update(choices=[(label, name) for label, name in choices.SCORE_CHOICES if name in known])
-        placed = any(bool(line.plane.any()) for line in going.lines)
-        tabs = [gr.update(visible=bool(going.fields)), gr.update(visible=placed)]
-        return [galleries.status(going), *stopping.idle(), sort, *tabs]
+        return [galleries.status(going), *stopping.idle(), sort]
 
     @telling_in(misfiltered)
     def show(going: Run | None, told: Any, limit: int, of: str, *chosen: Any) -> Any:
@@ -227,7 +225,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         **quiet,
     }
     inputs = [run, *source.inputs, point, adapter, *filters]
-    outputs = [run, status, means, seen, gallery, go, stop, refused, *filters[2:], views, of_factors]
+    outputs = [run, status, means, seen, gallery, go, stop, refused, *filters[2:], views]
     waiting = [limit, status, go, stop]
     arrived = doors.failures.change(
         arrive, [doors.failures, run], [run, source.kind, *source.scenes, point, adapter, *filters], **quiet
@@ -238,7 +236,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
             evaluate_link, inputs, outputs, **MODEL_QUEUE, **quiet
         ),
     ]
-    ended = [status, go, stop, filters[0], of_factors, of_places]
+    ended = [status, go, stop, filters[0]]
     for each in evaluations:
         each.then(**showing).then(finish, run, ended, **quiet)
         each.failure(finish, run, ended, **quiet)  # then, too, does not follow a failure
