@@ -138,7 +138,7 @@ def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):
     page = visit(asked="tab=compare&seed=11&objects=2&adapters=linear", ready="#compare-head")
     expect(page.locator("#compare-head")).to_contain_text("All 2 of 2 tiles")
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
-    expect(page).to_have_url(re.compile(r"/\?tab=compare&seed=11&objects=2&adapters=linear"))
+    expect(page).to_have_url(re.compile("tab=compare&seed=11&objects=2&adapters=linear"))
     page.close()
     asked = "tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim"
     page = visit(asked=asked, ready="#failures-status")
