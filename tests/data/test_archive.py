@@ -27,7 +27,7 @@ def packed(path, entries, how=zipfile.ZIP_DEFLATED):
 
 
 def reasons(items):
-    return {item.image: item.reason for item in items if isinstance(item, Broken)}
+    return {item.name: item.reason for item in items if isinstance(item, Broken)}
 
 
 def test_pictures_come_out_under_our_names_and_the_rest_is_told(tmp_path):

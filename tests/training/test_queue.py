@@ -97,7 +97,6 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     first = line.start("first", job)
     last = line.start("last", job | {"settings": SETTINGS | {"steps": 100_000}})
     whole = make_run(line.folder / "whole", **job)
-    work(whole, line)  # at the same time, in this process
     assert [line.place(run) for run in (first, last)] == [0, 1]
     assert (
         service.look("last")["state"] == WAITING
@@ -113,6 +112,7 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     with pytest.raises(InputError, match="is waiting: only one"):
         service.resume("first")
     assert line.place(first) == 1
+    work(whole, line)  # at the same time, in this process
     service.stop("last")
     assert ended(last)["state"] == STOPPED and (last.folder / "training.pt").exists()
     assert ended(first)["state"] == DONE
