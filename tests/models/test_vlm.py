@@ -162,8 +162,9 @@ def test_early_exit_stops_even_when_all_weights_are_there(tiny, monkeypatch):
     vlm.latents([noise()], ["post-merge/3"])
     ran = []
     for name in ("run_vision", "run_language"):
+        real = getattr(qwen, name)
 
-        def count(layers, *rest, real=getattr(qwen, name)):
+        def count(layers, *rest, real=real):
             ran.append(len(layers))
             return real(layers, *rest)
 
