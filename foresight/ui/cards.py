@@ -31,11 +31,11 @@ ONE_ON_WHITE, ANY_SCENES = "one object on white", "1-5 objects, all backgrounds"
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
-def headline(report: Report, cold: bool = False, address: str = "", uploaded: bool = False) -> str:
+def headline(report: Report, cold: bool = False, address: str = "", link: str = "") -> str:
     """What is shown, how long it took by stage, and a banner where the picture is far from the training data.
 
-    cold: made while the app was starting, so that its time would tell nothing. address: a link to this view;
-    uploaded: the picture is on no other page, so the link is to the point and the adapter alone.
+    cold: made while the app was starting, so that its time would tell nothing. address: of this view, empty where no
+    link can open it. link: the same in words, as HTML.
     """
     name, seconds = escape(report.chosen.name), report.seconds
     stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
@@ -48,11 +48,9 @@ def headline(report: Report, cold: bool = False, address: str = "", uploaded: bo
         )
     else:
         told = f"Like what this adapter was trained on: distance {distance:.2f}, limit {limit:.2f}."
-    what = "link to this point, without the upload" if uploaded else "link to this view"
-    link = f' · <a href="{escape(address)}">{what}</a>' if address else ""
     return (
         f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
-        f'<p class="time">{time}{link}</p>'
+        f'<p class="time">{time}{" · " + link if link else ""}</p>'
         f'<p class="{"far" if far else "near"}" role="status">{told}</p></div>'
     )
 
@@ -61,6 +59,11 @@ def stale(point: ExtractionPoint | None) -> str:
     """Says of the dimmed result below what it is of: there is no adapter at `point`, or (None) no picture."""
     why = "the picture was removed" if point is None else f"no adapter reads {point}"
     return f'<p class="fs-stale" role="status">The last result, of the point named above: {why}.</p>'
+
+
+def awaiting(result: str) -> str:
+    """Says of the dimmed result below that the picture that now stands beside it is not in it yet."""
+    return f'<p class="fs-stale" role="status">{result}: this picture is not reconstructed yet.</p>'
 
 
 def metric_cards(report: Report, case: Case = None) -> str:

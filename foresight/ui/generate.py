@@ -136,6 +136,6 @@ def build() -> Controls:
     overlap = gr.Checkbox(value=True, label="Objects may overlap")
     with gr.Row():
         make = gr.Button("Generate", min_width=100, elem_id="generate")
-        dice = gr.Button("🎲 Another seed", min_width=100, elem_id="dice")
+        dice = gr.Button("Another seed", min_width=100, elem_id="dice")
     inputs = [shape, color, objects, size, position, background, overlap, seed]
     return Controls(inputs, seed, make, dice, refusal_place("generate-refused"))

@@ -64,7 +64,7 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
         ("findings", findings, findings.FindingsCalls.of(inspector)),
     ]
     shown = [tab for tab in tabs if tab[2] is not None]
-    with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, 86400), analytics_enabled=False) as app:
+    with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
         travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         for _, tab, asked in shown:  # first, or an event of some tab might have an endpoint's name already
             tab.endpoint(asked)

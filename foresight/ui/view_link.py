@@ -1,7 +1,9 @@
-"""A view's address: the picture (an example, a seed and its factors, or a packed scene), the point and the adapter.
+"""A view's address: the image (an example, a seed and its factors, a packed scene, or a kept upload), the point and
+the adapter.
 
 ?example=one-on-white&point=post-merge/6&adapter=tokens      ?seed=11&shape=star&objects=2&point=pre-merge/3
-?tab=compare&example=one-on-white&adapters=tokens,linear     (one picture at many layers)
+?upload=3f…9a/photo.jpg&point=post-merge/6&adapter=tokens    (an upload, as long as the app keeps its file)
+?tab=compare&example=one-on-white&adapters=tokens,linear&left=oracle&right=post-merge/6,tokens   (at many layers)
 ?tab=failures&point=post-merge/6&adapter=tokens&shapes=star  (many scenes; what is not named is as the tab has it)
 ?run=quick-look                                              (a run of the Train tab)
 ?tab=findings                                                (a tab as it is)
@@ -12,20 +14,27 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from gradio.utils import get_upload_folder
 
 from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
 from foresight.ui import generate
 from foresight.ui.navigation import Case
 
-NAMES = {"example", "scene", "point", "adapter", *generate.FACTORS}  # an address with one of these asks for a view
+# An address with one of these asks for a view.
+NAMES = {"example", "scene", "upload", "point", "adapter", *generate.FACTORS}
 RUN = "run"  # an address with this asks for a run of the Train tab
 TAB = "tab"  # an address with this asks for that tab; with nothing else, for the tab as it is
+_BETWEEN = " · "  # a point and an adapter's name, in a tile's title
 SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody can write a link
 # The browser's history: one entry for each view and each tab that a person opens. `view` is told a view's address when
 # it is shown, `opened` the name of a tab; what a person neither pressed nor clicked belongs to the entry that is there.
@@ -78,17 +87,50 @@ ADDRESS = """watch('value', () => {
   const link = element.querySelector('[data-link]')?.dataset.link;
   if (link && element.checkVisibility()) window.viewHistory?.view(link);
 });"""
+KEPT = 86_400  # seconds for which the app keeps an upload's file
+_UPLOAD = re.compile(r"([0-9a-f]{32,64})/([^/\\\0]{1,255})")  # a folder of the upload folder, and a file's name in it
 _ROOM = 20_000  # characters of a scene's description; five objects take 1,500
 
 
 def query(case: Case, point: str, adapter: str | None) -> str:
-    """The address's part from ? on. An upload is on no other page, so its link names point and adapter alone."""
-    return _written({**_picture(case), "point": point, **({"adapter": adapter} if adapter else {})})
+    """The address's part from ? on; empty where no link can open the case: without it another image would open."""
+    if (image := _image(case)) is None:
+        return ""
+    return _written({**image, "point": point, **({"adapter": adapter} if adapter else {})})
 
 
-def compare_query(case: Case, adapters: Sequence[str]) -> str:
-    """`query` of the Compare tab. An upload's names the adapters alone."""
-    return _written({TAB: "compare", **_picture(case), "adapters": ",".join(adapters)})
+def compare_query(case: Case, adapters: Sequence[str], left: str | None = None, right: str | None = None) -> str:
+    """`query` of the Compare tab. left, right: the titles of the tiles that were chosen to be side by side."""
+    if (image := _image(case)) is None:
+        return ""
+    sides = {side: title.replace(_BETWEEN, ",") for side, title in (("left", left), ("right", right)) if title}
+    return _written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides})
+
+
+def compare_sides(asked: Mapping[str, str], titles: Collection[str]) -> tuple[str | None, str | None]:
+    """The titles of the tiles that an address of Compare puts side by side; None where it names none.
+
+    Args:
+        asked: The address's parameters.
+        titles: Those of all tiles that the comparison will have.
+
+    Raises:
+        InputError: For a tile that the comparison does not have.
+    """
+    named = [asked.get(side) for side in ("left", "right")]
+    found = [None if text is None else text.replace(",", _BETWEEN) for text in named]
+    for text, title in zip(named, found, strict=True):
+        if title is not None and title not in titles:
+            raise InputError(f"the link's comparison has no tile {text!r}.")
+    return found[0], found[1]
+
+
+def link_html(address: str, case: Case) -> str:
+    """The link to an address in words, with what is to be known of it; or why there is none."""
+    if not address:
+        return "no link: the picture is a file of this machine"
+    kept = f", for the {KEPT // 3600} hours that the upload is kept" if isinstance(case, str) else ""
+    return f'<a href="{escape(address)}">link to this view</a>{kept}'
 
 
 def failures_query(point: str, adapter: str, fields: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
@@ -130,9 +172,15 @@ def _value(name: str, text: str, usual: Any, known: Sequence[str] | None) -> Any
     return words if isinstance(usual, list) else text
 
 
-def _picture(case: Case) -> dict[str, str]:
-    if not isinstance(case, dict):
+def _image(case: Case) -> dict[str, str] | None:
+    """What an address says of a case's image; None for a file that is no upload."""
+    if case is None:
         return {}
+    if isinstance(case, str):
+        path = Path(case).resolve()
+        name = f"{path.parent.name}/{path.name}"
+        kept = path.parent.parent == Path(get_upload_folder()).resolve() and _UPLOAD.fullmatch(name)
+        return {"upload": name} if kept else None
     if "recipe" in case:
         return {name: str(value) for name, value in case["recipe"].items()}
     packed = zlib.compress(json.dumps(case, separators=(",", ":")).encode(), 9)
@@ -147,9 +195,20 @@ def case_of(asked: Mapping[str, str]) -> Case:
         return generate.make_scene(**fields_of(asked, generate.FACTORS))
     if "scene" in asked:
         return _unpack(asked["scene"])
+    if "upload" in asked:
+        return _kept(asked["upload"])
     if factor := next((name for name in generate.FACTORS if name in asked), None):
         raise InputError(f"an address with {factor} asks for a drawn scene, which needs its seed too, such as seed=0.")
     return None
+
+
+def _kept(text: str) -> str:
+    """The file of an upload. Its folder's name is a digest of what it holds, or random: nobody else can name it."""
+    found = _UPLOAD.fullmatch(text)
+    path = None if found is None else Path(get_upload_folder()) / found[1] / found[2]
+    if path is None or not os.path.isfile(path):
+        raise InputError("the picture of this link was an upload, and is no longer kept here: upload it again.")
+    return str(path)
 
 
 def _unpack(text: str) -> dict[str, Any]:

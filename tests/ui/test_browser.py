@@ -3,13 +3,22 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from browsing import PATIENCE, expect, needs_chromium
 from house import build_house
+from photos import ORIENTATIONS, save_photo
 from PIL import Image
 from serving import serve
 
 READY = "#tiles img"
+QUARTERS = """async image => {
+  await image.decode();
+  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight), paper = canvas.getContext('2d');
+  paper.drawImage(image, 0, 0);
+  return [1, 3].flatMap(y => [1, 3].map(x => [...paper.getImageData(
+    x * canvas.width >> 2, y * canvas.height >> 2, 1, 1).data].slice(0, 3)));
+}"""
 
 pytestmark = needs_chromium
 
@@ -74,10 +83,42 @@ def test_a_layer_without_adapters_says_so_and_stays(visit):
 def test_a_number_that_is_no_layer_becomes_the_nearest_in_words(visit):
     page = visit()
     layer = page.locator("#layer input[type=number]")
-    layer.fill("99")
-    layer.press("Enter")
+    layer.press("Control+a")
+    layer.press_sequentially("12")
     expect(page.get_by_test_id("toast-body")).to_contain_text("layers are 0 to 3: this is post-merge/3")
+    expect(layer).to_have_value("12")  # it may be typed into still
+    layer.press("Tab")
     expect(layer).to_have_value("3")
+
+
+def test_a_layer_keeps_what_is_typed_and_pressed_fast(visit):
+    page = visit()
+    layer, slider = (page.locator(f"#layer input[type={kind}]") for kind in ("number", "range"))
+    drawing = page.locator("#diagram [aria-pressed=true]")
+    layer.press("Control+a")
+    layer.press_sequentially("3")
+    layer.press("Backspace")
+    layer.press_sequentially("2")
+    expect(drawing).to_have_attribute("data-point", "post-merge/2")
+    expect(layer).to_have_value("2")
+    slider.press("Home")
+    for _ in range(3):
+        slider.press("ArrowRight")
+    expect(drawing).to_have_attribute("data-point", "post-merge/3")
+    slider.press("ArrowLeft")
+    slider.press("ArrowLeft")
+    expect(headline(page)).to_have_text("post-merge/1 read by tokens")
+    expect(page.locator("#stale .fs-stale")).to_have_count(0)
+    expect(slider).to_have_value("1")
+    for name in ("linear", "pooled", "tokens", "pooled"):
+        page.locator("#adapter").get_by_text(name).click()
+    expect(headline(page)).to_have_text("post-merge/1 read by pooled")
+    expect(page.get_by_role("radio", name="pooled")).to_be_checked()
+    for stage in ("Vision tower", "Language model", "Vision tower"):
+        page.locator("#stage").get_by_text(stage).click()
+    expect(drawing).to_have_attribute("data-point", "pre-merge/1")
+    expect(page.get_by_role("radio", name="Vision tower")).to_be_checked()
+    expect(page.get_by_test_id("toast-body")).to_have_count(0)
 
 
 def test_a_wish_for_an_adapter_comes_back(visit):
@@ -99,6 +140,12 @@ def test_the_drawing_takes_keys(visit):
     expect(page.locator("#diagram [data-point='pre-merge/2']")).to_be_focused()
     page.keyboard.press("Enter")
     expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#diagram [data-point='pre-merge/2']")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press(" ")
+    page.locator("#adapter-note").get_by_role("button", name="pre-merge/2").press("Enter")
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#diagram [data-point='pre-merge/2']")).to_be_focused()
 
 
 def test_a_link_opens_the_same_view(visit):
@@ -212,15 +259,74 @@ def test_what_is_inspected_is_compared_at_all_layers(visit, tmp_path):
     Image.new("RGB", (90, 60), "teal").save(tmp_path / "mine.png")
     page.locator("#source input[type=file]").set_input_files(tmp_path / "mine.png")
     changed(page, before)
-    expect(page.locator("#headline")).to_contain_text("without the upload")
+    expect(page.locator("#headline")).to_contain_text("for the 24 hours that the upload is kept")
     page.get_by_role("button", name="Compare all layers").click()
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#compare-head")).to_contain_text("All 1 of 1 tiles")
     expect(page.get_by_role("checkbox", name="pooled")).to_be_checked()
     expect(page.get_by_role("checkbox", name="tokens")).not_to_be_checked()
+    expect(page).to_have_url(re.compile(r"/\?tab=compare&upload=[0-9a-f]+%2Fmine.png&adapters=pooled"))
+    shared = page.url.split("?")[1]
     page.locator("#compare-grid [data-do='inspect']").first.click()
     expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#headline")).to_contain_text("without the upload")
+    expect(page.locator("#headline")).to_contain_text("that the upload is kept")
+    expect(page).to_have_url(re.compile(r"/\?upload=[0-9a-f]+%2Fmine.png&point"))
+    again = visit(asked=page.url.split("?")[1])
+    expect(headline(again)).to_have_text("post-merge/1 read by pooled")
+    expect(again.locator("#source img")).to_have_js_property("naturalWidth", 90)
+    again = visit(asked=shared, ready="#compare-head")
+    expect(again.locator("#compare-head")).to_contain_text("All 1 of 1 tiles")
+    expect(again.locator("#compare-source img")).to_have_js_property("naturalWidth", 90)
+    gone = visit(asked=re.sub("[0-9a-f]{64}", "0" * 64, shared), ready="#compare-refused")
+    expect(gone.locator("#compare-refused")).to_contain_text("was an upload, and is no longer kept here")
+    expect(gone.locator("#compare-grid")).to_contain_text("No comparison yet")
+
+
+def test_the_tiles_side_by_side_are_in_the_link(visit):
+    page = visit(asked="tab=compare&example=one-on-white&adapters=linear,pooled", ready="#compare-head")
+    expect(page.locator("#compare-head")).to_contain_text("All 3 of 3 tiles")
+    page.get_by_role("button", name="Show left post-merge/1 · linear").click()
+    page.get_by_role("button", name="Show right post-merge/1 · pooled").click()
+    expect(page.locator("#compare-pair b")).to_have_text(["post-merge/1 · linear", "post-merge/1 · pooled"])
+    expect(page).to_have_url(re.compile(r"&left=post-merge%2F1%2Clinear&right=post-merge%2F1%2Cpooled"))
+    again = visit(asked=page.url.split("?")[1], ready="#compare-head")
+    expect(again.locator("#compare-pair b")).to_have_text(["post-merge/1 · linear", "post-merge/1 · pooled"])
+    expect(again.locator("#compare-left input")).to_have_value("post-merge/1 · linear")
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_photo_stands_upright_on_the_page(visit, tmp_path, orientation):
+    page, before = visit(), None
+    upright = save_photo(tmp_path / "photo.jpg", orientation)
+    expected = [upright.getpixel((x * upright.width // 4, y * upright.height // 4)) for y in (1, 3) for x in (1, 3)]
+    for _ in range(2):
+        before = original(page)
+        page.locator("#source input[type=file]").set_input_files(tmp_path / "photo.jpg")
+        changed(page, before)
+        seen = page.locator("#tiles img").first.evaluate(QUARTERS)
+        assert abs(np.array(seen) - np.array(expected)).max() < 12
+        before = original(page)
+        page.get_by_role("button", name="Thumbnail 3").click()
+        changed(page, before)
+
+
+def test_the_last_result_is_dimmed_beside_a_new_picture(visit, tmp_path):
+    page = visit()
+    Image.new("RGB", (1800, 8), "teal").save(tmp_path / "line.png")  # opens, but is too narrow for the model
+    page.locator("#source input[type=file]").set_input_files(tmp_path / "line.png")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("too narrow")
+    expect(page.locator("#stale")).to_contain_text("of another picture: this picture is not reconstructed yet")
+    expect(page.locator("#tiles")).to_have_css("opacity", "0.4")
+    page.get_by_role("button", name="Thumbnail 3").click()
+    expect(page.locator("#tiles")).to_have_css("opacity", "1")
+
+
+def test_full_screen_is_all_of_it(visit):
+    page = visit()
+    page.locator("#slider").get_by_role("button", name="fullscreen").click()
+    size = "e => [e.getBoundingClientRect().width, e.getBoundingClientRect().height]"
+    page.wait_for_function(f"(({size})(document.querySelector('#slider')) + '') === '1280,900'")
+    assert page.locator("#slider").evaluate("e => getComputedStyle(e).backgroundColor") != "rgba(0, 0, 0, 0)"
 
 
 def test_the_sliders_range_and_the_adapters_follow_the_stage(visit):

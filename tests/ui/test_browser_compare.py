@@ -122,6 +122,22 @@ def test_stop_keeps_what_is_done(visit, gate):
     compared(page)  # and another run is not in its way
 
 
+def test_the_last_comparison_is_dimmed_beside_a_new_picture(visit, gate):
+    page = visit()
+    compared(page)
+    gate.clear()
+    page.get_by_role("button", name="Thumbnail 1").click()
+    expect(page.locator("#compare-pair")).to_have_css("opacity", "0.4")  # of the last picture, until the run ends
+    expect(page.locator("#compare-grid .waiting")).to_have_count(2)
+    expect(page.locator("#compare-grid")).to_have_css("opacity", "1")
+    gate.set()
+    expect(page.locator("#compare-head")).to_contain_text("3 of 3 tiles in")
+    expect(page.locator("#compare-pair")).to_have_css("opacity", "1")
+    page.locator("#compare-source").get_by_role("button", name="Remove Image").click()
+    expect(page.locator("#compare-stale")).to_contain_text("the picture was removed")
+    expect(page.locator("#compare-grid")).to_have_css("opacity", "0.4")
+
+
 def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
     page = visit()
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"

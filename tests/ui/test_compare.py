@@ -114,9 +114,12 @@ def test_what_cannot_be_measured_is_counted_in_the_head(inspector):
 def test_two_sides_or_none(inspector):
     records = inspector.adapters()
     made = sheet(records, 2)
-    html = grids.pair(made, title(records[0]), title(records[1]))
+    html = grids.pair(made)
     assert html.count('class="over"') == 2 and html.count("/original.png") == 2 and html.count('type="range"') == 1
-    assert grids.pair(made, title(records[0]), title(records[-1])) == "" == grids.pair(None, None, None)
+    assert made.sides == (title(records[0]), title(records[1]))  # the first and the last that were made
+    made.left, made.right = "blank", title(records[-1])  # the latter is not made yet
+    assert made.sides == ("blank", title(records[1])) and "right=" in grids.head(made)
+    assert grids.pair(replace(made, shown=made.shown[:2])) == ""
 
 
 def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector):

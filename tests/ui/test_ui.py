@@ -21,6 +21,7 @@ from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import ExtractionPoint
 from foresight.ui import cards, generate
+from foresight.ui import view_link as link
 from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
 from foresight.ui.inputs import FreeDropdown, FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
@@ -118,9 +119,10 @@ def test_a_held_out_mean_tells_its_share() -> None:
     assert "Held-out mask IoU ↑, of 97 of 128" in curves(run | {"settings": {"steps": 10}})
 
 
-def test_a_link_to_an_upload_says_that_it_lacks_it() -> None:
-    assert "without the upload" in cards.headline(report(), address="?a", uploaded=True)
-    assert "without the upload" not in cards.headline(report(), address="?a")
+def test_a_headline_has_its_link_and_what_is_to_be_known_of_it() -> None:
+    assert link.link_html("?a", None) in cards.headline(report(), address="?a", link=link.link_html("?a", None))
+    assert "24 hours" in link.link_html("?a", "/tmp/cat.png") and "24 hours" not in link.link_html("?a", {})
+    assert link.link_html("", "/home/cat.png") == "no link: the picture is a file of this machine"
 
 
 def test_the_banner_comes_beyond_the_limit_only() -> None:

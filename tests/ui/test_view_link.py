@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import zlib
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -53,9 +54,27 @@ def test_any_other_scene_is_packed_and_drawn_the_same() -> None:
     assert torch.equal(generate.draw(again)[1], generate.draw(FIVE)[1])
 
 
-def test_an_upload_leaves_point_and_adapter() -> None:
-    assert asked("/tmp/cat.png") == {"point": "post-merge/6", "adapter": "tokens"}
+def test_an_upload_is_opened_again_while_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "kept"))
+    path = tmp_path / "kept" / ("3f" * 32) / "my cat, 50%.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    for address in (link.query(str(path), "post-merge/6", "tokens"), link.compare_query(str(path), ["tokens"])):
+        assert link.case_of(parsed(address)) == str(path)
+    path.unlink()
+    with pytest.raises(InputError, match="was an upload, and is no longer kept here"):
+        link.case_of(parsed(address))
+    assert link.query("/home/cat.png", "post-merge/6", "tokens") == link.compare_query("/home/cat.png", ["a"]) == ""
     assert link.case_of({"point": "post-merge/6"}) is None
+
+
+def test_tiles_side_by_side_are_written_and_read_again() -> None:
+    found = parsed(link.compare_query(None, ["tokens"], "oracle", "post-merge/6 · tokens"))
+    assert (found["left"], found["right"]) == ("oracle", "post-merge/6,tokens")
+    assert link.compare_sides(found, ["oracle", "post-merge/6 · tokens"]) == ("oracle", "post-merge/6 · tokens")
+    assert link.compare_sides({}, []) == (None, None)
+    with pytest.raises(InputError, match="no tile 'post-merge/6,tokens'"):
+        link.compare_sides(found, ["oracle"])
 
 
 def parsed(address: str) -> dict[str, str]:
@@ -103,6 +122,10 @@ def test_names_for_files() -> None:
         ({"shape": "hexagon"}, "an address with shape asks for a drawn scene, which needs its seed too"),
         ({"objects": "3", "point": "post-merge/6"}, "an address with objects"),
         ({"seed": "1", "overlap": "maybe"}, "unknown overlap 'maybe': choose from True, False"),
+        ({"upload": f"{'3f' * 32}/cat.png"}, "no longer kept"),
+        ({"upload": f"{'3f' * 32}/../../etc/passwd"}, "no longer kept"),
+        ({"upload": f"{'3f' * 32}/.."}, "no longer kept"),
+        ({"upload": "/etc/passwd"}, "no longer kept"),
         ({"scene": "%%%"}, "broken"),
         (packed([1]), "broken"),
         ({"scene": DEEP}, "broken"),

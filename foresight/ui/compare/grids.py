@@ -17,6 +17,9 @@ from foresight.ui.navigation import Case
 from foresight.ui.uploads import address
 
 TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}
+REMOVED = '<p class="fs-stale" role="status">The last comparison: the picture was removed.</p>'
+# While tiles are made, the two side by side are of the last comparison.
+PAIR_STALE = '<span class="fs-pair-stale"></span>'
 EMPTY = '<p class="fs-compare-empty">No comparison yet: choose a picture and adapters, then press Compare.</p>'
 
 
@@ -35,7 +38,10 @@ class Shown:
 
 @dataclass(eq=False)
 class Sheet:
-    """One comparison as far as it has come: a case, its picture's file, the adapters asked for, the tiles made."""
+    """One comparison as far as it has come: a case, its picture's file, the adapters asked for, the tiles made.
+
+    left, right: titles of the tiles that were chosen to be side by side; None where nobody chose.
+    """
 
     case: Case
     original: str
@@ -43,6 +49,8 @@ class Sheet:
     shown: list[Shown] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
     seconds: float | None = None  # None while it runs
+    left: str | None = None
+    right: str | None = None
 
     def end(self) -> None:
         """Stops the clock; a second time it does nothing."""
@@ -52,6 +60,14 @@ class Sheet:
     def read(self) -> list[Shown]:
         """The tiles that adapters made, in the order of `records`."""
         return [shown for shown in self.shown if shown.tile.record is not None]
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Titles of the tiles that are side by side: the chosen ones where they were made, else first and last."""
+        titles = {shown.title for shown in self.shown}
+        left = self.left if self.left in titles else None
+        right = self.right if self.right in titles else None
+        return left or self.read[0].title, right or self.read[-1].title
 
 
 def title(record: AdapterRecord) -> str:
@@ -72,11 +88,13 @@ def head(sheet: Sheet) -> str:
         note += f" Mask IoU not measurable in {missing} of {done} tiles: {NOT_MEASURABLE}."
     far = sum(shown.tile.distance > shown.tile.far for shown in sheet.read)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
-    view = escape(link.compare_query(sheet.case, list(dict.fromkeys(record.name for record in sheet.records))))
+    names = list(dict.fromkeys(record.name for record in sheet.records))
+    view = link.compare_query(sheet.case, names, sheet.left, sheet.right)
+    shared = link.link_html(view, sheet.case)
     return (
-        f'<div class="fs-compare-head" data-link="{view}">'
+        f'<div class="fs-compare-head" data-link="{escape(view)}">'
         f'<progress max="{total}" value="{done}" aria-label="tiles made"></progress>'
-        f'<p role="status">{told}.{note} <a href="{view}">Link to this view</a></p></div>'
+        f'<p role="status">{told}.{note} View: {shared}.</p></div>'
     )
 
 
@@ -149,16 +167,16 @@ def _score(tile: Reconstruction | None, name: str) -> str:
     return f'<abbr title="{escape(tile.mask_reason or "")}">–</abbr>' if value is None else number(name, value)
 
 
-def pair(sheet: Sheet | None, left: str | None, right: str | None) -> str:
-    """Two tiles, each over the original, under one slider that moves both."""
-    made = {shown.title: shown for shown in sheet.shown} if sheet else {}
-    if sheet is None or left not in made or right not in made:
+def pair(sheet: Sheet) -> str:
+    """Two tiles, each over the original, under one slider that moves both; empty before any adapter's is made."""
+    if not sheet.read:
         return ""
+    made = {shown.title: shown for shown in sheet.shown}
     sides = "".join(
         f'<figure><div class="frame"><img src="{address(sheet.original)}" alt="original" draggable="false">'
         f'<img class="over" src="{address(shown.path)}" alt="{escape(shown.title)}" draggable="false"><i></i></div>'
         f"<figcaption><b>{escape(shown.title)}</b>{_scores(shown.tile)}</figcaption></figure>"
-        for shown in (made[left], made[right])
+        for shown in (made[title] for title in sheet.sides)
     )
     return (
         f'<div class="fs-compare-pair">{sides}</div><label class="fs-compare-slide"><span>◀ original</span>'

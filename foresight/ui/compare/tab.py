@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Reconstruction
-from foresight.ui import generate, stopping
+from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
 from foresight.ui.compare import grids
 from foresight.ui.compare.grids import Sheet, Shown, title
@@ -31,6 +32,8 @@ from foresight.ui.navigation import Case, Doors, offering, on_opening, visit
 from foresight.ui.plots import depth_chart
 from foresight.ui.services import MODEL_QUEUE, open_picture
 from foresight.ui.uploads import keep
+
+Sides = tuple[str | None, str | None]  # titles of the tiles that were chosen to be left and right
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     gallery = generate.examples()
     pictures = example_pictures()
     sheet, case = gr.State(), gr.State(gallery[1][1])
+    wished = gr.State((None, None))  # the tiles last chosen to be side by side; the next comparison keeps them
+    awaited = cards.awaiting("The last comparison, of another picture")
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
             source = picture_input(pictures[1][0], 220, "to compare", "compare-source")
@@ -73,7 +78,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             picks = example_row(pictures, "compare-examples")
             with gr.Group():
                 objects = FreeSlider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
-                dice = gr.Button("🎲 New scene", elem_id="compare-dice")
+                dice = gr.Button("New scene", elem_id="compare-dice")
             names = calls.names()
             adapters = gr.CheckboxGroup(
                 names,
@@ -86,10 +91,11 @@ def build(calls: CompareCalls, doors: Doors) -> None:
                 go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
                 stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
             stuck = refusal_place("compare-stuck")
-        with gr.Column(scale=8, min_width=320):
+        with gr.Column(scale=8, min_width=320, elem_classes="fs-compared"):
             head = _html("", "compare-head", js_on_load=link.ADDRESS)
+            stale = _html("", "compare-stale")
             grid = _html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
-            with gr.Row(visible=False) as sides:
+            with gr.Row(visible=False, elem_id="compare-sides") as sides:
                 left = gr.Dropdown([], label="Left", min_width=150, elem_id="compare-left")
                 right = gr.Dropdown([], label="Right", min_width=150, elem_id="compare-right")
             pair = _html("", "compare-pair", js_on_load=grids.SLIDE)
@@ -98,67 +104,85 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             )
 
     @telling_in(stuck)
-    def run(case: Case, chosen: list[str]) -> Iterator[dict[Component, Any]]:
+    def run(case: Case, chosen: list[str], wished: Sides) -> Iterator[dict[Component, Any]]:
         picture, mask = generate.look(case)
         made = Sheet(case, _seen(picture, grid), calls.records(chosen))
+        made.left, made.right = wished
         # The last comparison stays until there is a tile to show.
         yield dict(zip([go, dice, stop], stopping.going(2), strict=True))
         for tile in calls.sweep_layers(picture, made.records, mask):
             made.shown.append(_shown(tile, grid))
-            yield {sheet: made, head: grids.head(made), grid: grids.grid(made)}
+            yield {sheet: made, head: grids.head(made), grid: grids.grid(made), stale: grids.PAIR_STALE}
         made.end()
 
-    def finish(made: Sheet | None) -> list[Any]:
-        """Ends the clock, also of a run that was stopped; what was made can be looked at side by side."""
+    def finish(made: Sheet | None, case: Case) -> list[Any]:
+        """Ends the clock, also of a run that was stopped; what was made can be looked at side by side.
+
+        A comparison stays dimmed where it is of another picture than the one that stands beside it.
+        """
         if made is None:
-            return [gr.skip()] * 7 + stopping.idle(2)
+            return [gr.skip()] * 8 + stopping.idle(2)
         made.end()
         views: list[Any] = [gr.skip()] * 5
         if made.read:
             figure = depth_chart([shown.tile for shown in made.shown])
-            views = [gr.Row(visible=True), *_sides(made, made.read[0].title, made.read[-1].title)]
-            views.append(gr.Plot(figure, visible=True))
-        return [grids.head(made), grids.grid(made), *views, *stopping.idle(2)]
+            titles, (first, second) = [shown.title for shown in made.shown], made.sides
+            views = [gr.Row(visible=True), gr.Dropdown(titles, value=first), gr.Dropdown(titles, value=second)]
+            views += [grids.pair(made), gr.Plot(figure, visible=True)]
+        return [grids.head(made), "" if made.case == case else awaited, grids.grid(made), *views, *stopping.idle(2)]
 
     @telling
-    def act(made: Sheet | None, first: str | None, second: str | None, event: gr.EventData) -> Any:
+    def act(made: Sheet | None, event: gr.EventData) -> dict[Component, Any]:
         wanted = next((shown for shown in made.shown if shown.title == event.tile), None) if made else None
         if made is None or wanted is None or wanted.tile.record is None:
             raise InputError("that tile is no longer here: compare again.")
         if event.do == "inspect":
             record = wanted.tile.record
-            return visit(made.case, str(record.point), record.name), gr.skip(), gr.skip(), gr.skip()
-        sides = (wanted.title, second) if event.do == "left" else (first, wanted.title)
-        return gr.skip(), *_sides(made, *sides)
+            return {doors.inspect: visit(made.case, str(record.point), record.name)}
+        side = {"left": left, "right": right}[event.do]
+        return {side: gr.Dropdown(value=wanted.title), **put(made, event.do, wanted.title)}
+
+    def put(made: Sheet, side: str, title: str) -> dict[Component, Any]:
+        """A tile on one side; the other may just be chosen anew, and its control is left alone."""
+        if side == "left":
+            made.left = title
+        else:
+            made.right = title
+        return {pair: grids.pair(made), head: grids.head(made), wished: (made.left, made.right)}
+
+    def choose(side: str, made: Sheet | None, title: str) -> Any:
+        return [gr.skip()] * 3 if made is None else put(made, side, title)
 
     @telling_in(refused)
     def accept(path: str | None) -> Any:
-        return open_picture(path), path, ""
+        return open_picture(path), path, "", awaited
 
     def put_back(case: Case) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData) -> Any:
-        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], ""
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], "", awaited
 
     @telling_in(refused)
     def roll(objects: int) -> Any:
         any_ = ANY
         scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
-        return generate.draw(scene)[0], scene, ""
+        return generate.draw(scene)[0], scene, "", awaited
 
-    @telling
+    @telling_in(refused)
     def arrive(asked: dict[str, Any]) -> Any:
-        """A link's picture and adapters, or another tab's; where there is no picture, the one that is there stays."""
+        """A link's picture, adapters and tiles, or another tab's; where there is no picture, the one there stays."""
         names = calls.names()
+        sides: Sides = (None, None)
         if link.TAB in asked:
             found = link.case_of(asked)
             chosen = link.fields_of(asked, {"adapters": names[:1]}, {"adapters": names})["adapters"]
+            sides = link.compare_sides(asked, ["oracle", "blank", *map(title, calls.records(chosen))])
         else:
             found, name = asked["case"], asked["adapter"]
             chosen = [name] if name in names else names[:1]
         picture, kept = (gr.skip(), gr.skip()) if found is None else (put_back(found), found)
-        return picture, kept, gr.CheckboxGroup(names, value=chosen), "", ""
+        return picture, kept, "", awaited, gr.CheckboxGroup(names, value=chosen), "", sides
 
     def offer(chosen: list[str]) -> gr.CheckboxGroup:
         names = calls.names()  # training may have added some
@@ -167,32 +191,33 @@ def build(calls: CompareCalls, doors: Doors) -> None:
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     running: dict[str, Any] = {
-        "inputs": [case, adapters],
-        "outputs": [sheet, head, grid, go, dice, stop, stuck],
+        "inputs": [case, adapters, wished],
+        "outputs": [sheet, head, stale, grid, go, dice, stop, stuck],
         **MODEL_QUEUE,
         **quiet,
     }
-    given = [source, case, refused]
+    given = [source, case, refused, stale]
     upload = source.upload(accept, source, given, **quiet, trigger_mode="always_last")
     upload.failure(put_back, case, source, **quiet)
-    source.clear(lambda: (None, ""), None, [case, refused], **quiet)
+    source.clear(lambda: (None, "", grids.REMOVED), None, [case, refused, stale], **quiet)
     runs = [
         go.click(run, **running),
         upload.success(run, **running),
-        picks.select(pick, None, given, **quiet).success(run, **running),
+        picks.select(pick, None, given, **quiet, trigger_mode="always_last").success(run, **running),
         dice.click(roll, objects, given, **quiet).success(run, **running),
     ]
-    arrived = doors.compare.change(arrive, doors.compare, [source, case, adapters, refused, stuck], **quiet)
+    arrived = doors.compare.change(arrive, doors.compare, [*given, adapters, stuck, wished], **quiet)
     if not calls.public:
         runs.append(arrived.success(run, **running))
-    ended = [head, grid, sides, left, right, pair, chart, go, dice, stop]
+    ended = [head, stale, grid, sides, left, right, pair, chart, go, dice, stop]
     for each in runs:
-        each.then(finish, sheet, ended, **quiet)  # which Gradio's page does not do after a failure
-        each.failure(finish, sheet, ended, **quiet)
+        each.then(finish, [sheet, case], ended, **quiet)  # which Gradio's page does not do after a failure
+        each.failure(finish, [sheet, case], ended, **quiet)
     stop.click(stopping.stopping, None, stop, cancels=runs, **quiet)
-    grid.click(act, [sheet, left, right], [doors.inspect, left, right, pair], **quiet)
-    for side in (left, right):
-        side.input(grids.pair, [sheet, left, right], pair, **quiet)
+    turned = [pair, head, wished]
+    grid.click(act, sheet, [doors.inspect, left, right, *turned], **quiet, trigger_mode="multiple")
+    for name, side in (("left", left), ("right", right)):
+        side.input(partial(choose, name), [sheet, side], turned, **quiet, trigger_mode="always_last")
     on_opening(offer, adapters, adapters)
 
 
@@ -237,12 +262,6 @@ def _shown(tile: Reconstruction, keeper: gr.HTML) -> Shown:
     name = f"{title(tile.record)}.png".replace("/", "-") if tile.record else f"{tile.name}.png"
     path = keep(png(to_pil(tile.image)), Path(name).name, keeper)
     return Shown(tile.without_pixels(), path)  # the file is enough
-
-
-def _sides(made: Sheet, first: str, second: str | None) -> list[Any]:
-    """Both choices, and the two tiles under one slider."""
-    titles = [shown.title for shown in made.shown]
-    return [gr.Dropdown(titles, value=first), gr.Dropdown(titles, value=second), grids.pair(made, first, second)]
 
 
 def _html(value: str, name: str, **more: Any) -> gr.HTML:

@@ -224,7 +224,8 @@ def build_adapter(adapters: Callable[[], list[AdapterRecord]], default: str) -> 
         return offering(gr.Dropdown, points, at, kept), offering(gr.Dropdown, names, name, chosen)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    point.input(offer, [point, adapter], [point, adapter], **quiet)
+    # Never into the point's own field, which may have been used again meanwhile.
+    point.input(lambda *now: offer(*now)[1], [point, adapter], adapter, **quiet, trigger_mode="always_last")
     on_opening(offer, [point, adapter], [point, adapter])
     return point, adapter
 

@@ -156,7 +156,7 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
     shown = [text, charts, tables]
     for asked in (summary.load(list_studies, study, study, **quiet).then, study.input):
         asked(check, study, refused, **quiet).success(show_study, study, [summary, which, *shown], **quiet)
-    which.input(show_experiment, [study, which], shown, **quiet)
+    which.input(show_experiment, [study, which], shown, **quiet, trigger_mode="always_last")
     charts.click(open_point, None, doors.inspect, **quiet)
     make.click(make_pairs, None, pairs, **MODEL_QUEUE, api_visibility="private", show_progress="minimal")
 

@@ -40,7 +40,7 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
     address, objects = link.query(case, str(report.point), made.title), _objects(report, case)
     return (
         (_file(original.png, "original.png"), _file(made.png, "reconstruction.png")),
-        cards.headline(report, cold, address, uploaded=isinstance(case, str)),
+        cards.headline(report, cold, address, link.link_html(address, case)),
         cards.metric_cards(report, case),
         tile_grid(shown),
         cards.object_table(objects),

@@ -13,7 +13,7 @@ from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint, Stage
 from foresight.ui import cards, generate
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
-from foresight.ui.error_handling import refusal_place, telling, telling_in
+from foresight.ui.error_handling import refusal_place, telling, telling_in, unseen
 from foresight.ui.image_input import example_pictures, example_row, picture_input
 from foresight.ui.inspect import baselines as floors
 from foresight.ui.inspect import point, results
@@ -39,6 +39,7 @@ def build(calls: Calls, doors: Doors) -> None:
             floors.build(calls, shown[-2])
             answer, question = results.build_answer(calls.facts()["model"] == "bundled")
     speech = Speech(calls)
+    awaited = cards.awaiting("The last result, of another picture")
 
     @functools.cache
     def first_answer() -> str:
@@ -49,24 +50,29 @@ def build(calls: Calls, doors: Doors) -> None:
     def run(case: Case, stage: Stage, layer: float, name: str | None) -> Any:
         """The results, or, without a picture or an adapter, the last ones dimmed; and whether to try again."""
         place = point.within(calls, stage, layer)
-        if case is None or name is None:
+        # The name may be still that of another layer's adapter, where the layer has moved on meanwhile.
+        if case is None or name is None or not calls.adapters(place):
             stay = [gr.skip()] * (len(shown) - 1)
             return *stay, cards.stale(None if case is None else place), gr.Button(interactive=False)
         picture, mask = generate.look(case)
         report = calls.inspect(picture, place, calls.find(place, name).folder, mask)
         return *results.present(calls, report, case), gr.Button(interactive=True)
 
-    def switch(stage: Stage, layer: float, wish: str | None, request: gr.Request) -> Any:
+    # An answer may come when its control has been used again. So none of these writes into the control that caused
+    # it, nor into another one what that holds already.
+    def switch(stage: Stage, layer: float | None, name: str | None, wish: str | None, request: gr.Request) -> Any:
         speech.hush(request)
-        return point.settle(calls, point.within(calls, stage, layer), wish)
+        return point.settle(calls, point.within(calls, stage, layer), wish, layer, name)[1:]
 
-    def slide(stage: Stage, layer: float | None, wish: str | None, request: gr.Request) -> Any:
+    def slide(stage: Stage, layer: float | None, name: str | None, wish: str | None, request: gr.Request) -> Any:
+        if layer is None:
+            raise unseen(InputError("no layer is typed yet."))
         speech.hush(request)
-        return point.settle(calls, point.typed(calls, stage, layer), wish)
+        return point.settle(calls, point.typed(calls, stage, layer), wish, layer, name)[2:]
 
-    def jump(wish: str | None, event: gr.EventData, request: gr.Request) -> Any:
+    def jump(layer: float | None, name: str | None, wish: str | None, event: gr.EventData, request: gr.Request) -> Any:
         speech.hush(request)
-        return point.settle(calls, ExtractionPoint.parse(str(event.point)), wish)
+        return point.settle(calls, ExtractionPoint.parse(str(event.point)), wish, layer, name)
 
     def choose(stage: Stage, layer: float, name: str, request: gr.Request) -> Any:
         speech.hush(request)
@@ -75,14 +81,14 @@ def build(calls: Calls, doors: Doors) -> None:
     @telling_in(refused)
     def accept(path: str | None, request: gr.Request) -> Any:
         speech.hush(request)
-        return open_picture(path), path, "", ""
+        return open_picture(path), path, "", "", awaited
 
     def put_back(case: Case) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData, request: gr.Request) -> Any:
         speech.hush(request)
-        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], "", ""
+        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], "", "", awaited
 
     def roll(request: gr.Request) -> int:
         speech.hush(request)
@@ -91,14 +97,14 @@ def build(calls: Calls, doors: Doors) -> None:
     @telling_in(scene.refused)
     def make(*values: Any) -> Any:
         made = generate.make_scene(*values)
-        return generate.draw(made)[0], made, "", ""
+        return generate.draw(made)[0], made, "", "", awaited
 
     @telling
     def enter(asked: dict[str, Any], case: Case, wish: str | None, request: gr.Request) -> Any:
         speech.hush(request)
         place, case = calls.point(asked["point"]), case if asked["case"] is None else asked["case"]
         wish = asked["adapter"] or wish
-        return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case), "", ""
+        return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case), "", "", awaited
 
     @telling
     def leave(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
@@ -111,6 +117,7 @@ def build(calls: Calls, doors: Doors) -> None:
         return gr.skip() if case is None else speech.say(generate.look(case)[0], words, request)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    latest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
     model: dict[str, Any] = {**MODEL_QUEUE, "api_visibility": "private", "show_progress": "minimal"}
     asking: dict[str, Any] = {"fn": ask, "inputs": [chosen, question], "outputs": answer, **model}
     running: dict[str, Any] = {
@@ -120,12 +127,13 @@ def build(calls: Calls, doors: Doors) -> None:
         **model,
         "show_progress_on": shown[0],
     }
-    moved = [at.stage, at.layer, at.wish]
-    entered = [source, chosen, *at.all, at.wish, *scene.inputs, refused, scene.refused]
+    moved = [*at.here, at.wish]
+    stale = shown[-1]
+    entered = [source, chosen, *at.all, at.wish, *scene.inputs, refused, scene.refused, stale]
 
     gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
     Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
-    given = [source, chosen, refused, scene.refused]
+    given = [source, chosen, refused, scene.refused, stale]
     scene.dice.click(roll, None, scene.seed, **quiet).then(make, scene.inputs, given, **quiet).success(
         **running
     ).success(**asking)
@@ -133,7 +141,7 @@ def build(calls: Calls, doors: Doors) -> None:
     upload.failure(put_back, chosen, source, **quiet)
     for event in (
         upload,
-        picks.select(pick, None, given, **quiet),
+        picks.select(pick, None, given, **latest),
         scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, given, **quiet),
         doors.inspect.change(enter, [doors.inspect, chosen, at.wish], entered, **quiet),
     ):
@@ -145,13 +153,13 @@ def build(calls: Calls, doors: Doors) -> None:
     gr.on([question.submit], speech.hush, None, None, **quiet).then(**asking)
 
     for event in (
-        at.stage.input(switch, moved, at.all, **quiet),
-        at.layer.input(slide, moved, at.all, **quiet, trigger_mode="always_last"),
-        at.drawing.click(jump, at.wish, at.all, **quiet),
-        at.note.click(jump, at.wish, at.all, **quiet),
-        at.adapter.input(choose, at.here, [at.note, at.wish], **quiet),
+        at.stage.input(switch, moved, at.after_stage, **latest),
+        at.layer.input(slide, moved, at.after_layer, **latest),
+        at.drawing.click(jump, moved[1:], at.all, **latest),
+        at.note.click(jump, moved[1:], at.all, **latest),
+        at.adapter.input(choose, at.here, [at.note, at.wish], **latest),
     ):
-        event.then(**running, trigger_mode="always_last")
+        event.success(**running, trigger_mode="always_last")
 
 
 def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:

@@ -108,11 +108,11 @@ def build(calls: MapCalls, doors: Doors) -> None:
     Context.root_block.unload(events.runs.leave)  # type: ignore[union-attr]
 
     on_opening(events.turn_to, turned, turned)
-    board.input(events.turn, reader, turned, **quiet)
+    board.input(events.turn, reader, turned, **quiet, trigger_mode="always_last")
     clicked = board.click(telling(events.click), spec, seen, **quiet, trigger_mode="always_last")
     explained = clicked.success(telling(events.explain), look, [detail, go], **quiet)
     explained.success(telling(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
-    reader.input(telling(events.reconstruct), picture, detail, **model)
+    reader.input(telling(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
     go.click(telling(events.leave), picture, doors.inspect, **quiet)
     board.select(telling(events.select), spec, selection, **quiet, trigger_mode="always_last")
     more.click(telling(events.extend), [spec, chosen, shown], selection, **quiet)

@@ -137,8 +137,9 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     runs.click(choose, None, [chosen, seen, *question], **quiet).then(**looking)
     doors.train.change(lambda name: (name, None), doors.train, [chosen, seen], **quiet).then(**looking)
     shown = [form.factors, form.upload]
-    form.preset.input(fill, form.preset, [*form.inputs, *shown], **quiet)
-    form.fields["data"].input(show, form.fields["data"], shown, **quiet)  # type: ignore[attr-defined]
+    latest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}  # a choice made during another's answer counts
+    form.preset.input(fill, form.preset, [*form.inputs, *shown], **latest)
+    form.fields["data"].input(show, form.fields["data"], shown, **latest)  # type: ignore[attr-defined]
     # Without triggers it runs when the page loads, and whenever an input changes.
     gr.on(fn=estimate, inputs=[form.device, *form.inputs], outputs=form.cost, trigger_mode="always_last", **quiet)
     given = [form.preset, form.name, form.archive, form.device, *form.inputs]
