@@ -29,7 +29,7 @@ from foresight.models.points import ExtractionPoint
 from foresight.settings import Settings
 from foresight.ui.latent_map import tab as latent_map
 from foresight.ui.latent_map.services import Limits, MapCalls
-from foresight.ui.navigation import Doors
+from foresight.ui.navigation import Navigation
 from foresight.ui.shell import launch
 
 POINT = ExtractionPoint("post-merge", 6)
@@ -86,7 +86,7 @@ def page_of(found: LatentMap) -> gr.Blocks:
         scores=lambda _: {},
     )
     with gr.Blocks() as app:
-        latent_map.build(calls, Doors(gr.State(), gr.State()))
+        latent_map.build(calls, Navigation(gr.State(), gr.State()))
     return app
 
 
@@ -112,7 +112,7 @@ def lasso(page: Page) -> None:
         page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y, steps=6)
 
 
-def visit(page: Page, scenes: int) -> dict[str, float]:
+def open_view(page: Page, scenes: int) -> dict[str, float]:
     """Seconds of each interaction on a fresh page."""
     page.locator("#map-scenes input[type=number]").fill(str(scenes))
     page.wait_for_function("window.Plotly")  # loads with the tab, before anybody can press its button
@@ -143,7 +143,7 @@ def measure(url: str, scenes: int, repeats: int) -> dict[str, list[float]]:
             page = browser.new_page(viewport={"width": 1440, "height": 1000})
             page.set_default_timeout(60_000)
             page.goto(url)
-            for name, seconds in visit(page, scenes).items():
+            for name, seconds in open_view(page, scenes).items():
                 found.setdefault(name, []).append(seconds)
             page.close()
         browser.close()

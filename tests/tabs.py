@@ -7,18 +7,18 @@ from typing import Any
 import gradio as gr
 
 from foresight.settings import Settings
-from foresight.ui.navigation import Doors
+from foresight.ui.navigation import Navigation
 from foresight.ui.shell import launch
 
 
 @contextmanager
-def serve_tab(build: Callable[[Any, Doors], None], endpoint: Callable[[Any], None], calls: Any) -> Iterator[str]:
+def serve_tab(build: Callable[[Any, Navigation], None], endpoint: Callable[[Any], None], calls: Any) -> Iterator[str]:
     """The address of the tab, as long as the block lasts."""
     with gr.Blocks(analytics_enabled=False) as app:
-        doors = Doors(gr.State(), gr.State())
+        navigation = Navigation(gr.State(), gr.State())
         shown = gr.Textbox(elem_id="door", label="door")
-        doors.inspect.change(_told, doors.inspect, shown, api_visibility="private")
-        build(calls, doors)
+        navigation.inspect.change(_told, navigation.inspect, shown, api_visibility="private")
+        build(calls, navigation)
         endpoint(calls)
     _, url, _ = launch(app.queue(max_size=64), Settings(), prevent_thread_lock=True, quiet=True)
     try:

@@ -10,9 +10,8 @@ from PIL import Image
 from foresight.data.factors import ANY, POSITIONS, RADII
 from foresight.data.images import load_mask, to_pil
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
-from foresight.models.points import ExtractionPoint
 from foresight.ui import generate as scenes
-from foresight.ui.error_handling import telling
+from foresight.ui.error_handling import show_errors
 from foresight.ui.image_input import file_image
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
@@ -21,7 +20,7 @@ from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
 def endpoint(calls: Calls) -> None:
     """Adds the endpoints to the current Blocks; nothing of them is seen on the page."""
 
-    @telling
+    @show_errors
     def generate(
         shape: str = ANY,
         color: str = ANY,
@@ -37,7 +36,7 @@ def endpoint(calls: Calls) -> None:
         picture, mask = scenes.draw(scene)
         return picture, to_pil(mask[None].expand(3, -1, -1).float()), scene
 
-    @telling
+    @show_errors
     def reconstruct(
         image: str, point: str = str(calls.default), adapter: str = "tokens", mask: str | None = None
     ) -> tuple[Image.Image, dict[str, Any]]:
@@ -46,7 +45,7 @@ def endpoint(calls: Calls) -> None:
         mask: white where the picture shows an object; without it, the objects found there. Returns the
         reconstruction and the scores, with the oracle's and a blank page's beside them.
         """
-        at = ExtractionPoint.parse(point)
+        at = calls.point(point)
         given = None if mask is None else load_mask(mask)
         report = calls.inspect(open_picture(image), at, calls.find(at, adapter).folder, given)
         return to_pil(report.chosen.image), report.as_json()

@@ -13,7 +13,7 @@ from foresight.metrics.baselines import SEED_TARGETS, meets_target
 from foresight.metrics.intervals import Interval
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import ExtractionPoint
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 
 NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "Mask IoU", "psnr": "PSNR"}
 HINTS = {
@@ -66,7 +66,7 @@ def awaiting(result: str) -> str:
     return f'<p class="fs-stale" role="status">{result}: this picture is not reconstructed yet.</p>'
 
 
-def metric_cards(report: Report, case: Case = None) -> str:
+def metric_cards(report: Report, case: ImageSource = None) -> str:
     """A card for each score of the chosen adapter, with blank page and oracle on the same scale.
 
     case: where it is a scene, beside what the adapter scored on held-out scenes of its kind.
@@ -78,7 +78,7 @@ def metric_cards(report: Report, case: Case = None) -> str:
     )
 
 
-def _usual(card: dict[str, Any], case: Case) -> dict[str, str]:
+def _usual(card: dict[str, Any], case: ImageSource) -> dict[str, str]:
     """By score, mean ± standard deviation over held-out scenes of the scene's kind: one object on white, or any."""
     scores = card.get("scores")
     if not isinstance(case, dict) or not held_out_count(scores):

@@ -1,4 +1,4 @@
-"""How the library's refusals, its InputErrors, reach the user: each as one sentence, and nothing else changes.
+"""How the library's InputErrors reach the user: each as one sentence, and nothing else on the page changes.
 
 Gradio takes messages for HTML, so sentences are escaped.
 """
@@ -6,9 +6,10 @@ Gradio takes messages for HTML, so sentences are escaped.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from html import escape
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import gradio as gr
 
@@ -18,68 +19,69 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def telling(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, whose refusals are shown in a corner of the page, and told to clients of the API."""
+def show_errors(handler: Callable[P, R]) -> Callable[P, R]:
+    """Wraps an event handler, so that its InputErrors are shown in a corner of the page and sent to API clients.
 
-    @functools.wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except InputError as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
-
-    return told
-
-
-def telling_each(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:
-    """`telling` for a generator; what it yielded before stays."""
-
-    @functools.wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-        try:
-            yield from function(*args, **kwargs)
-        except InputError as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
-
-    return told
-
-
-def telling_in(place: gr.HTML) -> Callable[[Callable[P, Any]], Callable[P, Iterator[Any]]]:
-    """For an event with `place` among its outputs, beside the control that it belongs to: a refusal is told there.
-
-    What follows on success does not happen then, and all other outputs stay as they are. The function, which may be
-    a generator, gives `place` a value too; it begins empty.
+    Args:
+        handler: A function, or a generator, whose values up to the error stay on the page.
     """
 
-    def wrap(function: Callable[P, Any]) -> Callable[P, Iterator[Any]]:
-        @functools.wraps(function)
-        def told(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+    def stream(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+        try:
+            yield from cast(Iterator[Any], handler(*args, **kwargs))
+        except InputError as error:
+            raise gr.Error(user_error(error), print_exception=False) from error
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return handler(*args, **kwargs)
+        except InputError as error:
+            raise gr.Error(user_error(error), print_exception=False) from error
+
+    # Gradio tells a generator by its function, so that one wrapper cannot serve both.
+    wrapper = stream if inspect.isgeneratorfunction(inspect.unwrap(handler)) else call
+    return cast(Callable[P, R], functools.wraps(handler)(wrapper))
+
+
+def show_errors_in(place: gr.HTML) -> Callable[[Callable[P, Any]], Callable[P, Iterator[Any]]]:
+    """Wraps an event handler, so that its InputErrors are shown in `place`, beside the control that caused them.
+
+    Events that follow on success are not run then, and all other outputs stay as they are.
+
+    Args:
+        place: Made by `error_place`, and among the event's outputs. The handler, which may be a generator, gives it a
+            value too; it is emptied first.
+    """
+
+    def wrap(handler: Callable[P, Any]) -> Callable[P, Iterator[Any]]:
+        @functools.wraps(handler)
+        def stream(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
             yield {place: ""}
             try:
-                made = function(*args, **kwargs)
-                if isinstance(made, Iterator):
-                    yield from made
+                updates = handler(*args, **kwargs)
+                if isinstance(updates, Iterator):
+                    yield from updates
                 else:
-                    yield made
+                    yield updates
             except InputError as error:
-                yield {place: f'<p class="fs-refusal" role="alert">{sentence(error)}</p>'}
-                raise unseen(error) from error
+                yield {place: f'<p class="fs-error" role="alert">{user_error(error)}</p>'}
+                raise silent_error(error) from error
 
-        return told
+        return stream
 
     return wrap
 
 
-def refusal_place(name: str) -> gr.HTML:
-    """Where refusals are told; takes no room while there is none. name: its elem_id."""
-    return gr.HTML("", elem_id=name, elem_classes="fs-plain fs-refusals", apply_default_css=False)
+def error_place(elem_id: str) -> gr.HTML:
+    """An HTML block for `show_errors_in`, which takes no room while it is empty."""
+    return gr.HTML("", elem_id=elem_id, elem_classes="fs-plain fs-errors", apply_default_css=False)
 
 
-def unseen(error: InputError) -> gr.Error:
-    """Ends an event as refused, where the page tells already why."""
-    return gr.Error(sentence(error), visible=False, print_exception=False)
+def silent_error(error: InputError) -> gr.Error:
+    """An error that ends an event without a message, where the page shows the reason already."""
+    return gr.Error(user_error(error), visible=False, print_exception=False)
 
 
-def sentence(told: InputError | str) -> str:
-    """Its words for HTML, with a capital."""
-    return escape(str(told)[:1].upper() + str(told)[1:], quote=False)
+def user_error(error: InputError | str) -> str:
+    """The error's sentence for HTML, with a capital."""
+    return escape(str(error)[:1].upper() + str(error)[1:], quote=False)

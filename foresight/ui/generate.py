@@ -19,9 +19,9 @@ from foresight.data.render import render
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
 from foresight.errors import InputError
 from foresight.schemas import MAX_SEED, whole
-from foresight.ui.error_handling import refusal_place
+from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeSlider
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 from foresight.ui.services import open_picture
 
 # What a scene is made from, as `make_scene` takes it; a link names those that are not so.
@@ -72,14 +72,14 @@ def make_scene(
     return sample(range(1), number, spec).describe(0) | {"recipe": told}
 
 
-def fields(case: Case) -> list[Any]:
+def fields(case: ImageSource) -> list[Any]:
     """The values of `Controls.inputs` that a case was made from; those that are there, where nothing tells."""
     recipe = case.get("recipe", {}) if isinstance(case, dict) else {}
     seed, *rest = (FACTORS | recipe).values()
     return [*rest, seed] if "seed" in recipe else [gr.skip()] * len(FACTORS)
 
 
-def look(case: Case) -> tuple[Image.Image, Tensor | None]:
+def look(case: ImageSource) -> tuple[Image.Image, Tensor | None]:
     """A case's picture, and its mask where it is known exactly. Raises InputError where there is none."""
     return draw(case) if isinstance(case, dict) else (open_picture(case), None)
 
@@ -138,4 +138,4 @@ def build() -> Controls:
         make = gr.Button("Generate", min_width=100, elem_id="generate")
         dice = gr.Button("Another seed", min_width=100, elem_id="dice")
     inputs = [shape, color, objects, size, position, background, overlap, seed]
-    return Controls(inputs, seed, make, dice, refusal_place("generate-refused"))
+    return Controls(inputs, seed, make, dice, error_place("generate-refused"))

@@ -1,4 +1,4 @@
-"""How tabs are opened: by a door, with what another tab wrote into it; or by hand, with what has become new since."""
+"""How a tab is opened: by another tab that asks for a view of it, by an address, or by hand."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-Case = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
+ImageSource = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
 
 
 @dataclass(frozen=True)
-class Doors:
-    """States that tabs write a `visit` into, as the output of an event: the page then goes to that tab.
+class Navigation:
+    """One state a tab: an event that writes a view into it opens that tab on that view.
 
-    inspect: opens the Inspect tab with the case, point and adapter. latent_map, compare: those tabs, with a visit or
-    with what an address asks for. failures: takes the latter alone. train: the name of a run.
+    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; failures such a
+    query; train the name of a run.
     """
 
     inspect: gr.State
@@ -28,17 +28,20 @@ class Doors:
     failures: gr.State = field(default_factory=gr.State)
 
 
-def visit(case: Case, point: str, adapter: str | None) -> dict[str, Any]:
-    """What is written into a door; `at` makes it a new value each time, so that the same visit can be repeated."""
-    return {"case": case, "point": point, "adapter": adapter, "at": time.time()}
+def open_view(source: ImageSource, point: str, adapter: str | None) -> dict[str, Any]:
+    """The view of an image at a point by an adapter, to be written into a state of `Navigation`.
+
+    Its time makes it a new value each time, so that the same view can be asked for again.
+    """
+    return {"case": source, "point": point, "adapter": adapter, "at": time.time()}
 
 
-def offering(kind: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:
-    """New choices for a component; its value only if it must change, for meanwhile the user may have chosen again."""
-    return kind(choices) if kept == chosen else kind(choices, value=kept)
+def updated_choices(component: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:
+    """New choices for a component; its value only if it must change, for the user may have chosen again meanwhile."""
+    return component(choices) if kept == chosen else component(choices, value=kept)
 
 
-def on_opening(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
     """Runs a function when the page is loaded, and again whenever the tab that is being built is opened."""
     page, tab = Context.root_block, Context.block
     assert page is not None

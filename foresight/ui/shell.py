@@ -18,7 +18,7 @@ from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
 from foresight.ui.compare import tab as compare
-from foresight.ui.error_handling import telling
+from foresight.ui.error_handling import show_errors
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import FailuresCalls
 from foresight.ui.findings import tab as findings
@@ -26,7 +26,7 @@ from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect import tab as inspect
 from foresight.ui.latent_map import tab as latent_map
 from foresight.ui.latent_map.services import MapCalls
-from foresight.ui.navigation import Doors, visit
+from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import Calls
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train import tab as train
@@ -68,14 +68,14 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
         travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         for _, tab, asked in shown:  # first, or an event of some tab might have an endpoint's name already
             tab.endpoint(asked)
-        doors = Doors(gr.State(), gr.State())
+        navigation = Navigation(gr.State(), gr.State())
         with gr.Tabs() as row:
             for name, tab, asked in shown:
                 with _tab(name):
-                    tab.build(asked, doors)
+                    tab.build(asked, navigation)
             with _tab("about"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        _open(app, row, doors, calls, [*(name for name, *_ in shown), "about"], travelled)
+        _open(app, row, navigation, calls, [*(name for name, *_ in shown), "about"], travelled)
     return app.queue(max_size=64)
 
 
@@ -86,17 +86,19 @@ def _tab(name: str) -> gr.Tab:
     return tab
 
 
-def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls, names: list[str], travelled: gr.HTML) -> None:
-    """A visit in a door shows the tab behind it; an address that names a tab, a picture or a run is such a visit.
+def _open(
+    app: gr.Blocks, tabs: gr.Tabs, navigation: Navigation, calls: Calls, names: list[str], travelled: gr.HTML
+) -> None:
+    """A view written into a state of `navigation` opens its tab, as does an address that names a tab, an image or a run.
 
     names: of the tabs that there are. travelled: is clicked when the browser goes back or forward.
     """
     behind = {
-        "inspect": doors.inspect,
-        "compare": doors.compare,
-        "failures": doors.failures,
-        "map": doors.latent_map,
-        "train": doors.train,
+        "inspect": navigation.inspect,
+        "compare": navigation.compare,
+        "failures": navigation.failures,
+        "map": navigation.latent_map,
+        "train": navigation.train,
     }
 
     def arrive(asked: dict[str, str]) -> Any:
@@ -107,26 +109,28 @@ def _open(app: gr.Blocks, tabs: gr.Tabs, doors: Doors, calls: Calls, names: list
         if asked.keys() == {link.TAB} or name not in behind:
             return {tabs: gr.Tabs(selected=name)}
         if name == "train":
-            return {doors.train: asked.get(link.RUN)}
+            return {navigation.train: asked.get(link.RUN)}
         if name == "inspect":
             return {
-                doors.inspect: visit(link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter"))
+                navigation.inspect: open_view(
+                    link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter")
+                )
             }
         return {behind[name]: {**asked, "at": time.time()}}  # a new value, also when it is the same view again
 
-    @telling
+    @show_errors
     def load(request: gr.Request) -> Any:
         asked = {name: value for name, value in request.query_params.items() if not name.startswith("__")}
         return arrive(asked) if asked.keys() & {link.TAB, link.RUN, *link.NAMES} else {tabs: gr.skip()}
 
-    @telling
+    @show_errors
     def travel(event: gr.EventData) -> Any:
         asked = {name: value for name, value in parse_qsl(event.asked.lstrip("?")) if not name.startswith("__")}
         if event.stays:
             return {tabs: gr.Tabs(selected=asked.get(link.TAB, "train" if link.RUN in asked else "inspect"))}
         if not asked:  # the address that the page began with
             first = next((record.name for record in calls.adapters(calls.default)), None)
-            return {doors.inspect: visit(generate.examples()[0][1], str(calls.default), first)}
+            return {navigation.inspect: open_view(generate.examples()[0][1], str(calls.default), first)}
         return arrive(asked)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

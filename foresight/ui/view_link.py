@@ -28,7 +28,7 @@ from gradio.utils import get_upload_folder
 from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
 from foresight.ui import generate
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 
 # An address with one of these asks for a view.
 NAMES = {"example", "scene", "upload", "point", "adapter", *generate.FACTORS}
@@ -92,14 +92,14 @@ _UPLOAD = re.compile(r"([0-9a-f]{32,64})/([^/\\\0]{1,255})")  # a folder of the 
 _ROOM = 20_000  # characters of a scene's description; five objects take 1,500
 
 
-def query(case: Case, point: str, adapter: str | None) -> str:
+def query(case: ImageSource, point: str, adapter: str | None) -> str:
     """The address's part from ? on; empty where no link can open the case: without it another image would open."""
     if (image := _image(case)) is None:
         return ""
     return _written({**image, "point": point, **({"adapter": adapter} if adapter else {})})
 
 
-def compare_query(case: Case, adapters: Sequence[str], left: str | None = None, right: str | None = None) -> str:
+def compare_query(case: ImageSource, adapters: Sequence[str], left: str | None = None, right: str | None = None) -> str:
     """`query` of the Compare tab. left, right: the titles of the tiles that were chosen to be side by side."""
     if (image := _image(case)) is None:
         return ""
@@ -125,7 +125,7 @@ def compare_sides(asked: Mapping[str, str], titles: Collection[str]) -> tuple[st
     return found[0], found[1]
 
 
-def link_html(address: str, case: Case) -> str:
+def link_html(address: str, case: ImageSource) -> str:
     """The link to an address in words, with what is to be known of it; or why there is none."""
     if not address:
         return "no link: the picture is a file of this machine"
@@ -172,7 +172,7 @@ def _value(name: str, text: str, usual: Any, known: Sequence[str] | None) -> Any
     return words if isinstance(usual, list) else text
 
 
-def _image(case: Case) -> dict[str, str] | None:
+def _image(case: ImageSource) -> dict[str, str] | None:
     """What an address says of a case's image; None for a file that is no upload."""
     if case is None:
         return {}
@@ -187,7 +187,7 @@ def _image(case: Case) -> dict[str, str] | None:
     return {"scene": base64.urlsafe_b64encode(packed).decode().rstrip("=")}
 
 
-def case_of(asked: Mapping[str, str]) -> Case:
+def case_of(asked: Mapping[str, str]) -> ImageSource:
     """The picture that an address asks for; None where it names none. Raises InputError where there is no such one."""
     if "example" in asked:
         return generate.example(asked["example"])
@@ -225,7 +225,7 @@ def _unpack(text: str) -> dict[str, Any]:
     return described.describe(0)
 
 
-def name_of(case: Case) -> str:
+def name_of(case: ImageSource) -> str:
     """A short name for files: "example-one-on-white", "seed-11-star", "scene-0f…" or an upload's own."""
     if isinstance(case, str):
         return Path(case).stem[:40]

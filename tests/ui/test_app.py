@@ -146,9 +146,9 @@ def test_a_bad_file_is_one_sentence_and_the_server_goes_on(client, scene, tmp_pa
 @pytest.mark.parametrize(
     ("point", "adapter", "sentence"),
     [
-        ("post-merge/99", "linear", "its post-merge layers are 0 to 3"),
+        ("post-merge/99", "linear", "the post-merge layers are 0 to 3"),
         ("middle", "linear", "is not an extraction point"),
-        ("post-merge/2", "linear", "some read pre-merge/2, post-merge/1"),
+        ("post-merge/2", "linear", "there are some for pre-merge/2, post-merge/1"),
         ("pre-merge/2", "tokens", "choose from linear"),
         ("post-merge/1", "/etc", "choose from tokens, linear, pooled"),
     ],

@@ -16,7 +16,7 @@ from house import build_house
 from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui.latent_map import tab as latent_map
-from foresight.ui.navigation import Doors, visit
+from foresight.ui.navigation import Navigation, visit
 from foresight.ui.shell import launch
 
 READY = "#map-draw"
@@ -39,19 +39,19 @@ def url(tiny, tmp_path_factory):
     calls = latent_map.MapCalls.of(house, public=True)
     calls = replace(calls, limits=replace(calls.limits, links=True))
     with gr.Blocks() as app:
-        doors = Doors(gr.State(), gr.State())
+        navigation = Navigation(gr.State(), gr.State())
         with gr.Tabs():
             with gr.Tab("Map"):
-                latent_map.build(calls, doors)
+                latent_map.build(calls, navigation)
             with gr.Tab("Elsewhere"):
                 bring, gone = gr.Button("Show on map"), gr.JSON(elem_id="gone")
                 follow = gr.Button("Follow a link")
         scene = generate.examples()[2][1]
         follow.click(
-            lambda: {"tab": "map", "points": "pre-merge/2", "scenes": "40", "tokens": "2"}, None, doors.latent_map
+            lambda: {"tab": "map", "points": "pre-merge/2", "scenes": "40", "tokens": "2"}, None, navigation.latent_map
         )
-        bring.click(lambda: visit(scene, "post-merge/1", "tokens"), None, doors.latent_map)
-        doors.inspect.change(lambda visited: visited, doors.inspect, gone)
+        bring.click(lambda: visit(scene, "post-merge/1", "tokens"), None, navigation.latent_map)
+        navigation.inspect.change(lambda visited: visited, navigation.inspect, gone)
         latent_map.endpoint(calls)
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")

@@ -18,7 +18,7 @@ from serving import serve
 
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
-from foresight.ui.navigation import Doors
+from foresight.ui.navigation import Navigation
 from foresight.ui.shell import launch
 from foresight.ui.train import tab as train
 from training.service.service import TrainingService
@@ -47,7 +47,7 @@ def service(tiny, tmp_path_factory):
 def url(service):
     calls = train.TrainCalls.of(service, local=True)
     with gr.Blocks() as app:
-        train.build(calls, Doors(gr.State(), gr.State()))
+        train.build(calls, Navigation(gr.State(), gr.State()))
         train.endpoint(calls)
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")
@@ -202,7 +202,7 @@ def test_an_address_opens_its_run(browser, service):
 def test_over_a_network_no_folder_can_be_named_and_nothing_is_pushed(service):
     calls = train.TrainCalls.of(service)
     with gr.Blocks() as app:
-        train.build(calls, Doors(gr.State(), gr.State()))
+        train.build(calls, Navigation(gr.State(), gr.State()))
     built = {block.elem_id for block in app.blocks.values()}
     assert calls.take_in is None and calls.publish is None
     assert "trained-delete" in built and not built & {"trained-source", "trained-add", "trained-push"}

@@ -13,8 +13,8 @@ from PIL import Image
 
 from foresight.errors import InputError
 from foresight.ui.inspect import tab
-from foresight.ui.inspect.description import Speech
-from foresight.ui.navigation import Doors
+from foresight.ui.inspect.description import Conversations
+from foresight.ui.navigation import Navigation
 from foresight.ui.services import Calls
 
 PICTURE = Image.new("RGB", (224, 224), "white")
@@ -38,7 +38,7 @@ def test_an_answer_ends_after_the_word_at_which_it_is_told_to(calls):
 
 
 def test_moving_on_ends_ones_own_answer_alone(calls):
-    speech, me, other = Speech(calls), gr.Request(session_hash="me"), gr.Request(session_hash="other")
+    speech, me, other = Conversations(calls), gr.Request(session_hash="me"), gr.Request(session_hash="other")
     answers = {}
 
     def ask(request):
@@ -61,7 +61,7 @@ def test_an_answer_that_fails_leaves_nothing(calls):
     def fail(*_):
         raise InputError("no weights.")
 
-    speech = Speech(replace(calls, describe=fail))
+    speech = Conversations(replace(calls, describe=fail))
     with pytest.raises(InputError):
         speech.say(PICTURE, "", gr.Request(session_hash="me"))
     assert not speech._ends
@@ -70,9 +70,9 @@ def test_an_answer_that_fails_leaves_nothing(calls):
 @pytest.mark.parametrize(("name", "values"), [("choose", ("post-merge", 1, "linear")), ("roll", ())])
 def test_dice_and_another_adapter_are_moving_on(calls, monkeypatch, name, values):
     with gr.Blocks() as page:
-        tab.build(calls, Doors(gr.State(), gr.State()))
+        tab.build(calls, Navigation(gr.State(), gr.State()))
     heard = []
-    monkeypatch.setattr(Speech, "hush", lambda self, request: heard.append(request))
+    monkeypatch.setattr(Conversations, "hush", lambda self, request: heard.append(request))
     [handler] = [f.fn for f in page.fns.values() if f.fn is not None and f.fn.__qualname__.endswith(f"<locals>.{name}")]
     handler(*values, gr.Request(session_hash="me"))
     assert len(heard) == 1

@@ -13,7 +13,7 @@ from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, number
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 from foresight.ui.uploads import address
 
 TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}
@@ -43,7 +43,7 @@ class Sheet:
     left, right: titles of the tiles that were chosen to be side by side; None where nobody chose.
     """
 
-    case: Case
+    case: ImageSource
     original: str
     records: list[AdapterRecord]
     shown: list[Shown] = field(default_factory=list)

@@ -24,11 +24,11 @@ from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
 from foresight.ui.compare import grids
 from foresight.ui.compare.grids import Sheet, Shown, title
-from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
+from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_input import example_pictures, example_row, file_image, picture_input
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeSlider
-from foresight.ui.navigation import Case, Doors, offering, on_opening, visit
+from foresight.ui.navigation import ImageSource, Navigation, on_open, open_view, updated_choices
 from foresight.ui.plots import depth_chart
 from foresight.ui.services import MODEL_QUEUE, open_picture
 from foresight.ui.uploads import keep
@@ -64,7 +64,7 @@ class CompareCalls:
         return [record for record in self.adapters() if record.name in names]
 
 
-def build(calls: CompareCalls, doors: Doors) -> None:
+def build(calls: CompareCalls, navigation: Navigation) -> None:
     """Builds the tab inside the current layout."""
     gallery = generate.examples()
     pictures = example_pictures()
@@ -74,7 +74,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
             source = picture_input(pictures[1][0], 220, "to compare", "compare-source")
-            refused = refusal_place("compare-refused")
+            refused = error_place("compare-refused")
             picks = example_row(pictures, "compare-examples")
             with gr.Group():
                 objects = FreeSlider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
@@ -90,7 +90,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             with gr.Row():
                 go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
                 stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
-            stuck = refusal_place("compare-stuck")
+            stuck = error_place("compare-stuck")
         with gr.Column(scale=8, min_width=320, elem_classes="fs-compared"):
             head = _html("", "compare-head", js_on_load=link.ADDRESS)
             stale = _html("", "compare-stale")
@@ -103,8 +103,8 @@ def build(calls: CompareCalls, doors: Doors) -> None:
                 label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
             )
 
-    @telling_in(stuck)
-    def run(case: Case, chosen: list[str], wished: Sides) -> Iterator[dict[Component, Any]]:
+    @show_errors_in(stuck)
+    def run(case: ImageSource, chosen: list[str], wished: Sides) -> Iterator[dict[Component, Any]]:
         picture, mask = generate.look(case)
         made = Sheet(case, _seen(picture, grid), calls.records(chosen))
         made.left, made.right = wished
@@ -115,7 +115,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             yield {sheet: made, head: grids.head(made), grid: grids.grid(made), stale: grids.PAIR_STALE}
         made.end()
 
-    def finish(made: Sheet | None, case: Case) -> list[Any]:
+    def finish(made: Sheet | None, case: ImageSource) -> list[Any]:
         """Ends the clock, also of a run that was stopped; what was made can be looked at side by side.
 
         A comparison stays dimmed where it is of another picture than the one that stands beside it.
@@ -131,14 +131,14 @@ def build(calls: CompareCalls, doors: Doors) -> None:
             views += [grids.pair(made), gr.Plot(figure, visible=True)]
         return [grids.head(made), "" if made.case == case else awaited, grids.grid(made), *views, *stopping.idle(2)]
 
-    @telling
+    @show_errors
     def act(made: Sheet | None, event: gr.EventData) -> dict[Component, Any]:
         wanted = next((shown for shown in made.shown if shown.title == event.tile), None) if made else None
         if made is None or wanted is None or wanted.tile.record is None:
             raise InputError("that tile is no longer here: compare again.")
         if event.do == "inspect":
             record = wanted.tile.record
-            return {doors.inspect: visit(made.case, str(record.point), record.name)}
+            return {navigation.inspect: open_view(made.case, str(record.point), record.name)}
         side = {"left": left, "right": right}[event.do]
         return {side: gr.Dropdown(value=wanted.title), **put(made, event.do, wanted.title)}
 
@@ -153,23 +153,23 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     def choose(side: str, made: Sheet | None, title: str) -> Any:
         return [gr.skip()] * 3 if made is None else put(made, side, title)
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def accept(path: str | None) -> Any:
         return open_picture(path), path, "", awaited
 
-    def put_back(case: Case) -> Image.Image | None:
+    def put_back(case: ImageSource) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData) -> Any:
         return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], "", awaited
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def roll(objects: int) -> Any:
         any_ = ANY
         scene = generate.make_scene(any_, any_, objects, any_, any_, any_, True, generate.roll())
         return generate.draw(scene)[0], scene, "", awaited
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def arrive(asked: dict[str, Any]) -> Any:
         """A link's picture, adapters and tiles, or another tab's; where there is no picture, the one there stays."""
         names = calls.names()
@@ -187,7 +187,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
     def offer(chosen: list[str]) -> gr.CheckboxGroup:
         names = calls.names()  # training may have added some
         kept = [name for name in chosen if name in names] or names[:1]
-        return offering(gr.CheckboxGroup, names, chosen, kept)
+        return updated_choices(gr.CheckboxGroup, names, chosen, kept)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     running: dict[str, Any] = {
@@ -206,7 +206,7 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         picks.select(pick, None, given, **quiet, trigger_mode="always_last").success(run, **running),
         dice.click(roll, objects, given, **quiet).success(run, **running),
     ]
-    arrived = doors.compare.change(arrive, doors.compare, [*given, adapters, stuck, wished], **quiet)
+    arrived = navigation.compare.change(arrive, navigation.compare, [*given, adapters, stuck, wished], **quiet)
     if not calls.public:
         runs.append(arrived.success(run, **running))
     ended = [head, stale, grid, sides, left, right, pair, chart, go, dice, stop]
@@ -215,16 +215,16 @@ def build(calls: CompareCalls, doors: Doors) -> None:
         each.failure(finish, [sheet, case], ended, **quiet)
     stop.click(stopping.stopping, None, stop, cancels=runs, **quiet)
     turned = [pair, head, wished]
-    grid.click(act, sheet, [doors.inspect, left, right, *turned], **quiet, trigger_mode="multiple")
+    grid.click(act, sheet, [navigation.inspect, left, right, *turned], **quiet, trigger_mode="multiple")
     for name, side in (("left", left), ("right", right)):
         side.input(partial(choose, name), [sheet, side], turned, **quiet, trigger_mode="always_last")
-    on_opening(offer, adapters, adapters)
+    on_open(offer, adapters, adapters)
 
 
 def endpoint(calls: CompareCalls) -> None:
     """Adds /compare to the current Blocks; nothing of it is seen on the page."""
 
-    @telling_each
+    @show_errors
     def compare(image: str, adapters: list[str] | None = None, mask: str | None = None) -> Iterator[Any]:
         """Reads one picture at every extraction point that the adapters serve.
 

@@ -18,7 +18,7 @@ from foresight.metrics.matching import SIZES
 from foresight.metrics.scores import SCORES
 from foresight.ui.cards import NAMES
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
-from foresight.ui.navigation import offering, on_opening
+from foresight.ui.navigation import on_open, updated_choices
 
 SOURCES = ("Generated scenes", "Upload", "Folder")
 MAX_SCENES = 1024
@@ -221,12 +221,12 @@ def build_adapter(adapters: Callable[[], list[AdapterRecord]], default: str) -> 
         kept = at if at in points else points[0] if points else None
         names = names_at(known, kept)
         chosen = name if name in names else names[0] if names else None
-        return offering(gr.Dropdown, points, at, kept), offering(gr.Dropdown, names, name, chosen)
+        return updated_choices(gr.Dropdown, points, at, kept), updated_choices(gr.Dropdown, names, name, chosen)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     # Never into the point's own field, which may have been used again meanwhile.
     point.input(lambda *now: offer(*now)[1], [point, adapter], adapter, **quiet, trigger_mode="always_last")
-    on_opening(offer, [point, adapter], [point, adapter])
+    on_open(offer, [point, adapter], [point, adapter])
     return point, adapter
 
 

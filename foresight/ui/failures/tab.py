@@ -19,12 +19,12 @@ from foresight.schemas import whole
 from foresight.ui import plots, stopping
 from foresight.ui import view_link as link
 from foresight.ui.cards import NAMES
-from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
+from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.failures import choices, galleries, runs
 from foresight.ui.failures.choices import SOURCES
 from foresight.ui.failures.runs import FailuresCalls, KeptRuns, Run
 from foresight.ui.inputs import FreeNumber, RawFile
-from foresight.ui.navigation import Doors, visit
+from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import MODEL_QUEUE
 
 EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
@@ -39,7 +39,7 @@ SAVE = """file => {
 }"""
 
 
-def build(calls: FailuresCalls, doors: Doors) -> None:
+def build(calls: FailuresCalls, navigation: Navigation) -> None:
     """Builds the tab inside the current layout."""
     kept = KeptRuns()
     run, limit, told_of = gr.State(), gr.State(PAGE), gr.State()
@@ -50,13 +50,13 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
             with gr.Row():
                 go = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
                 stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
-            refused = refusal_place("failures-refused")
+            refused = error_place("failures-refused")
         with gr.Column(scale=8, min_width=320):
             status = _html(galleries.EMPTY, "failures-status")
             means = _html("", "failures-means")
             seen = _html("", "failures-link", js_on_load=link.ADDRESS)
             filters, clear = choices.build_filters()
-            misfiltered = refusal_place("failures-misfiltered")
+            misfiltered = error_place("failures-misfiltered")
             with gr.Tabs() as views:
                 with gr.Tab("Gallery", id="gallery"):
                     gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
@@ -117,9 +117,9 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         if not going.left:
             yield {status: galleries.status(going)}
 
-    evaluate_all = telling_in(refused)(evaluation)
+    evaluate_all = show_errors_in(refused)(evaluation)
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def evaluate_link(last: Run | None, *asked: Any) -> Iterator[Any]:
         """What a link asks for, unless it is there already, or strangers come, for whom only a click starts."""
         if last is None and not calls.public:
@@ -134,7 +134,7 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         sort = gr.update(choices=[(label, name) for label, name in choices.SCORE_CHOICES if name in known])
         return [galleries.status(going), *stopping.idle(), sort]
 
-    @telling_in(misfiltered)
+    @show_errors_in(misfiltered)
     def show(going: Run | None, told: Any, limit: int, of: str, *chosen: Any) -> Any:
         """told: of which pictures and score the means and charts are that are there; making them takes seconds.
 
@@ -170,13 +170,13 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     def wait_for_link(going: Run | None) -> Any:
         return wait() if going is None and not calls.public else [gr.skip()] * 4
 
-    @telling
+    @show_errors
     def export(kind: str, going: Run | None, *chosen: Any) -> str:
         if going is None:
             raise InputError("there is nothing to download yet: press Evaluate.")
         return runs.export(going, kind, chosen, gallery)
 
-    @telling
+    @show_errors
     def arrive(asked: dict[str, str], last: Run | None) -> Any:
         """A link's evaluation where it is still kept; else its scenes and adapter. And its filters."""
         found = kept.find(asked.get(choices.UPLOADED, asked.get(choices.EVALUATION)))
@@ -207,13 +207,13 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     def open_number(going: Run | None, number: int) -> Any:
         if going is None or not 0 <= number < len(going.shots):
             raise InputError("that picture is no longer here: evaluate again.")
-        return visit(runs.opened(going.shots[number], gallery), str(going.record.point), going.record.name)
+        return open_view(runs.opened(going.shots[number], gallery), str(going.record.point), going.record.name)
 
-    @telling
+    @show_errors
     def open_shot(going: Run | None, event: gr.EventData) -> Any:
         return open_number(going, event.number)
 
-    @telling
+    @show_errors
     def open_row(going: Run | None, event: gr.SelectData) -> Any:
         return open_number(going, int(event.row_value[0]))
 
@@ -227,8 +227,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
     inputs = [run, *source.inputs, point, adapter, *filters]
     outputs = [run, status, means, seen, gallery, go, stop, refused, *filters[2:], views]
     waiting = [limit, status, go, stop]
-    arrived = doors.failures.change(
-        arrive, [doors.failures, run], [run, source.kind, *source.scenes, point, adapter, *filters], **quiet
+    arrived = navigation.failures.change(
+        arrive, [navigation.failures, run], [run, source.kind, *source.scenes, point, adapter, *filters], **quiet
     )
     evaluations = [
         go.click(wait, None, waiting, **quiet).then(evaluate_all, inputs, outputs, **MODEL_QUEUE, **quiet),
@@ -249,8 +249,8 @@ def build(calls: FailuresCalls, doors: Doors) -> None:
         changed(**showing, trigger_mode="always_last")
     clear.click(lambda: list(choices.FILTERS.values())[2:], None, filters[2:], **quiet).then(**showing)
     gallery.select(lambda n: n + PAGE, limit, limit, **quiet).then(**showing)
-    gallery.click(open_shot, run, doors.inspect, **quiet)
-    table.select(open_row, run, doors.inspect, **quiet)
+    gallery.click(open_shot, run, navigation.inspect, **quiet)
+    table.select(open_row, run, navigation.inspect, **quiet)
     for button, kind in zip(downloads, DOWNLOADS, strict=True):
         made = button.click(functools.partial(export, kind), [run, *filters], file, **quiet)
         made.success(None, file, None, js=SAVE)
@@ -269,7 +269,7 @@ def _html(value: str, name: str, **more: Any) -> gr.HTML:
 def endpoint(calls: FailuresCalls) -> None:
     """Adds /evaluate to the current Blocks; nothing of it is seen on the page."""
 
-    @telling_each
+    @show_errors
     def evaluate(
         point: str,
         adapter: str = "tokens",

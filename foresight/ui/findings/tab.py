@@ -17,10 +17,10 @@ from foresight.inspection.inspector import Inspector, Report
 from foresight.models.points import ExtractionPoint
 from foresight.study import Study
 from foresight.ui import generate
-from foresight.ui.error_handling import refusal_place, telling, telling_each, telling_in
+from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, Place, load_study, studies
-from foresight.ui.navigation import Doors, visit
+from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
 
@@ -91,12 +91,12 @@ def study_name(path: Path) -> str:
     return "bundled" if path == BUNDLED else str(path.parent)
 
 
-def build(calls: FindingsCalls, doors: Doors) -> None:
+def build(calls: FindingsCalls, navigation: Navigation) -> None:
     """Builds the tab inside the current layout; a study is read when it is shown."""
     with gr.Row():
         study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
         which = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
-    refused = refusal_place("findings-refused")
+    refused = error_place("findings-refused")
     summary = _html("", "findings-summary", js_on_load="trigger('load')")
     text = _html("", "findings-text")
     charts = gr.HTML(
@@ -117,13 +117,15 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
         names = [study_name(path) for path in calls.studies()]
         return gr.Dropdown(names, value=name if name in names else names[0] if names else None)
 
-    @telling_in(refused)  # apart from what shows: an output that is left as it is may lose `library` while it is made
+    @show_errors_in(
+        refused
+    )  # apart from what shows: an output that is left as it is may lose `library` while it is made
     def check(name: str | None) -> str:
         if name is not None:
             calls.read(name)
         return ""
 
-    @telling
+    @show_errors
     def show_study(name: str | None) -> Any:
         if name is None:
             return parts.NONE, gr.Dropdown([], value=None), "", "", ""
@@ -132,15 +134,15 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
         first = next(iter(found.experiments), None)
         return parts.overview(found), gr.Dropdown(choices, value=first), *calls.experiment(name, first)
 
-    @telling
+    @show_errors
     def show_experiment(name: str | None, chosen: str | None) -> Any:
         return calls.experiment(name, chosen)
 
-    @telling
+    @show_errors
     def open_point(event: gr.EventData) -> Any:
-        return visit(None, str(ExtractionPoint.parse(str(event.point))), str(event.adapter))
+        return open_view(None, str(ExtractionPoint.parse(str(event.point))), str(event.adapter))
 
-    @telling_each
+    @show_errors
     def make_pairs() -> Iterator[str]:
         at_hand, reports = calls.both(), list[Report]()
         if not at_hand:
@@ -157,7 +159,7 @@ def build(calls: FindingsCalls, doors: Doors) -> None:
     for asked in (summary.load(list_studies, study, study, **quiet).then, study.input):
         asked(check, study, refused, **quiet).success(show_study, study, [summary, which, *shown], **quiet)
     which.input(show_experiment, [study, which], shown, **quiet, trigger_mode="always_last")
-    charts.click(open_point, None, doors.inspect, **quiet)
+    charts.click(open_point, None, navigation.inspect, **quiet)
     make.click(make_pairs, None, pairs, **MODEL_QUEUE, api_visibility="private", show_progress="minimal")
 
 
@@ -168,7 +170,7 @@ def _html(value: str, name: str, **more: Any) -> gr.HTML:
 def endpoint(calls: FindingsCalls) -> None:
     """Adds /findings to the current Blocks; nothing of it is seen on the page."""
 
-    @telling
+    @show_errors
     def findings(study: str = "bundled") -> dict[str, Any]:
         """Tells what a study found: for each experiment its question, verdict, reason and the seed study's numbers."""
         left_out = dict.fromkeys(("key", "tables", "charts", "pictures", "figures", "seconds"), True)

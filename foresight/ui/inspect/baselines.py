@@ -17,9 +17,9 @@ from foresight.metrics.scores import SCORES, Scores
 from foresight.models.points import ExtractionPoint
 from foresight.ui import generate
 from foresight.ui.cards import NAMES, number
-from foresight.ui.error_handling import telling_each
+from foresight.ui.error_handling import show_errors
 from foresight.ui.image_maps import Tile, tile_grid
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 from foresight.ui.services import MODEL_QUEUE, Calls
 
 
@@ -27,13 +27,13 @@ from foresight.ui.services import MODEL_QUEUE, Calls
 class Asked:
     """A result to set floors beside: its case, its point, its adapter's name, and the scores known of it."""
 
-    case: Case
+    case: ImageSource
     point: ExtractionPoint
     adapter: str
     known: dict[str, Scores]
 
     @classmethod
-    def of(cls, report: Report, case: Case) -> Asked:
+    def of(cls, report: Report, case: ImageSource) -> Asked:
         chosen = report.reconstructions[0]
         known = {"blank page": report.blank.scores, chosen.name: chosen.scores, "oracle": report.oracle.scores}
         return cls(case, report.point, chosen.name, known)
@@ -47,7 +47,7 @@ def build(calls: Calls, asked: gr.State) -> None:
     ) as box:
         shown = gr.HTML(elem_id="floors", elem_classes="fs-plain", apply_default_css=False)
 
-    @telling_each
+    @show_errors
     def show(opened: bool, asked: Asked | None) -> Iterator[str]:
         if not opened or asked is None:
             yield ""

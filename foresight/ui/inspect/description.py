@@ -14,7 +14,7 @@ QUESTION = "Describe the image."
 
 
 @dataclass(frozen=True)
-class Speech:
+class Conversations:
     """Answers under way, by visitor; words take seconds, and the models work for everybody."""
 
     calls: Calls

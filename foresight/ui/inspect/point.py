@@ -12,7 +12,7 @@ from foresight.ui import cards
 from foresight.ui.inputs import FreeSlider
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.results import html
-from foresight.ui.navigation import offering
+from foresight.ui.navigation import updated_choices
 from foresight.ui.services import Calls
 
 STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
@@ -108,7 +108,7 @@ def settle(
     moved: dict[str, Any] = {} if layer == point.layer else {"value": point.layer}
     slider = gr.Slider(maximum=calls.last(point.stage), **moved)
     note = told(calls, point, kept, wish)
-    return point.stage, slider, offering(gr.Radio, names, chosen, kept), note, _drawing(calls, point)
+    return point.stage, slider, updated_choices(gr.Radio, names, chosen, kept), note, _drawing(calls, point)
 
 
 def typed(calls: Calls, stage: Stage, layer: float) -> ExtractionPoint:

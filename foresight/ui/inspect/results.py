@@ -19,7 +19,7 @@ from foresight.ui import view_link as link
 from foresight.ui.image_maps import png, strip, tile_grid, tiles
 from foresight.ui.inspect import baselines as floors
 from foresight.ui.inspect.description import QUESTION
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 from foresight.ui.services import Calls
 
 # An object's label, whether any of it is visible, its mask IoU, and the oracle's.
@@ -31,7 +31,7 @@ SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says o
 _SIDES = '<p class="fs-sides"><span>◀ original</span><span>drag the line</span><span>reconstruction ▶</span></p>'
 
 
-def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tuple[Any, ...]:
+def present(calls: Calls, report: Report, case: ImageSource, cold: bool = False) -> tuple[Any, ...]:
     """A report as the values of `build`'s components. cold: the first one, whose time would tell nothing."""
     shown = tiles(report)
     original, made = shown[0], next(tile for tile in shown if tile.marked)
@@ -51,7 +51,7 @@ def present(calls: Calls, report: Report, case: Case, cold: bool = False) -> tup
     )
 
 
-def record(calls: Calls, report: Report, case: Case, objects: list[ObjectIoU]) -> dict[str, Any]:
+def record(calls: Calls, report: Report, case: ImageSource, objects: list[ObjectIoU]) -> dict[str, Any]:
     """All that is needed to repeat a result: the scores, the models, the adapter's card, the scene."""
     chosen, facts = report.reconstructions[0], calls.facts()
     models = {"model": facts["model"], "vae": facts["vae"]["name"]}  # a card has their folders' whole paths
@@ -67,7 +67,7 @@ def record(calls: Calls, report: Report, case: Case, objects: list[ObjectIoU]) -
     }
 
 
-def _objects(report: Report, case: Case) -> list[ObjectIoU]:
+def _objects(report: Report, case: ImageSource) -> list[ObjectIoU]:
     """Each object of a scene, front ones last."""
     if not isinstance(case, dict):
         return []

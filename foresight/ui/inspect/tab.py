@@ -13,16 +13,16 @@ from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint, Stage
 from foresight.ui import cards, generate
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
-from foresight.ui.error_handling import refusal_place, telling, telling_in, unseen
+from foresight.ui.error_handling import error_place, show_errors, show_errors_in, silent_error
 from foresight.ui.image_input import example_pictures, example_row, picture_input
 from foresight.ui.inspect import baselines as floors
 from foresight.ui.inspect import point, results
-from foresight.ui.inspect.description import QUESTION, Speech
-from foresight.ui.navigation import Case, Doors, visit
+from foresight.ui.inspect.description import QUESTION, Conversations
+from foresight.ui.navigation import ImageSource, Navigation, open_view
 from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
 
 
-def build(calls: Calls, doors: Doors) -> None:
+def build(calls: Calls, navigation: Navigation) -> None:
     """Builds the tab inside the current layout, with the first example already inspected."""
     gallery = generate.examples()
     first = gallery[0][1]
@@ -38,7 +38,7 @@ def build(calls: Calls, doors: Doors) -> None:
             shown = results.build(_first(calls, first))
             floors.build(calls, shown[-2])
             answer, question = results.build_answer(calls.facts()["model"] == "bundled")
-    speech = Speech(calls)
+    speech = Conversations(calls)
     awaited = cards.awaiting("The last result, of another picture")
 
     @functools.cache
@@ -46,8 +46,8 @@ def build(calls: Calls, doors: Doors) -> None:
         """For the first visitor; the later ones find it ready."""
         return calls.describe(generate.draw(first)[0], QUESTION, None)
 
-    @telling
-    def run(case: Case, stage: Stage, layer: float, name: str | None) -> Any:
+    @show_errors
+    def run(case: ImageSource, stage: Stage, layer: float, name: str | None) -> Any:
         """The results, or, without a picture or an adapter, the last ones dimmed; and whether to try again."""
         place = point.within(calls, stage, layer)
         # The name may be still that of another layer's adapter, where the layer has moved on meanwhile.
@@ -66,7 +66,7 @@ def build(calls: Calls, doors: Doors) -> None:
 
     def slide(stage: Stage, layer: float | None, name: str | None, wish: str | None, request: gr.Request) -> Any:
         if layer is None:
-            raise unseen(InputError("no layer is typed yet."))
+            raise silent_error(InputError("no layer is typed yet."))
         speech.hush(request)
         return point.settle(calls, point.typed(calls, stage, layer), wish, layer, name)[2:]
 
@@ -78,12 +78,12 @@ def build(calls: Calls, doors: Doors) -> None:
         speech.hush(request)
         return point.told(calls, point.within(calls, stage, layer), name, None), name
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def accept(path: str | None, request: gr.Request) -> Any:
         speech.hush(request)
         return open_picture(path), path, "", "", awaited
 
-    def put_back(case: Case) -> Image.Image | None:
+    def put_back(case: ImageSource) -> Image.Image | None:
         return None if case is None else generate.look(case)[0]
 
     def pick(event: gr.SelectData, request: gr.Request) -> Any:
@@ -94,26 +94,26 @@ def build(calls: Calls, doors: Doors) -> None:
         speech.hush(request)
         return generate.roll()
 
-    @telling_in(scene.refused)
+    @show_errors_in(scene.refused)
     def make(*values: Any) -> Any:
         made = generate.make_scene(*values)
         return generate.draw(made)[0], made, "", "", awaited
 
-    @telling
-    def enter(asked: dict[str, Any], case: Case, wish: str | None, request: gr.Request) -> Any:
+    @show_errors
+    def enter(asked: dict[str, Any], case: ImageSource, wish: str | None, request: gr.Request) -> Any:
         speech.hush(request)
         place, case = calls.point(asked["point"]), case if asked["case"] is None else asked["case"]
         wish = asked["adapter"] or wish
         return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case), "", "", awaited
 
-    @telling
-    def leave(case: Case, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
+    @show_errors
+    def leave(case: ImageSource, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
         if case is None:
             raise InputError("there is no picture to take there: choose one first.")
-        return visit(case, str(point.within(calls, stage, layer)), name)
+        return open_view(case, str(point.within(calls, stage, layer)), name)
 
-    @telling
-    def ask(case: Case, words: str, request: gr.Request) -> Any:
+    @show_errors
+    def ask(case: ImageSource, words: str, request: gr.Request) -> Any:
         return gr.skip() if case is None else speech.say(generate.look(case)[0], words, request)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -143,13 +143,13 @@ def build(calls: Calls, doors: Doors) -> None:
         upload,
         picks.select(pick, None, given, **latest),
         scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, given, **quiet),
-        doors.inspect.change(enter, [doors.inspect, chosen, at.wish], entered, **quiet),
+        navigation.inspect.change(enter, [navigation.inspect, chosen, at.wish], entered, **quiet),
     ):
         event.success(**running).success(**asking)
     source.clear(lambda: (None, ""), None, [chosen, refused], **quiet).then(**running)
     go.click(**running)
-    to_map.click(leave, [chosen, *at.here], doors.latent_map, **quiet)
-    to_compare.click(leave, [chosen, *at.here], doors.compare, **quiet)
+    to_map.click(leave, [chosen, *at.here], navigation.latent_map, **quiet)
+    to_compare.click(leave, [chosen, *at.here], navigation.compare, **quiet)
     gr.on([question.submit], speech.hush, None, None, **quiet).then(**asking)
 
     for event in (
@@ -177,7 +177,7 @@ def _build_source(
     """The picture, where it is told why one is none, and where it comes from; the state holds its case."""
     pictures = example_pictures()
     source = picture_input(pictures[0][0], 250, "to inspect", "source")
-    refused = refusal_place("refused")
+    refused = error_place("refused")
     chosen = gr.State(gallery[0][1])
     with gr.Tabs(elem_classes="fs-sources"):
         with gr.Tab("Examples"):

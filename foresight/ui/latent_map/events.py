@@ -25,7 +25,7 @@ from foresight.ui.latent_map import address, panels, tiles
 from foresight.ui.latent_map.form import spec_of, values_of
 from foresight.ui.latent_map.runs import Mark, Run, Runs, noun, paced, told, what
 from foresight.ui.latent_map.services import MapCalls
-from foresight.ui.navigation import Case, visit
+from foresight.ui.navigation import ImageSource, open_view
 from foresight.ui.services import open_picture
 
 PAGE = 60  # tiles of a selection shown at a time
@@ -234,10 +234,10 @@ class MapEvents:
             raise InputError("click a point of the map first.")
         data = found.data
         if seen.index is not None:
-            case: Case = data.scenes.describe(int(data.rows[seen.index]))
+            case: ImageSource = data.scenes.describe(int(data.rows[seen.index]))
         else:
             case = mark.case if mark else None
-        return visit(case, seen.point, name)
+        return open_view(case, seen.point, name)
 
     def thumbnail(self, asked: list[Any]) -> str:
         """[a map's id, a point] → its picture for a hover; "" where there is no such map or point."""
@@ -257,7 +257,7 @@ class MapEvents:
         return seen.index, drawn.images[0].float() / 255, drawn.mask[0], ""
 
 
-def look(case: Case) -> tuple[Tensor, Tensor | None]:
+def look(case: ImageSource) -> tuple[Tensor, Tensor | None]:
     """A case's pixels (3, H, W) and mask (H, W), where that is known, as the model sees them."""
     if isinstance(case, dict):
         drawn, mask = generate.draw(case)

@@ -19,8 +19,8 @@ from foresight.errors import InputError
 from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import Projected
 from foresight.ui import stopping
-from foresight.ui.error_handling import unseen
-from foresight.ui.navigation import Case
+from foresight.ui.error_handling import silent_error
+from foresight.ui.navigation import ImageSource
 
 STOPPED = "Stopped. The last map and all scores so far stay."
 
@@ -29,7 +29,7 @@ STOPPED = "Stopped. The last map and all scores so far stay."
 class Mark:
     """A picture brought in from elsewhere. projected: its place on the map, once that is known."""
 
-    case: Case
+    case: ImageSource
     point: str
     projected: Projected | None = None
 
@@ -64,7 +64,7 @@ class Runs:
             run = make()
         except InputError as error:
             yield [_refusal(error), gr.skip(), *self._same()]
-            raise unseen(error) from error
+            raise silent_error(error) from error
         if run.ended:
             yield [told("The form is as the link asks: press “Draw the map”."), run, *self._same()]
             return
@@ -87,7 +87,7 @@ class Runs:
         except InputError as error:
             self.end(run, request)
             yield [_refusal(error), *rest, *self._buttons(request)]
-            raise unseen(error) from error
+            raise silent_error(error) from error
         if run.stopped and not run.ended:
             self.end(run, request)
             yield [gr.skip() if request.session_hash in self._of else told(STOPPED), *rest, *self._buttons(request)]

@@ -14,7 +14,7 @@ from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
 from foresight.maps.data import MapSpec
 from foresight.schemas import whole
-from foresight.ui.error_handling import telling, telling_each
+from foresight.ui.error_handling import show_errors
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.latent_map import panels
 from foresight.ui.latent_map.events import HINT, PAGE, MapEvents
@@ -22,7 +22,7 @@ from foresight.ui.latent_map.form import build_form, presets
 from foresight.ui.latent_map.runs import told
 from foresight.ui.latent_map.services import MapCalls as MapCalls
 from foresight.ui.latent_map.tiles import gallery
-from foresight.ui.navigation import Doors, on_opening
+from foresight.ui.navigation import Navigation, on_open
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
 from foresight.ui.view_link import ADDRESS
@@ -32,7 +32,7 @@ EMPTY = "No map yet: press “Draw the map”, or one of the three examples."
 _HERE = Path(__file__).parent
 
 
-def build(calls: MapCalls, doors: Doors) -> None:
+def build(calls: MapCalls, navigation: Navigation) -> None:
     """Builds the tab inside the current layout; nothing is drawn until somebody asks."""
     examples = presets(calls.points, calls.default)
     events = MapEvents(calls, starts=len(examples) + 2)
@@ -80,43 +80,43 @@ def build(calls: MapCalls, doors: Doors) -> None:
 
     def start(trigger: Any, reading: Any, inputs: Sequence[Any]) -> tuple[gr.State, Any]:
         run = gr.State()  # of each trigger, so that no chain of events takes another one's
-        return run, trigger(telling_each(reading), inputs, [status, run, *buttons], **quiet)
+        return run, trigger(show_errors(reading), inputs, [status, run, *buttons], **quiet)
 
     starts = [start(form.draw.click, events.read, form.inputs)]
     for button, values in zip(form.presets, examples.values(), strict=True):
         filled = button.click(lambda values=values: values, None, form.inputs, **quiet)
         starts.append(start(filled.then, events.read, form.inputs))
-    arrival = start(doors.latent_map.change, events.arrive, [doors.latent_map, spec, *form.inputs])
+    arrival = start(navigation.latent_map.change, events.arrive, [navigation.latent_map, spec, *form.inputs])
     arrival[1].success(events.fill, arrival[0], form.inputs, **quiet)
     for run, started in [*starts, arrival]:
-        gathered = started.success(telling_each(events.gather), run, [status, *buttons], **model)
-        fitted = gathered.then(telling_each(events.fit), run, [status, *buttons], **fitting)
+        gathered = started.success(show_errors(events.gather), run, [status, *buttons], **model)
+        fitted = gathered.then(show_errors(events.fit), run, [status, *buttons], **fitting)
         drawn = fitted.then(
-            telling_each(events.present),
+            show_errors(events.present),
             [run, spec, reader],
             [status, board, silhouettes, spec, *turned, mark, seen, detail, go, *selection, *buttons],
             **model,
         )
         drawn.failure(events.runs.give_up, run, buttons, **quiet)
-        drawn.success(telling(events.reconstruct), picture, detail, **model)
+        drawn.success(show_errors(events.reconstruct), picture, detail, **model)
 
     run, started = start(score.click, events.ask_scores, [spec, layer, reader])
-    scoring = started.success(telling_each(events.score), [run, layer, reader], [status, *buttons], **model)
+    scoring = started.success(show_errors(events.score), [run, layer, reader], [status, *buttons], **model)
     scoring.failure(events.runs.give_up, run, buttons, **quiet)
-    scoring.then(telling(events.show_scores), [spec, mark, layer, reader], board, **quiet)
+    scoring.then(show_errors(events.show_scores), [spec, mark, layer, reader], board, **quiet)
     form.stop.click(events.runs.stop, None, form.stop, **quiet)
     Context.root_block.unload(events.runs.leave)  # type: ignore[union-attr]
 
-    on_opening(events.turn_to, turned, turned)
+    on_open(events.turn_to, turned, turned)
     board.input(events.turn, reader, turned, **quiet, trigger_mode="always_last")
-    clicked = board.click(telling(events.click), spec, seen, **quiet, trigger_mode="always_last")
-    explained = clicked.success(telling(events.explain), look, [detail, go], **quiet)
-    explained.success(telling(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
-    reader.input(telling(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
-    go.click(telling(events.leave), picture, doors.inspect, **quiet)
-    board.select(telling(events.select), spec, selection, **quiet, trigger_mode="always_last")
-    more.click(telling(events.extend), [spec, chosen, shown], selection, **quiet)
-    exported = save.click(telling(events.export), [spec, chosen], file, api_visibility="private")
+    clicked = board.click(show_errors(events.click), spec, seen, **quiet, trigger_mode="always_last")
+    explained = clicked.success(show_errors(events.explain), look, [detail, go], **quiet)
+    explained.success(show_errors(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
+    reader.input(show_errors(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
+    go.click(show_errors(events.leave), picture, navigation.inspect, **quiet)
+    board.select(show_errors(events.select), spec, selection, **quiet, trigger_mode="always_last")
+    more.click(show_errors(events.extend), [spec, chosen, shown], selection, **quiet)
+    exported = save.click(show_errors(events.export), [spec, chosen], file, api_visibility="private")
     exported.success(None, None, None, js="() => setTimeout(() => document.querySelector('#map-file').click(), 100)")
 
 
@@ -127,7 +127,7 @@ def _html(value: str, name: str, **more: Any) -> gr.HTML:
 def endpoint(calls: MapCalls) -> None:
     """Adds `/latent_map` to the current Blocks; nothing of it is seen on the page."""
 
-    @telling_each
+    @show_errors
     def latent_map(
         points: str = str(calls.default),
         scenes: int = 200,

@@ -20,7 +20,7 @@ from foresight.maps.separability import Array
 from foresight.metrics.scores import SCORES
 from foresight.ui.cards import HINTS, NAMES, number
 from foresight.ui.image_maps import png
-from foresight.ui.navigation import Case
+from foresight.ui.navigation import ImageSource
 
 THUMBNAIL = 112  # pixels
 NEIGHBOURS = 8
@@ -105,7 +105,7 @@ def detail(
     )
 
 
-def stranger(spec: MapSpec, case: Case) -> str:
+def stranger(spec: MapSpec, case: ImageSource) -> str:
     """Why a picture is not of the kind that a map is made of; "" where it is."""
     low, high = spec.objects
     count = "one object" if high == 1 else f"{low} to {high} objects"

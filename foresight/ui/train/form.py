@@ -12,7 +12,7 @@ from gradio.components import Component
 from foresight.adapters.modules import KINDS
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
 from foresight.models.points import ExtractionPoint
-from foresight.ui.error_handling import refusal_place
+from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 
 DATA = [
@@ -74,7 +74,7 @@ def build_form(
         elem_id="train-name",
     )
     start = gr.Button("Start", variant="primary", elem_id="train-start")
-    refused = refusal_place("train-refused")
+    refused = error_place("train-refused")
     fields: dict[str, Component] = {}
     with gr.Group(elem_classes="fs-train-group"):
         fields["points"] = gr.Dropdown(

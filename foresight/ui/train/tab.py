@@ -13,9 +13,9 @@ import gradio as gr
 
 from foresight.errors import InputError
 from foresight.ui import view_link as link
-from foresight.ui.error_handling import telling, telling_each, telling_in
+from foresight.ui.error_handling import show_errors, show_errors_in
 from foresight.ui.inputs import RawFile
-from foresight.ui.navigation import Doors, visit
+from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.train import views
 from foresight.ui.train.charts import curves
 from foresight.ui.train.form import build_form
@@ -35,7 +35,7 @@ _CHOOSE = """element.addEventListener('click', event => {
 _SHOW = "() => document.querySelector('#train-progress').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 
 
-def build(calls: TrainCalls, doors: Doors) -> None:
+def build(calls: TrainCalls, navigation: Navigation) -> None:
     """Builds the tab inside the current layout."""
     chosen, seen = gr.State(), gr.State()
     asked = gr.State()  # the run that the page asks about; it alone can be removed
@@ -99,16 +99,16 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         except InputError as error:
             return views.problem_note(error)
 
-    @telling_in(form.refused)
+    @show_errors_in(form.refused)
     def begin(preset: str, name: str, archive: str | None, device: str, *values: Any) -> Any:
         made = calls.start(name.strip() or preset, form.settings(values), archive, device)
         return made["name"], None, "", views.broken_note(made["broken"]), ""
 
-    @telling
+    @show_errors
     def halt(name: str) -> None:
         calls.stop(name)
 
-    @telling
+    @show_errors
     def go_on(name: str) -> None:
         calls.resume(name)
 
@@ -117,17 +117,17 @@ def build(calls: TrainCalls, doors: Doors) -> None:
         words = f"Really remove {name} and its curves"
         return name, gr.Button(words, visible=asking), gr.Button(visible=asking), gr.Button(visible=not asking)
 
-    @telling
+    @show_errors
     def forget(name: str) -> Any:
         calls.remove(name)
         return None, None, *ask(None)
 
-    @telling
+    @show_errors
     def open_result(name: str) -> Any:
         made = calls.look(name)["adapters"]
         for adapter in calls.adapters():
             if adapter["name"] in made and "point" in adapter:
-                return visit(None, adapter["point"], adapter["name"])
+                return open_view(None, adapter["point"], adapter["name"])
         raise InputError(f"what {name} made was renamed or deleted, or does not fit the models at hand.")
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -135,7 +135,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     timer.tick(**looking, trigger_mode="once")
     question = [asked, really, keep, remove]
     runs.click(choose, None, [chosen, seen, *question], **quiet).then(**looking)
-    doors.train.change(lambda name: (name, None), doors.train, [chosen, seen], **quiet).then(**looking)
+    navigation.train.change(lambda name: (name, None), navigation.train, [chosen, seen], **quiet).then(**looking)
     shown = [form.factors, form.upload]
     latest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}  # a choice made during another's answer counts
     form.preset.input(fill, form.preset, [*form.inputs, *shown], **latest)
@@ -150,7 +150,7 @@ def build(calls: TrainCalls, doors: Doors) -> None:
     remove.click(ask, chosen, question, **quiet)
     keep.click(lambda: ask(None), None, question, **quiet)
     really.click(forget, asked, [chosen, seen, *question], **quiet).success(**looking)
-    inspect.click(open_result, chosen, doors.inspect, **quiet)
+    inspect.click(open_result, chosen, navigation.inspect, **quiet)
 
 
 def _foremost(runs: list[Run]) -> str | None:
@@ -172,7 +172,7 @@ def _buttons(run: Run | None, points: dict[str, str | None]) -> list[gr.Button]:
 def endpoint(calls: TrainCalls) -> None:
     """Adds `/train` to the current Blocks; nothing of it is seen on the page."""
 
-    @telling_each
+    @show_errors
     def train(
         recipe: str = "quick look",
         settings: Settings | None = None,

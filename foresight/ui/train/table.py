@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.ui.error_handling import refusal_place, telling_in
+from foresight.ui.error_handling import error_place, show_errors_in
 from foresight.ui.inputs import FreeDropdown
 from foresight.ui.train import views
 from foresight.ui.train.services import TrainCalls
@@ -32,7 +32,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
                 rename = _button("Rename", "trained-rename")
                 delete = _button("Delete", "trained-delete")
                 really = gr.Button(size="sm", variant="stop", min_width=80, visible=False, elem_id="trained-really")
-            refused = refusal_place("trained-refused")
+            refused = error_place("trained-refused")
             asked = gr.State()  # the adapter that the page asks about; it alone can be deleted
         if calls.take_in:
             with gr.Column(min_width=260):
@@ -41,7 +41,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
             with gr.Column(min_width=260):
                 _build_push(calls.publish, chosen)
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def change_name(name: str, to: str) -> Any:
         calls.rename(name, to)
         return *listed(calls, [to.strip()]), "", ""
@@ -50,7 +50,7 @@ def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
         asking = name is not None
         return name, gr.Button(f"Really delete {name}", visible=asking), gr.Button(visible=not asking), ""
 
-    @telling_in(refused)
+    @show_errors_in(refused)
     def remove(name: str | None) -> Any:
         if name is not None:
             calls.delete(name)
@@ -95,7 +95,7 @@ def _build_add(calls: TrainCalls, take_in: Callable[[str], str], shown: list[Com
     add = _button("Add", "trained-add")
     told = gr.HTML(elem_id="trained-added", apply_default_css=False)
 
-    @telling_in(told)
+    @show_errors_in(told)
     def bring(where: str) -> Any:
         name = take_in(where)
         return *listed(calls, [name]), "", f'<p class="fs-train-made">✓ Added as {escape(name)}</p>'
@@ -112,7 +112,7 @@ def _build_push(publish: Callable[[str, str, bool], str], chosen: gr.Dropdown) -
     push = _button("Push, with a model card", "trained-push")
     told = gr.HTML(elem_id="trained-told", apply_default_css=False)
 
-    @telling_in(told)
+    @show_errors_in(told)
     def send(name: str, to: str, hidden: bool) -> Iterator[str]:
         yield '<p class="fs-train-empty">Pushing …</p>'
         yield f'<p class="fs-train-made">✓ Pushed to {escape(publish(name, to, hidden))}</p>'

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from foresight.adapters.checkpoint import held_out_count, score_tables, share_told
 from foresight.errors import InputError
 from foresight.ui.cards import NAMES
-from foresight.ui.error_handling import sentence
+from foresight.ui.error_handling import user_error
 from foresight.ui.train.charts import first_mean
 from foresight.ui.view_link import RUN
 
@@ -71,7 +71,7 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
     if "seconds" in run:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
     facts += _split(run)
-    message = f'<p class="fs-train-message" role="alert">⚠ {sentence(run["message"])}</p>' if run["message"] else ""
+    message = f'<p class="fs-train-message" role="alert">⚠ {user_error(run["message"])}</p>' if run["message"] else ""
     made = "".join(_made(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
     message += f'<div class="fs-train-made" role="status">{made}</div>' if made else ""
     return (
@@ -124,7 +124,7 @@ def cost_note(cost: dict[str, Any]) -> str:
 
 
 def problem_note(error: InputError) -> str:
-    return f'<p class="fs-train-cost" role="alert">⚠ {sentence(error)}</p>'
+    return f'<p class="fs-train-cost" role="alert">⚠ {user_error(error)}</p>'
 
 
 def broken_note(broken: Sequence[Sequence[str]]) -> str:
