@@ -89,7 +89,7 @@ def _tab(name: str) -> gr.Tab:
 def _open(
     app: gr.Blocks, tabs: gr.Tabs, navigation: Navigation, calls: Calls, names: list[str], travelled: gr.HTML
 ) -> None:
-    """A view written into a state of `navigation` opens its tab, as does an address that names a tab, an image or a run.
+    """A view written into a state of `navigation` opens its tab; so does an address that names a tab, image or run.
 
     names: of the tabs that there are. travelled: is clicked when the browser goes back or forward.
     """
