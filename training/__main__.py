@@ -179,7 +179,8 @@ def fit_command(args: argparse.Namespace) -> None:
         for name, adapter in task.adapters.items():
             for title, scores in score_tables(adapter.card["scores"]).items():
                 share = share_told(adapter.card["scores"], title, "mask_iou")
-                print(f"{name}  {title}: {scores}" + (f", mask IoU of {share} pictures" if share else ""))
+                words = ", ".join(f"{score} {interval}" for score, interval in scores.items())
+                print(f"{name}  {title}: {words}" + (f", mask IoU of {share} pictures" if share else ""))
                 if scores:
                     accelerator.log({f"{name}/{title}/{s}": mean for s, (mean, *_) in scores.items()}, args.steps)
     accelerator.end_training()

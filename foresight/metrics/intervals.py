@@ -19,6 +19,10 @@ class Interval(NamedTuple):
     low: float | None
     high: float | None
 
+    def __str__(self) -> str:
+        """``"0.244 [0.231, 0.256]"``, or ``"0.244 (n = 1)"``."""
+        return f"{self.mean:.3f} " + ("(n = 1)" if self.low is None else f"[{self.low:.3f}, {self.high:.3f}]")
+
 
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
     """The mean of values and its 95 % interval: the percentile bootstrap's, over 10,000 resamples.

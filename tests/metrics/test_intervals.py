@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from foresight.errors import InputError
-from foresight.metrics.intervals import RESAMPLES, bootstrap
+from foresight.metrics.intervals import RESAMPLES, Interval, bootstrap
 
 
 @pytest.mark.parametrize("count", [12, 50])
@@ -33,3 +33,8 @@ def test_bootstrap_covers_the_truth_95_times_in_100():
 def test_bootstrap_refuses_what_has_no_mean(values):
     with pytest.raises(InputError, match="finite value"):
         bootstrap(values)
+
+
+def test_an_interval_in_words():
+    assert str(Interval(0.2439, 0.2313, 0.2562)) == "0.244 [0.231, 0.256]"
+    assert str(Interval(0.2439, None, None)) == "0.244 (n = 1)"
