@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import time
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -21,7 +22,7 @@ from foresight.ui.compare import tab as compare
 from foresight.ui.error_handling import show_errors
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import FailuresCalls
-from foresight.ui.findings import tab as findings
+from foresight.ui.findings.tab import FindingsTab
 from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect import tab as inspect
 from foresight.ui.latent_map import tab as latent_map
@@ -36,15 +37,36 @@ TITLE = """<header class="fs-title"><h1>Foresight</h1>
 <p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""
 
 
-TITLES = {
-    "inspect": "Inspect",
-    "compare": "Compare",
-    "failures": "Failures",
-    "map": "Latent map",
-    "train": "Train",
-    "findings": "Findings",
-    "about": "About",
-}
+class Tab(Protocol):
+    """A tab of the page: `name` is its word in an address, `title` what is read above it."""
+
+    name: str
+    title: str
+
+    def build(self) -> None:
+        """Adds its components and events to the current layout."""
+
+    def add_endpoints(self) -> None:
+        """Adds its API to the current Blocks."""
+
+
+@dataclass
+class ModuleTab:
+    """A tab that is not a class yet, but a module with `build` and `endpoint`."""
+
+    name: str
+    title: str
+    module: ModuleType
+    calls: Any
+    navigation: Navigation
+
+    def build(self) -> None:
+        self.module.build(self.calls, self.navigation)
+
+    def add_endpoints(self) -> None:
+        self.module.endpoint(self.calls)
+
+
 # Back and Forward reach the server as a click on the title that nobody makes.
 _TRAVEL = "window.viewHistory.travel = to => trigger('click', to);"
 
@@ -55,33 +77,33 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
     trainer: the Train tab's calls; None leaves training out, tab and endpoint.
     """
     calls = Calls.of(inspector)
-    tabs: list[tuple[str, ModuleType, Any]] = [
-        ("inspect", inspect, calls),
-        ("compare", compare, compare.CompareCalls.of(inspector, settings.public)),
-        ("failures", failures, FailuresCalls.of(inspector, settings.local, settings.public)),
-        ("map", latent_map, MapCalls.of(inspector, settings.public)),
-        ("train", train, trainer),
-        ("findings", findings, findings.FindingsCalls.of(inspector)),
-    ]
-    shown = [tab for tab in tabs if tab[2] is not None]
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
         travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
-        for _, tab, asked in shown:  # first, or an event of some tab might have an endpoint's name already
-            tab.endpoint(asked)
         navigation = Navigation(gr.State(), gr.State())
+        failures_calls = FailuresCalls.of(inspector, settings.local, settings.public)
+        tabs: list[Tab] = [
+            ModuleTab("inspect", "Inspect", inspect, calls, navigation),
+            ModuleTab("compare", "Compare", compare, compare.CompareCalls.of(inspector, settings.public), navigation),
+            ModuleTab("failures", "Failures", failures, failures_calls, navigation),
+            ModuleTab("map", "Latent map", latent_map, MapCalls.of(inspector, settings.public), navigation),
+            *([ModuleTab("train", "Train", train, trainer, navigation)] if trainer else []),
+            FindingsTab(inspector, navigation),
+        ]
+        for tab in tabs:  # first, or an event of some tab might have an endpoint's name already
+            tab.add_endpoints()
         with gr.Tabs() as row:
-            for name, tab, asked in shown:
-                with _tab(name):
-                    tab.build(asked, navigation)
-            with _tab("about"):
+            for tab in tabs:
+                with _tab(tab.name, tab.title):
+                    tab.build()
+            with _tab("about", "About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        _open(app, row, navigation, calls, [*(name for name, *_ in shown), "about"], travelled)
+        _open(app, row, navigation, calls, [*(tab.name for tab in tabs), "about"], travelled)
     return app.queue(max_size=64)
 
 
-def _tab(name: str) -> gr.Tab:
-    """A tab, which the browser's history knows by its name; name: a key of TITLES, and what an address calls it."""
-    tab = gr.Tab(TITLES[name], id=name, elem_id=f"tab-{name}")
+def _tab(name: str, title: str) -> gr.Tab:
+    """A tab, which the browser's history knows by its name."""
+    tab = gr.Tab(title, id=name, elem_id=f"tab-{name}")
     tab.select(None, js=f"() => {{ window.viewHistory.opened('{name}'); }}", api_visibility="private")
     return tab
 

@@ -16,7 +16,6 @@ def url(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("house")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # where the app looks for runs
-        patch.setattr("foresight.ui.findings.study.studies.__defaults__", (folder / "none.yaml", folder / "runs"))
         write(folder / "runs/mine", study())
         other = study() | {
             "experiments": {"e9": study()["experiments"]["e1_2"] | {"title": "E9 Another", "charts": []}}
@@ -87,14 +86,14 @@ def test_another_study_and_a_broken_one(page):
     expect(page.locator("#findings-text")).to_contain_text("E9 Another")
     expect(page.locator(".fs-findings-plot")).to_have_count(0)
     choose(page, "Study", "runs/broken")
-    expect(page.locator("#findings-refused")).to_contain_text("cannot be read as YAML")
+    expect(page.locator("#findings-error")).to_contain_text("cannot be read as YAML")
     expect(page.locator("#findings-text")).to_contain_text("E9 Another")
 
 
 def test_pooled_and_tokens_side_by_side(page):
-    page.locator("#findings-make").click()
+    page.locator("#findings-compare").click()
     expect(page.locator("#findings-pairs img")).to_have_count(9)
     expect(page.locator("#findings-pairs")).to_contain_text(f"Latents at {POINT}")
-    told = page.locator("[aria-live=polite][aria-atomic=true]")  # what a screen reader says
-    expect(told.filter(has_text="Done").first).to_be_attached()
-    expect(told.filter(has_text="common.")).to_have_count(0)
+    announced = page.locator("[aria-live=polite][aria-atomic=true]")  # by a screen reader
+    expect(announced.filter(has_text="Done").first).to_be_attached()
+    expect(announced.filter(has_text="common.")).to_have_count(0)

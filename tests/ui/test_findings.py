@@ -21,12 +21,19 @@ from foresight.data.scenes import SHAPES
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
 from foresight.ui.findings import parts
-from foresight.ui.findings.study import BUNDLED, load_study, picture_path, place_of, places, studies
-from foresight.ui.findings.tab import FindingsCalls
+from foresight.ui.findings.study import (
+    BUNDLED,
+    adapter_pairs,
+    load_study,
+    openable_adapters,
+    picture_path,
+    place_of,
+    places,
+    studies,
+)
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINT = "post-merge/1"
-NEVER: Any = None  # is not called
 
 
 def study() -> dict[str, Any]:
@@ -64,8 +71,8 @@ def write(folder: Path, content: Any) -> Path:
 
 
 def test_a_study_is_read_whole(tmp_path: Path) -> None:
-    found = load_study(write(tmp_path, study()))
-    experiment = found.experiments["e1_2"]
+    loaded = load_study(write(tmp_path, study()))
+    experiment = loaded.experiments["e1_2"]
     assert (experiment.verdict, experiment.seed) == ("does not hold", {"lpips": 0.331})
     depth, whole, size = (places(chart, chart.series[0]) for chart in experiment.charts)
     here = ExtractionPoint.parse(POINT)
@@ -87,24 +94,24 @@ def test_a_picture_that_a_link_leads_out_of_the_folder_is_not_there(tmp_path: Pa
 
 def test_nothing_of_a_study_becomes_markup(tmp_path: Path) -> None:
     file = write(tmp_path, study())
-    experiment = (found := load_study(file)).experiments["e1_2"]
-    for html in (parts.overview(found), parts.experiment_text(experiment), parts.experiment_tables(experiment, file)):
+    experiment = (loaded := load_study(file)).experiments["e1_2"]
+    for html in (parts.overview(loaded), parts.experiment_text(experiment), parts.experiment_tables(experiment, file)):
         assert "<img src=x" not in html and "&lt;img src=x" in html
 
 
 def test_numbers_stand_with_their_intervals_and_claims_with_words(tmp_path: Path) -> None:
     file = write(tmp_path, study())
-    experiment = (found := load_study(file)).experiments["e1_2"]
+    experiment = (loaded := load_study(file)).experiments["e1_2"]
     assert "0.200<small>0.100 to 0.400</small></td><td>–</td>" in parts.experiment_tables(experiment, file)
-    for told in ("LPIPS 0.331", "✗ not here", "LPIPS 0.2 [0.1, 0.4]"):
-        assert told in parts.overview(found)
+    for words in ("LPIPS 0.331", "✗ not here", "LPIPS 0.2 [0.1, 0.4]"):
+        assert words in parts.overview(loaded)
 
 
 def test_a_question_that_is_no_claim_has_no_verdict(tmp_path: Path) -> None:
     content = study()
     content["experiments"]["e1_2"]["verdict"] = None
-    found = load_study(write(tmp_path, content))
-    assert 'class="verdict' not in parts.overview(found) + parts.experiment_text(found.experiments["e1_2"])
+    loaded = load_study(write(tmp_path, content))
+    assert 'class="verdict' not in parts.overview(loaded) + parts.experiment_text(loaded.experiments["e1_2"])
 
 
 def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_point(tmp_path: Path) -> None:
@@ -122,19 +129,19 @@ def test_charts_are_plain_json_with_error_bars_marks_and_a_place_behind_each_poi
 @pytest.mark.parametrize("name", load_study(BUNDLED).experiments)
 def test_the_bundled_study_offers_what_a_bundled_adapter_reads(name: str) -> None:
     records = [AdapterRecord(f, True, describe_adapter(f), 0) for f in list_adapters(BUNDLED_ADAPTERS)]
-    openable = FindingsCalls(studies, load_study, lambda: records, NEVER).openable()
+    openable = openable_adapters(records)
     experiment = load_study(BUNDLED).experiments[name]
-    for chart, told in zip(experiment.charts, json.loads(parts.charts_json(experiment, openable)), strict=True):
-        for series, row in zip(chart.series, told["places"], strict=True):
-            for place, found in zip(places(chart, series), row, strict=True):
+    for chart, drawn in zip(experiment.charts, json.loads(parts.charts_json(experiment, openable)), strict=True):
+        for series, row in zip(chart.series, drawn["places"], strict=True):
+            for place, opened in zip(places(chart, series), row, strict=True):
                 point, wish = place or (None, None)
                 folders = {kind: BUNDLED_ADAPTERS / f"{point}-{kind}".replace("/", "-") for kind in KINDS}
                 served = [kind for kind, folder in folders.items() if folder.is_dir() and wish in (None, kind)]
-                assert found is None if not served else found == [str(point), found[1]] and found[1] in served
+                assert opened is None if not served else opened == [str(point), opened[1]] and opened[1] in served
 
 
 def test_a_point_alone_opens_with_the_first_adapter_there(tiny, tmp_path: Path) -> None:
-    openable = FindingsCalls.of(build_house(tiny.folder, tmp_path)).openable()
+    openable = openable_adapters(build_house(tiny.folder, tmp_path).adapters())
     here, other = ExtractionPoint.parse(POINT), ExtractionPoint.parse("post-merge/0")
     assert openable[here, None] == "tokens" and (other, None) not in openable
     assert openable[ExtractionPoint.parse("pre-merge/2"), "linear"] == "linear"
@@ -142,12 +149,12 @@ def test_a_point_alone_opens_with_the_first_adapter_there(tiny, tmp_path: Path) 
 
 def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
     assert set(parts.OBJECT_MARKS) == set(SHAPES)
-    told = study()
+    content = study()
     series = [{"name": name, "x": [0.0], "y": [1.0]} for name in ("red triangle", "tokens")]
-    told["experiments"]["e1_2"]["charts"] = [
+    content["experiments"]["e1_2"]["charts"] = [
         {"title": "A map", "kind": "scatter", "x": "1", "y": "2", "series": series}
     ]
-    experiment = load_study(write(tmp_path, told)).experiments["e1_2"]
+    experiment = load_study(write(tmp_path, content)).experiments["e1_2"]
     own, other = (trace["marker"] for trace in json.loads(parts.charts_json(experiment, {}))[0]["figure"]["data"])
     assert (own["color"], own["symbol"]) == ("rgb(220, 30, 30)", "triangle-up")
     assert (other["color"], other["symbol"]) == (parts.COLORS[1], parts.MARKS[1])
@@ -162,8 +169,8 @@ def test_dots_of_objects_look_like_them(tmp_path: Path) -> None:
     ],
 )
 def test_places_are_read_off_names(text: str, place: tuple[str, str | None] | None) -> None:
-    found = place_of(text)
-    assert (found and (str(found[0]), found[1])) == place
+    read = place_of(text)
+    assert (read and (str(read[0]), read[1])) == place
 
 
 def test_the_bundled_study_is_read_whole() -> None:
@@ -222,8 +229,7 @@ def test_own_adapters_are_shown_side_by_side_too(tiny, tmp_path: Path) -> None:
     inspector = build_house(tiny.folder, tmp_path)
     for kind in ("pooled", "tokens"):
         save_tiny_adapter(tmp_path / f"runs/my-{kind}", kind, "pre-merge/2", tmp_path)
-    calls = FindingsCalls.of(inspector)
-    own, bundled = calls.both()
+    own, bundled = adapter_pairs(inspector.adapters())
     assert [record.name for record in (*own, *bundled)] == ["my-pooled", "my-tokens", "pooled", "tokens"]
     report = inspector.inspect(Image.new("RGB", (56, 56), "white"), None, own[1].folder)
     assert parts.pair_grid(own, [report], 2).count("<img") == 3

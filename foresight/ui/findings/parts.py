@@ -11,18 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
-from foresight.adapters.registry import AdapterRecord
 from foresight.data.images import to_pil
 from foresight.data.scenes import COLORS as OBJECT_COLORS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Report
 from foresight.study import VERDICT_WORDS, Chart, Experiment, Series, Study, Table
 from foresight.ui.cards import number
-from foresight.ui.findings.study import Place, picture_path, places
+from foresight.ui.findings.study import Pair, Place, picture_path, places
 from foresight.ui.image_maps import png
 from foresight.ui.plots import COLORS, INK, MARKS, RULE
 
-Pair = tuple[AdapterRecord, AdapterRecord]  # a pooled and a token adapter of one point
 Openable = Mapping[Place, str]  # the adapter by its point and kind; None is any kind
 
 SIGNS = {"holds": "✓", "does not hold": "✗", "open": "?"}
@@ -120,8 +118,8 @@ def _cell(value: Any) -> str:
 
 
 def _seed(experiment: Experiment) -> str:
-    told = [f"{_WORDS.get(k, k.replace('_', ' '))} {_cell(v)}" for k, v in experiment.seed.items()]
-    return ", ".join(escape(text) for text in told) or "no number"
+    scores = [f"{_WORDS.get(k, k.replace('_', ' '))} {_cell(v)}" for k, v in experiment.seed.items()]
+    return ", ".join(escape(text) for text in scores) or "no number"
 
 
 def _verdict(experiment: Experiment) -> str:
@@ -230,9 +228,15 @@ def _safe(x: Any) -> Any:
 
 
 def pair_grid(pair: Pair | None, reports: list[Report], waiting: int) -> str:
-    """Original, pooled and tokens for each scene in a row; waiting: scenes still to come.
+    """Original, pooled and tokens of each scene in a row.
 
-    pair: whose pictures are taken from the reports, None before there are any. Raises InputError where one is gone.
+    Args:
+        pair: Whose reconstructions are taken from the reports; None before there are any.
+        reports: Of the scenes so far.
+        waiting: Scenes still to come.
+
+    Raises:
+        InputError: A report lacks one of the pair.
     """
     rows = "".join(_pair(pair, report) for report in reports) if pair else ""
     rows += '<div class="waiting" aria-hidden="true"></div>' * (3 * waiting)
@@ -242,18 +246,19 @@ def pair_grid(pair: Pair | None, reports: list[Report], waiting: int) -> str:
 
 
 def _pair(pair: Pair, report: Report) -> str:
-    made = {found.record.folder: found for found in report.reconstructions if found.record}
+    reconstructions = {r.record.folder: r for r in report.reconstructions if r.record}
     figures = [_figure("original", report.original, "")]
     for record in pair:
-        if record.folder not in made:
+        if record.folder not in reconstructions:
             raise InputError(f"the adapter {record.name!r} was deleted or renamed meanwhile: show the scenes anew.")
-        scores = made[record.folder].scores
-        told = [f"{_WORDS[k]} {number(k, v)}" for k in ("lpips", "mask_iou") if (v := scores[k]) is not None]
-        figures.append(_figure(record.kind, made[record.folder].image, " · ".join(told)))
+        reconstruction = reconstructions[record.folder]
+        scores = [(name, reconstruction.scores[name]) for name in ("lpips", "mask_iou")]
+        caption = " · ".join(f"{_WORDS[name]} {number(name, value)}" for name, value in scores if value is not None)
+        figures.append(_figure(record.kind, reconstruction.image, caption))
     return "".join(figures)
 
 
-def _figure(title: str, picture: Tensor, told: str) -> str:
-    data = base64.b64encode(png(to_pil(picture))).decode()
-    shown = f'<img src="data:image/png;base64,{data}" alt="{title} {told}">'
-    return f"<figure>{shown}<figcaption>{told}&nbsp;</figcaption></figure>"
+def _figure(title: str, image: Tensor, caption: str) -> str:
+    data = base64.b64encode(png(to_pil(image))).decode()
+    tag = f'<img src="data:image/png;base64,{data}" alt="{title} {caption}">'
+    return f"<figure>{tag}<figcaption>{caption}&nbsp;</figcaption></figure>"

@@ -1,15 +1,20 @@
-"""Finds and reads studies: the bundled results.yaml, and anybody's own, which is untrusted input."""
+"""Finds and reads studies: the bundled results.yaml, and anybody's own, which is untrusted input.
+
+And says which adapters at hand open the points that a study names.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
 from foresight.paths import ASSETS, RUNS
@@ -19,14 +24,15 @@ BUNDLED = ASSETS / "results.yaml"
 MAX_BYTES = 8_000_000
 
 Place = tuple[ExtractionPoint, str | None]  # an extraction point and, where one is named, a kind of adapter
+Pair = tuple[AdapterRecord, AdapterRecord]  # a pooled and a token adapter of one point
 
 
 def studies(bundled: Path = BUNDLED, runs: Path = RUNS) -> list[Path]:
     """The bundled study, if there is one, then those under `runs`, the newest first."""
     dated: list[tuple[float, Path]] = []
-    for place, _, files in os.walk(runs):  # unlike glob, it passes over folders that go while it looks
+    for folder, _, files in os.walk(runs):  # unlike glob, it passes over folders that go while it looks
         if "results.yaml" in files:
-            path = Path(place, "results.yaml")
+            path = Path(folder, "results.yaml")
             with suppress(FileNotFoundError):
                 dated.append((path.stat().st_mtime, path))
     own = [path for _, path in sorted(dated, reverse=True)]
@@ -36,10 +42,10 @@ def studies(bundled: Path = BUNDLED, runs: Path = RUNS) -> list[Path]:
 def load_study(path: Path) -> Study:
     """Reads results.yaml. Raises InputError, in one sentence, where it is not of the form of `foresight.study`."""
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError as error:
         raise InputError(f"{path} cannot be read as YAML.") from error
-    return _load(path, about.st_mtime_ns, about.st_size)
+    return _load(path, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=4)
@@ -78,3 +84,21 @@ def place_of(text: str) -> Place | None:
     point = re.search(r"\b(?:pre|post)-merge/\d{1,3}\b", text)
     adapter = re.search(r"\b(linear|pooled|tokens)\b", text)
     return None if point is None else (ExtractionPoint.parse(point[0]), adapter[1] if adapter else None)
+
+
+def openable_adapters(records: Sequence[AdapterRecord]) -> dict[Place, str]:
+    """What Inspect can open: the names of the first adapter at each point, and of the first of each kind there."""
+    names: dict[Place, str] = {}
+    for record in records:
+        names.setdefault((record.point, record.kind), record.name)
+        names.setdefault((record.point, None), record.name)
+    return names
+
+
+def adapter_pairs(records: Sequence[AdapterRecord]) -> list[Pair]:
+    """The first pooled and the first token adapter of each point that has both, in order of depth."""
+    first: dict[Place, AdapterRecord] = {}
+    for record in records:
+        first.setdefault((record.point, record.kind), record)
+    pooled = {point: record for (point, kind), record in first.items() if kind == "pooled"}
+    return [(pooled[point], record) for (point, kind), record in first.items() if kind == "tokens" and point in pooled]
