@@ -12,7 +12,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -22,13 +22,15 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from foresight.data.scenes import take
-from foresight.maps.data import Gathered, MapSpec, Progress, gather, scene_facts, split_facts
+from foresight.inspection.inspector import Inspector
+from foresight.maps.data import MapData, MapSpec, extract, scene_facts, split_facts
 from foresight.maps.fit import LatentMap, Layer, Maps, align
 from foresight.maps.separability import cluster, silhouettes
 from foresight.models.points import ExtractionPoint
+from foresight.models.vae import load_vae
+from foresight.models.vlm import VLM, load_vlm
 from foresight.settings import Settings
-from foresight.ui.latent_map import tab as latent_map
-from foresight.ui.latent_map.services import Limits, MapCalls
+from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation
 from foresight.ui.shell import launch
 
@@ -54,39 +56,19 @@ def synthetic(spec: MapSpec) -> LatentMap:
     centres = {name: draw.normal(size=64) for column in ("shape", "colour") for name in set(labels[column])}
     middle = np.stack([centres[s] + centres[c] for s, c in zip(labels["shape"], labels["colour"], strict=True)])
     latents = (middle + draw.normal(size=(spec.scenes, 64))).astype(np.float32)
-    data = Gathered(spec, scenes, np.arange(spec.scenes), None, {str(POINT): latents}, labels, measures)
+    data = MapData(spec, scenes, np.arange(spec.scenes), None, {str(POINT): latents}, labels, measures)
     shift, scale, turn, places, change = align(latents @ draw.normal(size=(64, 2)), None)
     clusters = cluster(latents[:2000], spec.clusters)[np.arange(spec.scenes) % 2000]
     told = silhouettes(latents, labels, clusters)
-    return LatentMap(spec, data, {str(POINT): Layer(None, shift, scale, turn, places, change, clusters, told)})
+    return LatentMap(spec, data, {str(POINT): Layer(b"", shift, scale, turn, places, change, clusters, told)})
 
 
-def page_of(found: LatentMap) -> gr.Blocks:
-    """The tab alone, with the one map at hand."""
-
-    def nothing(spec: MapSpec) -> Iterator[Progress]:
-        yield Progress("map", 1, 1)
-
-    def absent(*_: Any) -> Any:
-        raise NotImplementedError("no model is measured here")
-
-    calls = MapCalls(
-        points=[POINT],
-        default=POINT,
-        limits=Limits(points=found.spec.size),
-        in_order=lambda points: points,
-        gather=nothing,
-        fit=nothing,
-        find=lambda spec: found,
-        named=lambda name: found,
-        project=absent,
-        adapters=lambda point: [],
-        inspect=absent,
-        score=absent,
-        scores=lambda _: {},
-    )
+def page_of(latent_map: LatentMap, inspector: Inspector) -> gr.Blocks:
+    """The tab alone, with the one map at hand and no adapter."""
     with gr.Blocks() as app:
-        latent_map.build(calls, Navigation(gr.State(), gr.State()))
+        tab = LatentMapTab(inspector, Navigation(gr.State(), gr.State()), Settings())
+        tab.maps.add(latent_map)
+        tab.build()
     return app
 
 
@@ -150,20 +132,17 @@ def measure(url: str, scenes: int, repeats: int) -> dict[str, list[float]]:
     return found
 
 
-def fit_times(scenes: int) -> None:
+def fit_times(vlm: VLM, scenes: int) -> None:
     """What a person waits for on the bundled model: latents and fit, first and again."""
-    from foresight.models.vlm import load_vlm
-
-    vlm = load_vlm(device="cpu")
     spec = MapSpec((str(POINT),), scenes)
     start = time.perf_counter()
-    for _ in gather(vlm, spec.gathered):
+    for _ in extract(vlm, spec.latents_spec):
         pass
     print(f"latents of {scenes} scenes {time.perf_counter() - start:.1f} s")
     maps = Maps(vlm)
     for seed in (0, 1):
         spec = MapSpec((str(POINT),), scenes, seed)
-        for _ in maps.gather(spec):
+        for _ in maps.extract(spec):
             pass
         start = time.perf_counter()
         for _ in maps.fit(spec):
@@ -178,7 +157,8 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="measure latents and fit of 400 scenes too")
     args = parser.parse_args()
     spec = MapSpec((str(POINT),), args.points)
-    app = page_of(synthetic(spec))
+    inspector = Inspector(load_vlm(device="cpu"), load_vae(device="cpu"), ())
+    app = page_of(synthetic(spec), inspector)
     _, url, _ = launch(app, Settings(), prevent_thread_lock=True, quiet=True)
     found = measure(url, args.points, args.repeats)
     app.close()
@@ -191,7 +171,7 @@ def main() -> None:
     peer, ours = (statistics.median(found[name]) for name in ("peer: SVG draw", "first draw"))
     print(f"  first draw against SVG: {peer / ours:.1f} times as fast")
     if args.fit:
-        fit_times(400)
+        fit_times(inspector.vlm, 400)
 
 
 if __name__ == "__main__":

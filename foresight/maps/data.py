@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -15,15 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foresight.data.factors import ANY
 from foresight.data.images import PATCH
 from foresight.data.render import Rendered, render
-from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES, Scenes, SceneSpec, take
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, take
 from foresight.errors import InputError
 from foresight.maps.separability import Array
 from foresight.metrics.matching import position_name, size_name
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vlm import VLM
-from foresight.schemas import MAX_SEED, Below, Whole, schema
+from foresight.schemas import MAX_SEED, Below, Choice, Whole, schema
 
 SPLIT = "test"  # no adapter was trained on these scenes, so their scores are honest
 BACKGROUND = "background"  # the label of a token that shows no object
@@ -36,18 +37,21 @@ MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
 
 @schema
 class MapSpec:
-    """What a map is of, and the key under which it is kept. Raises InputError."""
+    """A map's settings, which the form, the address and the API take alike, and the key under which it is kept.
+
+    Raises:
+        InputError: A setting is beyond its limits, or they do not go together.
+    """
 
     points: tuple[str, ...]
     """Extraction points, one layer of the map each."""
     scenes: Annotated[int, Whole("scenes", 20, 20_000, "How many, drawn by the seed.")] = 400
     seed: Annotated[int, Whole("the seed", 0, MAX_SEED)] = 0
-    objects: tuple[int, int] = (1, 1)
-    """Fewest and most in a scene; with several, labels are those of the largest."""
-    backgrounds: tuple[str, ...] = ("white",)
-    """As for SceneSpec."""
     tokens: Annotated[int, Whole("tokens a scene", 0, 64, "Drawn by the seed. None: the mean of all.")] = 0
     dimensions: Annotated[int, Whole("dimensions", 2, 3)] = 2
+    objects: Annotated[int, Whole("objects", 1, MAX_OBJECTS, "In a scene, up to so many.")] = 1
+    """With several, labels are those of the largest."""
+    background: Annotated[str, Choice("background", (ANY, *BACKGROUNDS))] = "white"
     neighbours: Annotated[int, Whole("neighbours", 2, 200, "Few: fine structure. Many: the broad picture.")] = 15
     min_dist: Annotated[float, Below("the least distance", 0, 1, "How close points may be drawn.")] = 0.1
     clusters: Annotated[int, Whole("clusters", 2, 30, "k-means on the latents.")] = 8
@@ -57,7 +61,6 @@ class MapSpec:
             raise InputError("choose at least one extraction point.")
         if self.neighbours >= self.size:
             raise InputError(f"{self.neighbours} neighbours need more than the map's {self.size} points.")
-        self.scene_spec()
 
     @property
     def size(self) -> int:
@@ -70,12 +73,20 @@ class MapSpec:
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     @property
-    def gathered(self) -> MapSpec:
+    def latents_spec(self) -> MapSpec:
         """The spec of the latents alone: the same for all maps that can be drawn of them."""
-        return MapSpec(self.points, self.scenes, self.seed, self.objects, self.backgrounds, self.tokens, neighbours=2)
+        return replace(self.scenes_spec, points=self.points, tokens=self.tokens)
+
+    @property
+    def scenes_spec(self) -> MapSpec:
+        """The spec of the scenes alone: the same for all maps of them, whatever is drawn."""
+        kept = {name: getattr(self, name) for name in ("scenes", "seed", "objects", "background")}
+        return MapSpec(points=("scenes",), neighbours=2, **kept)
 
     def scene_spec(self) -> SceneSpec:
-        return SceneSpec(objects=self.objects, backgrounds=self.backgrounds)
+        """What the sampler of scenes takes."""
+        backgrounds = BACKGROUNDS if self.background == ANY else (self.background,)
+        return SceneSpec(objects=(1, self.objects), backgrounds=backgrounds)
 
 
 @dataclass(frozen=True)
@@ -88,12 +99,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class MapData:
     """Latents of scenes and what they are of.
 
-    rows: (N,) the scene of each point. cells: (N, 2) row and column of its token, None where pooled.
-    latents: {point: (N, D) float32}. labels: {name in KINDS: (N,) names}. measures: {name in MEASURES: (N,)
-    float32}, the radius in pixels, x and y as fractions; NaN for a token that shows no object.
+    Attributes:
+        rows: (N,) the scene of each point of the map.
+        cells: (N, 2) row and column of its token, None where pooled.
+        latents: {point: (N, D) float32}.
+        labels: {name in KINDS: (N,) names}.
+        measures: {name in MEASURES: (N,) float32}, the radius in pixels, x and y as fractions; NaN for a token that
+            shows no object.
     """
 
     spec: MapSpec
@@ -111,14 +126,21 @@ class Gathered:
 
 
 def in_depth_order(vlm: VLM, points: tuple[str, ...]) -> tuple[str, ...]:
-    """The points that are meant, each once, in order of depth. Raises InputError for those that the VLM lacks."""
+    """The points, each once, in order of depth. Raises InputError for those that the VLM lacks."""
     return tuple(str(p) for p in sorted({vlm.point(p) for p in points}, key=lambda p: p.depth))
 
 
-def gather(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, Gathered]:
-    """Takes the latents of a spec's scenes at all its points, in one pass; returns them.
+def extract(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, MapData]:
+    """Takes the latents of a spec's scenes at all its points, in one pass.
 
-    Raises InputError, before anything is taken, where these are over MOST bytes.
+    Yields:
+        Progress, in scenes.
+
+    Returns:
+        The latents and what they are of.
+
+    Raises:
+        InputError: They would be over MOST bytes; nothing was taken then.
     """
     size = 4 * spec.size * sum(vlm.width(point) for point in spec.points)
     if size > MOST:
@@ -127,21 +149,21 @@ def gather(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, Gathered]:
             f"the latents of this map would take {size / 1e9:.1f} GB, of {MOST / 1e9:g} at most: take fewer {fewer}."
         )
     scenes = take(spec.scenes, spec.seed, spec.scene_spec(), SPLIT)
-    draw = np.random.default_rng(spec.seed)
+    random = np.random.default_rng(spec.seed)
     latents: dict[str, list[Array]] = {point: [] for point in spec.points}
     facts: list[dict[str, Array]] = []
     cells: list[Array] = []
     yield Progress("latents", 0, spec.scenes)
     for start, part in zip(range(0, spec.scenes, _BATCH), scenes.chunks(_BATCH), strict=True):
-        drawn = render(part.to(vlm.device))
-        chosen = token_cells(draw, len(part), part.size, spec.tokens) if spec.tokens else None
-        for point, values in vlm.latents(drawn.images.float() / 255, spec.points).items():
+        rendered = render(part.to(vlm.device))
+        chosen = token_cells(random, len(part), part.size, spec.tokens) if spec.tokens else None
+        for point, values in vlm.latents(rendered.images.float() / 255, spec.points).items():
             latents[point].append(rows_of(values, point, chosen))
-        facts.append(scene_facts(part) if chosen is None else token_facts(part, drawn, chosen))
+        facts.append(scene_facts(part) if chosen is None else token_facts(part, rendered, chosen))
         cells += [] if chosen is None else [chosen.reshape(-1, 2)]
         yield Progress("latents", min(start + _BATCH, spec.scenes), spec.scenes)
     labels, measures = split_facts({name: np.concatenate([part[name] for part in facts]) for name in facts[0]})
-    return Gathered(
+    return MapData(
         spec=spec,
         scenes=scenes,
         rows=np.repeat(np.arange(spec.scenes), max(1, spec.tokens)),
@@ -153,16 +175,16 @@ def gather(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, Gathered]:
 
 
 def split_facts(facts: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Labels and measures, as Gathered has them."""
+    """Labels and measures, as MapData has them."""
     return {name: facts[name] for name in KINDS}, {name: facts[name].astype(np.float32) for name in MEASURES}
 
 
-def token_cells(draw: np.random.Generator, scenes: int, size: tuple[int, int], count: int) -> Array:
+def token_cells(random: np.random.Generator, scenes: int, size: tuple[int, int], count: int) -> Array:
     """(B, count, 2) rows and columns of different cells of 28 pixels, evenly drawn."""
     height, width = size[0] // PATCH, size[1] // PATCH
     if count > height * width:
         raise InputError(f"a scene has {height * width} tokens, not {count}.")
-    flat = np.stack([np.sort(draw.permutation(height * width)[:count]) for _ in range(scenes)])
+    flat = np.stack([np.sort(random.permutation(height * width)[:count]) for _ in range(scenes)])
     return np.stack([flat // width, flat % width], -1)
 
 
@@ -183,15 +205,15 @@ def rows_of(latents: Tensor, point: str, cells: Array | None) -> Array:
 
 def _object_facts(scenes: Scenes, slots: Tensor) -> dict[str, Array]:
     """What scenes (B) show at one slot each (B,) or several (B, n), flattened."""
-    each = torch.arange(len(scenes))[(...,) + (None,) * (slots.ndim - 1)].expand_as(slots)
-    x, y, radius, _ = scenes.place[each, slots].flatten(0, -2).numpy().T
+    index = torch.arange(len(scenes))[(...,) + (None,) * (slots.ndim - 1)].expand_as(slots)
+    x, y, radius, _ = scenes.place[index, slots].flatten(0, -2).numpy().T
     return {
-        "shape": np.array(SHAPES)[scenes.shape[each, slots].flatten()],
-        "colour": np.array(COLOR_NAMES)[scenes.color[each, slots].flatten()],
+        "shape": np.array(SHAPES)[scenes.shape[index, slots].flatten()],
+        "colour": np.array(COLOR_NAMES)[scenes.color[index, slots].flatten()],
         "size": np.array([size_name(r) for r in radius.tolist()]),
         "position": positions(x, y),
-        "background": np.array(BACKGROUNDS)[scenes.background[each].flatten()],
-        "objects": scenes.count[each].flatten().numpy().astype(str),
+        "background": np.array(BACKGROUNDS)[scenes.background[index].flatten()],
+        "objects": scenes.count[index].flatten().numpy().astype(str),
         "radius": radius * 224,
         "x": x,
         "y": y,
@@ -209,9 +231,9 @@ def scene_facts(scenes: Scenes) -> dict[str, Array]:
     return _object_facts(scenes, torch.where(used, scenes.place[..., 2], -1.0).argmax(1))
 
 
-def token_facts(scenes: Scenes, drawn: Rendered, cells: Array) -> dict[str, Array]:
+def token_facts(scenes: Scenes, rendered: Rendered, cells: Array) -> dict[str, Array]:
     """What each token shows: the object that fills most of its cell, if it fills a quarter; and where it lies."""
-    cover = F.avg_pool2d(drawn.visible.float(), PATCH).cpu()  # (B, slots, h, w)
+    cover = F.avg_pool2d(rendered.visible.float(), PATCH).cpu()  # (B, slots, h, w)
     rows, columns = torch.from_numpy(cells).unbind(-1)
     here = cover[torch.arange(len(scenes))[:, None], :, rows, columns]  # (B, count, slots)
     most, slots = here.max(-1)

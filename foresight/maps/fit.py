@@ -17,24 +17,28 @@ from torch import Tensor
 from foresight.data.images import PATCH
 from foresight.errors import InputError
 from foresight.maps import worker as map_worker
-from foresight.maps.data import BACKGROUND, MOST, Gathered, MapSpec, Progress, gather, rows_of
+from foresight.maps.data import BACKGROUND, MOST, MapData, MapSpec, Progress, extract, rows_of
 from foresight.maps.separability import Array, Silhouette, nearest
 from foresight.maps.worker import Worker, at_once, warm, worker
 from foresight.models.vlm import VLM
 
 T = TypeVar("T")
-Held = TypeVar("Held", Gathered, "LatentMap")
+Kept = TypeVar("Kept", MapData, "LatentMap")
 
 KEPT = 2 * MOST  # bytes of maps, and of latents for others, that are kept
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The map at one point, and what was found there.
+    """The map at one point, with clusters and silhouettes.
 
-    reducer: the fitted UMAP, pickled; its own coordinates c are (c - shift) / scale @ turn here. coordinates: (N, K)
-    float32 around 0, of mean square 1 a dimension. change: Procrustes' disparity from the layer before, 0 is
-    the same map and 1 nothing in common; None for the first. clusters: (N,) numbers from 0. silhouettes: by label.
+    Attributes:
+        reducer: The fitted UMAP, pickled; its own coordinates c are (c - shift) / scale @ turn here.
+        coordinates: (N, K) float32 around 0, of mean square 1 a dimension.
+        change: Procrustes' disparity from the layer before, 0 is the same map and 1 nothing in common; None for the
+            first.
+        clusters: (N,) numbers from 0.
+        silhouettes: By label.
     """
 
     reducer: bytes
@@ -48,8 +52,8 @@ class Layer:
 
     def project(self, latents: Array) -> Array:
         """New latents (M, D) → where they belong on this map (M, K)."""
-        found = at_once(map_worker.transform, self.reducer, latents)
-        return (((found - self.shift) / self.scale) @ self.turn).astype(np.float32)
+        coordinates = at_once(map_worker.transform, self.reducer, latents)
+        return (((coordinates - self.shift) / self.scale) @ self.turn).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class LatentMap:
     """Layers by point, in order of depth, of the same scenes or tokens."""
 
     spec: MapSpec
-    data: Gathered
+    data: MapData
     layers: dict[str, Layer]
 
     @property
@@ -68,7 +72,7 @@ class LatentMap:
     def neighbours(self, point: str, of: int | Projected, count: int) -> tuple[Array, Array]:
         """The points whose latents are nearest at an extraction point: indices and cosines, best first.
 
-        of: a point of the map, whose own scene is left out; or a picture that was projected in.
+        of: a point of the map, whose own scene is left out; or an image that was projected in.
         """
         latents = self.data.latents[point]
         if isinstance(of, Projected):
@@ -78,9 +82,9 @@ class LatentMap:
 
 @dataclass(frozen=True)
 class Projected:
-    """A new picture on a map: latents (M, D) and places (M, K) by point; M is 1, or its tokens.
+    """A new image on a map: latents (M, D) and places (M, K) by point; M is 1, or its tokens.
 
-    middle: the one that stands for the picture, which of tokens is that at its centre.
+    middle: the one that stands for the image, which of tokens is that at its centre.
     """
 
     latents: dict[str, Array]
@@ -107,42 +111,48 @@ def align(coordinates: Array, before: Array | None) -> tuple[Array, float, Array
     return shift, scale, turn, aligned, float(1 - (strength / before.size) ** 2)
 
 
-def fit(data: Gathered, spec: MapSpec) -> Generator[Progress, None, LatentMap]:
-    """Draws the map of gathered latents at all points, with the same seed; returns it.
+def fit(data: MapData, spec: MapSpec) -> Generator[Progress, None, LatentMap]:
+    """Draws the map at all points, with the same seed.
 
     Every layer begins where the one before has put its points, and is then turned onto it: so what moves from
     layer to layer has moved in the latents. Silhouettes leave tokens of the background out. Closing the generator
     stops the fit.
+
+    Returns:
+        The map.
     """
     layers: dict[str, Layer] = {}
     before: Array | None = None
-    asked = {
+    parameters = {
         "n_neighbors": spec.neighbours,
         "n_components": spec.dimensions,
         "min_dist": spec.min_dist,
         "random_state": spec.seed,
     }
-    shown = data.labels["shape"] != BACKGROUND
-    with worker() as there:
+    objects = data.labels["shape"] != BACKGROUND
+    with worker() as process:
         for number, (point, latents) in enumerate(data.latents.items(), 1):
             stage = f"fitting the map at {point}, layer {number} of {len(data.latents)}"
-            made = there.do(map_worker.reduce, latents, asked, before)
-            reducer, places = yield from _told(made, stage, there)
-            shift, scale, turn, before, change = align(places, before)
-            found = there.do(map_worker.group, latents, data.labels, shown, spec.clusters, spec.seed)
-            clusters, told = yield from _told(found, f"silhouettes and clusters at {point}", there)
-            layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, told)
+            fitting = process.do(map_worker.reduce, latents, parameters, before)
+            reducer, coordinates = yield from _with_progress(fitting, stage, process)
+            shift, scale, turn, before, change = align(coordinates, before)
+            grouping = process.do(map_worker.group, latents, data.labels, objects, spec.clusters, spec.seed)
+            stage = f"silhouettes and clusters at {point}"
+            clusters, by_label = yield from _with_progress(grouping, stage, process)
+            layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, by_label)
     return LatentMap(spec, data, layers)
 
 
-def _told(steps: Generator[tuple[int, int], None, T], stage: str, there: Worker) -> Generator[Progress, None, T]:
+def _with_progress(
+    steps: Generator[tuple[int, int], None, T], stage: str, process: Worker
+) -> Generator[Progress, None, T]:
     with closing(steps):
         while True:
             try:
                 done, total = next(steps)
             except StopIteration as end:
                 return end.value
-            yield Progress(stage if there.compiled else "UMAP is being compiled, for the first map only", done, total)
+            yield Progress(stage if process.compiled else "UMAP is being compiled, for the first map only", done, total)
 
 
 class Maps:
@@ -150,22 +160,28 @@ class Maps:
 
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
-        self._data: OrderedDict[MapSpec, Gathered] = OrderedDict()
+        self._data: OrderedDict[MapSpec, MapData] = OrderedDict()
         self._maps: OrderedDict[MapSpec, LatentMap] = OrderedDict()
 
-    def gather(self, spec: MapSpec) -> Generator[Progress, None, None]:
+    def extract(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Makes sure that a spec's latents are at hand."""
-        if spec.gathered not in self._data:
+        if spec.latents_spec not in self._data:
             warm()
-            _keep(self._data, spec.gathered, (yield from gather(self.vlm, spec.gathered)))
+            _keep(self._data, spec.latents_spec, (yield from extract(self.vlm, spec.latents_spec)))
 
     def fit(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Makes sure that the map is at hand, from latents that are. Raises InputError where they are not."""
         if spec not in self._maps:
-            data = self._data.get(spec.gathered)
+            data = self._data.get(spec.latents_spec)
             if data is None:
                 raise InputError("the latents of this map are no longer kept: draw it again.")
-            _keep(self._maps, spec, (yield from fit(data, spec)))
+            self.add((yield from fit(data, spec)))
+
+    def add(self, latent_map: LatentMap) -> None:
+        """Keeps a map and its latents, as if they had been made here."""
+        spec = latent_map.spec
+        _keep(self._data, spec.latents_spec, latent_map.data)
+        _keep(self._maps, spec, latent_map)
 
     def find(self, spec: MapSpec | None) -> LatentMap:
         """A map that was drawn. Raises InputError where it is no longer kept."""
@@ -176,22 +192,27 @@ class Maps:
         self._maps.move_to_end(spec)
         return self._maps[spec]
 
-    def named(self, name: str) -> LatentMap | None:
+    def by_id(self, spec_id: str) -> LatentMap | None:
         """The map whose spec has that id, if it is kept."""
-        return next((found for spec, found in list(self._maps.items()) if spec.id == name), None)
+        return next((kept for spec, kept in list(self._maps.items()) if spec.id == spec_id), None)
 
-    def project(self, spec: MapSpec, picture: Tensor) -> Projected:
-        """Where a picture (3, H, W) in [0, 1], sides multiples of 28, belongs on a map that was drawn."""
-        found = self.find(spec)
-        height, width = picture.shape[-2] // PATCH, picture.shape[-1] // PATCH
+    def project(self, spec: MapSpec, image: Tensor) -> Projected:
+        """Where an image belongs on a map that was drawn.
+
+        Args:
+            spec: The map's.
+            image: (3, H, W) in [0, 1], sides multiples of 28.
+        """
+        latent_map = self.find(spec)
+        height, width = image.shape[-2] // PATCH, image.shape[-1] // PATCH
         cells = np.indices((height, width)).reshape(1, 2, -1).transpose(0, 2, 1) if spec.tokens else None
-        taken = self.vlm.latents(picture[None], spec.points)
-        latents = {point: rows_of(taken[point], point, cells) for point in spec.points}
-        places = {point: layer.project(latents[point]) for point, layer in found.layers.items()}
+        grids = self.vlm.latents(image[None], spec.points)
+        latents = {point: rows_of(grids[point], point, cells) for point in spec.points}
+        places = {point: layer.project(latents[point]) for point, layer in latent_map.layers.items()}
         return Projected(latents, places, height // 2 * width + width // 2 if spec.tokens else 0)
 
 
-def _keep(kept: OrderedDict[MapSpec, Held], spec: MapSpec, value: Held) -> None:
+def _keep(kept: OrderedDict[MapSpec, Kept], spec: MapSpec, value: Kept) -> None:
     kept[spec] = value
     while len(kept) > 1 and sum(one.bytes for one in list(kept.values())) > KEPT:
         kept.popitem(last=False)

@@ -26,27 +26,27 @@ class MapScores:
         self.inspector = inspector
         self._tables: OrderedDict[tuple[MapSpec, Reader], list[Scores]] = OrderedDict()
 
-    def score(self, found: LatentMap, record: AdapterRecord, count: int) -> Generator[Progress, None, None]:
+    def score(self, latent_map: LatentMap, record: AdapterRecord, count: int) -> Generator[Progress, None, None]:
         """Scores the first `count` scenes with an adapter; begins where an earlier call has stopped.
 
         Raises InputError where the adapter's weights are written anew meanwhile.
         """
-        key = _scenes_alone(found.spec), self._reader(record)
+        key = latent_map.spec.scenes_spec, self._reader(record)
         table = self._tables.setdefault(key, [])
         while len(self._tables) > KEPT:
             self._tables.popitem(last=False)
-        stage, count = f"scores by {_name(record)}", min(count, len(found.data.scenes))
+        stage, count = f"scores by {_name(record)}", min(count, len(latent_map.data.scenes))
         yield Progress(stage, len(table), count)
-        for row in evaluate(self.inspector, record, samples_of(found.data.scenes[len(table) : count])):
+        for row in evaluate(self.inspector, record, samples_of(latent_map.data.scenes[len(table) : count])):
             if self._reader(record) != key[1]:
                 raise InputError(f"{_name(record)} was trained anew meanwhile: score once more.")
             if isinstance(row, Evaluated):
                 table.append(row.scores["adapter"])
                 yield Progress(stage, len(table), count)
 
-    def known(self, found: LatentMap) -> dict[str, list[Scores]]:
+    def known(self, latent_map: LatentMap) -> dict[str, list[Scores]]:
         """{"tokens at post-merge/6": the first scenes' scores}, for every adapter at hand that read some of them."""
-        scenes = _scenes_alone(found.spec)
+        scenes = latent_map.spec.scenes_spec
         tables: dict[str, list[Scores]] = {}
         for record in self.inspector.adapters():
             with suppress(InputError):  # it is no more at hand
@@ -59,8 +59,3 @@ class MapScores:
 
 def _name(record: AdapterRecord) -> str:
     return f"{record.name} at {record.point}"
-
-
-def _scenes_alone(spec: MapSpec) -> MapSpec:
-    """The same for all maps of the same scenes, whatever was made of them."""
-    return MapSpec(("scenes",), spec.scenes, spec.seed, spec.objects, spec.backgrounds, neighbours=2)

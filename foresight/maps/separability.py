@@ -67,27 +67,27 @@ def silhouettes(
     from sklearn.metrics import adjusted_mutual_info_score
     from sklearn.metrics.pairwise import cosine_distances
 
-    draw = np.random.default_rng(seed)
-    rows = np.sort(draw.permutation(len(latents))[:MOST])
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.permutation(len(latents))[:MOST])
     distances = cosine_distances(latents[rows])
-    found: dict[str, Silhouette | None] = {}
+    by_label: dict[str, Silhouette | None] = {}
     for name, column in labels.items():
         names, codes = np.unique(column[rows], return_inverse=True)
         if not 2 <= len(names) < len(rows):
-            found[name] = None
+            by_label[name] = None
             continue
-        each = each_silhouette(distances, codes, "precomputed")
-        shuffled = (draw.permutation(codes) for _ in range(SHUFFLES))
+        values = each_silhouette(distances, codes, "precomputed")
+        shuffled = (random.permutation(codes) for _ in range(SHUFFLES))
         floors = [float(each_silhouette(distances, s, "precomputed").mean()) for s in shuffled]
-        found[name] = Silhouette(
-            value=float(each.mean()),
+        by_label[name] = Silhouette(
+            value=float(values.mean()),
             floor=float(np.mean(floors)),
             floor_top=max(floors),
-            classes={str(n): float(each[codes == k].mean()) for k, n in enumerate(names)},
+            classes={str(n): float(values[codes == k].mean()) for k, n in enumerate(names)},
             agreement=None if clusters is None else float(adjusted_mutual_info_score(column, clusters)),
             count=len(rows),
         )
-    return found
+    return by_label
 
 
 def cluster(latents: Array, count: int, seed: int = 0) -> Array:
@@ -97,9 +97,9 @@ def cluster(latents: Array, count: int, seed: int = 0) -> Array:
 
     with warnings.catch_warnings():  # fewer different latents than clusters: some numbers stay unused
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(min(count, len(latents)), n_init=3, random_state=seed).fit(unit(latents)).labels_
-    order = np.argsort(-np.bincount(found), kind="stable")
-    return np.argsort(order)[found]
+        labels = KMeans(min(count, len(latents)), n_init=3, random_state=seed).fit(unit(latents)).labels_
+    order = np.argsort(-np.bincount(labels), kind="stable")
+    return np.argsort(order)[labels]
 
 
 def nearest(latents: Array, one: Array, count: int, leave: Array | None = None) -> tuple[Array, Array]:

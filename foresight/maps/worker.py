@@ -35,7 +35,7 @@ _READY, _RESULT, _ERROR = "ready", "result", "error"  # what a process says, bes
 
 
 class Stopped(Exception):
-    """The task was told to stop."""
+    """The task is to stop."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class Meter:
     def write(self, text: str) -> None:
         if self.line.poll():
             raise Stopped
-        if found := re.search(r"(\d+)/(\d+)", text):
-            self.line.send((int(found[1]), int(found[2])))
+        if epoch := re.search(r"(\d+)/(\d+)", text):
+            self.line.send((int(epoch[1]), int(epoch[2])))
 
     def flush(self) -> None:
         pass
 
 
-def reduce(meter: Meter, latents: Array, asked: dict[str, Any], start: Array | None) -> tuple[bytes, Array]:
+def reduce(meter: Meter, latents: Array, parameters: dict[str, Any], start: Array | None) -> tuple[bytes, Array]:
     """UMAP fitted to latents (N, D) by the cosine: the pickled reducer, and its coordinates (N, K).
 
-    asked: UMAP's own arguments. start: (N, K) coordinates to begin from.
+    parameters: UMAP's own. start: (N, K) coordinates to begin from.
     """
     from umap import UMAP
 
     bar = {"file": meter, "bar_format": "{n}/{total}", "mininterval": _TICK, "disable": False}
     init = "spectral" if start is None else start
-    reducer = UMAP(**asked, metric="cosine", init=init, n_jobs=1, tqdm_kwds=bar)  # a seed asks for one job anyway
+    reducer = UMAP(**parameters, metric="cosine", init=init, n_jobs=1, tqdm_kwds=bar)  # a seed asks for one job anyway
     reducer.fit(latents)
     reducer.tqdm_kwds = {"disable": True}
     return pickle.dumps(reducer), reducer.embedding_
@@ -75,14 +75,14 @@ def transform(meter: Meter, reducer: bytes, latents: Array) -> Array:
 
 
 def group(
-    meter: Meter, latents: Array, labels: dict[str, Array], shown: Array, count: int, seed: int
+    meter: Meter, latents: Array, labels: dict[str, Array], objects: Array, count: int, seed: int
 ) -> tuple[Array, dict[str, Silhouette | None]]:
-    """Clusters of all latents (N, D), and silhouettes of those that are `shown` (N,)."""
+    """Clusters of all latents (N, D), and silhouettes of those that show objects: (N,) bool."""
     clusters = cluster(latents, count, seed)
-    if shown.sum() < 3:
+    if objects.sum() < 3:
         return clusters, dict.fromkeys(labels)
-    kept = {name: column[shown] for name, column in labels.items()}
-    return clusters, silhouettes(latents[shown], kept, clusters[shown], seed)
+    kept = {name: column[objects] for name, column in labels.items()}
+    return clusters, silhouettes(latents[objects], kept, clusters[objects], seed)
 
 
 def _serve(line: Connection) -> None:
@@ -100,15 +100,15 @@ def _serve(line: Connection) -> None:
                 line.send((_RESULT, work(Meter(line), *values)))
             except Stopped:
                 line.recv()
-            except Exception as error:  # noqa: BLE001 - whoever asked is told of it, by `Worker.do`
+            except Exception as error:  # noqa: BLE001 - raised again where it was asked for, by `Worker.do`
                 line.send((_ERROR, (error, traceback.format_exc())))
 
 
 def _compile() -> None:
     from umap import UMAP
 
-    few = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
-    UMAP(n_neighbors=4, metric="cosine", random_state=0, n_jobs=1).fit(few).transform(few[:1])
+    sample = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    UMAP(n_neighbors=4, metric="cosine", random_state=0, n_jobs=1).fit(sample).transform(sample[:1])
 
 
 class Worker:

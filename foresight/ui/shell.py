@@ -25,8 +25,7 @@ from foresight.ui.failures.runs import FailuresCalls
 from foresight.ui.findings.tab import FindingsTab
 from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect import tab as inspect
-from foresight.ui.latent_map import tab as latent_map
-from foresight.ui.latent_map.services import MapCalls
+from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import Calls
 from foresight.ui.theme import CSS, theme
@@ -85,7 +84,7 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
             ModuleTab("inspect", "Inspect", inspect, calls, navigation),
             ModuleTab("compare", "Compare", compare, compare.CompareCalls.of(inspector, settings.public), navigation),
             ModuleTab("failures", "Failures", failures, failures_calls, navigation),
-            ModuleTab("map", "Latent map", latent_map, MapCalls.of(inspector, settings.public), navigation),
+            LatentMapTab(inspector, navigation, settings),
             *([ModuleTab("train", "Train", train, trainer, navigation)] if trainer else []),
             FindingsTab(inspector, navigation),
         ]

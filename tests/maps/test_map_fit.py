@@ -16,7 +16,7 @@ from foresight.errors import InputError
 from foresight.maps import data as map_data
 from foresight.maps import fit as latent_map
 from foresight.maps import worker as map_worker
-from foresight.maps.data import BACKGROUND, MapSpec, gather, in_depth_order, rows_of, token_cells
+from foresight.maps.data import BACKGROUND, MapSpec, extract, in_depth_order, rows_of, token_cells
 from foresight.maps.fit import LatentMap, Maps, align, fit
 from foresight.maps.scores import MapScores
 from foresight.maps.separability import MOST, cluster, nearest, silhouettes
@@ -44,13 +44,13 @@ def vlm(tiny):
 
 @pytest.fixture(scope="module")
 def data(vlm):
-    return finish(gather(vlm, SPEC))[0]
+    return finish(extract(vlm, SPEC))[0]
 
 
 @pytest.fixture(scope="module")
 def maps(vlm):
     maps = Maps(vlm)
-    for steps in (maps.gather(SPEC), maps.fit(SPEC)):
+    for steps in (maps.extract(SPEC), maps.fit(SPEC)):
         assert all(p.done <= p.total or not p.total for p in steps)
     return maps
 
@@ -124,7 +124,7 @@ def test_latents_and_labels_are_those_of_the_scenes(vlm, data):
 
 
 def test_several_objects_are_told_by_the_largest(vlm):
-    found, _ = finish(gather(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=(1, 5))))
+    found, _ = finish(extract(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=5)))
     for i in range(20):
         largest = max(found.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
         assert found.labels["shape"][i] == largest["shape"]
@@ -132,7 +132,7 @@ def test_several_objects_are_told_by_the_largest(vlm):
 
 
 def test_tokens_are_the_same_cells_at_each_layer(vlm):
-    found, told = finish(gather(vlm, replace(SPEC, scenes=20, tokens=6)))
+    found, told = finish(extract(vlm, replace(SPEC, scenes=20, tokens=6)))
     assert [p.done for p in told] == [0, 16, 20]
     assert len(found.rows) == 120 and found.latents[BEFORE].shape == (120, 32)
     drawn = render(found.scenes)
@@ -178,13 +178,13 @@ def test_a_map_is_the_same_each_time_and_its_layers_are_turned_onto_each_other(m
 
 
 def test_what_is_kept_is_not_made_again(maps):
-    assert list(maps.gather(SPEC)) == [] and list(maps.fit(SPEC)) == []
-    assert list(maps.gather(replace(SPEC, min_dist=0.5, dimensions=3))) == []
+    assert list(maps.extract(SPEC)) == [] and list(maps.fit(SPEC)) == []
+    assert list(maps.extract(replace(SPEC, min_dist=0.5, dimensions=3))) == []
     with pytest.raises(InputError, match="no longer kept"):
         maps.find(replace(SPEC, seed=5))
     with pytest.raises(InputError, match="draw a map first"):
         maps.find(None)
-    assert maps.named(SPEC.id) is maps.find(SPEC) and maps.named("nothing") is None
+    assert maps.by_id(SPEC.id) is maps.find(SPEC) and maps.by_id("nothing") is None
 
 
 def test_a_scene_of_the_map_is_projected_onto_itself(maps):
@@ -244,7 +244,7 @@ def out_of_memory(meter):
 
 def test_silhouettes_leave_the_background_out(vlm):
     spec = replace(SPEC, points=(HERE,), scenes=20, tokens=8)
-    tokens, _ = finish(gather(vlm, spec))
+    tokens, _ = finish(extract(vlm, spec))
     found, _ = finish(fit(tokens, spec))
     shown = tokens.labels["shape"] != BACKGROUND
     assert 0 < shown.sum() < 160
@@ -263,20 +263,20 @@ def test_too_few_to_compare_have_no_silhouettes():
 def test_latents_that_would_fill_the_memory_are_not_taken(vlm, monkeypatch):
     monkeypatch.setattr(map_data, "MOST", 4 * SPEC.scenes * vlm.width(SPEC.points[0]))
     one = replace(SPEC, points=SPEC.points[:1])
-    assert next(map_data.gather(vlm, one)).done >= 0
+    assert next(map_data.extract(vlm, one)).done >= 0
     with pytest.raises(InputError, match="take fewer scenes or layers"):
-        next(map_data.gather(vlm, replace(SPEC, points=(HERE, BEFORE))))
+        next(map_data.extract(vlm, replace(SPEC, points=(HERE, BEFORE))))
 
 
 def test_the_newest_latents_are_kept_and_older_ones_as_far_as_there_is_room(vlm, monkeypatch):
     specs = [MapSpec((BEFORE,), scenes=20, seed=seed) for seed in range(3)]
-    room = finish(gather(vlm, specs[0].gathered))[0].bytes
+    room = finish(extract(vlm, specs[0].latents_spec))[0].bytes
     for most, kept in ((0, [True, False, False]), (2.5 * room, [True, True, False])):
         monkeypatch.setattr(latent_map, "KEPT", most)
         maps = Maps(vlm)
         for spec in specs:
-            finish(maps.gather(spec))
-        assert [list(maps.gather(spec)) == [] for spec in reversed(specs)] == kept
+            finish(maps.extract(spec))
+        assert [list(maps.extract(spec)) == [] for spec in reversed(specs)] == kept
 
 
 def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tmp_path):
@@ -308,8 +308,8 @@ def test_points_in_order_of_depth(vlm):
         ({"min_dist": float("nan")}, "least distance"),
         ({"clusters": 1}, "clusters"),
         ({"seed": -1}, "seed"),
-        ({"objects": (1, 9)}, "objects"),
-        ({"backgrounds": ("photo",)}, "background"),
+        ({"objects": 9}, "objects"),
+        ({"background": "photo"}, "background"),
     ],
 )
 def test_an_impossible_map_is_one_sentence(change, told):

@@ -14,9 +14,9 @@ from gradio_client import Client
 from house import build_house
 
 from foresight.settings import Settings
-from foresight.ui import generate
-from foresight.ui.latent_map import tab as latent_map
-from foresight.ui.navigation import Navigation, visit
+from foresight.ui import generate, view_link
+from foresight.ui.latent_map.tab import LatentMapTab
+from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.shell import launch
 
 READY = "#map-draw"
@@ -35,14 +35,15 @@ pytestmark = needs_chromium
 @pytest.fixture(scope="module")
 def url(tiny, tmp_path_factory):
     """The tab alone, with a second tab that brings a picture in and shows what goes out."""
-    house = build_house(tiny.folder, tmp_path_factory.mktemp("house"))
-    calls = latent_map.MapCalls.of(house, public=True)
-    calls = replace(calls, limits=replace(calls.limits, links=True))
+    inspector = build_house(tiny.folder, tmp_path_factory.mktemp("house"))
     with gr.Blocks() as app:
         navigation = Navigation(gr.State(), gr.State())
+        tab = LatentMapTab(inspector, navigation, Settings(public=True))
+        tab.limits = replace(tab.limits, links=True)
+        gr.HTML("", js_on_load=view_link.HISTORY)
         with gr.Tabs():
             with gr.Tab("Map"):
-                latent_map.build(calls, navigation)
+                tab.build()
             with gr.Tab("Elsewhere"):
                 bring, gone = gr.Button("Show on map"), gr.JSON(elem_id="gone")
                 follow = gr.Button("Follow a link")
@@ -50,9 +51,9 @@ def url(tiny, tmp_path_factory):
         follow.click(
             lambda: {"tab": "map", "points": "pre-merge/2", "scenes": "40", "tokens": "2"}, None, navigation.latent_map
         )
-        bring.click(lambda: visit(scene, "post-merge/1", "tokens"), None, navigation.latent_map)
-        navigation.inspect.change(lambda visited: visited, navigation.inspect, gone)
-        latent_map.endpoint(calls)
+        bring.click(lambda: open_view(scene, "post-merge/1", "tokens"), None, navigation.latent_map)
+        navigation.inspect.change(lambda view: view, navigation.inspect, gone)
+        tab.add_endpoints()
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")
     app.close()
@@ -279,10 +280,10 @@ def test_a_phone_scrolls_down_only(visit, dark):
 def test_the_endpoint(url):
     client = Client(url, verbose=False)
     job = client.submit("post-merge/1, pre-merge/2", 40, api_name="/latent_map")
-    found = job.result()
+    drawn = job.result()
     assert job.outputs()[0] == {"stage": "latents", "done": 0, "of": 40}  # it can be cancelled between two steps
-    assert list(found["layers"]) == ["pre-merge/2", "post-merge/1"]
-    assert len(found["layers"]["post-merge/1"]["coordinates"]) == len(found["labels"]["shape"]) == 40
-    assert found["layers"]["post-merge/1"]["silhouettes"]["shape"]["floor"] < 0.5
+    assert list(drawn["layers"]) == ["pre-merge/2", "post-merge/1"]
+    assert len(drawn["layers"]["post-merge/1"]["coordinates"]) == len(drawn["labels"]["shape"]) == 40
+    assert drawn["layers"]["post-merge/1"]["silhouettes"]["shape"]["floor"] < 0.5
     with pytest.raises(Exception, match="at most 5,000 points"):
         client.predict("post-merge/1", 9000, api_name="/latent_map")

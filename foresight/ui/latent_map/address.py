@@ -1,8 +1,9 @@
-"""A map's address: ?tab=map&points=post-merge/0,post-merge/6&scenes=400&seed=0, and what else is not as usual."""
+"""A map's address: ?tab=map&points=post-merge/0,post-merge/6&scenes=400&seed=0, and what else is not the default."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -15,39 +16,34 @@ from foresight.ui import view_link as link
 
 TAB = "map"
 _ALWAYS = ("points", "scenes", "seed")
-_KNOWN = {"dimensions": ("2", "3"), "objects": ("1", "1-5"), "background": (ANY, *BACKGROUNDS)}
-_WORDS = {"points": [], "objects": "1", "backgrounds": "white", "dimensions": "2", "min_dist": "0.1"}
-_USUAL: dict[str, Any] = {  # the fields of a spec, in its order
-    name.replace("backgrounds", "background"): _WORDS.get(name, default_of(MapSpec, name))
-    for name in MapSpec.__dataclass_fields__
-}
+_CHOICES = {"dimensions": ("2", "3"), "objects": ("1", "5"), "background": (ANY, *BACKGROUNDS)}  # as the form's
 
 
 def query(spec: MapSpec) -> str:
     """The address's part from ? on."""
-    values = {name: str(getattr(spec, name, "")) for name in _USUAL} | {
-        "points": ",".join(spec.points),
-        "objects": "1" if spec.objects[1] == 1 else "1-5",
-        "background": spec.backgrounds[0] if len(spec.backgrounds) == 1 else ANY,
-    }
-    told = {name: value for name, value in values.items() if name in _ALWAYS or value != str(_USUAL[name])}
-    return "?" + urlencode({link.TAB: TAB, **told}, safe="/,", quote_via=quote)
+    settings = asdict(spec)
+    written = {name: v for name, v in settings.items() if name in _ALWAYS or v != default_of(MapSpec, name)}
+    values = {link.TAB: TAB, **written, "points": ",".join(spec.points)}
+    return "?" + urlencode(values, safe="/,", quote_via=quote)
 
 
-def spec_of(asked: Mapping[str, str], default: str) -> MapSpec:
-    """The map that an address asks for; default: the point where it names none. Raises InputError."""
-    values = link.fields_of(asked, _USUAL | {"points": [default]}, _KNOWN)
-    background = values.pop("background")
+def spec_of(address: Mapping[str, str], default: str) -> MapSpec:
+    """The map that an address names.
+
+    Args:
+        address: Its query, by name.
+        default: The point where it names none.
+
+    Raises:
+        InputError: There is no such map.
+    """
+    defaults = {name: default_of(MapSpec, name) for name in MapSpec.__dataclass_fields__ if name != "points"}
+    given = dict(address)
+    if "objects" in given:
+        given["objects"] = given["objects"].removeprefix("1-")  # as older links have it
+    values: dict[str, Any] = link.fields_of(given, {"points": [default], **defaults}, _CHOICES)
     try:
         values["min_dist"] = float(values["min_dist"])
     except ValueError:
         raise InputError(f"min_dist must be a number such as 0.1, not {values['min_dist']!r}.") from None
-    return MapSpec(
-        **values
-        | {
-            "points": tuple(values["points"]),
-            "dimensions": int(values["dimensions"]),
-            "objects": (1, int(values["objects"][-1])),
-            "backgrounds": BACKGROUNDS if background == ANY else (background,),
-        }
-    )
+    return MapSpec(**values | {"points": tuple(values["points"])})

@@ -22,7 +22,7 @@ from foresight.maps.separability import Array, Silhouette
 from foresight.metrics.scores import SCORES, Scores
 from foresight.ui.cards import NAMES
 from foresight.ui.image_maps import png
-from foresight.ui.latent_map.tiles import pictures
+from foresight.ui.latent_map.tiles import images
 
 ScoreTable = dict[str, list[Scores]]  # by what read them, such as "tokens at post-merge/6": the first scenes' scores
 
@@ -41,39 +41,46 @@ UNITS = {"radius": "px", "psnr": "dB"}
 
 
 def payload(
-    found: LatentMap,
+    latent_map: LatentMap,
     scores: ScoreTable,
-    mark: Projected | None = None,
+    image: Projected | None = None,
     layer: str | None = None,
     colour: str | None = None,
 ) -> str:
-    """The map as tab.js reads it. layer, colour: what to show first; None leaves it as it is."""
+    """The map as tab.js reads it.
+
+    Args:
+        latent_map: The map.
+        scores: To colour by.
+        image: One that was projected in.
+        layer, colour: What to show first; None leaves it as it is.
+    """
     layers = [
         {
             "point": point,
             "places": _pack(one.coordinates, np.float32),
-            "marks": _pack(mark.places[point], np.float32) if mark else None,
+            "marks": _pack(image.places[point], np.float32) if image else None,
         }
-        for point, one in found.layers.items()
+        for point, one in latent_map.layers.items()
     ]
-    data = found.data
+    data = latent_map.data
     columns: list[dict[str, Any] | None] = [
         _classes(name, TITLES[name], data.labels[name]) for name in KINDS if len(set(data.labels[name])) > 1
     ]
-    for point, one in found.layers.items():
+    for point, one in latent_map.layers.items():
         columns.append(_classes(f"cluster {point}", f"Cluster at {point}", one.clusters + 1))
     columns += [_numbers(name, TITLES[name], data.measures[name]) for name in MEASURES]
     for reader, table in scores.items():
         for score in SCORES:
-            each = np.full(found.spec.scenes, np.nan)
-            each[: len(table)] = [np.nan if row[score] is None else row[score] for row in table]
-            columns.append(_numbers(f"{score} {reader}", f"{NAMES[score]}, {reader}", each[data.rows], score))
+            values = np.full(latent_map.spec.scenes, np.nan)
+            values[: len(table)] = [np.nan if row[score] is None else row[score] for row in table]
+            columns.append(_numbers(f"{score} {reader}", f"{NAMES[score]}, {reader}", values[data.rows], score))
     return json.dumps(
         {
-            "id": found.spec.id,
-            "count": found.spec.size,
-            "noun": "tokens" if found.spec.tokens else "scenes",
-            "dimensions": found.spec.dimensions,
+            "id": latent_map.spec.id,
+            "count": latent_map.spec.size,
+            "noun": "tokens" if latent_map.spec.tokens else "scenes",
+            "dimensions": latent_map.spec.dimensions,
             "layers": layers,
             "columns": [c for c in columns if c],
             "layer": layer,
@@ -120,33 +127,33 @@ def color_range(values: Array) -> tuple[float, float]:
     return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
 
 
-def as_json(found: LatentMap) -> dict[str, Any]:
+def as_json(latent_map: LatentMap) -> dict[str, Any]:
     """The map as plain values, for programs."""
     return {
-        "map": asdict(found.spec),
-        "scene": found.data.rows.tolist(),
-        "token": None if found.data.cells is None else found.data.cells.tolist(),
-        "labels": {name: column.tolist() for name, column in found.data.labels.items()},
+        "map": asdict(latent_map.spec),
+        "scene": latent_map.data.rows.tolist(),
+        "token": None if latent_map.data.cells is None else latent_map.data.cells.tolist(),
+        "labels": {name: column.tolist() for name, column in latent_map.data.labels.items()},
         "layers": {
             point: {
-                "coordinates": one.coordinates.round(4).tolist(),
-                "change": one.change,
-                "clusters": (one.clusters + 1).tolist(),
-                "silhouettes": {name: s and asdict(s) for name, s in one.silhouettes.items()},
+                "coordinates": layer.coordinates.round(4).tolist(),
+                "change": layer.change,
+                "clusters": (layer.clusters + 1).tolist(),
+                "silhouettes": {name: s and asdict(s) for name, s in layer.silhouettes.items()},
             }
-            for point, one in found.layers.items()
+            for point, layer in latent_map.layers.items()
         },
     }
 
 
-def silhouette_panel(found: LatentMap | None) -> str:
+def silhouette_panel(latent_map: LatentMap | None) -> str:
     """What the latents keep apart: each label's silhouette at each layer, above its shuffled floor."""
-    if found is None:
+    if latent_map is None:
         return '<p class="fs-map-note">Silhouettes appear with the map.</p>'
-    layers = found.layers
-    names = [name for name in KINDS if any(one.silhouettes[name] for one in layers.values())]
+    layers = latent_map.layers
+    names = [name for name in KINDS if any(layer.silhouettes[name] for layer in layers.values())]
     floor = "floor " if len(layers) <= 2 else ""  # elsewhere there is no room for the word
-    cells = {(point, name): _cell(one.silhouettes[name], floor) for point, one in layers.items() for name in names}
+    cells = {(point, name): _cell(layer.silhouettes[name], floor) for point, layer in layers.items() for name in names}
     if len(layers) <= 2:
         heads = [escape(point) for point in layers]
         lines = [(TITLES[name], [cells[point, name] for point in layers]) for name in names]
@@ -155,8 +162,8 @@ def silhouette_panel(found: LatentMap | None) -> str:
         lines = [(escape(point), [cells[point, name] for name in names]) for point in layers]
     head = "".join(f"<th scope=col>{title}</th>" for title in heads)
     body = "".join(f"<tr><th scope=row>{title}</th>{''.join(row)}</tr>" for title, row in lines)
-    count = max((s.count for one in layers.values() for s in one.silhouettes.values() if s), default=0)
-    changes = [f"{point} {one.change:.2f}" for point, one in layers.items() if one.change is not None]
+    count = max((s.count for layer in layers.values() for s in layer.silhouettes.values() if s), default=0)
+    changes = [f"{point} {layer.change:.2f}" for point, layer in layers.items() if layer.change is not None]
     moved = f"<p>Moved since the layer before (Procrustes, 0 to 1): {', '.join(changes)}.</p>" if changes else ""
     return (
         '<div class="fs-map-note"><h4>What the latents keep apart</h4>'
@@ -164,37 +171,39 @@ def silhouette_panel(found: LatentMap | None) -> str:
         f"<tbody>{body}</tbody></table></div>"
         f"<p>1 is far apart, 0 no difference, less than 0 mixed up. Small: the floor, the mean of shuffled labels; ✓ "
         f"above every shuffle, however mixed. Of {count:,} latents themselves, by the cosine, not of the map, whose "
-        f"distances tell less than they seem to.{_left_out(found)}</p>"
-        f"{moved}{''.join(_by_class(point, one.silhouettes) for point, one in layers.items())}</div>"
+        f"distances tell less than they seem to.{_left_out(latent_map)}</p>"
+        f"{moved}{''.join(_by_class(point, layer.silhouettes) for point, layer in layers.items())}</div>"
     )
 
 
-def _left_out(found: LatentMap) -> str:
+def _left_out(latent_map: LatentMap) -> str:
     """How many tokens show no object, and so are not among the silhouettes."""
-    empty = int((found.data.labels["shape"] == BACKGROUND).sum())
-    return f" Left out: {empty:,} of {found.spec.size:,} tokens, which show only background." if empty else ""
+    empty = int((latent_map.data.labels["shape"] == BACKGROUND).sum())
+    return f" Left out: {empty:,} of {latent_map.spec.size:,} tokens, which show only background." if empty else ""
 
 
-def _cell(told: Silhouette | None, floor: str) -> str:
-    if told is None:
+def _cell(silhouette: Silhouette | None, floor: str) -> str:
+    if silhouette is None:
         return "<td>–</td>"
-    mark = '<b title="above every shuffle">✓</b> ' if told.stands_out else ""
-    return f"<td>{mark}{told.value:.3f}<small>{floor}{told.floor:.3f}</small></td>"
+    mark = '<b title="above every shuffle">✓</b> ' if silhouette.stands_out else ""
+    return f"<td>{mark}{silhouette.value:.3f}<small>{floor}{silhouette.floor:.3f}</small></td>"
 
 
-def _by_class(point: str, told: dict[str, Silhouette | None]) -> str:
+def _by_class(point: str, silhouettes: dict[str, Silhouette | None]) -> str:
     """Each class's silhouette at a point, and how far its labels agree with the clusters."""
     parts = []
-    for name, one in told.items():
-        if one is not None:
-            rows = "".join(f"<li>{escape(c)} <span>{value:.3f}</span></li>" for c, value in one.classes.items())
-            agreement = "" if one.agreement is None else f" (as the clusters: {max(0.0, one.agreement):.2f})"
+    for name, silhouette in silhouettes.items():
+        if silhouette is not None:
+            rows = "".join(f"<li>{escape(c)} <span>{value:.3f}</span></li>" for c, value in silhouette.classes.items())
+            agreement = (
+                "" if silhouette.agreement is None else f" (as the clusters: {max(0.0, silhouette.agreement):.2f})"
+            )
             parts.append(f"<h5>{TITLES[name]}{agreement}</h5><ul>{rows}</ul>")
     return f"<details><summary>{escape(point)} by class, and clusters</summary>{''.join(parts)}</details>"
 
 
 def export(
-    found: LatentMap,
+    latent_map: LatentMap,
     scores: ScoreTable,
     indices: Sequence[int],
     drawn: int,
@@ -203,15 +212,15 @@ def export(
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         table = io.StringIO()
-        rows = list(_lines(found, scores, indices, drawn))
+        rows = list(_lines(latent_map, scores, indices, drawn))
         writer = csv.DictWriter(table, rows[0])
         writer.writeheader()
         writer.writerows(rows)
         archive.writestr("points.csv", table.getvalue())
-        archive.writestr("map.json", json.dumps({**vars(found.spec), "selected": len(rows)}, indent=2))
+        archive.writestr("map.json", json.dumps({**vars(latent_map.spec), "selected": len(rows)}, indent=2))
         for start in range(0, drawn, 32):
             part = list(indices[start : min(start + 32, drawn)])
-            for index, image in zip(part, pictures(found, part), strict=True):
+            for index, image in zip(part, images(latent_map, part), strict=True):
                 archive.writestr(_file(index), png(image))
     return file.getvalue()
 
@@ -220,8 +229,8 @@ def _file(index: int) -> str:
     return f"pictures/{index:05d}.png"
 
 
-def _lines(found: LatentMap, scores: ScoreTable, indices: Sequence[int], drawn: int) -> Iterable[dict[str, Any]]:
-    data = found.data
+def _lines(latent_map: LatentMap, scores: ScoreTable, indices: Sequence[int], drawn: int) -> Iterable[dict[str, Any]]:
+    data = latent_map.data
     hashes = data.scenes.hashes().tolist()
     for n, i in enumerate(indices):
         scene = int(data.rows[i])
@@ -231,7 +240,7 @@ def _lines(found: LatentMap, scores: ScoreTable, indices: Sequence[int], drawn: 
             line |= {"row": int(data.cells[i, 0]), "column": int(data.cells[i, 1])}
         line |= {name: str(data.labels[name][i]) for name in KINDS}
         line |= {n: "" if math.isnan(v := float(data.measures[n][i])) else round(v, 4) for n in MEASURES}
-        for point, layer in found.layers.items():
+        for point, layer in latent_map.layers.items():
             places = zip("xyz", layer.coordinates[i].tolist(), strict=False)
             line |= {f"{point} map {axis}": round(v, 4) for axis, v in places}
             line[f"{point} cluster"] = int(layer.clusters[i]) + 1

@@ -90,25 +90,25 @@ function trace(g) {
   const size = (map.count > 6000 ? 4 : map.count > 1500 ? 6 : 9) * (solid() ? 0.6 : 1);
   const marker = {size, symbol: g.symbol, color: g.values || g.color, line: {width: solid() ? 0 : 0.6, color: '#888'}};
   if (g.values) Object.assign(marker, {colorscale: 'Cividis', cmin: column().low, cmax: column().high});
-  const made = {type: solid() ? 'scatter3d' : 'scattergl', mode: 'markers', marker, hoverinfo: 'none', name: g.name};
-  axes().forEach((axis, d) => { made[axis] = pick(g.rows, d); });
-  if (!selected) return made;
+  const scatter = {type: solid() ? 'scatter3d' : 'scattergl', mode: 'markers', marker, hoverinfo: 'none', name: g.name};
+  axes().forEach((axis, d) => { scatter[axis] = pick(g.rows, d); });
+  if (!selected) return scatter;
   if (solid()) { // which knows no selection of its own
     const pale = getComputedStyle(stage).borderTopColor;
     marker.color = Array.from(g.rows, i => selected[i] ? g.color || '#0072B2' : pale);
-    return made;
+    return scatter;
   }
-  made.selectedpoints = g.rows.flatMap((i, n) => selected[i] ? [n] : []);
-  made.unselected = {marker: {opacity: 0.16, color: GREY}};
-  return made;
+  scatter.selectedpoints = g.rows.flatMap((i, n) => selected[i] ? [n] : []);
+  scatter.unselected = {marker: {opacity: 0.16, color: GREY}};
+  return scatter;
 }
 
 function rings() { // what was clicked, and the picture that was projected in
-  const found = [], ink = getComputedStyle(element).color, {marks} = map.layers[at];
+  const traces = [], ink = getComputedStyle(element).color, {marks} = map.layers[at];
   const add = (places, marker, name) => {
-    const made = {type: solid() ? 'scatter3d' : 'scatter', mode: 'markers', marker, hoverinfo: 'skip', name};
-    axes().forEach((axis, d) => { made[axis] = places.map(p => p[d]); });
-    found.push(made);
+    const scatter = {type: solid() ? 'scatter3d' : 'scatter', mode: 'markers', marker, hoverinfo: 'skip', name};
+    axes().forEach((axis, d) => { scatter[axis] = places.map(p => p[d]); });
+    traces.push(scatter);
   };
   const place = (all, i) => Array.from(all.subarray(i * map.dimensions, (i + 1) * map.dimensions));
   if (chosen !== null)
@@ -118,7 +118,7 @@ function rings() { // what was clicked, and the picture that was projected in
     add(all, {size: (solid() ? 8 : 17) / (many ? 2 : 1), symbol: own(),
       color: '#D55E00', line: {width: many ? 0.5 : 1.5, color: ink}}, YOURS);
   }
-  return found;
+  return traces;
 }
 
 function layout() {
@@ -175,8 +175,9 @@ function select(rows) {
 }
 
 function words(i) {
-  const told = name => { const c = map.columns.find(x => x.name === name); return c ? c.classes[c.codes[i]] : ''; };
-  const what = told('shape') === 'background' ? 'background' : told('colour') + ' ' + told('shape'), c = column();
+  const classOf = name => { const c = map.columns.find(x => x.name === name); return c ? c.classes[c.codes[i]] : ''; };
+  const what = classOf('shape') === 'background' ? 'background' : classOf('colour') + ' ' + classOf('shape');
+  const c = column();
   if (['shape', 'colour'].includes(c.name)) return what;
   const value = c.classes ? c.classes[c.codes[i]] : Number.isFinite(c.values[i]) ? c.values[i].toPrecision(3) : 'none';
   return what + ' · ' + c.title + ': ' + value;
@@ -218,19 +219,19 @@ function label() {
 }
 
 function make(tag, values, ...parts) {
-  const made = Object.assign(document.createElement(tag), values);
-  made.append(...parts);
-  return made;
+  const node = Object.assign(document.createElement(tag), values);
+  node.append(...parts);
+  return node;
 }
 
 function key(g) { // a class: its mark, name and number; a click selects it
   const mark = make('i', {textContent: GLYPHS[g.symbol]}), all = Boolean(selected) && g.rows.every(i => selected[i]);
-  const made = make('button', {type: 'button', title: 'Select all ' + g.rows.length + ' of ' + g.name}, mark,
+  const button = make('button', {type: 'button', title: 'Select all ' + g.rows.length + ' of ' + g.name}, mark,
     g.name + ' ', make('span', {textContent: g.rows.length}));
   mark.style.color = g.color;
-  made.setAttribute('aria-pressed', String(all));
-  made.addEventListener('click', () => select(all ? [] : g.rows));
-  return made;
+  button.setAttribute('aria-pressed', String(all));
+  button.addEventListener('click', () => select(all ? [] : g.rows));
+  return button;
 }
 
 const scale = c => make('div', {className: 'fs-map-scale'}, (c.least < c.low ? '≤ ' : '') + c.low.toPrecision(3),

@@ -2,143 +2,412 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
+from torch import Tensor
 
+from foresight.adapters.registry import AdapterRecord, pick_adapter
 from foresight.data.factors import ANY
-from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
-from foresight.maps.data import MapSpec
-from foresight.schemas import whole
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import BACKGROUNDS
+from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.readout import Reconstruction, prepare
+from foresight.maps.data import MapSpec, in_depth_order
+from foresight.maps.fit import LatentMap, Maps, Projected
+from foresight.maps.scores import MapScores
+from foresight.models.points import ExtractionPoint
+from foresight.schemas import default_of, limits_of
+from foresight.settings import Settings
+from foresight.ui import generate
+from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors
+from foresight.ui.gradio_internals import cached_file, current_page
 from foresight.ui.inputs import FreeNumber
-from foresight.ui.latent_map import panels
-from foresight.ui.latent_map.events import HINT, PAGE, MapEvents
-from foresight.ui.latent_map.form import build_form, presets
-from foresight.ui.latent_map.runs import told
-from foresight.ui.latent_map.services import MapCalls as MapCalls
-from foresight.ui.latent_map.tiles import gallery
-from foresight.ui.navigation import Navigation, on_open
+from foresight.ui.latent_map import address, panels, tiles
+from foresight.ui.latent_map.form import MapForm, presets, spec_of, values_of
+from foresight.ui.latent_map.limits import MapLimits
+from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
+from foresight.ui.navigation import ImageSource, Navigation, on_open, open_view
 from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
-from foresight.ui.view_link import ADDRESS
 
+PAGE = 60  # tiles of a selection shown at a time
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+MODEL = QUIET | MODEL_QUEUE
 FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
 EMPTY = "No map yet: press “Draw the map”, or one of the three examples."
+HINT = (
+    '<p class="fs-map-note">Hover over a point to see its picture. Click it for its reconstruction and its nearest '
+    "neighbours in the latents.</p>"
+)
 _HERE = Path(__file__).parent
+_DOWNLOAD = "() => setTimeout(() => document.querySelector('#map-file').click(), 100)"
 
 
-def build(calls: MapCalls, navigation: Navigation) -> None:
-    """Builds the tab inside the current layout; nothing is drawn until somebody asks."""
-    examples = presets(calls.points, calls.default)
-    events = MapEvents(calls, starts=len(examples) + 2)
+@dataclass(frozen=True)
+class Selected:
+    """What is looked at: a point of the map, or (None) the image brought in; and at which extraction point."""
 
-    def thumbnail(asked: list[Any]) -> str:  # a function, for Gradio marks it; a method cannot be
-        return events.thumbnail(asked)
+    index: int | None
+    point: str
 
-    spec, mark, seen = gr.State(), gr.State(), gr.State()
-    layer, chosen, shown = gr.State(str(calls.default)), gr.State([]), gr.State(PAGE)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=320):
-            form = build_form(calls.points, calls.default, examples, calls.limits.points)
-            status = _html(told(EMPTY), "map-status", js_on_load=ADDRESS)
-            with gr.Group():
-                reader = gr.Radio(**events.readers(str(calls.default), None), elem_id="map-reader")
-                score = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
-        with gr.Column(scale=7, min_width=320):
-            board = gr.HTML(
-                "",
-                html_template=(_HERE / "tab.html").read_text(),
-                js_on_load=(_HERE / "tab.js").read_text(),
-                server_functions=[thumbnail],
-                library=plotly_file(),
-                apply_default_css=False,
-                elem_id="map",
-                elem_classes="fs-plain",
-            )
-            with gr.Row(equal_height=False):
-                with gr.Column(scale=4, min_width=320):
-                    detail = _html(HINT, "map-detail")
-                    go = gr.Button("Open in Inspect", size="sm", visible=False, elem_id="map-inspect")
-                with gr.Column(scale=3, min_width=320):
-                    silhouettes = _html(panels.silhouette_panel(None), "map-silhouettes")
-            tiles = _html(gallery(None, [], 0), "map-gallery")
-            with gr.Row():
-                more = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
-                save = gr.Button("Export", size="sm", interactive=False, elem_id="map-save")
-                file = gr.DownloadButton("Download", elem_id="map-file", elem_classes="fs-map-file")
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    model, fitting = quiet | MODEL_QUEUE, quiet | FIT_QUEUE
-    selection, look, turned = [chosen, shown, tiles, more, save], [spec, seen, mark], [layer, reader]
-    buttons = [form.draw, *form.presets, score, form.stop]
-    picture = [*look, reader]
+class LatentMapTab:
+    """The map's form, the map, what is looked at on it, and a gallery of what is selected on it.
 
-    def start(trigger: Any, reading: Any, inputs: Sequence[Any]) -> tuple[gr.State, Any]:
-        run = gr.State()  # of each trigger, so that no chain of events takes another one's
-        return run, trigger(show_errors(reading), inputs, [status, run, *buttons], **quiet)
+    A map is drawn in steps, an event each, so that Stop and other pages come between them.
+    """
 
-    starts = [start(form.draw.click, events.read, form.inputs)]
-    for button, values in zip(form.presets, examples.values(), strict=True):
-        filled = button.click(lambda values=values: values, None, form.inputs, **quiet)
-        starts.append(start(filled.then, events.read, form.inputs))
-    arrival = start(navigation.latent_map.change, events.arrive, [navigation.latent_map, spec, *form.inputs])
-    arrival[1].success(events.fill, arrival[0], form.inputs, **quiet)
-    for run, started in [*starts, arrival]:
-        gathered = started.success(show_errors(events.gather), run, [status, *buttons], **model)
-        fitted = gathered.then(show_errors(events.fit), run, [status, *buttons], **fitting)
-        drawn = fitted.then(
-            show_errors(events.present),
-            [run, spec, reader],
-            [status, board, silhouettes, spec, *turned, mark, seen, detail, go, *selection, *buttons],
-            **model,
+    name = "map"
+    title = "Latent map"
+
+    def __init__(self, inspector: Inspector, navigation: Navigation, settings: Settings) -> None:
+        """Takes what the tab asks.
+
+        Args:
+            inspector: Its VLM gives the latents, its adapters read them.
+            navigation: Brings images and addresses here, and opens Inspect.
+            settings: Whether strangers use the app, who may ask for less.
+        """
+        self.inspector, self.navigation = inspector, navigation
+        self.limits = MapLimits.of(settings)
+        self.maps, self.scores = Maps(inspector.vlm), MapScores(inspector)
+
+    def build(self) -> None:
+        """Adds the tab to the current layout; nothing is drawn until somebody asks."""
+        point, points = self.inspector.default_point, self.inspector.vlm.points
+        self.examples = presets(points, point)
+        self.spec, self.image, self.selected = gr.State(), gr.State(), gr.State()
+        self.layer, self.selection, self.tile_count = gr.State(str(point)), gr.State([]), gr.State(PAGE)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=320):
+                self.form = MapForm(points, point, self.examples, self.limits.points)
+                self.status = _html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
+                with gr.Group():
+                    self.adapter = gr.Radio(**self._adapter_choice(str(point), None), elem_id="map-reader")
+                    self.score_button = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
+            with gr.Column(scale=7, min_width=320):
+                self.board = self._board()
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=4, min_width=320):
+                        self.detail = _html(HINT, "map-detail")
+                        self.inspect_button = gr.Button(
+                            "Open in Inspect", size="sm", visible=False, elem_id="map-inspect"
+                        )
+                    with gr.Column(scale=3, min_width=320):
+                        self.silhouettes = _html(panels.silhouette_panel(None), "map-silhouettes")
+                self.gallery = _html(tiles.gallery(None, [], 0), "map-gallery")
+                with gr.Row():
+                    self.more_button = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
+                    self.save_button = gr.Button("Export", size="sm", interactive=False, elem_id="map-save")
+                    self.file = gr.DownloadButton("Download", elem_id="map-file", elem_classes="fs-map-file")
+        self.tasks = Tasks(self.status, [self.form.draw, *self.form.presets, self.score_button], self.form.stop)
+        self._connect_drawing()
+        self._connect_scoring()
+        self._connect_looking()
+        current_page().unload(self.tasks.leave)
+
+    def _board(self) -> gr.HTML:
+        def thumbnail(request: list[Any]) -> str:  # a function, for Gradio marks it; a method cannot be
+            return self.thumbnail(*request)
+
+        return _html(
+            "",
+            "map",
+            html_template=(_HERE / "tab.html").read_text(),
+            js_on_load=(_HERE / "tab.js").read_text(),
+            server_functions=[thumbnail],
+            library=plotly_file(),
         )
-        drawn.failure(events.runs.give_up, run, buttons, **quiet)
-        drawn.success(show_errors(events.reconstruct), picture, detail, **model)
 
-    run, started = start(score.click, events.ask_scores, [spec, layer, reader])
-    scoring = started.success(show_errors(events.score), [run, layer, reader], [status, *buttons], **model)
-    scoring.failure(events.runs.give_up, run, buttons, **quiet)
-    scoring.then(show_errors(events.show_scores), [spec, mark, layer, reader], board, **quiet)
-    form.stop.click(events.runs.stop, None, form.stop, **quiet)
-    Context.root_block.unload(events.runs.leave)  # type: ignore[union-attr]
+    # Drawing: start → extract → fit → show
 
-    on_open(events.turn_to, turned, turned)
-    board.input(events.turn, reader, turned, **quiet, trigger_mode="always_last")
-    clicked = board.click(show_errors(events.click), spec, seen, **quiet, trigger_mode="always_last")
-    explained = clicked.success(show_errors(events.explain), look, [detail, go], **quiet)
-    explained.success(show_errors(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
-    reader.input(show_errors(events.reconstruct), picture, detail, **model, trigger_mode="always_last")
-    go.click(show_errors(events.leave), picture, navigation.inspect, **quiet)
-    board.select(show_errors(events.select), spec, selection, **quiet, trigger_mode="always_last")
-    more.click(show_errors(events.extend), [spec, chosen, shown], selection, **quiet)
-    exported = save.click(show_errors(events.export), [spec, chosen], file, api_visibility="private")
-    exported.success(None, None, None, js="() => setTimeout(() => document.querySelector('#map-file').click(), 100)")
+    def _connect_drawing(self) -> None:
+        inputs, starts = self.form.inputs, [self._start(self.form.draw.click, self.draw, self.form.inputs)]
+        for button, spec in zip(self.form.presets, self.examples.values(), strict=True):
+            filled = button.click(lambda spec=spec: values_of(spec), None, inputs, **QUIET)
+            starts.append(self._start(filled.then, self.draw, inputs))
+        arrival = self.navigation.latent_map
+        starts.append(self._start(arrival.change, self.arrive, [arrival, self.spec, *inputs]))
+        starts[-1][1].success(self.fill, starts[-1][0], inputs, **QUIET)
+        status, buttons = [self.status, *self.tasks.buttons], self.tasks.buttons
+        looked_at = [self.spec, self.selected, self.image]
+        shown = [self.board, self.silhouettes, self.layer, self.adapter, *looked_at, self.detail, self.inspect_button]
+        for task, started in starts:
+            extracted = started.success(self.tasks.step(self.extract), task, status, **MODEL)
+            fitted = extracted.then(self.tasks.step(self.fit), task, status, **QUIET, **FIT_QUEUE)
+            drawn = fitted.then(
+                self.tasks.step(self.show),
+                [task, self.spec, self.adapter],
+                [*status, *shown, *self._selection_outputs()],
+                **MODEL,
+            )
+            drawn.failure(self.tasks.end, task, buttons, **QUIET)
+            drawn.success(self.reconstruct, [*looked_at, self.adapter], self.detail, **MODEL)
+        self.form.stop.click(self.tasks.stop, None, self.form.stop, **QUIET)
 
+    def _start(self, trigger: Any, handler: Any, inputs: Sequence[Any]) -> tuple[gr.State, Any]:
+        task = gr.State()  # of each trigger, so that no chain of events takes another one's
+        return task, trigger(self.tasks.starting(handler), inputs, [self.status, task, *self.tasks.buttons], **QUIET)
 
-def _html(value: str, name: str, **more: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)
+    def draw(self, *form: Any) -> MapTask:
+        """A map of the form's values."""
+        return MapTask(self._checked(spec_of(*form)))
 
+    def arrive(self, view: dict[str, Any] | None, spec: MapSpec | None, *form: Any) -> MapTask:
+        """The map of an address, or one with an image of another tab: on the map that is there, if it suits."""
+        if view and link.TAB in view:
+            asked = address.spec_of(view, str(self.inspector.default_point))
+            return MapTask(self._checked(asked), ended=not self.limits.links)
+        if view is None or view["case"] is None:
+            raise InputError("choose a picture first.")
+        image = OwnImage(view["case"], str(view["point"]))
+        if spec is None or image.point not in spec.points:
+            spec = self._checked(spec_of([image.point], *form[1:]))
+        return MapTask(spec, image)
 
-def endpoint(calls: MapCalls) -> None:
-    """Adds `/latent_map` to the current Blocks; nothing of it is seen on the page."""
+    def _checked(self, spec: MapSpec) -> MapSpec:
+        return self.limits.check(replace(spec, points=in_depth_order(self.inspector.vlm, spec.points)))
+
+    def fill(self, task: MapTask) -> list[Any]:
+        """The form of a task's map."""
+        return values_of(task.spec)
+
+    def extract(self, task: MapTask) -> Generator[Updates, None, None]:
+        """Takes the latents of a task's map."""
+        yield from self.tasks.progress(self.maps.extract(task.spec))
+
+    def fit(self, task: MapTask) -> Generator[Updates, None, None]:
+        """Fits a task's map."""
+        start = time.perf_counter()
+        yield from self.tasks.progress(self.maps.fit(task.spec))
+        task.seconds = time.perf_counter() - start
+
+    def show(self, task: MapTask, before: MapSpec | None, adapter: str | None) -> Generator[Updates, None, None]:
+        """Shows a task's map; the selection stays where it is the map that was there before."""
+        spec, image, selected = task.spec, task.image, None
+        latent_map, point = self.maps.find(spec), spec.points[0]
+        if image is not None:
+            point = image.point
+            image = replace(image, projected=self.maps.project(spec, prepared(image.source)[0]))
+            selected = Selected(None, point)
+        if task.stopped:
+            return
+        task.ended = True
+        status = describe(spec) + (f": fitted in {task.seconds:.1f} s." if task.seconds > 0.5 else ".")
+        projected = image.projected if image else None
+        yield {
+            self.status: status_line(status, link=address.query(spec)),
+            self.board: panels.payload(latent_map, self.scores.known(latent_map), projected, point),
+            self.silhouettes: panels.silhouette_panel(latent_map),
+            self.spec: spec,
+            self.image: image,
+            self.selected: selected,
+            **self.turn_to(point, adapter),
+            **self.explain(spec, selected, image),
+            **({} if spec == before else self._select(latent_map, [], PAGE)),
+        }
+
+    # Scores
+
+    def _connect_scoring(self) -> None:
+        adapter = [self.layer, self.adapter]
+        task, started = self._start(self.score_button.click, self.start_scores, [self.spec, *adapter])
+        scored = started.success(
+            self.tasks.step(self.score), [task, *adapter], [self.status, *self.tasks.buttons], **MODEL
+        )
+        scored.failure(self.tasks.end, task, self.tasks.buttons, **QUIET)
+        scored.then(self.show_scores, [self.spec, self.image, *adapter], self.board, **QUIET)
+
+    def start_scores(self, spec: MapSpec | None, layer: str, adapter: str | None) -> MapTask:
+        """The map that is shown, to be scored."""
+        latent_map = self.maps.find(spec)
+        self._record(layer, adapter)
+        return MapTask(latent_map.spec)
+
+    def score(self, task: MapTask, layer: str, adapter: str | None) -> Generator[Updates, None, None]:
+        """Scores a task's map: reads its scenes with an adapter."""
+        latent_map, record = self.maps.find(task.spec), self._record(layer, adapter)
+        yield from self.tasks.progress(self.scores.score(latent_map, record, self.limits.scored))
+        task.ended = True
+        status = f"Scored by {adapter} at {layer}. “Colour by” has the scores now."
+        yield {self.status: status_line(status, link=address.query(task.spec))}
+
+    @show_errors
+    def show_scores(self, spec: MapSpec | None, image: OwnImage | None, layer: str, adapter: str | None) -> Any:
+        """The map, coloured by what was scored so far; nothing where there is no map yet."""
+        if spec is None:
+            return gr.skip()
+        latent_map = self.maps.find(spec)
+        scores, reader = self.scores.known(latent_map), f"{adapter} at {layer}"
+        colour = f"lpips {reader}" if reader in scores else None
+        return panels.payload(latent_map, scores, image.projected if image else None, None, colour)
+
+    # Looking at points and selecting them
+
+    def _connect_looking(self) -> None:
+        looked_at = [self.spec, self.selected, self.image]
+        read, detail = [*looked_at, self.adapter], [self.detail, self.inspect_button]
+        turned, selection = [self.layer, self.adapter], self._selection_outputs()
+        on_open(self.turn_to, turned, turned)
+        self.board.input(self.turn, self.adapter, turned, **QUIET, trigger_mode="always_last")
+        clicked = self.board.click(self.click, self.spec, self.selected, **QUIET, trigger_mode="always_last")
+        explained = clicked.success(show_errors(self.explain), looked_at, detail, **QUIET)
+        explained.success(self.reconstruct, read, self.detail, **MODEL, trigger_mode="always_last")
+        self.adapter.input(self.reconstruct, read, self.detail, **MODEL, trigger_mode="always_last")
+        self.inspect_button.click(self.open_inspect, read, self.navigation.inspect, **QUIET)
+        self.board.select(self.select, self.spec, selection, **QUIET, trigger_mode="always_last")
+        self.more_button.click(self.extend, [self.spec, self.selection, self.tile_count], selection, **QUIET)
+        saved = self.save_button.click(self.export, [self.spec, self.selection], self.file, api_visibility="private")
+        saved.success(None, None, None, js=_DOWNLOAD)
+
+    def turn(self, adapter: str | None, event: gr.EventData) -> Updates:
+        """The layer that the slider has moved to, and the adapters there."""
+        return self.turn_to(str(event.point), adapter)
+
+    def turn_to(self, point: str, adapter: str | None) -> Updates:
+        """A layer, and the choice of the adapters that read it."""
+        return {self.layer: point, self.adapter: gr.Radio(**self._adapter_choice(point, adapter))}
+
+    def _adapter_choice(self, point: str, wish: str | None) -> dict[str, Any]:
+        """The choice of the adapters at a point: the one that is wished for, or the first."""
+        names = [record.name for record in self.inspector.adapters(ExtractionPoint.parse(point))]
+        use = "For the reconstruction of a point, and for scores to colour by."
+        return {
+            "choices": names,
+            "value": wish if wish in names else names[0] if names else None,
+            "label": f"Read latents of {point} with",
+            "info": use if names else f"No adapter reads {point} yet.",
+        }
+
+    def _record(self, point: str, name: str | None) -> AdapterRecord:
+        return pick_adapter(self.inspector.adapters(), point, name)
+
+    @show_errors
+    def click(self, spec: MapSpec | None, event: gr.EventData) -> Selected:
+        """A point that was clicked on the map, in the gallery, or among neighbours."""
+        latent_map = self.maps.find(spec)
+        index, point = int(event.index), str(event.point)
+        if event.id != latent_map.spec.id or not 0 <= index < latent_map.spec.size or point not in latent_map.layers:
+            raise InputError("this point is not on the map that is kept: draw it again.")
+        return Selected(index, point)
+
+    def explain(self, spec: MapSpec | None, selected: Selected | None, image: OwnImage | None) -> Updates:
+        """The image and its neighbours, at once, for the model is not needed; and the button to Inspect."""
+        if selected is None:
+            return {self.detail: HINT, self.inspect_button: gr.Button(visible=False)}
+        latent_map = self.maps.find(spec)
+        of, pixels, _, note = look_up(latent_map, selected, image)
+        detail = tiles.detail(latent_map, selected.point, of, to_pil(pixels), None, note)
+        return {self.detail: detail, self.inspect_button: gr.Button(visible=True)}
+
+    @show_errors
+    def reconstruct(
+        self, spec: MapSpec | None, selected: Selected | None, image: OwnImage | None, adapter: str | None
+    ) -> Any:
+        """The image and its neighbours, with what an adapter reads out of its latents, or why none does."""
+        if selected is None:
+            return gr.skip()
+        latent_map = self.maps.find(spec)
+        of, pixels, mask, note = look_up(latent_map, selected, image)
+        reconstruction: Reconstruction | str
+        try:
+            record = self._record(selected.point, adapter)
+            report = self.inspector.inspect(pixels, record.point, record.folder, mask, others=False)
+            reconstruction = report.chosen
+        except InputError as error:
+            reconstruction = str(error)
+        return tiles.detail(latent_map, selected.point, of, to_pil(pixels), reconstruction, note)
+
+    @show_errors
+    def open_inspect(
+        self, spec: MapSpec | None, selected: Selected | None, image: OwnImage | None, adapter: str | None
+    ) -> dict[str, Any]:
+        """The view in Inspect of what is looked at."""
+        data = self.maps.find(spec).data
+        if selected is None:
+            raise InputError("click a point of the map first.")
+        if selected.index is None:
+            return open_view(image.source if image else None, selected.point, adapter)
+        return open_view(data.scenes.describe(int(data.rows[selected.index])), selected.point, adapter)
+
+    def thumbnail(self, spec_id: str, index: int) -> str:
+        """The image of a map's point for a hover; "" where there is no such map or point."""
+        latent_map = self.maps.by_id(str(spec_id))
+        if latent_map is None or not isinstance(index, int) or not 0 <= index < latent_map.spec.size:
+            return ""
+        return tiles.data_url(tiles.images(latent_map, [index], tiles.THUMBNAIL)[0])
+
+    @show_errors
+    def select(self, spec: MapSpec | None, event: gr.EventData) -> Updates:
+        """Points that were lassoed."""
+        latent_map, indices = self.maps.find(spec), [int(i) for i in event.indices]
+        if event.id != latent_map.spec.id or not all(0 <= i < latent_map.spec.size for i in indices):
+            raise InputError("these points are not on the map that is kept: draw it again.")
+        return self._select(latent_map, indices, PAGE)
+
+    @show_errors
+    def extend(self, spec: MapSpec | None, indices: list[int], count: int) -> Updates:
+        """More tiles of the selection."""
+        return self._select(self.maps.find(spec), indices, count + PAGE)
+
+    def _select(self, latent_map: LatentMap, indices: list[int], count: int) -> Updates:
+        some, rest, size = len(indices), len(indices) - count, latent_map.spec.size
+        exported = f"{some:,}" if some else f"all {size:,}"
+        updates = [
+            indices,
+            count,
+            tiles.gallery(latent_map, indices, count),
+            gr.Button(f"Show {min(rest, PAGE)} more of {some:,}", visible=rest > 0),
+            gr.Button(f"Export {exported} {noun(latent_map.spec, some or size)} (zip)", interactive=True),
+        ]
+        return dict(zip(self._selection_outputs(), updates, strict=True))
+
+    def _selection_outputs(self) -> list[Any]:
+        return [self.selection, self.tile_count, self.gallery, self.more_button, self.save_button]
+
+    @show_errors
+    def export(self, spec: MapSpec | None, indices: list[int]) -> str:
+        """The selection as a file; without one, the whole map."""
+        latent_map = self.maps.find(spec)
+        wanted = indices or range(latent_map.spec.size)
+        with_image = min(len(wanted), self.limits.images)
+        data = panels.export(latent_map, self.scores.known(latent_map), wanted, with_image)
+        return cached_file(data, f"foresight-map-{latent_map.spec.id}.zip")
+
+    # The API
+
+    def add_endpoints(self) -> None:
+        """Adds `/latent_map` to the current Blocks; nothing of it is seen on the page."""
+        with gr.Row(visible=False):
+            trigger = gr.Button()
+            inputs = [_api_input(field, str(self.inspector.default_point)) for field in MapSpec.__dataclass_fields__]
+            answer = gr.JSON(label="map")
+        # One event has one queue. In the model's, everybody would wait for the fit, which needs no model; from here, a
+        # batch of the latents runs beside at most one other event of the model.
+        trigger.click(self.latent_map, inputs, answer, api_name="latent_map", **FIT_QUEUE)
 
     @show_errors
     def latent_map(
-        points: str = str(calls.default),
-        scenes: int = 200,
-        seed: int = 0,
-        tokens: int = 0,
-        dimensions: int = 2,
-        objects: int = 1,
-        background: str = "white",
-        neighbours: int = 15,
-        min_dist: float = 0.1,
-        clusters: int = 8,
+        self,
+        points: str,
+        scenes: int,
+        seed: int,
+        tokens: int,
+        dimensions: int,
+        objects: int,
+        background: str,
+        neighbours: int,
+        min_dist: float,
+        clusters: int,
     ) -> Iterator[dict[str, Any]]:
         """Maps the latents of scenes by UMAP, at one extraction point or several.
 
@@ -147,39 +416,50 @@ def endpoint(calls: MapCalls) -> None:
         Yields {"stage", "done", "of"} after each step, so that it ends soon after the client cancels or goes away;
         then coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
         """
-        spec = MapSpec(
-            points=calls.in_order(tuple(p.strip() for p in points.split(",") if p.strip())),
-            scenes=scenes,
-            seed=seed,
-            objects=(1, whole(objects, "objects", 1, MAX_OBJECTS)),
-            backgrounds=BACKGROUNDS if background == ANY else (background,),
-            tokens=tokens,
-            dimensions=dimensions,
-            neighbours=neighbours,
-            min_dist=min_dist,
-            clusters=clusters,
-        )
-        for steps in (calls.gather, calls.fit):
-            with closing(steps(calls.limits.check(spec))) as going:
-                for step in going:
+        names = tuple(name.strip() for name in points.split(",") if name.strip())
+        settings = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters)
+        spec = self._checked(MapSpec(names, *settings))
+        for part in (self.maps.extract, self.maps.fit):
+            with closing(part(spec)) as steps:
+                for step in steps:
                     yield {"stage": step.stage, "done": step.done, "of": step.total}
-        yield panels.as_json(calls.find(spec))
+        yield panels.as_json(self.maps.find(spec))
 
-    with gr.Row(visible=False):
-        trigger = gr.Button()
-        inputs: list[Any] = [
-            gr.Textbox(str(calls.default), label="points, separated by commas"),
-            FreeNumber(200, precision=0, label="scenes"),
-            FreeNumber(0, precision=0, label="seed"),
-            FreeNumber(0, precision=0, label="tokens of each scene; 0: their mean"),
-            FreeNumber(2, precision=0, label="dimensions, 2 or 3"),
-            FreeNumber(1, precision=0, label="objects in a scene, up to"),
-            gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
-            FreeNumber(15, precision=0, label="neighbours"),
-            FreeNumber(0.1, label="least distance on the map"),
-            FreeNumber(8, precision=0, label="clusters"),
-        ]
-        made = gr.JSON(label="map")
-    # One event has one queue. In the model's, everybody would wait for the fit, which needs no model; from here, a
-    # batch of the latents runs beside at most one other event of the model.
-    trigger.click(latent_map, inputs, made, api_name="latent_map", **FIT_QUEUE)
+
+def look_up(
+    latent_map: LatentMap, selected: Selected, image: OwnImage | None
+) -> tuple[int | Projected, Tensor, Tensor | None, str]:
+    """What is looked at.
+
+    Returns:
+        The point or the projected image; its pixels (3, H, W) and mask (H, W), where that is known; and a warning.
+
+    Raises:
+        InputError: The image that was brought in is no longer there.
+    """
+    data = latent_map.data
+    if selected.index is None:
+        if image is None or image.projected is None:
+            raise InputError("this picture is no longer on the map: bring it in again.")
+        return image.projected, *prepared(image.source), tiles.mismatch(latent_map.spec, image.source)
+    rendered = render(data.scenes[int(data.rows[selected.index])])
+    return selected.index, rendered.images[0].float() / 255, rendered.mask[0], ""
+
+
+def prepared(source: ImageSource) -> tuple[Tensor, Tensor | None]:
+    """An image's pixels (3, H, W) and mask (H, W), where that is known, as the model sees them."""
+    return prepare(*generate.look(source))
+
+
+def _api_input(field: str, point: str) -> Any:
+    """A setting of MapSpec as an input of the API; point: the default one."""
+    if field == "points":
+        return gr.Textbox(point, label="points, separated by commas")
+    default, limits = default_of(MapSpec, field), limits_of(MapSpec, field)
+    if field == "background":
+        return gr.Dropdown([ANY, *BACKGROUNDS], value=default, label=limits.noun)
+    return FreeNumber(default, precision=0 if isinstance(default, int) else None, label=limits.noun)
+
+
+def _html(value: str, elem_id: str, **options: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)

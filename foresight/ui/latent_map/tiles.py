@@ -1,4 +1,4 @@
-"""Points of the latent map as pictures: tiles of a selection, and one looked at closely, as HTML."""
+"""Points of the latent map as images: tiles of a selection, and one looked at closely, as HTML."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from foresight.data.factors import ANY
 from foresight.data.images import PATCH, to_pil
 from foresight.data.render import render
-from foresight.data.scenes import BACKGROUNDS
 from foresight.inspection.readout import Reconstruction
 from foresight.maps.data import BACKGROUND, KINDS, MapSpec
 from foresight.maps.fit import LatentMap, Projected
@@ -26,20 +26,26 @@ THUMBNAIL = 112  # pixels
 NEIGHBOURS = 8
 
 
-def words(found: LatentMap, index: int) -> str:
+def caption(latent_map: LatentMap, index: int) -> str:
     """What a point of the map shows, such as "large red circle, top left"."""
-    labels = {name: str(column[index]) for name, column in found.data.labels.items()}
+    labels = {name: str(column[index]) for name, column in latent_map.data.labels.items()}
     what = "background" if labels["shape"] == BACKGROUND else f"{labels['size']} {labels['colour']} {labels['shape']}"
     return f"{what}, {labels['position']}"
 
 
-def pictures(found: LatentMap, indices: Sequence[int], side: int | None = None) -> list[Image.Image]:
-    """The scenes of points, tokens framed; side: pixels of the shorter side, None as the model sees them."""
-    data = found.data
-    chosen = data.scenes[torch.from_numpy(data.rows[np.asarray(indices)])]
-    factor = 1.0 if side is None else side / min(chosen.size)
-    height, width = (round(v * factor) for v in chosen.size)
-    drawn = [to_pil(x / 255) for x in render(chosen.resized((height, width))).images]
+def images(latent_map: LatentMap, indices: Sequence[int], side: int | None = None) -> list[Image.Image]:
+    """The scenes of points, tokens framed.
+
+    Args:
+        latent_map: Whose points.
+        indices: Which of them.
+        side: Pixels of the shorter side; None: as the model sees them.
+    """
+    data = latent_map.data
+    scenes = data.scenes[torch.from_numpy(data.rows[np.asarray(indices)])]
+    factor = 1.0 if side is None else side / min(scenes.size)
+    height, width = (round(v * factor) for v in scenes.size)
+    drawn = [to_pil(x / 255) for x in render(scenes.resized((height, width))).images]
     if data.cells is not None:
         for image, cell in zip(drawn, data.cells[np.asarray(indices)], strict=True):
             _frame(image, cell, PATCH * factor)
@@ -57,86 +63,94 @@ def data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()
 
 
-def gallery(found: LatentMap | None, indices: Sequence[int], shown: int) -> str:
-    """The first `shown` of a selection as tiles; a click on one chooses it."""
-    if found is None or not len(indices):
+def gallery(latent_map: LatentMap | None, indices: Sequence[int], count: int) -> str:
+    """The first `count` of a selection as tiles; a click on one chooses it."""
+    if latent_map is None or not len(indices):
         return (
             '<p class="fs-map-note">Nothing is selected. Draw a line around points with the lasso, or click a name '
             "under the map: what you select is shown here.</p>"
         )
-    return _tiles(found, [(int(i), words(found, int(i))) for i in indices[:shown]])
+    return _tiles(latent_map, [(int(i), caption(latent_map, int(i))) for i in indices[:count]])
 
 
-def _tiles(found: LatentMap, told: Sequence[tuple[int, str]]) -> str:
+def _tiles(latent_map: LatentMap, captions: Sequence[tuple[int, str]]) -> str:
     """Points with their captions; tab.js chooses the one that is clicked."""
-    images = pictures(found, [index for index, _ in told], THUMBNAIL)
+    drawn = images(latent_map, [index for index, _ in captions], THUMBNAIL)
     tiles = "".join(
-        f'<button type="button" data-map-index="{index}" title="{escape(caption)}"><img src="{data_url(image)}" alt="">'
-        f"<span>{escape(caption)}</span></button>"
-        for image, (index, caption) in zip(images, told, strict=True)
+        f'<button type="button" data-map-index="{index}" title="{escape(text)}"><img src="{data_url(image)}" alt="">'
+        f"<span>{escape(text)}</span></button>"
+        for image, (index, text) in zip(drawn, captions, strict=True)
     )
     return f'<div class="fs-map-tiles">{tiles}</div>'
 
 
 def detail(
-    found: LatentMap,
+    latent_map: LatentMap,
     point: str,
     of: int | Projected,
     image: Image.Image,
-    made: Reconstruction | str | None,
+    reconstruction: Reconstruction | str | None,
     note: str = "",
 ) -> str:
-    """A point looked at: its picture, what an adapter reads out of it, and its nearest neighbours in latents.
+    """A point looked at: its image, what an adapter reads out of it, and its nearest neighbours in latents.
 
-    of: the point of the map, or a picture that was projected in. image: the picture. made: the reconstruction;
-    why there is none; or None while it is being made. note: a warning.
+    Args:
+        latent_map: The map.
+        point: The extraction point whose latents are meant.
+        of: The point of the map, or an image that was projected in.
+        image: That image, or the point's.
+        reconstruction: By an adapter; why there is none; or None while it is being made.
+        note: A warning.
     """
-    rows, cosines = found.neighbours(point, of, NEIGHBOURS)
-    what = "Your picture" if isinstance(of, Projected) else words(found, of)
+    rows, cosines = latent_map.neighbours(point, of, NEIGHBOURS)
+    title = "Your picture" if isinstance(of, Projected) else caption(latent_map, of)
     pairs = zip(rows.tolist(), cosines.tolist(), strict=True)
-    tiles = _tiles(found, [(i, f"{cosine:.3f} · {words(found, i)}") for i, cosine in pairs])
+    tiles = _tiles(latent_map, [(i, f"{cosine:.3f} · {caption(latent_map, i)}") for i, cosine in pairs])
     return (
-        f'<div class="fs-map-detail"><h4>{escape(what[0].upper() + what[1:])} <span>at {escape(point)}</span></h4>'
+        f'<div class="fs-map-detail"><h4>{escape(title[0].upper() + title[1:])} <span>at {escape(point)}</span></h4>'
         f"{f'<p class=warn>{escape(note)}</p>' if note else ''}"
         f'<div class="fs-map-pair"><figure><img src="{data_url(image)}" alt="The picture">'
-        f"<figcaption>picture</figcaption></figure>{_reconstruction(made)}</div>"
-        f"<h5>Nearest in latents <span>by the cosine{_shared(found, of, rows)}</span></h5>"
+        f"<figcaption>picture</figcaption></figure>{_reconstruction(reconstruction)}</div>"
+        f"<h5>Nearest in latents <span>by the cosine{_shared(latent_map, of, rows)}</span></h5>"
         f"{tiles}</div>"
     )
 
 
-def stranger(spec: MapSpec, case: ImageSource) -> str:
-    """Why a picture is not of the kind that a map is made of; "" where it is."""
-    low, high = spec.objects
-    count = "one object" if high == 1 else f"{low} to {high} objects"
-    kind = f"scenes with {count} on {'any background' if spec.backgrounds == BACKGROUNDS else spec.backgrounds[0]}"
-    if not isinstance(case, dict):
+def mismatch(spec: MapSpec, source: ImageSource) -> str:
+    """Why an image is not of the kind that a map is made of; "" where it is."""
+    most, ground = spec.objects, spec.background
+    count = "one object" if most == 1 else f"1 to {most} objects"
+    kind = f"scenes with {count} on {'any background' if ground == ANY else ground}"
+    if not isinstance(source, dict):
         return f"This map is of drawn {kind}, and your picture is none: its place tells little."
-    objects, ground = len(case["objects"]), str(case["background"]["kind"])
-    if low <= objects <= high and ground in spec.backgrounds:
+    objects, background = len(source["objects"]), str(source["background"]["kind"])
+    if 1 <= objects <= most and ground in (ANY, background):
         return ""
-    own = f"{objects} object{'' if objects == 1 else 's'} on {ground}"
+    own = f"{objects} object{'' if objects == 1 else 's'} on {background}"
     return f"This map is of {kind}, and your picture has {own}: its place tells little. “More” has other scenes."
 
 
-def _reconstruction(made: Reconstruction | str | None) -> str:
-    if isinstance(made, Reconstruction):
-        values = {name: "–" if (v := made.scores[name]) is None else number(name, v) for name in SCORES}
-        told = "".join(f'<span title="{HINTS[n]}">{NAMES[n]} {value}</span>' for n, value in values.items())
-        shown = f'<img src="{data_url(to_pil(made.image))}" alt="The reconstruction">'
-        return f"<figure>{shown}<figcaption>read by {escape(made.name)} {told}</figcaption></figure>"
-    note = "is being read back …" if made is None else escape(made)
+def _reconstruction(reconstruction: Reconstruction | str | None) -> str:
+    if isinstance(reconstruction, Reconstruction):
+        scores = "".join(_score(name, reconstruction.scores[name]) for name in SCORES)
+        tag = f'<img src="{data_url(to_pil(reconstruction.image))}" alt="The reconstruction">'
+        return f"<figure>{tag}<figcaption>read by {escape(reconstruction.name)} {scores}</figcaption></figure>"
+    note = "is being read back …" if reconstruction is None else escape(reconstruction)
     return f'<figure><div class="none" role="status">{note}</div><figcaption>reconstruction</figcaption></figure>'
 
 
-def _shared(found: LatentMap, of: int | Projected, rows: Array) -> str:
+def _score(name: str, value: float | None) -> str:
+    return f'<span title="{HINTS[name]}">{NAMES[name]} {"–" if value is None else number(name, value)}</span>'
+
+
+def _shared(latent_map: LatentMap, of: int | Projected, rows: Array) -> str:
     """How many neighbours share the point's labels."""
     if isinstance(of, Projected):
         return ""
-    labels = found.data.labels
-    told = (
+    labels = latent_map.data.labels
+    counts = (
         f"{sum(labels[name][rows] == labels[name][of])} of {len(rows)} of the same {name}"
         for name in KINDS
         if len(set(labels[name])) > 1
     )
-    return "; " + ", ".join(told)
+    return "; " + ", ".join(counts)
