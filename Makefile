@@ -13,7 +13,7 @@ test: $(VENV)/.test lint  ## lint, types and all tests; a browser's where Chromi
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy foresight training app.py
+	$(RUN) -m mypy foresight training benchmarks app.py
 
 $(VENV)/.demo: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Foresight needs Python 3.10 to 3.12." if not (3, 10) <= sys.version_info[:2] <= (3, 12) else 0)'

@@ -28,7 +28,7 @@ from foresight.data.images import resize, to_pil  # noqa: E402
 from foresight.data.render import render  # noqa: E402
 from foresight.data.scenes import SceneSpec, take  # noqa: E402
 from foresight.errors import InputError  # noqa: E402
-from foresight.inspection.inspector import STAGES, Inspector  # noqa: E402
+from foresight.inspection.inspector import Inspector  # noqa: E402
 from foresight.metrics.scores import compare  # noqa: E402
 from foresight.models.vae import load_vae  # noqa: E402
 from foresight.models.vlm import load_vlm  # noqa: E402
@@ -48,8 +48,8 @@ def peers(inspector: Inspector, picture: Tensor, point: str, repeats: int) -> di
     vlm, vae, pil = inspector.vlm, inspector.vae, to_pil(picture)
     report = inspector.inspect(picture, point)
     shown = torch.stack([r.image for r in (*report.reconstructions, report.oracle, report.blank)])
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(vlm._folder, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(vlm._folder)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(vlm.folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(vlm.folder)
     forward = partial(whole_forward, model, processor, pil, vlm.prompt("Describe the image."))
     z = vae.encode(resize(shown[:-1], (256, 256)))
     plain = load_vae(None, device="cpu").model.to(memory_format=torch.contiguous_format)
@@ -97,7 +97,7 @@ def main() -> None:
     runs = [inspector.inspect(picture, args.point, mask=mask).seconds for picture, mask in pairs][1:]
     names = ", ".join(r.name for r in first.reconstructions)
     print(f"{first.point}: {names}, oracle, blank; {args.scenes} scenes of 224², {args.threads} threads")
-    for stage in (*STAGES, "total"):
+    for stage in runs[0]:
         times = sorted(run[stage] for run in runs)
         p95 = times[min(len(times) - 1, round(0.95 * len(times)))]
         print(f"  {stage:8} p50 {1e3 * statistics.median(times):6.0f} ms   p95 {1e3 * p95:6.0f} ms")

@@ -64,7 +64,7 @@ def key_of(vlm: VLM) -> dict[str, Any]:
     """All that latents depend on beside the picture and the point: JSON values."""
     return {
         "format": FORMAT,
-        "model revision": revision(vlm._folder),
+        "model revision": revision(vlm.folder),
         "processor": {name: vlm._image_settings[name] for name in ("image_mean", "image_std")},
         "opening": vlm.opening,
         "dtype": str(vlm.dtype).removeprefix("torch."),

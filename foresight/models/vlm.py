@@ -53,7 +53,7 @@ class VLM:
         self.kernels, self.fp8 = kernels, fp8
         self._made_for: Any = None  # the model that `_engine` was made for
         self._loaded = -1, -1  # the depth up to which it is
-        self._source, self._folder = source, folder
+        self._source, self.folder = source, folder
         self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
         with init_empty_weights(include_buffers=False):
             self.model = Qwen2_5_VLForConditionalGeneration(self.config).eval().requires_grad_(False)
@@ -149,8 +149,8 @@ class VLM:
     @cached_property
     def _image_settings(self) -> dict[str, list[float]]:
         """Mean and deviation by colour, by the processor's names for them."""
-        path = self._folder / "preprocessor_config.json"
-        nested = self._folder / "processor_config.json"  # where transformers 5 writes all processors' settings
+        path = self.folder / "preprocessor_config.json"
+        nested = self.folder / "processor_config.json"  # where transformers 5 writes all processors' settings
         try:
             found = json.loads(path.read_bytes() if path.is_file() else nested.read_bytes())
             found = found if path.is_file() else found["image_processor"]
@@ -163,9 +163,9 @@ class VLM:
         """The checkpoint's own tokenizer, with its chat template."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self._folder)
-        older = self._folder / "chat_template.json"  # where processors of before transformers 5 keep theirs
-        if not (self._folder / "chat_template.jinja").is_file() and older.is_file():
+        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        older = self.folder / "chat_template.json"  # where processors of before transformers 5 keep theirs
+        if not (self.folder / "chat_template.jinja").is_file() and older.is_file():
             tokenizer.chat_template = json.loads(older.read_text())["chat_template"]
         if tokenizer.chat_template is None:
             raise InputError(f"{self.name} has no chat template.")
@@ -234,7 +234,7 @@ class VLM:
         if absent := sorted(missing.keys() - stored.keys() - {"lm_head.weight"}):
             raise InputError(f"{self.name} lacks the weight {absent[0]} ({len(absent)} missing in all).")
         files = sorted({stored[name][1] for name in missing if name in stored})
-        folder = folder_of(self._source, files, "model") if files else self._folder
+        folder = folder_of(self._source, files, "model") if files else self.folder
         for file in files:
             with _open(folder / file, self.name) as shard:
                 for name in [n for n in missing if n in stored and stored[n][1] == file]:
@@ -253,7 +253,7 @@ class VLM:
     @cached_property
     def _stored(self) -> dict[str, str]:
         """{name in the checkpoint: file}, for every weight it holds."""
-        index = self._folder / _INDEX
+        index = self.folder / _INDEX
         if index.is_file():
             try:
                 return {str(name): str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()}
