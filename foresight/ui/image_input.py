@@ -1,4 +1,4 @@
-"""The picture that a tab begins with: an input of our own rules, and the row of examples under it."""
+"""The image that a tab begins with: an input with the project's own rules, and the row of examples under it."""
 
 from __future__ import annotations
 
@@ -8,46 +8,83 @@ import gradio as gr
 from PIL import Image
 
 from foresight.ui import generate
+from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import RawImage
+from foresight.ui.navigation import ImageSource
+from foresight.ui.services import open_picture
 
 
-def example_pictures() -> list[tuple[Image.Image, str]]:
-    """The examples, drawn, with their names."""
-    return [(generate.draw(scene)[0], name) for name, scene in generate.examples()]
+class ImagePicker:
+    """An image input, the place of its errors, and the source of the image that stands in it.
 
+    Attributes:
+        image: The input.
+        error: Where it is said why an upload is no image.
+        source: A State, the `ImageSource` of what stands in the input.
+        examples: The row of examples, after `build_examples`.
+        outputs: What `values` gives values for.
+    """
 
-def picture_input(first: Image.Image, height: int, purpose: str, name: str) -> gr.Image:
-    """An input that begins with `first`; purpose: what the picture is for, as in "to inspect"; name: its elem_id."""
-    return RawImage(
-        first,
-        label="Picture: drop, click or paste one",
-        type="filepath",
-        image_mode=None,
-        format="png",
-        sources=["upload", "clipboard"],
-        height=height,
-        buttons=[],
-        elem_id=name,
-        alt_text=f"The picture {purpose}",
-    )
+    def __init__(self, first: int, height: int, purpose: str, elem_id: str, error_id: str) -> None:
+        """Adds the input to the current layout.
+
+        Args:
+            first: The number of the example that it begins with.
+            height: Of the input, in pixels.
+            purpose: What the image is for, as in "to inspect".
+            elem_id: The input's.
+            error_id: The elem_id of the place of its errors.
+        """
+        self._scenes = generate.examples()
+        self._images = [(generate.draw(scene)[0], name) for name, scene in self._scenes]
+        self.image = RawImage(
+            self._images[first][0],
+            label="Picture: drop, click or paste one",
+            type="filepath",
+            image_mode=None,
+            format="png",
+            sources=["upload", "clipboard"],
+            height=height,
+            buttons=[],
+            elem_id=elem_id,
+            alt_text=f"The picture {purpose}",
+        )
+        self.error = error_place(error_id)
+        self.source = gr.State(self._scenes[first][1])
+        self.outputs = [self.image, self.source, self.error]
+
+    def build_examples(self, elem_id: str) -> None:
+        """Adds the examples to the current layout, in one row."""
+        self.examples = gr.Gallery(
+            self._images,
+            show_label=False,
+            columns=5,
+            height=94,
+            allow_preview=False,
+            object_fit="contain",
+            format="png",
+            buttons=[],
+            interactive=False,
+            elem_id=elem_id,
+        )
+
+    def values(self, source: ImageSource) -> list[Any]:
+        """The image of a source, the source, and no error."""
+        return [self.put_back(source), source, ""]
+
+    def upload(self, path: str | None) -> list[Any]:
+        """`values` of an uploaded file. Raises InputError where it is no image."""
+        return [open_picture(path), path, ""]
+
+    def example(self, event: gr.SelectData) -> list[Any]:
+        """`values` of the example that was chosen."""
+        return self.values(self._scenes[event.index][1])
+
+    def put_back(self, source: ImageSource) -> Image.Image | None:
+        """The image that stood in the input before an upload that is none."""
+        return None if source is None else generate.look(source)[0]
 
 
 def file_image(label: str) -> gr.Image:
     """A picture of an endpoint, which nobody sees on the page."""
     return RawImage(label=label, type="filepath", image_mode=None, format="png")
-
-
-def example_row(pictures: list[Any], name: str) -> gr.Gallery:
-    """The examples to choose from, in one row; name: its elem_id."""
-    return gr.Gallery(
-        pictures,
-        show_label=False,
-        columns=5,
-        height=94,
-        allow_preview=False,
-        object_fit="contain",
-        format="png",
-        buttons=[],
-        interactive=False,
-        elem_id=name,
-    )

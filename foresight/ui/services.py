@@ -18,6 +18,7 @@ from foresight.inspection.inspector import Inspector, Report
 from foresight.models.points import ExtractionPoint, Stage
 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one model event at a time
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # an event without name or spinner
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
-from foresight.ui.compare import tab as compare
+from foresight.ui.compare.tab import CompareTab
 from foresight.ui.error_handling import show_errors
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import FailuresCalls
@@ -82,7 +82,7 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
         failures_calls = FailuresCalls.of(inspector, settings.local, settings.public)
         tabs: list[Tab] = [
             ModuleTab("inspect", "Inspect", inspect, calls, navigation),
-            ModuleTab("compare", "Compare", compare, compare.CompareCalls.of(inspector, settings.public), navigation),
+            CompareTab(inspector, navigation, settings),
             ModuleTab("failures", "Failures", failures, failures_calls, navigation),
             LatentMapTab(inspector, navigation, settings),
             *([ModuleTab("train", "Train", train, trainer, navigation)] if trainer else []),

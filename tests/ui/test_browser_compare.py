@@ -7,41 +7,43 @@ import pytest
 from browsing import expect, needs_chromium
 from house import build_house, save_tiny_adapter
 from PIL import Image
-from tabs import serve_tab
+from tabs import serve_tab_class
 
-from foresight.ui.compare import tab as compare
+from foresight.inspection.inspector import Inspector
+from foresight.settings import Settings
+from foresight.ui.compare.tab import CompareTab
 
 READY = "#compare-grid:has-text('No comparison yet')"
 
 pytestmark = needs_chromium
 
 
-@pytest.fixture(scope="module")
-def calls(tiny, tmp_path_factory):
-    house = tmp_path_factory.mktemp("house")
-    inspector = build_house(tiny.folder, house)
-    save_tiny_adapter(house / "bundled/post-merge-3-tokens", "tokens", "post-merge/3", house, seed=1)
-    save_tiny_adapter(house / "bundled/pre-merge-0-tokens", "tokens", "pre-merge/0", house, seed=2)
-    return compare.CompareCalls.of(inspector)
+class GatedInspector(Inspector):
+    """Makes no more than one adapter's tile while its gate is closed: so a test can look at what there is by then."""
+
+    gate = threading.Event()
+
+    def sweep_layers(self, *args):
+        for i, tile in enumerate(super().sweep_layers(*args)):
+            yield tile
+            if i == 2:  # after oracle, blank page and the first adapter
+                self.gate.wait(60)
 
 
 @pytest.fixture(scope="module")
 def gate():
-    """While it is closed, no more than one adapter's tile is made: so a test can look at what there is by then."""
-    made = threading.Event()
-    made.set()
-    return made
+    GatedInspector.gate.set()
+    return GatedInspector.gate
 
 
 @pytest.fixture(scope="module")
-def url(calls, gate):
-    def one_by_one(*given):
-        for i, tile in enumerate(calls.sweep_layers(*given)):
-            yield tile
-            if i == 2:  # after oracle, blank page and the first adapter
-                gate.wait(60)
-
-    with serve_tab(compare.build, compare.endpoint, compare.CompareCalls(calls.adapters, one_by_one)) as address:
+def url(tiny, gate, tmp_path_factory):
+    house = tmp_path_factory.mktemp("house")
+    ungated = build_house(tiny.folder, house)
+    save_tiny_adapter(house / "bundled/post-merge-3-tokens", "tokens", "post-merge/3", house, seed=1)
+    save_tiny_adapter(house / "bundled/pre-merge-0-tokens", "tokens", "pre-merge/0", house, seed=2)
+    inspector = GatedInspector(ungated.vlm, ungated.vae, ungated.registry.roots)
+    with serve_tab_class(lambda navigation: CompareTab(inspector, navigation, Settings())) as address:
         yield address
 
 

@@ -7,7 +7,7 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house, save_tiny_adapter
-from tabs import serve_tab
+from tabs import serve_tab_class
 
 from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.render import render
@@ -15,9 +15,10 @@ from foresight.data.scenes import SceneSpec, sample
 from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SCORES
+from foresight.settings import Settings
 from foresight.ui.compare import grids
-from foresight.ui.compare import tab as compare
-from foresight.ui.compare.grids import Sheet, Shown, title
+from foresight.ui.compare.grids import Comparison, GridTile, title
+from foresight.ui.compare.tab import CompareTab
 from foresight.ui.plots import depth_chart
 
 
@@ -31,7 +32,7 @@ def inspector(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(inspector, tmp_path_factory):
-    with serve_tab(compare.build, compare.endpoint, compare.CompareCalls.of(inspector)) as url:
+    with serve_tab_class(lambda navigation: CompareTab(inspector, navigation, Settings())) as url:
         yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
 
 
@@ -82,48 +83,54 @@ def test_bad_input_is_one_sentence(client, picture, tmp_path):
         client.predict(handle_file(picture / "image.png"), ["huge"], api_name="/compare")
 
 
-def sheet(records, done, far=False):
+def comparison(records, done, far=False):
     scores = {"lpips": 0.1, "ssim": 0.9, "psnr": 20.0, "mask_iou": None}
     none = torch.empty(0)
     one = Reconstruction("oracle", none, scores, scores, none, none, none, "no <i>object</i> stands out")
-    ends = [Shown(one, "/o.png"), Shown(replace(one, name="blank"), "/b.png")]
-    tiles = [replace(one, name=e.name, record=e, distance=2.0, far=1.0 if far else 3.0) for e in records[:done]]
-    return Sheet(None, "/original.png", records, [*ends, *(Shown(t, f"/{i}.png") for i, t in enumerate(tiles))])
+    ends = [GridTile(one, "/o.png"), GridTile(replace(one, name="blank"), "/b.png")]
+    tiles = [replace(one, name=r.name, record=r, distance=2.0, far=1.0 if far else 3.0) for r in records[:done]]
+    return Comparison(None, "/original.png", records, [*ends, *(GridTile(t, f"/{i}.png") for i, t in enumerate(tiles))])
 
 
 def test_the_grid_keeps_room_for_every_tile_and_escapes_names(inspector):
     records = inspector.adapters()
-    early, full = (grids.grid(sheet(records, n)) for n in (1, len(records)))
+    early, full = (grids.grid(comparison(records, n)) for n in (1, len(records)))
     assert early.count("waiting") == len(records) - 1 and full.count("waiting") == 0
     assert early.count("<tr>") == full.count("<tr>") == 1 + 5  # linear before the merger, three kinds and mine after
     assert full.count("data-do=") == 3 * len(records)
     assert "<b>mine" not in full and "&lt;b&gt;mine" in full
-    assert "1 of 5 tiles" in grids.head(sheet(records, 1)) and "<i>object" not in grids.head(sheet(records, 1))
-    assert "⚠ 5 of them unlike" in grids.head(sheet(records, 5, far=True)) and "⚠" not in grids.head(sheet(records, 5))
+    assert "1 of 5 tiles" in grids.head(comparison(records, 1)) and "<i>object" not in grids.head(
+        comparison(records, 1)
+    )
+    assert "⚠ 5 of them unlike" in grids.head(comparison(records, 5, far=True)) and "⚠" not in grids.head(
+        comparison(records, 5)
+    )
 
 
 def test_what_cannot_be_measured_is_counted_in_the_head(inspector):
-    made = sheet(inspector.adapters(), 2)
-    shown = [replace(one, tile=replace(one.tile, mask_reason=None)) for one in made.shown]
-    shown[0], shown[2] = (replace(one, tile=replace(one.tile, mask_reason=NOT_MEASURABLE)) for one in shown[::2][:2])
-    told = grids.head(replace(made, shown=shown))
+    made = comparison(inspector.adapters(), 2)
+    reasons = [NOT_MEASURABLE, None, NOT_MEASURABLE, None]  # oracle, blank page, two adapters
+    for i, reason in enumerate(reasons):
+        tile = made.tiles[i]
+        made.tiles[i] = replace(tile, reconstruction=replace(tile.reconstruction, mask_reason=reason))
+    told = grids.head(made)
     assert f"Mask IoU not measurable in 1 of 2 tiles: {NOT_MEASURABLE}" in told and "No mask IoU" not in told
-    assert f'<abbr title="{NOT_MEASURABLE}">–</abbr>' in grids.grid(replace(made, shown=shown))
+    assert f'<abbr title="{NOT_MEASURABLE}">–</abbr>' in grids.grid(made)
 
 
 def test_two_sides_or_none(inspector):
     records = inspector.adapters()
-    made = sheet(records, 2)
+    made = comparison(records, 2)
     html = grids.pair(made)
     assert html.count('class="over"') == 2 and html.count("/original.png") == 2 and html.count('type="range"') == 1
     assert made.sides == (title(records[0]), title(records[1]))  # the first and the last that were made
     made.left, made.right = "blank", title(records[-1])  # the latter is not made yet
     assert made.sides == ("blank", title(records[1])) and "right=" in grids.head(made)
-    assert grids.pair(replace(made, shown=made.shown[:2])) == ""
+    assert grids.pair(replace(made, tiles=made.tiles[:2])) == ""
 
 
 def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector):
-    tiles = [shown.tile for shown in sheet(inspector.adapters(), 5).shown]
+    tiles = [tile.reconstruction for tile in comparison(inspector.adapters(), 5).tiles]
     figure = depth_chart(tiles)
     named = [trace.name for trace in figure.data if trace.showlegend]
     assert sorted(named) == sorted(["linear", "tokens", "pooled", "<b>mine", "floor: blank page", "ceiling: oracle"])

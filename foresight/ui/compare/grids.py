@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -20,35 +19,45 @@ TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language
 REMOVED = '<p class="fs-stale" role="status">The last comparison: the picture was removed.</p>'
 # While tiles are made, the two side by side are of the last comparison.
 PAIR_STALE = '<span class="fs-pair-stale"></span>'
+ACTIONS = (("left", "◧", "Show left"), ("right", "◨", "Show right"), ("inspect", "⤢", "Inspect"))
 EMPTY = '<p class="fs-compare-empty">No comparison yet: choose a picture and adapters, then press Compare.</p>'
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A tile on the page: its picture lies in a file."""
+class GridTile:
+    """A reconstruction in the grid; its image lies in the file at `path`."""
 
-    tile: Reconstruction
+    reconstruction: Reconstruction
     path: str
 
     @property
     def title(self) -> str:
         """ "post-merge/6 · tokens"; "oracle" and "blank" by their name."""
-        return self.tile.name if self.tile.record is None else title(self.tile.record)
+        record = self.reconstruction.record
+        return self.reconstruction.name if record is None else title(record)
 
 
 @dataclass(eq=False)
-class Sheet:
-    """One comparison as far as it has come: a case, its picture's file, the adapters asked for, the tiles made.
+class Comparison:
+    """One image at many points, as far as it has come.
 
-    left, right: titles of the tiles that were chosen to be side by side; None where nobody chose.
+    Attributes:
+        source: Of the image.
+        original: The path of the image's file, at the size at which the VLM sees it.
+        records: The adapters asked for, in order of depth.
+        tiles: Those made so far: oracle, blank page, then one a record.
+        start: On the clock of `time.perf_counter`.
+        seconds: How long it took; None while it runs.
+        left: The title of the tile that was chosen to be on the left; None where nobody chose.
+        right: The same of the right.
     """
 
-    case: ImageSource
+    source: ImageSource
     original: str
     records: list[AdapterRecord]
-    shown: list[Shown] = field(default_factory=list)
+    tiles: list[GridTile] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
-    seconds: float | None = None  # None while it runs
+    seconds: float | None = None
     left: str | None = None
     right: str | None = None
 
@@ -57,17 +66,20 @@ class Sheet:
         self.seconds = self.seconds or time.perf_counter() - self.start
 
     @property
-    def read(self) -> list[Shown]:
-        """The tiles that adapters made, in the order of `records`."""
-        return [shown for shown in self.shown if shown.tile.record is not None]
+    def adapter_tiles(self) -> list[GridTile]:
+        """The tiles of adapters, in the order of `records`."""
+        return [tile for tile in self.tiles if tile.reconstruction.record is not None]
+
+    @property
+    def by_title(self) -> dict[str, GridTile]:
+        """The tiles made so far, by their titles."""
+        return {tile.title: tile for tile in self.tiles}
 
     @property
     def sides(self) -> tuple[str, str]:
         """Titles of the tiles that are side by side: the chosen ones where they were made, else first and last."""
-        titles = {shown.title for shown in self.shown}
-        left = self.left if self.left in titles else None
-        right = self.right if self.right in titles else None
-        return left or self.read[0].title, right or self.read[-1].title
+        left, right = (side if side in self.by_title else None for side in (self.left, self.right))
+        return left or self.adapter_tiles[0].title, right or self.adapter_tiles[-1].title
 
 
 def title(record: AdapterRecord) -> str:
@@ -75,40 +87,37 @@ def title(record: AdapterRecord) -> str:
     return f"{record.point} · {record.name}"
 
 
-def head(sheet: Sheet) -> str:
-    """How far it has come, as a bar and in words."""
-    done, total = len(sheet.read), len(sheet.records)
-    told = f"{done} of {total} tiles"
-    if sheet.seconds is not None:
-        told = f"{'All' if done == total else 'Stopped:'} {told} in {sheet.seconds:.1f} s"
-    reasons = [shown.tile.mask_reason for shown in sheet.shown]
+def head(comparison: Comparison) -> str:
+    """How far it has come, as a bar and in words, and the link to it."""
+    made, total = comparison.adapter_tiles, len(comparison.records)
+    progress = f"{len(made)} of {total} tiles"
+    if comparison.seconds is not None:
+        progress = f"{'All' if len(made) == total else 'Stopped:'} {progress} in {comparison.seconds:.1f} s"
+    reasons = [tile.reconstruction.mask_reason for tile in comparison.tiles]
     of_original = next((reason for reason in reasons if reason not in (None, NOT_MEASURABLE)), None)
     note = f" No mask IoU: {escape(of_original)}." if of_original else ""
-    if missing := [shown.tile.mask_reason for shown in sheet.read].count(NOT_MEASURABLE):
-        note += f" Mask IoU not measurable in {missing} of {done} tiles: {NOT_MEASURABLE}."
-    far = sum(shown.tile.distance > shown.tile.far for shown in sheet.read)
+    if missing := [tile.reconstruction.mask_reason for tile in made].count(NOT_MEASURABLE):
+        note += f" Mask IoU not measurable in {missing} of {len(made)} tiles: {NOT_MEASURABLE}."
+    far = sum(tile.reconstruction.distance > tile.reconstruction.far for tile in made)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
-    names = list(dict.fromkeys(record.name for record in sheet.records))
-    view = link.compare_query(sheet.case, names, sheet.left, sheet.right)
-    shared = link.link_html(view, sheet.case)
+    names = list(dict.fromkeys(record.name for record in comparison.records))
+    address = link.compare_query(comparison.source, names, comparison.left, comparison.right)
     return (
-        f'<div class="fs-compare-head" data-link="{escape(view)}">'
-        f'<progress max="{total}" value="{done}" aria-label="tiles made"></progress>'
-        f'<p role="status">{told}.{note} View: {shared}.</p></div>'
+        f'<div class="fs-compare-head" data-link="{escape(address)}">'
+        f'<progress max="{total}" value="{len(made)}" aria-label="tiles made"></progress>'
+        f'<p role="status">{progress}.{note} View: {link.link_html(address, comparison.source)}.</p></div>'
     )
 
 
-def grid(sheet: Sheet) -> str:
+def grid(comparison: Comparison) -> str:
     """Original, oracle and blank page; then a table, rows by stage and adapter, columns by layer."""
-    made = {shown.title: shown for shown in sheet.shown}
-    ends = [_figure("original", sheet.original, "as the model sees it")]
-    ends += [_figure(n, made[n].path, _scores(made[n].tile)) for n in ("oracle", "blank") if n in made]
-    layers = sorted({record.point.layer for record in sheet.records})
+    records, made = comparison.records, comparison.by_title
+    ends = [_figure("original", comparison.original, "as the model sees it")]
+    ends += [_figure(n, made[n].path, _scores(made[n].reconstruction)) for n in ("oracle", "blank") if n in made]
+    layers = sorted({record.point.layer for record in records})
     heads = "".join(f'<th scope="col">layer {layer}</th>' for layer in layers)
-    wanted = {(e.point.stage, e.name): e for e in sheet.records}
-    rows = "".join(
-        _row(stage, name, layers, sheet.records, made) for stage in STAGES for s, name in wanted if s == stage
-    )
+    named = list(dict.fromkeys((record.point.stage, record.name) for record in records))
+    rows = "".join(_row(stage, name, layers, comparison) for stage in STAGES for s, name in named if s == stage)
     return (
         f'<div class="fs-compare-ends">{"".join(ends)}</div><div class="fs-compare-scroll" tabindex="0">'
         f'<table class="fs-compare-grid" aria-label="What each adapter reads at each layer">'
@@ -117,66 +126,69 @@ def grid(sheet: Sheet) -> str:
     )
 
 
-def _row(stage: Stage, name: str, layers: list[int], records: Sequence[AdapterRecord], made: dict[str, Shown]) -> str:
-    here = {e.point.layer: e for e in records if (e.point.stage, e.name) == (stage, name)}
-    cells = "".join(f"<td>{_cell(here[k], made) if k in here else ''}</td>" for k in layers)
-    told = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>"
-    return f'<tr><th scope="row">{told}</th>{cells}</tr>'
+def _row(stage: Stage, name: str, layers: list[int], comparison: Comparison) -> str:
+    records = {r.point.layer: r for r in comparison.records if (r.point.stage, r.name) == (stage, name)}
+    made = comparison.by_title
+    cells = "".join(f"<td>{_cell(title(r), made.get(title(r))) if (r := records.get(k)) else ''}</td>" for k in layers)
+    heading = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>"
+    return f'<tr><th scope="row">{heading}</th>{cells}</tr>'
 
 
-def _cell(record: AdapterRecord, made: dict[str, Shown]) -> str:
+def _cell(title: str, tile: GridTile | None) -> str:
     """A tile, or the very room that it will take."""
-    name = title(record)
-    if name not in made:
+    if tile is None:
         frame = '<div class="frame" role="img" aria-label="not made yet">…</div>'
         return (
             f'<figure class="waiting">{frame}{_scores(None)}<div class="do"><button disabled>◧</button></div></figure>'
         )
-    shown, label = made[name], escape(name, quote=True)
-    far = '<span class="far">⚠ unlike its training</span>' if shown.tile.distance > shown.tile.far else ""
+    made, label = tile.reconstruction, escape(title, quote=True)
+    far = '<span class="far">⚠ unlike its training</span>' if made.distance > made.far else ""
     buttons = "".join(
-        f'<button type="button" data-do="{do}" data-tile="{label}" aria-label="{told} {label}" title="{told}">{sign}'
-        "</button>"
-        for do, sign, told in (("left", "◧", "Show left"), ("right", "◨", "Show right"), ("inspect", "⤢", "Inspect"))
+        f'<button type="button" data-do="{action}" data-tile="{label}" aria-label="{words} {label}" title="{words}">'
+        f"{sign}</button>"
+        for action, sign, words in (
+            ("left", "◧", "Show left"),
+            ("right", "◨", "Show right"),
+            ("inspect", "⤢", "Inspect"),
+        )
     )
     return (
-        f'<figure><img class="frame" src="{address(shown.path)}" alt="{label}">{far}'
-        f'{_scores(shown.tile)}<div class="do">{buttons}</div></figure>'
+        f'<figure><img class="frame" src="{address(tile.path)}" alt="{label}">{far}'
+        f'{_scores(made)}<div class="do">{buttons}</div></figure>'
     )
 
 
-def _figure(name: str, path: str, told: str) -> str:
+def _figure(name: str, path: str, caption: str) -> str:
     return (
-        f'<figure><img class="frame" src="{address(path)}" alt="{name}"><figcaption><b>{name}</b>{told}'
+        f'<figure><img class="frame" src="{address(path)}" alt="{name}"><figcaption><b>{name}</b>{caption}'
         "</figcaption></figure>"
     )
 
 
-def _scores(tile: Reconstruction | None) -> str:
+def _scores(made: Reconstruction | None) -> str:
     items = "".join(
-        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt><dd>{_score(tile, name)}</dd></div>'
+        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt><dd>{_score(made, name)}</dd></div>'
         for name in NAMES
     )
     return f"<dl>{items}</dl>"
 
 
-def _score(tile: Reconstruction | None, name: str) -> str:
-    if tile is None:
+def _score(made: Reconstruction | None, name: str) -> str:
+    if made is None:
         return "–"
-    value = tile.scores[name]
-    return f'<abbr title="{escape(tile.mask_reason or "")}">–</abbr>' if value is None else number(name, value)
+    value = made.scores[name]
+    return f'<abbr title="{escape(made.mask_reason or "")}">–</abbr>' if value is None else number(name, value)
 
 
-def pair(sheet: Sheet) -> str:
+def pair(comparison: Comparison) -> str:
     """Two tiles, each over the original, under one slider that moves both; empty before any adapter's is made."""
-    if not sheet.read:
+    if not comparison.adapter_tiles:
         return ""
-    made = {shown.title: shown for shown in sheet.shown}
     sides = "".join(
-        f'<figure><div class="frame"><img src="{address(sheet.original)}" alt="original" draggable="false">'
-        f'<img class="over" src="{address(shown.path)}" alt="{escape(shown.title)}" draggable="false"><i></i></div>'
-        f"<figcaption><b>{escape(shown.title)}</b>{_scores(shown.tile)}</figcaption></figure>"
-        for shown in (made[title] for title in sheet.sides)
+        f'<figure><div class="frame"><img src="{address(comparison.original)}" alt="original" draggable="false">'
+        f'<img class="over" src="{address(tile.path)}" alt="{escape(tile.title)}" draggable="false"><i></i></div>'
+        f"<figcaption><b>{escape(tile.title)}</b>{_scores(tile.reconstruction)}</figcaption></figure>"
+        for tile in (comparison.by_title[title] for title in comparison.sides)
     )
     return (
         f'<div class="fs-compare-pair">{sides}</div><label class="fs-compare-slide"><span>◀ original</span>'

@@ -13,8 +13,8 @@ from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint, Stage
 from foresight.ui import cards, generate
 from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
-from foresight.ui.error_handling import error_place, show_errors, show_errors_in, silent_error
-from foresight.ui.image_input import example_pictures, example_row, picture_input
+from foresight.ui.error_handling import show_errors, show_errors_in, silent_error
+from foresight.ui.image_input import ImagePicker
 from foresight.ui.inspect import baselines as floors
 from foresight.ui.inspect import point, results
 from foresight.ui.inspect.description import QUESTION, Conversations
@@ -28,7 +28,7 @@ def build(calls: Calls, navigation: Navigation) -> None:
     first = gallery[0][1]
     with gr.Row(equal_height=False, elem_classes="fs-inspect"):
         with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-            source, refused, chosen, picks, scene = _build_source(gallery)
+            source, refused, chosen, picks, scene = _build_source()
             at = point.build(calls)
             go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
             with gr.Row(elem_id="to-others"):
@@ -171,17 +171,12 @@ def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:
     return results.present(calls, report, scene, cold=True)
 
 
-def _build_source(
-    gallery: list[tuple[str, dict[str, Any]]],
-) -> tuple[gr.Image, gr.HTML, gr.State, gr.Gallery, generate.Controls]:
+def _build_source() -> tuple[gr.Image, gr.HTML, gr.State, gr.Gallery, generate.Controls]:
     """The picture, where it is told why one is none, and where it comes from; the state holds its case."""
-    pictures = example_pictures()
-    source = picture_input(pictures[0][0], 250, "to inspect", "source")
-    refused = error_place("refused")
-    chosen = gr.State(gallery[0][1])
+    picker = ImagePicker(0, 250, "to inspect", "source", "refused")
     with gr.Tabs(elem_classes="fs-sources"):
         with gr.Tab("Examples"):
-            picks = example_row(pictures, "examples")
+            picker.build_examples("examples")
         with gr.Tab("Generate"):
             controls = generate.build()
-    return source, refused, chosen, picks, controls
+    return picker.image, picker.error, picker.source, picker.examples, controls
