@@ -1,4 +1,4 @@
-"""One tab alone, on a free port of this machine; what it writes into a door is shown as JSON."""
+"""One tab alone, on a free port of this machine; the view in Inspect that it asks for is shown as text."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,25 +12,8 @@ from foresight.ui.shell import Tab, launch
 
 
 @contextmanager
-def serve_tab(build: Callable[[Any, Navigation], None], endpoint: Callable[[Any], None], calls: Any) -> Iterator[str]:
-    """The address of the tab, as long as the block lasts."""
-    with gr.Blocks(analytics_enabled=False) as app:
-        navigation = Navigation(gr.State(), gr.State())
-        shown = gr.Textbox(elem_id="door", label="door")
-        navigation.inspect.change(_told, navigation.inspect, shown, api_visibility="private")
-        build(calls, navigation)
-        endpoint(calls)
-    _, url, _ = launch(app.queue(max_size=64), Settings(), prevent_thread_lock=True, quiet=True)
-    try:
-        yield url.rstrip("/")
-    finally:
-        app.close()
-
-
-@contextmanager
 def serve_tab_class(make: Callable[[Navigation], Tab]) -> Iterator[str]:
-    """As `serve_tab`, of a tab that is a class; make: creates it."""
-
+    """The address of a page with one tab, as long as the block lasts; make: creates the tab."""
     with gr.Blocks(analytics_enabled=False) as app:
         navigation = Navigation(gr.State(), gr.State())
         door = gr.Textbox(elem_id="door", label="door")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+from typing import Annotated, Any
 
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
-from foresight.schemas import Choice, Flag, Names, Pair, schema
+from foresight.errors import InputError
+from foresight.schemas import MAX_SEED, Choice, Flag, Names, Pair, Whole, schema
 
 ANY = "any"
+MAX_SCENES = 1024  # in one evaluation on the page or over the API
 SIZES = {"small": (12.0, 24.0), "medium": (24.0, 40.0), "large": (40.0, 64.0)}  # radius in pixels at 224²
 RADII = {ANY: (12.0, 64.0)} | SIZES
 POSITIONS = {  # where centres may lie; wider than the thirds that reports name, so that several objects have room
@@ -44,3 +47,27 @@ class SceneFactors:
             backgrounds=self.backgrounds or BACKGROUNDS,
             overlap=self.overlap,
         )
+
+    @classmethod
+    def from_json(cls, values: Any) -> SceneFactors:
+        """Factors from an object of JSON, by their names; what is absent is not restricted.
+
+        Raises:
+            InputError: It is no object, or has an unknown name or value.
+        """
+        if not isinstance(values, dict):
+            raise InputError(f'factors must be such as {{"shapes": ["star"]}}, not {values!r}.')
+        known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        if unknown := set(values) - set(known):
+            raise InputError(f"unknown factor {min(unknown)!r}: choose from {', '.join(known)}.")
+        return cls(**values)
+
+
+@schema
+class EvaluationSettings:
+    """Which scenes of the test split are evaluated. Raises InputError."""
+
+    scenes: Annotated[int, Whole("scenes", 1, MAX_SCENES, "How many, drawn by the seed.")] = 48
+    seed: Annotated[int, Whole("the seed", 0, MAX_SEED, "Others give other scenes.")] = 0
+    factors: SceneFactors = SceneFactors()
+    """What they may hold."""

@@ -1,4 +1,4 @@
-"""What somebody who only remembers could answer: the mean of training pictures, or the one with the nearest latents.
+"""What memory alone would give for an image: the mean of training images, or the one with the nearest latents.
 
 Shapes: N training scenes, B of them at a time, H × W pixels, latents of D numbers averaged into CELLS × CELLS parts.
 """
@@ -24,8 +24,8 @@ _WHITE = ("white",)
 # What adapters are trained on: half of everything, a quarter of one object and of several on white.
 MIXTURE = (SceneSpec(), SceneSpec(), SceneSpec(objects=(1, 1), backgrounds=_WHITE), SceneSpec(backgrounds=_WHITE))
 
-COUNT = 256  # training scenes remembered
-CELLS = 4  # a side: so pictures of all shapes compare; on held-out scenes the nearest is as near as by 8
+COUNT = 256  # training scenes
+CELLS = 4  # a side: so images of all shapes compare; on held-out scenes the nearest is as near as by 8
 _BATCH = 16
 
 
@@ -86,7 +86,7 @@ class Baselines:
         Args:
             original: (3, H, W) in [0, 1], of the size at which the VLM sees it.
             point: where latents are compared.
-            mask: (H, W) bool, what it shows; None: the objects found there.
+            mask: (H, W) bool, its objects; None: those that stand out.
         """
         assert self._mean is not None
         image, size = original.to(self.inspector.vae.device), (original.shape[1], original.shape[2])

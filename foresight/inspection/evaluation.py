@@ -115,14 +115,14 @@ class Evaluated(ImageScores):
 
 
 def scene_samples(count: int, seed: int, spec: SceneSpec) -> Iterator[Sample]:
-    """The first `count` scenes of the test split, by number and hash; rendered as they are asked for."""
+    """The first `count` scenes of the test split, by number and hash; rendered when the iterator reaches them."""
     scenes = take(count, seed, spec, "test")
     for number, sample in enumerate(samples_of(scenes)):
         yield replace(sample, name=f"scene {number} ({sample.name})")
 
 
 def samples_of(scenes: Scenes) -> Iterator[Sample]:
-    """Scenes as samples, each by its hash; rendered as they are asked for."""
+    """Scenes as samples, named by their hashes; rendered when the iterator reaches them."""
     for part in scenes.chunks(_CHUNK):
         drawn = render(part)
         for i in range(len(part)):
@@ -142,13 +142,13 @@ def scene_baselines(seed: int, spec: SceneSpec) -> TrainingBaselines:
 
 
 def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Broken]:
-    """Images as they are asked for; a file that cannot be read is handed on as Broken, not raised."""
+    """Files as samples, read when the iterator reaches them; one that cannot be read is given as Broken, not raised."""
     for file in files:
         if isinstance(file, Broken):
             yield file
             continue
         name, path = file if isinstance(file, File) else (file.name, file)
-        try:  # a numbered file's own name would tell nobody anything
+        try:  # an unpacked file has a number for its name, which an error should not name
             image = load_image(path.read_bytes() if isinstance(file, File) else path)
             yield Sample(name, prepare(image)[0], case=str(path))
         except InputError as error:
@@ -162,7 +162,7 @@ def evaluate(
     training: TrainingBaselines | None = None,
     batch: int | None = None,
 ) -> Iterator[Evaluated | Broken]:
-    """Evaluates images batch by batch and yields each when it is done, in order.
+    """Evaluates images batch by batch and yields their scores in order, as batches end.
 
     Args:
         inspector: the models.

@@ -1,4 +1,4 @@
-"""What a table of evaluated pictures tells: the worst first, what fails and where, and the table as files."""
+"""Tables of evaluated images: the worst first, means by factor and by place, and the table as files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from foresight.metrics.intervals import bootstrap
 from foresight.metrics.matching import COLUMNS, ROWS, SIZES, ObjectScore
 from foresight.metrics.scores import SCORES
 
-OBJECT_SCORES = {"object_iou": "iou", "object_lpips": "lpips"}  # each object's own
-LEVELS: dict[str, tuple[str, ...]] = {  # of each factor, in the order in which they are shown
+OBJECT_SCORES = {"object_iou": "iou", "object_lpips": "lpips"}  # attributes of ObjectScore
+LEVELS: dict[str, tuple[str, ...]] = {  # of a factor, in the order of charts
     "shape": SHAPES,
     "color": COLOR_NAMES,
     "size": tuple(SIZES),
@@ -31,20 +31,20 @@ LEVELS: dict[str, tuple[str, ...]] = {  # of each factor, in the order in which 
     "objects": tuple(str(n) for n in range(1, MAX_OBJECTS + 1)),
     "background": BACKGROUNDS,
 }
-_OF_PICTURE: dict[str, Callable[[ImageScores], str]] = {
-    "objects": lambda line: str(len(line.objects)),
-    "background": lambda line: str(line.background),
+_IMAGE_LEVELS: dict[str, Callable[[ImageScores], str]] = {  # of the factors that all objects of an image share
+    "objects": lambda scores: str(len(scores.objects)),
+    "background": lambda scores: str(scores.background),
 }
-SEEN = 0.5  # of a cell, summed over pictures: less has been covered too little to be told of
+MIN_COVERED = 0.5  # of a cell, summed over images: what objects cover less of has no IoU
 
 L = TypeVar("L", bound=ImageScores)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A factor's level, such as shape "star": over how many pictures, mean score and its 95 % interval.
+    """A factor's level, such as shape "star": in how many images, the mean score and its 95 % interval.
 
-    low, high: None where it is of one picture.
+    low, high: None where it is of one image.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which pictures are asked for; what is empty or None asks for all.
+    """Which images to keep; what is empty or None keeps all.
 
     shapes, colors, sizes: one and the same object must meet all three. objects: how many, backgrounds: which.
     score: the name in SCORES that `low` and `high` bound, both inclusive.
@@ -76,9 +76,9 @@ class Filter:
             raise InputError(f"the range of scores must go from low to high, not from {self.low:g} to {self.high:g}.")
 
     def keeps(self, line: ImageScores) -> bool:
-        """Whether a line is asked for. A picture without scene has no factors, one without the score no range."""
-        asked = ((self.shapes, "shape"), (self.colors, "color"), (self.sizes, "size"))
-        wanted = [(values, name) for values, name in asked if values]
+        """Whether to keep an image. One without scene has no factors, one without the score is in no range of it."""
+        factors = ((self.shapes, "shape"), (self.colors, "color"), (self.sizes, "size"))
+        wanted = [(values, name) for values, name in factors if values]
         if wanted and not any(all(getattr(o, name) in values for values, name in wanted) for o in line.objects):
             return False
         if self.objects and len(line.objects) not in self.objects:
@@ -104,46 +104,52 @@ def own_score(line: ImageScores, name: str) -> float | None:
 
 def ordered(lines: Iterable[L], name: str, worst_first: bool = True) -> list[L]:
     """Lines by a score, those without one last."""
-    found = [(own_score(line, name), line) for line in lines]
-    scored = [(value, line) for value, line in found if value is not None]
+    pairs = [(own_score(line, name), line) for line in lines]
+    scored = [(value, line) for value, line in pairs if value is not None]
     scored.sort(key=lambda pair: pair[0], reverse=worst_first == (name == "lpips"))
-    return [line for _, line in scored] + [line for value, line in found if value is None]
+    return [line for _, line in scored] + [line for value, line in pairs if value is None]
 
 
 def by_factor(lines: Iterable[ImageScores], factor: str, name: str) -> list[Level]:
-    """The mean of a score at each level of a factor that occurs, with its 95 % interval over pictures.
+    """The mean of a score at each level of a factor that occurs, with its 95 % interval over images.
 
-    factor: a key of LEVELS. name: in SCORES, the score of every picture that shows the level; or in
-    OBJECT_SCORES, that of the objects at the level alone, a picture's averaged first.
+    Args:
+        lines: Of images; those without scene have no factors.
+        factor: A key of LEVELS.
+        name: In SCORES, the score of every image that has the level; or in OBJECT_SCORES, that of the objects at the
+            level alone, averaged over an image first.
+
+    Raises:
+        InputError: There is no such factor or score.
     """
     if factor not in LEVELS:
         raise InputError(f"there is no factor {factor!r}: choose from {', '.join(LEVELS)}.")
-    found: dict[str, list[float]] = defaultdict(list)
+    means: dict[str, list[float]] = defaultdict(list)  # by level, one an image
     for line in lines:
         for level, values in _levels(line, factor, name):
             if known := [v for v in values if v is not None]:
-                found[level].append(sum(known) / len(known))
-    return [Level(level, len(found[level]), *bootstrap(found[level])) for level in LEVELS[factor] if level in found]
+                means[level].append(sum(known) / len(known))
+    return [Level(level, len(means[level]), *bootstrap(means[level])) for level in LEVELS[factor] if level in means]
 
 
 def _levels(line: ImageScores, factor: str, name: str) -> Iterator[tuple[str, list[float | None]]]:
-    """The levels that a picture shows, each with its scores."""
+    """The levels that an image has, with the scores at that level."""
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
-    for thing in line.objects:
-        groups[_OF_PICTURE[factor](line) if factor in _OF_PICTURE else getattr(thing, factor)].append(thing)
-    for level, things in groups.items():
-        own = OBJECT_SCORES.get(name)
-        yield level, [getattr(thing, own) for thing in things] if own else [own_score(line, name)]
+    for one in line.objects:
+        groups[_IMAGE_LEVELS[factor](line) if factor in _IMAGE_LEVELS else getattr(one, factor)].append(one)
+    attribute = OBJECT_SCORES.get(name)
+    for level, objects in groups.items():
+        yield level, [getattr(one, attribute) for one in objects] if attribute else [own_score(line, name)]
 
 
 def iou_plane(lines: Iterable[ImageScores]) -> Tensor:
-    """The IoU of objects at each place of the picture (CELLS, CELLS), over all lines; NaN where none ever was."""
+    """The IoU of objects at each place of the image (CELLS, CELLS), over all lines; NaN where none ever was."""
     sums = torch.stack([line.plane for line in lines]).sum(0)  # (2, CELLS, CELLS)
-    return (sums[0] / sums[1]).where(sums[1] >= SEEN, torch.nan)
+    return (sums[0] / sums[1]).where(sums[1] >= MIN_COVERED, torch.nan)
 
 
 def as_csv(lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
-    """The table as CSV, one line a picture; broken files at the end, with the reason in "error"."""
+    """The table as CSV, one line an image; broken files at the end, with the reason in "error"."""
     rows = [line.flat() for line in lines]
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
@@ -165,10 +171,10 @@ def as_json(facts: dict[str, Any], lines: Sequence[ImageScores], broken: Sequenc
     return json.dumps({**facts, "pictures": rows, "broken": [b.as_json() for b in broken]}, indent=2)
 
 
-def write_zip(target: Any, texts: dict[str, str], pictures: Iterable[tuple[str, bytes]]) -> None:
-    """Writes an archive of texts and pictures, each under its name, to a path or an open file."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
+def write_zip(target: Any, texts: dict[str, str], images: Iterable[tuple[str, bytes]]) -> None:
+    """Writes an archive of texts and image files, by their names, to a path or an open file."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # images are compressed already
         for name, text in texts.items():
             archive.writestr(name, text, zipfile.ZIP_DEFLATED)
-        for name, data in pictures:
+        for name, data in images:
             archive.writestr(name, data)

@@ -20,8 +20,7 @@ from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
 from foresight.ui.compare.tab import CompareTab
 from foresight.ui.error_handling import show_errors
-from foresight.ui.failures import tab as failures
-from foresight.ui.failures.runs import FailuresCalls
+from foresight.ui.failures.tab import FailuresTab
 from foresight.ui.findings.tab import FindingsTab
 from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect import tab as inspect
@@ -79,11 +78,10 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
         travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         navigation = Navigation(gr.State(), gr.State())
-        failures_calls = FailuresCalls.of(inspector, settings.local, settings.public)
         tabs: list[Tab] = [
             ModuleTab("inspect", "Inspect", inspect, calls, navigation),
             CompareTab(inspector, navigation, settings),
-            ModuleTab("failures", "Failures", failures, failures_calls, navigation),
+            FailuresTab(inspector, navigation, settings),
             LatentMapTab(inspector, navigation, settings),
             *([ModuleTab("train", "Train", train, trainer, navigation)] if trainer else []),
             FindingsTab(inspector, navigation),

@@ -11,12 +11,13 @@ import pytest
 from browsing import expect, needs_chromium
 from house import build_house
 from PIL import Image
-from tabs import serve_tab
+from tabs import serve_tab_class
 
+from foresight.inspection.evaluation import evaluate as evaluate_images
 from foresight.metrics.masks import NOT_MEASURABLE
+from foresight.settings import Settings
 from foresight.ui.failures import galleries
 from foresight.ui.failures import tab as failures
-from foresight.ui.failures.runs import FailuresCalls
 
 READY = "#failures-status:has-text('Nothing evaluated yet')"
 
@@ -26,9 +27,9 @@ pytestmark = needs_chromium
 @pytest.fixture(scope="module")
 def gate():
     """While it is closed, no more than three pictures are evaluated: so a test can look at what there is by then."""
-    made = threading.Event()
-    made.set()
-    return made
+    event = threading.Event()
+    event.set()
+    return event
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +40,18 @@ def unmeasured():
 
 @pytest.fixture(scope="module")
 def url(tiny, tmp_path_factory, gate, unmeasured):
-    real = FailuresCalls.of(build_house(tiny.folder, tmp_path_factory.mktemp("house")), local=True)
+    inspector = build_house(tiny.folder, tmp_path_factory.mktemp("house"))
 
-    def watched(record, samples):
-        for i, item in enumerate(real.evaluate(record, samples)):
+    def gated(*given):
+        for i, item in enumerate(evaluate_images(*given)):
             yield scored(item, None if i in unmeasured else 0.5) if unmeasured else item
             if i == 2:
                 gate.wait(60)
 
-    calls = FailuresCalls(real.adapters, real.default, watched, local=True)
-    with serve_tab(failures.build, failures.endpoint, calls) as address:
-        yield address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failures, "evaluate", gated)
+        with serve_tab_class(lambda navigation: failures.FailuresTab(inspector, navigation, Settings())) as address:
+            yield address
 
 
 def scored(row, iou):
@@ -98,7 +100,7 @@ def test_worst_first_sort_filter_and_open_in_inspect(visit, monkeypatch):
     expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))
     low.fill("much")
     low.press("Enter")
-    expect(page.locator("#failures-misfiltered")).to_contain_text("numbers such as 0.35, not 'much'")
+    expect(page.locator("#failures-filter-error")).to_contain_text("numbers such as 0.35, not 'much'")
     expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))  # nothing is lost
     low.fill("900")
     low.press("Enter")
@@ -173,8 +175,8 @@ def test_filters_are_those_of_the_set_and_can_be_cleared(visit, tmp_path):
 
 
 def test_filters_act_while_pictures_are_still_evaluated(visit, gate, monkeypatch):
-    monkeypatch.setattr(failures, "GALLERY_EVERY", 0.0)
-    monkeypatch.setattr(failures, "EVERY", 0.0)
+    monkeypatch.setattr(failures, "GALLERY_SECONDS", 0.0)
+    monkeypatch.setattr(failures, "STATUS_SECONDS", 0.0)
     page = visit()
     gate.clear()
     evaluate(page, 16)
@@ -224,7 +226,7 @@ def test_a_zip_with_broken_files(visit, tmp_path):
     (tmp_path / "no.zip").write_bytes(b"no archive")
     page.locator("#failures-source").get_by_text("Upload").click()
     page.locator("#failures-go").click()
-    expect(page.locator("#failures-refused")).to_contain_text("Choose pictures or a zip archive first")
+    expect(page.locator("#failures-error")).to_contain_text("Choose pictures or a zip archive first")
     expect(page.locator("#failures-status")).to_contain_text("Nothing evaluated yet")
     page.locator("#failures-files input[type=file]").set_input_files(tmp_path / "some.zip")
     expect(page.locator("#failures-files")).to_contain_text("some")
@@ -280,7 +282,7 @@ def test_a_folder_that_is_none_is_told_and_what_was_there_stays(visit):
     page.locator("#failures-source").get_by_text("Folder").click()
     page.locator("#failures-folder input, #failures-folder textarea").fill("/nowhere/at/all")
     page.locator("#failures-go").click()
-    expect(page.locator("#failures-refused")).to_contain_text("There is no folder '/nowhere/at/all'")
+    expect(page.locator("#failures-error")).to_contain_text("There is no folder '/nowhere/at/all'")
     expect(page.locator("#failures-go")).to_be_enabled()
     evaluated(page)
 

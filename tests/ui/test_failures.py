@@ -12,22 +12,27 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
 from PIL import Image
-from tabs import serve_tab
+from tabs import serve_tab_class
 
 from foresight.data.archive import Broken
+from foresight.data.factors import EvaluationSettings, SceneFactors
 from foresight.data.images import to_pil
 from foresight.data.render import render
-from foresight.data.scenes import SceneSpec, sample
+from foresight.data.scenes import BACKGROUNDS, SceneSpec, sample
 from foresight.errors import InputError
 from foresight.inspection.evaluation import evaluate, scene_samples, summarise
 from foresight.metrics.masks import NOT_MEASURABLE
+from foresight.metrics.matching import SIZES
+from foresight.settings import Settings
 from foresight.ui import uploads
-from foresight.ui.failures import choices, galleries, runs
+from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.galleries import clock
-from foresight.ui.failures.runs import Run, Shot
+from foresight.ui.failures.runs import ImageSet, Row, Run
 
 SPEC = {"objects": [1, 2], "backgrounds": ["white"], "size": "large"}
+LOCAL, PUBLIC = Settings(), Settings(public=True)
+EVERY = [*filters.FILTERS.values()]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +40,13 @@ def inspector(tiny, tmp_path_factory):
     return build_house(tiny.folder, tmp_path_factory.mktemp("house"))
 
 
+def serve(inspector, settings=LOCAL):
+    return serve_tab_class(lambda navigation: failures.FailuresTab(inspector, navigation, settings))
+
+
 @pytest.fixture(scope="module")
 def client(inspector):
-    with serve_tab(failures.build, failures.endpoint, runs.FailuresCalls.of(inspector)) as url:
+    with serve(inspector) as url:
         yield Client(url, verbose=False)
 
 
@@ -48,15 +57,15 @@ def rows(inspector):
 
 
 def run_of(inspector, rows, broken=()):
-    shots = [Shot(i, row.without_pixels(), f"/{i}.png", f"/{i}-made.png") for i, row in enumerate(rows)]
-    total, data = len(shots) + len(broken), {"scenes": len(rows)}
-    made = Run(inspector.registry.find("linear"), total, data, shots=shots, broken=list(broken))
-    made.end()
-    return made
+    evaluated = [Row(i, row.without_pixels(), f"/{i}.png", f"/{i}-decoded.png") for i, row in enumerate(rows)]
+    images = ImageSet((), len(rows) + len(broken), {"scenes": len(rows)})
+    run = Run(inspector.registry.find("linear"), images, rows=evaluated, broken=list(broken))
+    run.end()
+    return run
 
 
-def worst(shots, score):
-    return runs.select(shots, score, "worst first", "", "", (), (), (), (), ())
+def worst(rows, score):
+    return runs.select(rows, [score, *EVERY[1:]])
 
 
 def test_generated_scenes_are_scored_as_the_library_scores_them(client, rows):
@@ -123,25 +132,25 @@ def test_an_archive_of_nothing_is_one_sentence(client, tmp_path, content, senten
 def test_a_folder_is_for_local_runs_only(inspector, tmp_path):
     Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
     (tmp_path / "folder.png").mkdir()
-    local, public = (runs.FailuresCalls.of(inspector, local=on) for on in (True, False))
-    items, total, data = runs.samples(local, "Folder", None, f" {tmp_path} ", [], None)
-    assert total == 2 and data == {"folder": str(tmp_path)}
-    assert [(s.name, isinstance(s, Broken)) for s in items] == [("a.png", False), ("folder.png", True)]
-    with pytest.raises(InputError, match="come from: Generated scenes, Upload"):
-        runs.samples(public, "Folder", None, str(tmp_path), [], None)
+    local, remote = (failures.FailuresTab(inspector, None, Settings(host=host)) for host in (None, "0.0.0.0"))
+    images = local.image_set("Folder", None, f" {tmp_path} ", {})
+    assert images.total == 2 and images.data == {"folder": str(tmp_path)} and images.settings is None
+    assert [(s.name, isinstance(s, Broken)) for s in images.samples] == [("a.png", False), ("folder.png", True)]
+    with pytest.raises(InputError, match="come from: Generated scenes, Upload\\."):
+        remote.image_set("Folder", None, str(tmp_path), {})
     with pytest.raises(InputError, match="choose pictures or a zip"):
-        runs.samples(public, "Upload", None, "", [], None)
+        runs.uploaded_set(LOCAL, None, None)
 
 
 def test_a_file_opened_in_inspect_is_a_copy_that_is_deleted_in_time(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     path, keeper = tmp_path / "a.png", failures.gr.HTML()
     path.write_bytes(b"a picture")
-    shot = Shot(0, replace(rows[0].without_pixels(), case=str(path)), "", "")
-    assert keeper.temp_files == {runs.opened(shot, keeper)}
+    row = Row(0, replace(rows[0].without_pixels(), case=str(path)), "", "")
+    assert keeper.temp_files == {runs.image_source(row, keeper)}
     path.unlink()
     with pytest.raises(InputError, match="“a.png” can no longer be read"):
-        runs.opened(shot, keeper)
+        runs.image_source(row, keeper)
 
 
 def test_archives_of_one_upload_share_their_room(tmp_path, monkeypatch):
@@ -157,73 +166,84 @@ def test_archives_of_one_upload_share_their_room(tmp_path, monkeypatch):
 def test_the_gallery_has_the_worst_first_and_escapes_names(inspector, rows):
     evil = "<img src=x onerror=alert(1)>"
     run = run_of(inspector, rows, [Broken(evil, evil)])
-    shots = worst(run.shots, "lpips")
-    found = [shot.line.scores["adapter"]["lpips"] for shot in shots]
-    assert found == sorted(found, reverse=True)
-    html = galleries.gallery(shots, "lpips", 2)
+    shown = worst(run.rows, "lpips")
+    scores = [row.scores.scores["adapter"]["lpips"] for row in shown]
+    assert scores == sorted(scores, reverse=True)
+    html = galleries.gallery(shown, "lpips", 2)
     assert html.count("data-number") == 2 and "Show 1 more of 1" in html
     assert "<img src=x" not in galleries.status(run) and "1 file left out" in galleries.status(run)
     assert "All 4 of 4 files" in galleries.status(run)
-    table = galleries.table(shots)
-    assert [row[0] for row in table] == [shot.number for shot in shots] and len(table[0]) == len(galleries.HEADERS)
-    assert "Means of 2 of 3 pictures" in galleries.summary(run.lines[:2], 3)
+    table = galleries.table(shown)
+    assert [cells[0] for cells in table] == [row.number for row in shown]
+    assert len(table[0]) == len(galleries.SCENE_HEADERS)
+    assert "Means of 2 of 3 pictures" in galleries.summary(run.scores[:2], 3)
     assert galleries.summary([], 3) == galleries.gallery([], "lpips", 2) == galleries.NOTHING
 
 
 def test_an_iou_of_0_is_marked_as_nothing_found(inspector, rows):
-    shot = run_of(inspector, rows).shots[0]
-    scores = shot.line.scores | {"adapter": shot.line.scores["adapter"] | {"mask_iou": 0.0}}
-    lost = replace(shot, line=replace(shot.line, scores=scores))
+    row = run_of(inspector, rows).rows[0]
+    scores = row.scores.scores | {"adapter": row.scores.scores["adapter"] | {"mask_iou": 0.0}}
+    lost = replace(row, scores=replace(row.scores, scores=scores))
     assert "no object is found where one was" in galleries.gallery([lost], "lpips", 1)
     scores["adapter"]["mask_iou"] = 0.01
     assert "no object is found where one was" not in galleries.gallery([lost], "lpips", 1)
 
 
-def unmeasurable(shot):
-    scores = shot.line.scores | {"adapter": shot.line.scores["adapter"] | {"mask_iou": None}}
-    return replace(shot, line=replace(shot.line, scores=scores, mask_reason=NOT_MEASURABLE))
+def unmeasurable(row):
+    scores = row.scores.scores | {"adapter": row.scores.scores["adapter"] | {"mask_iou": None}}
+    return replace(row, scores=replace(row.scores, scores=scores, mask_reason=NOT_MEASURABLE))
 
 
 def test_what_cannot_be_measured_stands_apart_and_is_told_beside_the_mean(inspector, rows):
-    first, *rest = run_of(inspector, rows).shots
-    for i, shot in enumerate(rest):
-        shot.line.scores["adapter"]["mask_iou"] = 0.2 * i
-    shots = worst([unmeasurable(first), *rest], "mask_iou")
-    assert [shot.number for shot in shots] == [1, 2, 0]
-    ranked, apart = galleries.gallery(shots, "mask_iou", 24).split("Not in this order: 1 without Mask IoU")
+    first, *rest = run_of(inspector, rows).rows
+    for i, row in enumerate(rest):
+        row.scores.scores["adapter"]["mask_iou"] = 0.2 * i
+    shown = worst([unmeasurable(first), *rest], "mask_iou")
+    assert [row.number for row in shown] == [1, 2, 0]
+    ranked, apart = galleries.gallery(shown, "mask_iou", 24).split("Not in this order: 1 without Mask IoU")
     assert "not measurable" not in ranked and "no object is found where one was" in ranked
     assert f"mask IoU not measurable: {NOT_MEASURABLE}" in apart and "no object is found" not in apart
-    assert "Not in this order" not in galleries.gallery(shots, "lpips", 24)
-    told = galleries.summary([shot.line for shot in shots], 3)
-    assert "In 1 the mask IoU is not measurable" in told and told.count("2 of 3 pictures") == 1
+    assert "Not in this order" not in galleries.gallery(shown, "lpips", 24)
+    html = galleries.summary([row.scores for row in shown], 3)
+    assert "In 1 the mask IoU is not measurable" in html and html.count("2 of 3 pictures") == 1
 
 
-def test_filters_keep_and_order_shots(inspector, rows):
-    shots = run_of(inspector, rows).shots
-    shape = shots[0].line.objects[0].shape
-    kept = runs.select(shots, "ssim", "best first", "", "", [shape], [], [], [], [])
-    assert kept and all(shape in {o.shape for o in shot.line.objects} for shot in kept)
-    value = shots[1].line.scores["adapter"]["ssim"]
-    above = runs.select(shots, "ssim", "worst first", f"{value}", "", [], [], [], [], [])
-    assert above[0].number == 1 and len(above) == sum(s.line.scores["adapter"]["ssim"] >= value for s in shots)
+def test_filters_keep_and_order_rows(inspector, rows):
+    run = run_of(inspector, rows)
+    shape = run.scores[0].objects[0].shape
+    kept = runs.select(run.rows, ["ssim", "best first", "", "", [shape], *EVERY[5:]])
+    assert kept and all(shape in {o.shape for o in row.scores.objects} for row in kept)
+    value = run.scores[1].scores["adapter"]["ssim"]
+    above = runs.select(run.rows, ["ssim", "worst first", f"{value}", *EVERY[3:]])
+    assert above[0].number == 1 and len(above) == sum(s.scores["adapter"]["ssim"] >= value for s in run.scores)
     with pytest.raises(InputError, match="numbers such as 0.35, not 'much'"):
-        runs.select(shots, "ssim", "worst first", "much", "", [], [], [], [], [])
-    assert choices.bound(" 0,5 ") == 0.5 and choices.bound("") is None
+        runs.select(run.rows, ["ssim", "worst first", "much", *EVERY[3:]])
+    assert filters.bound(" 0,5 ") == 0.5 and filters.bound("") is None
     with pytest.raises(InputError):
-        choices.bound("nan")
+        filters.bound("nan")
 
 
 def test_only_what_a_set_has_is_offered_and_kept_among_the_filters():
-    fields = choices.FACTORS | {"shapes": ["star"], "least": 2, "most": 3, "size": "small"}
-    found = choices.levels_of(fields)
-    assert found["only-shape"] == ["star"] and found["only-objects"] == ["2", "3"] and found["only-size"] == ["small"]
-    assert found["only-background"] == list(choices.BACKGROUNDS) and not any(choices.levels_of({}).values())
-    assert choices.levels_of(choices.FACTORS)["only-size"] == list(choices.SIZES)
+    settings = EvaluationSettings(factors=SceneFactors(objects=(2, 3), shapes=("star",), size="small"))
+    levels = filters.levels(settings)
+    assert levels["only-shape"] == ["star"] and levels["only-objects"] == ["2", "3"]
+    assert levels["only-size"] == ["small"] and levels["only-background"] == list(BACKGROUNDS)
+    assert not any(filters.levels(None).values())
+    assert filters.levels(EvaluationSettings())["only-size"] == list(SIZES)
     chosen = ["ssim", "best first", "0.1", "", ["star", "ring"], ["red"], ["large"], ["5", "2"], ["white"]]
     kept = ["ssim", "best first", "0.1", "", ["star"], ["red"], [], ["2"], ["white"]]
-    assert choices.within(fields, chosen) == kept
-    assert choices.within({}, chosen) == [*chosen[:4], [], [], [], [], []]
-    assert [update["visible"] for update in choices.offer_filters(fields, kept)] == [False, True, False, True, True]
+    assert filters.within(settings, chosen) == kept
+    assert filters.within(None, chosen) == [*chosen[:4], [], [], [], [], []]
+    with failures.gr.Blocks():
+        updates = filters.FilterForm().offer(settings, kept).values()
+    assert [update["visible"] for update in updates] == [False, True, False, True, True]
+
+
+def test_settings_are_the_same_in_form_and_address():
+    settings = EvaluationSettings(16, 3, SceneFactors(objects=(2, 3), shapes=("star",), size="small", overlap=False))
+    assert form.settings_of(form.values_of(settings)) == settings
+    with pytest.raises(InputError, match="scenes must be a whole number from 1 to 1,024, not 1.5"):
+        form.settings_of(form.DEFAULTS | {"scenes": 1.5})
 
 
 def test_evaluations_are_kept_by_their_token_and_the_oldest_forgotten(inspector, rows):
@@ -235,19 +255,18 @@ def test_evaluations_are_kept_by_their_token_and_the_oldest_forgotten(inspector,
     kept.add(third)
     assert kept.find(second.token) is None  # the one that was asked for the longest ago
     assert kept.find(first.token) is first and kept.find(third.token) is third
-    assert f"uploaded={first.token}" in galleries.view(first, [*choices.FILTERS.values()])
-    first.fields = dict(choices.FACTORS)
-    assert f"evaluation={first.token}" in galleries.view(first, [*choices.FILTERS.values()])
+    assert f"uploaded={first.token}" in galleries.view_link(first, EVERY)
+    first.images = replace(first.images, settings=EvaluationSettings())
+    assert f"evaluation={first.token}" in galleries.view_link(first, EVERY)
 
 
 def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     keeper = failures.gr.HTML()
-    run = Run(inspector.registry.find("linear"), 4, {"scenes": 4})
+    run = Run(inspector.registry.find("linear"), ImageSet((), 4, {"scenes": 4}))
     for item in [*rows, Broken("x.png", "it is no picture.")]:
-        runs.take(run, item, keeper)
-    every = ("lpips", "worst first", "", "", [], [], [], [], [])
-    table, data, packed = (Path(runs.export(run, kind, every, keeper)) for kind in failures.DOWNLOADS)
+        run.add(item, keeper)
+    table, data, packed = (Path(runs.export(run, kind, EVERY, keeper)) for kind in failures.DOWNLOADS)
     told = json.loads(data.read_text())
     assert told["summary"]["pictures"] == told["evaluated"] == told["selected"] == 3 and told["filtered_by"] is None
     assert told["asked"] == 4 and len(told["broken"]) == 1 and table.name == "foresight-failures.csv"
@@ -258,7 +277,7 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
             assert original.size == (224, 224)
     assert {str(table), str(data), str(packed)} <= keeper.temp_files  # so that they are deleted in time
 
-    least = worst(run.shots, "ssim")[1].line.scores["adapter"]["ssim"]
+    least = worst(run.rows, "ssim")[1].scores.scores["adapter"]["ssim"]
     some = ("ssim", "worst first", f"{least}", "", [], [], [], [], [])
     table, data, packed = (Path(runs.export(run, kind, some, keeper)) for kind in failures.DOWNLOADS)
     told = json.loads(data.read_text())
@@ -267,47 +286,46 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
     with zipfile.ZipFile(packed) as archive:
         assert len(archive.namelist()) == 2 + 2 * 2
     shape = ("lpips", "best first", "", "0.5", ["star", "cross"], [], [], [], ["white"])
-    assert runs.filtered_by(*shape) == "shape star or cross; background white; LPIPS to 0.5"
+    assert filters.in_words(shape) == "shape star or cross; background white; LPIPS to 0.5"
 
 
-def test_strangers_evaluate_a_few_pictures_at_a_time(inspector, tmp_path, monkeypatch):
-    public = runs.FailuresCalls.of(inspector, public=True)
-    choice = [0, 1, 1, [], [], "any", "any", [], True]
-    assert runs.samples(public, "Generated scenes", None, "", [64, *choice], None)[1] == 64
+def test_strangers_evaluate_a_few_pictures_at_a_time(tmp_path, monkeypatch):
+    assert runs.scene_set(PUBLIC, EvaluationSettings(64)).total == 64
+    assert runs.scene_set(LOCAL, EvaluationSettings(65)).total == 65
     with pytest.raises(InputError, match="it takes 64 pictures at a time"):
-        runs.samples(public, "Generated scenes", None, "", [65, *choice], None)
+        runs.scene_set(PUBLIC, EvaluationSettings(65))
     with pytest.raises(InputError, match="it takes 64 pictures at a time"):
-        runs.samples(public, "Upload", [str(tmp_path / f"{i}.png") for i in range(65)], "", [], None)
+        runs.uploaded_set(PUBLIC, [str(tmp_path / f"{i}.png") for i in range(65)], None)
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for i in range(70):
             archive.writestr(f"{i}.png", b"a picture")
     monkeypatch.setattr(uploads, "get_upload_folder", lambda: str(tmp_path / "uploads"))
     with pytest.raises(InputError, match="it takes 64 pictures at a time"):
-        runs.samples(public, "Upload", [str(tmp_path / "many.zip")], "", [], None)
+        runs.uploaded_set(PUBLIC, [str(tmp_path / "many.zip")], None)
     assert not any((tmp_path / "uploads").iterdir())  # what was unpacked by then is gone
 
 
-def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector):
-    real, begun, ended, made = runs.FailuresCalls.of(inspector), threading.Event(), threading.Event(), []
+def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector, monkeypatch):
+    begun, ended, names = threading.Event(), threading.Event(), []
 
-    def watched(record, samples):
+    def watched(*given):
         try:
-            for item in real.evaluate(record, samples):
-                made.append(item.name)
+            for item in evaluate(*given):
+                names.append(item.name)
                 begun.set()
                 yield item
         finally:
             ended.set()
 
-    calls = runs.FailuresCalls(real.adapters, real.default, watched)
-    with serve_tab(failures.build, failures.endpoint, calls) as url:
+    monkeypatch.setattr(failures, "evaluate", watched)
+    with serve(inspector) as url:
         client = Client(url, verbose=False)
         job = client.submit("post-merge/1", "linear", None, 1000, 0, SPEC, api_name="/evaluate")
         assert begun.wait(60)
         job.cancel()
-        assert ended.wait(60) and len(made) < 1000
-        told = client.predict("post-merge/1", "linear", None, 2, 0, SPEC, api_name="/evaluate")
-        assert len(told["pictures"]) == 2  # and the next one is not in its way
+        assert ended.wait(60) and len(names) < 1000
+        results = client.predict("post-merge/1", "linear", None, 2, 0, SPEC, api_name="/evaluate")
+        assert len(results["pictures"]) == 2  # and the next one is not in its way
 
 
 def test_time_in_words():

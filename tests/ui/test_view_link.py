@@ -17,7 +17,7 @@ from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
 from foresight.ui import generate
 from foresight.ui import view_link as link
-from foresight.ui.failures import choices
+from foresight.ui.failures import filters, form
 
 FIVE = sample(range(1), 3, SceneSpec(objects=(5, 5), backgrounds=("texture",))).describe(0)
 
@@ -92,16 +92,16 @@ def test_a_comparison_is_written_and_read_again(case: Any) -> None:
 
 
 def test_failures_are_written_as_far_as_they_are_unusual_and_read_again() -> None:
-    usual = choices.FACTORS | choices.FILTERS
+    usual, words = form.DEFAULTS | filters.FILTERS, form.WORDS | filters.WORDS
     assert link.failures_query("post-merge/6", "tokens", usual, usual).count("=") == 3
     chosen = {"scenes": 16, "shapes": ["star", "bar"], "overlap": False, "only-objects": ["2"], "from": "0,5"}
     found = parsed(link.failures_query("post-merge/6", "tokens", usual | chosen, usual))
     assert found.keys() == {link.TAB, "point", "adapter", *chosen}
-    assert link.fields_of(found, usual, choices.KNOWN) == usual | chosen
+    assert link.fields_of(found, usual, words) == usual | chosen
     for name, text in (("scenes", "-1"), ("shapes", "star,heart"), ("sort", "beauty"), ("order", "")):
         with pytest.raises(InputError):
-            link.fields_of({name: text}, usual, choices.KNOWN)
-    assert set(choices.KNOWN) <= usual.keys()
+            link.fields_of({name: text}, usual, words)
+    assert set(words) <= usual.keys()
 
 
 def test_names_for_files() -> None:

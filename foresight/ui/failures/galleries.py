@@ -1,4 +1,4 @@
-"""The Failures tab's results as HTML: how far a run has come, its means, its pictures, the worst first."""
+"""The Failures tab's results as HTML: how far an evaluation is, its means, and its images, the worst first."""
 
 from __future__ import annotations
 
@@ -15,37 +15,40 @@ from foresight.metrics.matching import ObjectScore
 from foresight.metrics.scores import SCORES
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, number
-from foresight.ui.failures import choices
-from foresight.ui.failures.runs import Run, Shot
+from foresight.ui.failures import filters, form
+from foresight.ui.failures.runs import Row, Run
 from foresight.ui.uploads import address
 
 EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and an adapter, then press Evaluate.</p>'
 WAITING = '<p class="fs-failures-empty" role="status">Waiting for the model…</p>'
 NOTHING = '<p class="fs-failures-empty">No picture meets these filters.</p>'
 LISTED = 50  # broken files named on the page; all are in the exported table
-OF_ALL = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]  # headers of any pictures
-HEADERS = [*OF_ALL, "background", "objects"]  # of scenes
-OF = {"adapter": "", "blank": "blank_", "oracle": "oracle_"}
+IMAGE_HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]
+SCENE_HEADERS = [*IMAGE_HEADERS, "background", "objects"]
+# What an address calls the token of an evaluation that is kept: of scenes, which can be evaluated again, and of
+# uploads, which cannot.
+EVALUATION, UPLOADED = "evaluation", "uploaded"
+_MEANS = {"": "this adapter", "blank_": "blank page", "oracle_": "oracle"}  # by the prefix of their columns
 
 
 def status(run: Run) -> str:
-    """The bar, the words, the files that were left out; and, for tab.css, what these pictures have nothing of."""
+    """The bar, the words, the files that were left out; and, for tab.css, what these images have nothing of."""
     if run.seconds is not None:
         word = "All" if run.done == run.total else "Stopped:"
         what = "files" if run.broken else "pictures"
-        told = f"{word} {run.done} of {run.total} {what} in {clock(run.seconds)}"
+        progress = f"{word} {run.done} of {run.total} {what} in {clock(run.seconds)}"
     else:
         left = run.remaining()
-        told = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")
-    far = sum(line.distance > line.far for line in run.lines)
+        progress = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")
+    far = sum(one.distance > one.far for one in run.scores)
     notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
-    placeless = run.seconds is not None and not any(bool(line.plane.any()) for line in run.lines)
-    without = " ".join(["factors"] * (not run.fields) + ["places"] * placeless)
+    placeless = run.seconds is not None and not any(bool(one.plane.any()) for one in run.scores)
+    without = " ".join(["factors"] * (run.settings is None) + ["places"] * placeless)
     return (
         f'<div class="fs-failures-status" data-without="{without}">'
         f"<h3>{run.record.point} <span>read by</span> {escape(run.record.name)}</h3>"
         f'<progress max="{max(1, run.total)}" value="{run.done}" aria-label="pictures evaluated"></progress>'
-        f'<p role="status">{told}.{notes}</p>{_left_out(run.broken)}</div>'
+        f'<p role="status">{progress}.{notes}</p>{_left_out(run.broken)}</div>'
     )
 
 
@@ -64,57 +67,55 @@ def clock(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
-def view(run: Run, chosen: Sequence[Any]) -> str:
-    """A link that opens a run and its filters again. Of uploads, as long as the run is kept: they are nowhere else.
-
-    chosen: of `runs.select`.
-    """
-    token = choices.EVALUATION if run.fields else choices.UPLOADED
-    fields = {**run.fields, **dict(zip(choices.FILTERS, chosen, strict=True)), token: run.token}
-    usual = choices.FACTORS | choices.FILTERS | {token: None}
-    asked = escape(link.failures_query(str(run.record.point), run.record.name, fields, usual))
-    what = "Link to this view" if run.fields else "Link to this view, for as long as the app keeps it"
-    return f'<p class="fs-failures-link" data-link="{asked}"><a href="{asked}">{what}</a></p>'
+def view_link(run: Run, values: filters.Values) -> str:
+    """A link that opens a run and its filters again; for uploads, as long as the run is kept."""
+    settings = {} if run.settings is None else form.values_of(run.settings)
+    token = UPLOADED if run.settings is None else EVALUATION
+    defaults = form.DEFAULTS | filters.FILTERS | {token: None}
+    fields = {**settings, **filters.as_address(values), token: run.token}
+    query = escape(link.failures_query(str(run.record.point), run.record.name, fields, defaults))
+    text = "Link to this view" + (", for as long as the app keeps it" if run.settings is None else "")
+    return f'<p class="fs-failures-link" data-link="{query}"><a href="{query}">{text}</a></p>'
 
 
-def summary(lines: Sequence[ImageScores], total: int) -> str:
-    """Means with 95 % intervals of the lines shown, beside blank page and oracle."""
-    if not lines:
+def summary(scores: Sequence[ImageScores], total: int) -> str:
+    """Means with 95 % intervals of the images shown, beside blank page and oracle; total: of how many images."""
+    if not scores:
         return NOTHING
-    found = summarise([line.flat() for line in lines])
+    means = summarise([one.flat() for one in scores])
     heads = "".join(
         f'<th scope="col" title="{HINTS[n]}">{NAMES[n]} {"↓" if n == "lpips" else "↑"}</th>' for n in SCORES
     )
     rows = "".join(
-        f'<tr><th scope="row">{told}</th>{"".join(_mean(found, OF[of] + n, n) for n in SCORES)}</tr>'
-        for of, told in (("adapter", "this adapter"), ("blank", "blank page"), ("oracle", "oracle"))
+        f'<tr><th scope="row">{title}</th>{"".join(_mean(means, prefix + n, n) for n in SCORES)}</tr>'
+        for prefix, title in _MEANS.items()
     )
     skill = "".join(
-        f"<td>{'–' if found['skill'][n] is None else format(found['skill'][n], '.2f')}</td>" for n in SCORES
+        f"<td>{'–' if means['skill'][n] is None else format(means['skill'][n], '.2f')}</td>" for n in SCORES
     )
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
-    none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in found["without_mask"].items())
-    if found["not_measurable"]:
+    none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in means["without_mask"].items())
+    if means["not_measurable"]:
         none += (
-            f" In {found['not_measurable']} the mask IoU is not measurable: {NOT_MEASURABLE}. They are left out of its "
+            f" In {means['not_measurable']} the mask IoU is not measurable: {NOT_MEASURABLE}. They are left out of its "
             "mean, order and charts."
         )
     return (
         '<table class="fs-failures-means">'
-        f"<caption>Means of {len(lines)} of {total} pictures, with 95 % intervals. "
+        f"<caption>Means of {len(scores)} of {total} pictures, with 95 % intervals. "
         f"Targets of the {SEED_STUDY}: {targets}.{none}</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead>"
         f'<tbody>{rows}<tr><th scope="row">skill</th>{skill}</tr></tbody></table>'
     )
 
 
-def _mean(found: dict[str, Any], column: str, name: str) -> str:
-    """A cell of a summary: the mean, its interval, and of how many pictures it is where those are not all."""
-    count, total = found["measured"][column], found["pictures"]
+def _mean(means: dict[str, Any], column: str, name: str) -> str:
+    """A cell of a summary: the mean, its interval, and of how many images it is where those are not all."""
+    count, total = means["measured"][column], means["pictures"]
     part = "" if count == total else f"<small>{count} of {total} pictures</small>"
-    if found["scores"][column] is None:
+    if means["scores"][column] is None:
         return f"<td>–{part}</td>"
-    mean, low, high = (None if value is None else number(name, value) for value in found["scores"][column])
+    mean, low, high = (None if value is None else number(name, value) for value in means["scores"][column])
     return f"<td>{mean}<small>{'n = 1' if low is None else f'{low} to {high}'}</small>{part}</td>"
 
 
@@ -122,74 +123,75 @@ def _number(name: str, value: float | None) -> str:
     return "–" if value is None else number(name, value)
 
 
-def gallery(shots: Sequence[Shot], score: str, limit: int) -> str:
-    """The first `limit` pictures beside their reconstructions; each is a button that opens Inspect."""
-    if not shots:
+def gallery(rows: Sequence[Row], score: str, limit: int) -> str:
+    """The first `limit` images beside their reconstructions; each is a button that opens Inspect."""
+    if not rows:
         return NOTHING
-    more = len(shots) - limit
-    ranked = [shot for shot in shots if own_score(shot.line, score) is not None]
-    rest = shots[len(ranked) : limit]
+    more = len(rows) - limit
+    ranked = [row for row in rows if own_score(row.scores, score) is not None]
+    rest = rows[len(ranked) : limit]
     unranked = (
-        f'<h4 class="fs-failures-unranked">Not in this order: {len(shots) - len(ranked)} without {NAMES[score]}</h4>'
-        f'<div class="fs-failures-gallery">{"".join(_shot(shot, score) for shot in rest)}</div>'
+        f'<h4 class="fs-failures-unranked">Not in this order: {len(rows) - len(ranked)} without {NAMES[score]}</h4>'
+        f'<div class="fs-failures-gallery">{"".join(_tile(row, score) for row in rest)}</div>'
     )
     button = f'<button type="button" class="more" data-more="1">Show {min(more, 24)} more of {more}</button>'
     return (
-        f'<div class="fs-failures-gallery">{"".join(_shot(shot, score) for shot in ranked[:limit])}</div>'
+        f'<div class="fs-failures-gallery">{"".join(_tile(row, score) for row in ranked[:limit])}</div>'
         f"{unranked if rest else ''}{button if more > 0 else ''}"
     )
 
 
-def _shot(shot: Shot, score: str) -> str:
-    line, name = shot.line, escape(short(shot.line), quote=True)
-    told = f"{NAMES[score]} {_number(score, own_score(line, score))}"
-    rest = " · ".join(f"{NAMES[n]} {_number(n, own_score(line, n))}" for n in ("lpips", "mask_iou") if n != score)
-    things = "".join(f"<li>{_thing(thing)}</li>" for thing in line.objects)
-    odd = '<span class="far">⚠ unlike its training data</span>' if line.distance > line.far else ""
-    if own_score(line, "mask_iou") == 0:
-        odd += '<span class="far">⚠ no object is found where one was</span>'
-    if line.mask_reason == NOT_MEASURABLE:
-        odd += f'<span class="rest">mask IoU not measurable: {NOT_MEASURABLE}</span>'
+def _tile(row: Row, score: str) -> str:
+    scores, name = row.scores, escape(short_name(row.scores), quote=True)
+    value = f"{NAMES[score]} {_number(score, own_score(scores, score))}"
+    others = " · ".join(f"{NAMES[n]} {_number(n, own_score(scores, n))}" for n in ("lpips", "mask_iou") if n != score)
+    objects = "".join(f"<li>{_object(one)}</li>" for one in scores.objects)
+    notes = '<span class="far">⚠ unlike its training data</span>' if scores.distance > scores.far else ""
+    if own_score(scores, "mask_iou") == 0:
+        notes += '<span class="far">⚠ no object is found where one was</span>'
+    if scores.mask_reason == NOT_MEASURABLE:
+        notes += f'<span class="rest">mask IoU not measurable: {NOT_MEASURABLE}</span>'
     return (
-        f'<button type="button" data-number="{shot.number}" title="Open in Inspect" '
-        f'aria-label="{name}, {told}: open in Inspect">'
-        f'<span class="both"><img src="{address(shot.original)}" alt="original">'
-        f'<img src="{address(shot.made)}" alt="reconstruction"></span>'
-        f'<b>{told}</b><span class="rest">{rest}</span><span class="rest">{name}</span>{odd}<ul>{things}</ul></button>'
+        f'<button type="button" data-number="{row.number}" title="Open in Inspect" '
+        f'aria-label="{name}, {value}: open in Inspect">'
+        f'<span class="both"><img src="{address(row.original)}" alt="original">'
+        f'<img src="{address(row.reconstruction)}" alt="reconstruction"></span>'
+        f'<b>{value}</b><span class="rest">{others}</span><span class="rest">{name}</span>'
+        f"{notes}<ul>{objects}</ul></button>"
     )
 
 
-def _thing(thing: ObjectScore) -> str:
+def _object(scores: ObjectScore) -> str:
     """A scene's object; a word marks those that were mostly lost, so that colour is not needed."""
-    lost = thing.iou is not None and thing.iou < 0.5
-    told = f"{thing.size} {thing.color} {thing.shape} {_number('mask_iou', thing.iou)}"
-    return f"<strong>✗ {told}</strong>" if lost else told
+    lost = scores.iou is not None and scores.iou < 0.5
+    text = f"{scores.size} {scores.color} {scores.shape} {_number('mask_iou', scores.iou)}"
+    return f"<strong>✗ {text}</strong>" if lost else text
 
 
-def short(line: ImageScores) -> str:
+def short_name(scores: ImageScores) -> str:
     """A file's name, or a scene's number without its hash."""
-    return line.name.split(" (")[0] if isinstance(line.case, dict) else line.name
+    return scores.name.split(" (")[0] if isinstance(scores.case, dict) else scores.name
 
 
-def table(shots: Sequence[Shot], scenes: bool = True) -> list[list[Any]]:
-    """Rows for HEADERS; for the first of them alone where the pictures are no scenes."""
-    rows = [
+def table(rows: Sequence[Row], scenes: bool = True) -> list[list[Any]]:
+    """Cells for SCENE_HEADERS, or for IMAGE_HEADERS where the images are no scenes."""
+    cells = [
         [
-            shot.number,
-            short(shot.line),
-            *(None if (v := own_score(shot.line, n)) is None else round(v, 4) for n in SCORES),
-            round(shot.line.distance, 2),
-            shot.line.background or "",
-            ", ".join(f"{t.color} {t.shape}" for t in shot.line.objects),
+            row.number,
+            short_name(row.scores),
+            *(None if (v := own_score(row.scores, n)) is None else round(v, 4) for n in SCORES),
+            round(row.scores.distance, 2),
+            row.scores.background or "",
+            ", ".join(f"{one.color} {one.shape}" for one in row.scores.objects),
         ]
-        for shot in shots
+        for row in rows
     ]
-    return rows if scenes else [row[: len(OF_ALL)] for row in rows]
+    return cells if scenes else [row[: len(IMAGE_HEADERS)] for row in cells]
 
 
-# A click on a picture tells its number; one on the last button asks for more.
+# A click on an image gives its number; one on the last button asks for more.
 PICK = """element.addEventListener('click', event => {
-  const shot = event.target.closest('[data-number]'), more = event.target.closest('[data-more]');
-  if (shot) trigger('click', {number: Number(shot.dataset.number)});
+  const tile = event.target.closest('[data-number]'), more = event.target.closest('[data-more]');
+  if (tile) trigger('click', {number: Number(tile.dataset.number)});
   if (more) trigger('select', {});
 });"""

@@ -1,131 +1,162 @@
-"""One evaluation in the app: which pictures, what has been found of them so far, and the files it leaves."""
+"""One evaluation in the app: its images, their scores so far, and the files that it gives."""
 
 from __future__ import annotations
 
+import functools
 import io
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gradio.components import Component
 
-from foresight.adapters.registry import AdapterRecord, pick_adapter
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
+from foresight.data.factors import MAX_SCENES, EvaluationSettings
 from foresight.data.images import to_pil
-from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
     Evaluated,
     ImageScores,
     Sample,
-    evaluate,
     file_samples,
     folder_files,
     scene_samples,
     summarise,
 )
-from foresight.inspection.inspector import Inspector
-from foresight.inspection.tables import Filter, as_csv, as_json, ordered, write_zip
-from foresight.models.points import ExtractionPoint
-from foresight.schemas import MAX_SEED, whole
-from foresight.ui.cards import NAMES
-from foresight.ui.failures import choices
-from foresight.ui.failures.choices import MAX_SCENES, SOURCES, bound
+from foresight.inspection.tables import as_csv, as_json, ordered, write_zip
+from foresight.settings import Settings
+from foresight.ui.failures import filters
 from foresight.ui.image_maps import png
+from foresight.ui.navigation import ImageSource
 from foresight.ui.uploads import handed_in, keep
 
-PUBLIC_MOST = 64  # pictures; about eight seconds of two CPU cores, for which all others wait
-FILTERS = ("shape", "colour", "size", "objects", "background")  # `select`'s last arguments
-
-Found = Iterator[Evaluated | Broken]
+PUBLIC_MOST = 64  # images; about eight seconds of two CPU cores, for which all others wait
 
 
 @dataclass(frozen=True)
-class FailuresCalls:
-    """The library as callables, so that the tab holds no model code and runs alone.
+class ImageSet:
+    """The images of one evaluation.
 
-    adapters: all that fit. default: the extraction point to begin with. evaluate: adapter, samples → rows.
-    local: folders of this machine may be named. public: strangers come, so that a run is short, and starts on a
-    click alone.
+    Attributes:
+        samples: They, or why a file is none.
+        total: How many.
+        data: Where they come from, as JSON values.
+        settings: Of generated scenes; None for other images.
     """
 
-    adapters: Callable[[], list[AdapterRecord]]
-    default: ExtractionPoint
-    evaluate: Callable[[AdapterRecord, Iterable[Sample | Broken]], Found]
-    local: bool = False
-    public: bool = False
+    samples: Iterable[Sample | Broken]
+    total: int
+    data: dict[str, Any]
+    settings: EvaluationSettings | None = None
 
-    @classmethod
-    def of(cls, inspector: Inspector, local: bool = False, public: bool = False) -> FailuresCalls:
-        """The calls of one inspector and its models."""
-        return cls(
-            adapters=inspector.adapters,
-            default=inspector.default_point,
-            evaluate=lambda record, samples: evaluate(inspector, record, samples),
-            local=local,
-            public=public,
-        )
 
-    @property
-    def most(self) -> int:
-        """Scenes that one run may take; strangers' other pictures too."""
-        return PUBLIC_MOST if self.public else MAX_SCENES
+def most_images(app: Settings) -> int:
+    """How many scenes one evaluation may take, and in a public app how many other images."""
+    return PUBLIC_MOST if app.public else MAX_SCENES
 
-    def find(self, point: str | None, name: str | None) -> AdapterRecord:
-        """The adapter of that name at a point. Raises InputError."""
-        return pick_adapter(self.adapters(), str(point), name)
+
+def check_count(app: Settings, count: int) -> None:
+    """Raises InputError for more images than strangers may evaluate at a time."""
+    if app.public and count > PUBLIC_MOST:
+        raise InputError(f"this app is open to everybody: it takes {PUBLIC_MOST} pictures at a time, and no more.")
+
+
+def scene_set(app: Settings, settings: EvaluationSettings) -> ImageSet:
+    """Generated scenes of the test split. Raises InputError."""
+    check_count(app, settings.scenes)
+    spec = settings.factors.spec()
+    data = {"scenes": settings.scenes, "seed": settings.seed, "split": "test", **vars(spec)}
+    return ImageSet(scene_samples(settings.scenes, settings.seed, spec), settings.scenes, data, settings)
+
+
+def uploaded_set(app: Settings, paths: Sequence[str] | None, keeper: Component) -> ImageSet:
+    """Uploaded files, and those in uploaded archives. Raises InputError."""
+    files = handed_in(paths, keeper, functools.partial(check_count, app))
+    return ImageSet(file_samples(files), len(files), {"files": [Path(path).name for path in paths or ()]})
+
+
+def folder_set(folder: str) -> ImageSet:
+    """The images in a folder of this machine. Raises InputError."""
+    files = folder_files(folder.strip())
+    return ImageSet(file_samples(files), len(files), {"folder": folder.strip()})
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A picture evaluated: its number, its line, and the files of original and reconstruction."""
+class Row:
+    """An evaluated image: its number, its scores, and the files of original and reconstruction."""
 
     number: int
-    line: ImageScores
+    scores: ImageScores
     original: str
-    made: str
+    reconstruction: str
 
 
 @dataclass(eq=False)
 class Run:
-    """One evaluation as far as it has come; what is done stays, also after a stop."""
+    """One evaluation so far; what is evaluated stays, also after a stop."""
 
     record: AdapterRecord
-    total: int
-    data: dict[str, Any]
-    fields: dict[str, Any] = field(default_factory=dict)  # of choices.FACTORS; empty where these are no scenes
-    shots: list[Shot] = field(default_factory=list)
+    images: ImageSet
+    filters: filters.Values = tuple(filters.FILTERS.values())
+    """As they are on the page now."""
+    rows: list[Row] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     start: float = field(default_factory=time.perf_counter)
-    seconds: float | None = None  # None while it runs
-    chosen: Sequence[Any] = tuple(choices.FILTERS.values())  # of `select`, as they are on the page now
-    left: bool = False  # another evaluation is shown in its place: it ends with the picture that is being made
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(9))  # names it in its link
+    seconds: float | None = None
+    """How long it took; None while it runs."""
+    replaced: bool = False
+    """Another evaluation is shown in its place: it ends after the image that is being evaluated."""
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    """Names it in its link."""
 
     @property
-    def selected(self) -> list[Shot]:
-        """The shots that the filters on the page keep, in order."""
-        return select(self.shots, *self.chosen)
+    def settings(self) -> EvaluationSettings | None:
+        """Of generated scenes; None for other images."""
+        return self.images.settings
+
+    @property
+    def total(self) -> int:
+        """The images that it was asked for."""
+        return self.images.total
 
     @property
     def done(self) -> int:
-        return len(self.shots) + len(self.broken)
+        """The images that are evaluated or broken by now."""
+        return len(self.rows) + len(self.broken)
 
     @property
-    def lines(self) -> list[ImageScores]:
-        return [shot.line for shot in self.shots]
+    def scores(self) -> list[ImageScores]:
+        """Those of all images that are evaluated by now."""
+        return [row.scores for row in self.rows]
+
+    @property
+    def selected(self) -> list[Row]:
+        """The rows that the filters on the page keep, in order."""
+        return select(self.rows, self.filters)
+
+    def add(self, item: Evaluated | Broken, keeper: Component) -> None:
+        """Adds an image and writes its files; `keeper` sees to it that they are deleted in time."""
+        if isinstance(item, Broken):
+            self.broken.append(item)
+            return
+        paths = [
+            keep(png(to_pil(image)), f"{name}.png", keeper)
+            for name, image in (("original", item.original), ("reconstruction", item.reconstruction))
+        ]
+        self.rows.append(Row(len(self.rows), item.without_pixels(), *paths))
 
     def end(self) -> None:
         """Stops the clock; a second time it does nothing."""
         self.seconds = self.seconds or time.perf_counter() - self.start
 
     def remaining(self) -> float | None:
-        """Seconds to go at the pace so far; None before the first picture."""
+        """Seconds to go at the pace so far; None before the first image."""
         return None if not self.done else (time.perf_counter() - self.start) / self.done * (self.total - self.done)
 
     def facts(self) -> dict[str, Any]:
@@ -133,14 +164,14 @@ class Run:
         return {
             "point": str(self.record.point),
             "adapter": self.record.name,
-            "data": self.data,
+            "data": self.images.data,
             "asked": self.total,
-            "evaluated": len(self.shots),
+            "evaluated": len(self.rows),
         }
 
 
 class KeptRuns:
-    """The last evaluations, by the tokens in their links: Back, and a link, show one again without making it anew."""
+    """The last evaluations, by the tokens in their links, so that Back or a link shows one again."""
 
     def __init__(self, most: int = 64) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
@@ -162,73 +193,18 @@ class KeptRuns:
             return self._runs[token]
 
 
-def select(
-    shots: Sequence[Shot],
-    score: str,
-    order: str,
-    low: str,
-    high: str,
-    shapes: Sequence[str],
-    colors: Sequence[str],
-    sizes: Sequence[str],
-    counts: Sequence[str],
-    backgrounds: Sequence[str],
-) -> list[Shot]:
-    """The shots that the filters keep, in order. Raises InputError where a range is upside down."""
-    wanted = Filter(shapes, colors, sizes, [int(n) for n in counts], backgrounds, score, bound(low), bound(high))
-    kept = [shot for shot in shots if wanted.keeps(shot.line)]
-    place = {id(line): i for i, line in enumerate(ordered([s.line for s in kept], score, order == "worst first"))}
-    return sorted(kept, key=lambda shot: place[id(shot.line)])
+def select(rows: Sequence[Row], values: filters.Values) -> list[Row]:
+    """The rows that the filters keep, in order. Raises InputError where a range of scores is none."""
+    score, order, *_ = values
+    wanted = filters.as_filter(values)
+    kept = {id(row.scores): row for row in rows if wanted.keeps(row.scores)}
+    in_order = ordered([row.scores for row in kept.values()], score, order == filters.ORDERS[0])
+    return [kept[id(scores)] for scores in in_order]
 
 
-def filtered_by(score: str, order: str, low: str, high: str, *factors: Sequence[str]) -> str:
-    """`select`'s filters in words: "shape star or circle; LPIPS from 0.1"; empty where nothing is filtered."""
-    told = [f"{name} {' or '.join(values)}" for name, values in zip(FILTERS, factors, strict=True) if values]
-    ends = [f"{word} {text.strip()}" for word, text in (("from", low), ("to", high)) if text.strip()]
-    return "; ".join([*told, *([f"{NAMES[score]} {' '.join(ends)}"] if ends else [])])
-
-
-def samples(
-    calls: FailuresCalls, kind: str, files: list[str] | None, folder: str, factors: Sequence[Any], keeper: Component
-) -> tuple[Iterable[Sample | Broken], int, dict[str, Any]]:
-    """The pictures, how many there are, and where they come from, as JSON values."""
-    if kind == SOURCES[0]:
-        count, seed = whole(factors[0], "scenes", 1, MAX_SCENES), whole(factors[1], "the seed", 0, MAX_SEED)
-        _check_length(calls, count)
-        spec = choices.scene_spec(*factors[2:])
-        return scene_samples(count, seed, spec), count, _recipe(count, seed, spec)
-    if kind == SOURCES[1]:
-        found = handed_in(files, keeper, lambda count: _check_length(calls, count))
-        return file_samples(found), len(found), {"files": [Path(path).name for path in files or ()]}
-    if kind != SOURCES[2] or not calls.local:
-        raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + calls.local])}.")
-    inside = folder_files(folder.strip())
-    return file_samples(inside), len(inside), {"folder": folder.strip()}
-
-
-def _check_length(calls: FailuresCalls, count: int) -> None:
-    if calls.public and count > calls.most:
-        raise InputError(f"this app is open to everybody: it takes {calls.most} pictures at a time, and no more.")
-
-
-def _recipe(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
-    return {"scenes": count, "seed": seed, "split": "test", **vars(spec)}
-
-
-def take(run: Run, item: Evaluated | Broken, keeper: Component) -> None:
-    if isinstance(item, Broken):
-        run.broken.append(item)
-        return
-    paths = [
-        keep(png(to_pil(picture)), f"{name}.png", keeper)
-        for name, picture in (("original", item.original), ("reconstruction", item.reconstruction))
-    ]
-    run.shots.append(Shot(len(run.shots), item.without_pixels(), *paths))
-
-
-def opened(shot: Shot, keeper: Component) -> dict[str, Any] | str | None:
-    """What makes a shot's picture again elsewhere. Raises InputError where its file is gone."""
-    case = shot.line.case
+def image_source(row: Row, keeper: Component) -> ImageSource:
+    """What gives a row's image to another tab. Raises InputError where its file is gone."""
+    case = row.scores.case
     if not isinstance(case, str):
         return case
     path = Path(case)
@@ -238,28 +214,36 @@ def opened(shot: Shot, keeper: Component) -> dict[str, Any] | str | None:
         raise InputError(f"“{path.name[:80]}” can no longer be read: {error.strerror}.") from error
 
 
-def export(run: Run, kind: str, chosen: Sequence[Any], keeper: Component) -> str:
-    """The file of what the filters keep: "csv", "json", or "zip" of both and the pictures.
+def export(run: Run, kind: str, values: filters.Values, keeper: Component) -> str:
+    """Writes what the filters keep.
 
-    chosen: of `select`. The name of a part says how much it is of the whole, and JSON what it was filtered by;
-    files that were left out stand in the whole alone.
+    The name of a part says how much it is of the whole, and its JSON what it was filtered by. Files that were left out
+    are listed in the whole alone.
+
+    Args:
+        run: Its rows are written.
+        kind: "csv", "json", or "zip" of both and the images.
+        values: Of the filters.
+        keeper: Sees to it that the file is deleted in time.
+
+    Returns:
+        The file's path.
     """
-    shots, total = select(run.shots, *chosen), len(run.shots)
-    lines, whole_run = [shot.line for shot in shots], len(shots) == total
-    facts = run.facts() | {"selected": len(shots), "filtered_by": filtered_by(*chosen) or None}
-    facts |= {"summary": summarise([line.flat() for line in lines])} if lines else {}
-    broken = run.broken if whole_run else []
-    name = "foresight-failures" + ("" if whole_run else f"-{len(shots)}-of-{total}")
+    rows, total = select(run.rows, values), len(run.rows)
+    scores, complete = [row.scores for row in rows], len(rows) == total
+    facts = run.facts() | {"selected": len(rows), "filtered_by": filters.in_words(values) or None}
+    facts |= {"summary": summarise([one.flat() for one in scores])} if scores else {}
+    broken = run.broken if complete else []
+    name = "foresight-failures" + ("" if complete else f"-{len(rows)}-of-{total}")
     if kind == "csv":
-        return keep(as_csv(lines, broken).encode(), f"{name}.csv", keeper)
+        return keep(as_csv(scores, broken).encode(), f"{name}.csv", keeper)
     if kind == "json":
-        return keep(as_json(facts, lines, broken).encode(), f"{name}.json", keeper)
-    packed = io.BytesIO()
-    pictures = (
-        (f"{shot.number:05d}-{name}.png", Path(path).read_bytes())
-        for shot in shots
-        for name, path in (("original", shot.original), ("reconstruction", shot.made))
+        return keep(as_json(facts, scores, broken).encode(), f"{name}.json", keeper)
+    archive = io.BytesIO()
+    images = (
+        (f"{row.number:05d}-{role}.png", Path(path).read_bytes())
+        for row in rows
+        for role, path in (("original", row.original), ("reconstruction", row.reconstruction))
     )
-    texts = {"table.csv": as_csv(lines, broken), "table.json": as_json(facts, lines, broken)}
-    write_zip(packed, texts, pictures)
-    return keep(packed.getvalue(), f"{name}.zip", keeper)
+    write_zip(archive, {"table.csv": as_csv(scores, broken), "table.json": as_json(facts, scores, broken)}, images)
+    return keep(archive.getvalue(), f"{name}.zip", keeper)

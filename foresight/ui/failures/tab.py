@@ -1,4 +1,4 @@
-"""The Failures tab: many pictures at one point with one adapter; the worst first, and what they have in common."""
+"""The Failures tab: many images at one point with one adapter; the worst first, and what they have in common."""
 
 from __future__ import annotations
 
@@ -8,274 +8,386 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
+from foresight.adapters.registry import AdapterRecord, pick_adapter
 from foresight.data.archive import Broken
+from foresight.data.factors import EvaluationSettings, SceneFactors
 from foresight.errors import InputError
-from foresight.inspection.evaluation import ImageScores, summarise
-from foresight.inspection.tables import LEVELS, by_factor, iou_plane, own_score
+from foresight.inspection.evaluation import ImageScores, evaluate, summarise
+from foresight.inspection.inspector import Inspector
+from foresight.inspection.tables import LEVELS, OBJECT_SCORES, by_factor, iou_plane, own_score
 from foresight.metrics.scores import SCORES
-from foresight.schemas import whole
+from foresight.schemas import default_of, whole
+from foresight.settings import Settings
 from foresight.ui import plots, stopping
 from foresight.ui import view_link as link
 from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
-from foresight.ui.failures import choices, galleries, runs
-from foresight.ui.failures.choices import SOURCES
-from foresight.ui.failures.runs import FailuresCalls, KeptRuns, Run
+from foresight.ui.failures import filters, form, galleries, runs
+from foresight.ui.failures.filters import SCORE_CHOICES, FilterForm
+from foresight.ui.failures.form import FOLDER, QUIET, SCENES, SOURCES, UPLOAD, AdapterForm, ImageForm
+from foresight.ui.failures.runs import ImageSet, KeptRuns, Run
 from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import MODEL_QUEUE
 
-EVERY, GALLERY_EVERY = 0.3, 2.0  # seconds between two tellings of how far it is, and of the worst so far
+STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
-PAGE = 24  # pictures shown at first, and added by "more"
+PAGE = 24  # images shown at first, and added by "more"
+_OBJECT_TITLES = dict(zip(OBJECT_SCORES, ("IoU", "LPIPS"), strict=True))
 # Hands a file to the browser's downloads as soon as it is written.
-SAVE = """file => {
+_SAVE = """file => {
   const link = document.createElement('a');
   link.href = file.url;
   link.download = file.orig_name;
   link.click();
 }"""
+Updates = dict[Any, Any]
 
 
-def build(calls: FailuresCalls, navigation: Navigation) -> None:
-    """Builds the tab inside the current layout."""
-    kept = KeptRuns()
-    run, limit, told_of = gr.State(), gr.State(PAGE), gr.State()
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=300):
-            source = choices.build_source(calls.local, calls.most)
-            point, adapter = choices.build_adapter(calls.adapters, str(calls.default))
-            with gr.Row():
-                go = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
-                stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
-            refused = error_place("failures-refused")
-        with gr.Column(scale=8, min_width=320):
-            status = _html(galleries.EMPTY, "failures-status")
-            means = _html("", "failures-means")
-            seen = _html("", "failures-link", js_on_load=link.ADDRESS)
-            filters, clear = choices.build_filters()
-            misfiltered = error_place("failures-misfiltered")
-            with gr.Tabs() as views:
-                with gr.Tab("Gallery", id="gallery"):
-                    gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
-                with gr.Tab("Table"):
-                    table = gr.Dataframe(
-                        [], headers=galleries.HEADERS, interactive=False, max_height=560, elem_id="failures-table"
-                    )
-                with gr.Tab("What fails", elem_id="failures-of-factors"):
-                    of = gr.Dropdown(
-                        [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
-                        + [(f"{label} of the picture", name) for label, name in choices.SCORE_CHOICES],
-                        value="object_iou",
-                        label="Score",
-                        info="Means with 95 % intervals over pictures. Only generated scenes have factors.",
-                        elem_id="failures-factor-score",
-                    )
-                    factors = _plot("Scores by factor", "failures-factors")
-                with gr.Tab("Where", elem_id="failures-of-places"):
-                    where = _plot("IoU of objects at each place of the picture", "failures-where")
-                with gr.Tab("Histograms"):
-                    histograms = _plot("Scores of all pictures shown", "failures-histograms")
-            with gr.Row():
-                downloads = [
-                    gr.Button(f"Download {what}", size="sm", interactive=False, elem_id=f"failures-{kind}")
-                    for kind, what in DOWNLOADS.items()
-                ]
-                file = gr.DownloadButton(visible="hidden")
+class FailuresTab:
+    """A form of images and adapter, and what the evaluation gives: means, images in order, charts and files."""
 
-    def evaluation(
-        last: Run | None, kind: str, files: list[str] | None, folder: str, *rest: Any
-    ) -> Iterator[list[Any] | dict[Component, Any]]:
-        """Filters stay where the pictures are the last ones again; else they would leave out what nobody saw."""
-        count = len(choices.FACTORS)
-        factors, (at, name, *chosen) = rest[:count], rest[count:]
-        record = calls.find(at, name)
-        samples, total, data = runs.samples(calls, kind, files, folder, factors, gallery)
-        fields = dict(zip(choices.FACTORS, factors, strict=True)) if kind == SOURCES[0] else {}
-        if last is not None and last.data != data:
-            chosen[2:] = list(choices.FILTERS.values())[2:]
-        going = Run(record, total, data, fields, chosen=choices.within(fields, chosen))
-        kept.add(going)
-        offered = choices.offer_filters(fields, going.chosen)
-        turned = gr.skip() if fields else gr.Tabs(selected="gallery")  # a tab that is not offered may be open
-        yield [going, galleries.status(going), "", "", "", *stopping.going(), "", *going.chosen[2:4], *offered, turned]
-        told = shown = time.perf_counter()
-        for item in calls.evaluate(record, samples):
-            if going.left:
-                break
-            runs.take(going, item, gallery)
-            now = time.perf_counter()
-            if now - told > EVERY:
-                worst: Any = gr.skip()
-                if now - shown > GALLERY_EVERY:
-                    worst, shown = galleries.gallery(going.selected, going.chosen[0], PAGE), now
-                yield {status: galleries.status(going), gallery: worst}
-                told = now
-        going.end()
-        if not going.left:
-            yield {status: galleries.status(going)}
+    name = "failures"
+    title = "Failures"
 
-    evaluate_all = show_errors_in(refused)(evaluation)
+    def __init__(self, inspector: Inspector, navigation: Navigation, settings: Settings) -> None:
+        """Takes what the tab asks.
 
-    @show_errors_in(refused)
-    def evaluate_link(last: Run | None, *asked: Any) -> Iterator[Any]:
-        """What a link asks for, unless it is there already, or strangers come, for whom only a click starts."""
-        if last is None and not calls.public:
-            yield from evaluation(last, *asked)
-
-    def finish(going: Run | None) -> Any:
-        """Ends the clock of a run that was stopped; the last one's words come back where none began."""
-        if going is None:
-            return [galleries.EMPTY, *stopping.idle(), gr.skip()]
-        going.end()
-        known = {n for n in SCORES if any(own_score(line, n) is not None for line in going.lines)} | {going.chosen[0]}
-        sort = gr.update(choices=[(label, name) for label, name in choices.SCORE_CHOICES if name in known])
-        return [galleries.status(going), *stopping.idle(), sort]
-
-    @show_errors_in(misfiltered)
-    def show(going: Run | None, told: Any, limit: int, of: str, *chosen: Any) -> Any:
-        """told: of which pictures and score the means and charts are that are there; making them takes seconds.
-
-        While pictures are still evaluated, the gallery and the table alone.
+        Args:
+            inspector: The models, and the adapters to choose from.
+            navigation: Opens this tab on a link's evaluation, and Inspect on an image.
+            settings: Whether folders of this machine may be named; whether strangers come, whose evaluations are
+                short, and start on a click alone.
         """
-        if going is None:
-            return [gr.skip()] * 12
-        shots = runs.select(going.shots, *chosen)
-        going.chosen = chosen
-        lines = [shot.line for shot in shots]
-        now = going, {shot.number for shot in shots}, of
-        summary, *charts = [gr.skip()] * 4
-        if going.seconds is None:
-            now = gr.skip()
-        elif told is None or told[:2] != now[:2]:
-            summary = galleries.summary(lines, len(going.shots)) if going.shots else ""
-            charts[1:] = [plots.plane_chart(iou_plane(lines)), plots.histograms(lines)] if lines else [None, None]
-        if going.seconds is not None and told != now:
-            title = dict([("object_iou", "IoU"), ("object_lpips", "LPIPS"), *NAMES.items()])[of]
-            levels = {factor: by_factor(lines, factor, of) for factor in LEVELS}
-            charts[0] = plots.factor_chart(levels, title) if any(levels.values()) else None
-        pictures = galleries.gallery(shots, chosen[0], limit) if going.shots else ""
-        view = galleries.view(going, chosen) if shots else ""
-        part = "" if len(shots) == len(going.shots) else f": {len(shots)} of {len(going.shots)}"
-        buttons = [gr.Button(f"Download {what}{part}", interactive=bool(shots)) for what in DOWNLOADS.values()]
-        scenes = bool(going.fields)
-        rows = gr.Dataframe(galleries.table(shots, scenes), headers=galleries.HEADERS if scenes else galleries.OF_ALL)
-        return now, summary, view, pictures, rows, *charts, *buttons, ""
+        self.inspector, self.navigation, self.settings = inspector, navigation, settings
+        self.most = runs.most_images(settings)
+        self.kept = KeptRuns()
 
-    def wait() -> Any:
-        return PAGE, galleries.WAITING, *stopping.going()
+    def build(self) -> None:
+        """Adds the tab to the current layout."""
+        self.run, self.limit, self.charted = gr.State(), gr.State(PAGE), gr.State()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=300):
+                self.images = ImageForm(self.settings.local, self.most)
+                self.adapter = AdapterForm(self.inspector)
+                with gr.Row():
+                    self.start = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
+                    self.stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
+                self.error = error_place("failures-error")
+            with gr.Column(scale=8, min_width=320):
+                self.status = _html(galleries.EMPTY, "failures-status")
+                self.means = _html("", "failures-means")
+                self.link = _html("", "failures-link", js_on_load=link.ADDRESS)
+                self.filters = FilterForm()
+                self.filter_error = error_place("failures-filter-error")
+                self._build_views()
+                with gr.Row():
+                    self.downloads = {
+                        kind: gr.Button(f"Download {what}", size="sm", interactive=False, elem_id=f"failures-{kind}")
+                        for kind, what in DOWNLOADS.items()
+                    }
+                    self.file = gr.DownloadButton(visible="hidden")
+        self._connect_evaluation()
+        self._connect_results()
 
-    def wait_for_link(going: Run | None) -> Any:
-        return wait() if going is None and not calls.public else [gr.skip()] * 4
+    def _build_views(self) -> None:
+        with gr.Tabs() as self.views:
+            with gr.Tab("Gallery", id="gallery"):
+                self.gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
+            with gr.Tab("Table"):
+                self.table = gr.Dataframe(
+                    [],
+                    headers=galleries.SCENE_HEADERS,
+                    interactive=False,
+                    max_height=560,
+                    elem_id="failures-table",
+                )
+            with gr.Tab("What fails", elem_id="failures-of-factors"):
+                self.factor_score = gr.Dropdown(
+                    [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
+                    + [(f"{label} of the picture", name) for label, name in SCORE_CHOICES],
+                    value="object_iou",
+                    label="Score",
+                    info="Means with 95 % intervals over pictures. Only generated scenes have factors.",
+                    elem_id="failures-factor-score",
+                )
+                self.factor_chart = _plot("Scores by factor", "failures-factors")
+            with gr.Tab("Where", elem_id="failures-of-places"):
+                self.place_chart = _plot("IoU of objects at each place of the picture", "failures-where")
+            with gr.Tab("Histograms"):
+                self.histograms = _plot("Scores of all pictures shown", "failures-histograms")
 
-    @show_errors
-    def export(kind: str, going: Run | None, *chosen: Any) -> str:
-        if going is None:
-            raise InputError("there is nothing to download yet: press Evaluate.")
-        return runs.export(going, kind, chosen, gallery)
+    # The evaluation
 
-    @show_errors
-    def arrive(asked: dict[str, str], last: Run | None) -> Any:
-        """A link's evaluation where it is still kept; else its scenes and adapter. And its filters."""
-        found = kept.find(asked.get(choices.UPLOADED, asked.get(choices.EVALUATION)))
-        if found is None and choices.UPLOADED in asked:
-            raise InputError("that evaluation is no longer kept: upload its pictures again.")
-        at = asked.get("point", str(calls.default)) if found is None else str(found.record.point)
-        names = choices.names_at(calls.adapters(), at)
-        if found is None:
-            name = calls.find(at, asked.get("adapter", names[0] if names else None)).name
-        else:
-            name = found.record.name
-            names = names if name in names else [name, *names]
-        fields = link.fields_of(asked, choices.FACTORS | choices.FILTERS, choices.KNOWN)
-        whole(fields["scenes"], "scenes", 1, calls.most)
-        values = list(fields.values())
-        scenes, chosen = values[: len(choices.FACTORS)], values[len(choices.FACTORS) :]
-        if last is not None and last is not found:
-            last.left = True
-        made_from = dict(zip(choices.FACTORS, scenes, strict=True)) if found is None else found.fields
-        chosen, kind = choices.within(made_from, chosen), SOURCES[0]
-        offered = choices.offer_filters(made_from, chosen)
-        if found is not None:
-            found.chosen = chosen
-        if not made_from:  # of uploads; which files they were, only the browser knew
-            kind, scenes = gr.skip(), [gr.skip()] * len(scenes)
-        return [found, kind, *scenes, at, gr.Dropdown(names, value=name), *chosen[:4], *offered]
+    def _connect_evaluation(self) -> None:
+        arrival = self.navigation.failures
+        inputs = [self.run, *self.images.inputs, *self.adapter.inputs, *self.filters.inputs]
+        waiting = [self.limit, self.status, self.start, self.stop]
+        outputs = [self.run, self.status, self.means, self.link, self.gallery, self.start, self.stop, self.error]
+        outputs += [*self.filters.inputs[2:], self.views]
+        arrived = arrival.change(
+            self.arrive,
+            [arrival, self.run],
+            [self.run, self.images.source, *self.images.scenes, *self.adapter.inputs, *self.filters.inputs],
+            **QUIET,
+        )
+        clicked = self.start.click(self.wait, None, waiting, **QUIET)
+        linked = arrived.success(self.wait_for_link, self.run, waiting, **QUIET)
+        evaluations = [
+            event(show_errors_in(self.error)(handler), inputs, outputs, **MODEL_QUEUE, **QUIET)
+            for event, handler in ((clicked.then, self.evaluate), (linked.then, self.evaluate_link))
+        ]
+        ended = [self.status, self.start, self.stop, self.filters.score]
+        for evaluation in evaluations:
+            evaluation.then(**self._showing()).then(self.finish, self.run, ended, **QUIET)
+            evaluation.failure(self.finish, self.run, ended, **QUIET)  # then, too, does not follow a failure
+        self.stop.click(stopping.stopping, None, self.stop, cancels=evaluations, **QUIET)
 
-    def open_number(going: Run | None, number: int) -> Any:
-        if going is None or not 0 <= number < len(going.shots):
-            raise InputError("that picture is no longer here: evaluate again.")
-        return open_view(runs.opened(going.shots[number], gallery), str(going.record.point), going.record.name)
+    def wait(self) -> Updates:
+        """While others use the model."""
+        return {self.limit: PAGE, self.status: galleries.WAITING, **self._buttons(stopping.going())}
 
-    @show_errors
-    def open_shot(going: Run | None, event: gr.EventData) -> Any:
-        return open_number(going, event.number)
+    def wait_for_link(self, run: Run | None) -> Updates:
+        """`wait`, where `evaluate_link` will evaluate."""
+        return self.wait() if self._link_starts(run) else {self.limit: gr.skip()}
 
-    @show_errors
-    def open_row(going: Run | None, event: gr.SelectData) -> Any:
-        return open_number(going, int(event.row_value[0]))
-
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    showing: dict[str, Any] = {
-        "fn": show,
-        "inputs": [run, told_of, limit, of, *filters],
-        "outputs": [told_of, means, seen, gallery, table, factors, where, histograms, *downloads, misfiltered],
-        **quiet,
-    }
-    inputs = [run, *source.inputs, point, adapter, *filters]
-    outputs = [run, status, means, seen, gallery, go, stop, refused, *filters[2:], views]
-    waiting = [limit, status, go, stop]
-    arrived = navigation.failures.change(
-        arrive, [navigation.failures, run], [run, source.kind, *source.scenes, point, adapter, *filters], **quiet
-    )
-    evaluations = [
-        go.click(wait, None, waiting, **quiet).then(evaluate_all, inputs, outputs, **MODEL_QUEUE, **quiet),
-        arrived.success(wait_for_link, run, waiting, **quiet).then(
-            evaluate_link, inputs, outputs, **MODEL_QUEUE, **quiet
-        ),
-    ]
-    ended = [status, go, stop, filters[0]]
-    for each in evaluations:
-        each.then(**showing).then(finish, run, ended, **quiet)
-        each.failure(finish, run, ended, **quiet)  # then, too, does not follow a failure
-    stop.click(stopping.stopping, None, stop, cancels=evaluations, **quiet)
-    score, order, low, high, *kinds = filters
-    changes = [control.change for control in (score, order, *kinds, of)]
-    for end in (low, high):  # while it is typed, a number may be none yet
-        changes += [end.blur, end.submit]
-    for changed in changes:
-        changed(**showing, trigger_mode="always_last")
-    clear.click(lambda: list(choices.FILTERS.values())[2:], None, filters[2:], **quiet).then(**showing)
-    gallery.select(lambda n: n + PAGE, limit, limit, **quiet).then(**showing)
-    gallery.click(open_shot, run, navigation.inspect, **quiet)
-    table.select(open_row, run, navigation.inspect, **quiet)
-    for button, kind in zip(downloads, DOWNLOADS, strict=True):
-        made = button.click(functools.partial(export, kind), [run, *filters], file, **quiet)
-        made.success(None, file, None, js=SAVE)
-    for button, (_, values) in zip(source.presets, choices.PRESETS, strict=True):
-        button.click(lambda values=values: list(values), None, list(source.scenes), **quiet)
-
-
-def _plot(label: str, name: str) -> gr.Plot:
-    return gr.Plot(label=label, elem_id=name, elem_classes="fs-plot")
-
-
-def _html(value: str, name: str, **more: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=name, elem_classes="fs-plain", apply_default_css=False, **more)
-
-
-def endpoint(calls: FailuresCalls) -> None:
-    """Adds /evaluate to the current Blocks; nothing of it is seen on the page."""
-
-    @show_errors
     def evaluate(
+        self, last: Run | None, source: str, files: list[str] | None, folder: str, *values: Any
+    ) -> Iterator[Updates]:
+        """Evaluates the form's images, and shows how far it is and the worst so far.
+
+        Filters stay where the images are those of the last run; else they would leave out what nobody saw.
+
+        Args:
+            last: The run that is shown.
+            source: One of SOURCES.
+            files: Uploaded ones.
+            folder: Of this machine.
+            values: Of the scenes' form, the adapter's and the filters'.
+        """
+        scenes = dict(zip(form.DEFAULTS, values, strict=False))
+        point, name, *chosen = values[len(scenes) :]
+        record = self.find(point, name)
+        images = self.image_set(source, files, folder, scenes)
+        if last is not None and last.images.data != images.data:
+            chosen[2:] = filters.cleared()
+        run = Run(record, images, filters.within(images.settings, chosen))
+        self.kept.add(run)
+        yield {
+            self.run: run,
+            self.status: galleries.status(run),
+            **dict.fromkeys((self.means, self.link, self.gallery), ""),
+            **self._buttons(stopping.going()),
+            **dict(zip(self.filters.range, run.filters[2:4], strict=True)),
+            **self.filters.offer(run.settings, run.filters),
+            # Where images have no factors, a tab that is not offered may be open.
+            **({} if run.settings else {self.views: gr.Tabs(selected="gallery")}),
+        }
+        status_time = gallery_time = time.perf_counter()
+        for item in evaluate(self.inspector, record, images.samples):
+            if run.replaced:
+                break
+            run.add(item, self.gallery)
+            now = time.perf_counter()
+            if now - status_time > STATUS_SECONDS:
+                updates: Updates = {self.status: galleries.status(run)}
+                if now - gallery_time > GALLERY_SECONDS:
+                    updates[self.gallery] = galleries.gallery(run.selected, run.filters[0], PAGE)
+                    gallery_time = now
+                yield updates
+                status_time = now
+        run.end()
+        if not run.replaced:
+            yield {self.status: galleries.status(run)}
+
+    def evaluate_link(self, last: Run | None, *values: Any) -> Iterator[Updates]:
+        """Evaluates what a link asks for, unless it is there already, or strangers come, who have to click."""
+        if self._link_starts(last):
+            yield from self.evaluate(last, *values)
+
+    def _link_starts(self, run: Run | None) -> bool:
+        return run is None and not self.settings.public
+
+    def finish(self, run: Run | None) -> Updates:
+        """Ends the clock of a run, also of one that was stopped, and offers the scores that it has to sort by."""
+        if run is None:
+            return {self.status: galleries.EMPTY, **self._buttons(stopping.idle())}
+        run.end()
+        known = {n for n in SCORES if any(own_score(one, n) is not None for one in run.scores)} | {run.filters[0]}
+        return {
+            self.status: galleries.status(run),
+            **self._buttons(stopping.idle()),
+            self.filters.score: gr.update(choices=[(label, name) for label, name in SCORE_CHOICES if name in known]),
+        }
+
+    def _buttons(self, updates: stopping.Updates) -> Updates:
+        return dict(zip((self.start, self.stop), updates, strict=True))
+
+    @show_errors
+    def arrive(self, view: dict[str, str], last: Run | None) -> Updates:
+        """A link's evaluation where it is still kept, else its scenes and adapter; and its filters."""
+        run = self.kept.find(view.get(galleries.UPLOADED, view.get(galleries.EVALUATION)))
+        if run is None and galleries.UPLOADED in view:
+            raise InputError("that evaluation is no longer kept: upload its pictures again.")
+        if run is not None:
+            point, name = str(run.record.point), run.record.name
+        else:
+            point = view.get("point", str(self.inspector.default_point))
+            name = self.find(point, view.get("adapter")).name
+        names = form.names_at(self.inspector.adapters(), point)
+        scenes = link.fields_of(view, form.DEFAULTS, form.WORDS)
+        whole(scenes["scenes"], "scenes", 1, self.most)
+        if last is not None and last is not run:
+            last.replaced = True
+        settings = form.settings_of(scenes) if run is None else run.settings
+        chosen = filters.within(settings, [*link.fields_of(view, filters.FILTERS, filters.WORDS).values()])
+        if run is not None:
+            run.filters = chosen
+        updates: Updates = {
+            self.run: run,
+            self.adapter.point: point,
+            self.adapter.name: gr.Dropdown(names if name in names else [name, *names], value=name),
+            **dict(zip(self.filters.inputs[:4], chosen[:4], strict=True)),
+            **self.filters.offer(settings, chosen),
+        }
+        if settings is not None:  # which files were uploaded, only the browser knew
+            updates |= {self.images.source: SCENES, **dict(zip(self.images.scenes, scenes.values(), strict=True))}
+        return updates
+
+    def find(self, point: str | None, name: str | None) -> AdapterRecord:
+        """The adapter of that name at a point. Raises InputError. Folders and hub ids are not taken from strangers."""
+        return pick_adapter(self.inspector.adapters(), str(point), name)
+
+    def image_set(self, source: str, files: list[str] | None, folder: str, scenes: dict[str, Any]) -> ImageSet:
+        """The form's images; scenes: as `form.values_of` writes them. Raises InputError."""
+        if source == SCENES:
+            return runs.scene_set(self.settings, form.settings_of(scenes))
+        if source == UPLOAD:
+            return runs.uploaded_set(self.settings, files, self.gallery)
+        if source == FOLDER and self.settings.local:
+            return runs.folder_set(folder)
+        raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + self.settings.local])}.")
+
+    # The results
+
+    def _showing(self) -> dict[str, Any]:
+        outputs = [self.charted, self.means, self.link, self.gallery, self.table, self.filter_error]
+        outputs += [self.factor_chart, self.place_chart, self.histograms, *self.downloads.values()]
+        return {
+            "fn": show_errors_in(self.filter_error)(self.show),
+            "inputs": [self.run, self.charted, self.limit, self.factor_score, *self.filters.inputs],
+            "outputs": outputs,
+            **QUIET,
+        }
+
+    def _connect_results(self) -> None:
+        showing, inputs = self._showing(), self.filters
+        controls: list[Any] = [inputs.score, inputs.order, *inputs.factors, self.factor_score]
+        changes = [control.change for control in controls]
+        for end in inputs.range:  # while it is typed, a number may be none yet
+            changes += [end.blur, end.submit]
+        for changed in changes:
+            changed(**showing, trigger_mode="always_last")
+        inputs.clear.click(filters.cleared, None, inputs.inputs[2:], **QUIET).then(**showing)
+        self.gallery.select(self.extend, self.limit, self.limit, **QUIET).then(**showing)
+        self.gallery.click(self.open_tile, self.run, self.navigation.inspect, **QUIET)
+        self.table.select(self.open_row, self.run, self.navigation.inspect, **QUIET)
+        for kind, button in self.downloads.items():
+            written = button.click(functools.partial(self.export, kind), [self.run, *inputs.inputs], self.file, **QUIET)
+            written.success(None, self.file, None, js=_SAVE)
+
+    def show(self, run: Run | None, charted: Any, limit: int, factor_score: str, *values: Any) -> Updates:
+        """Shows what the filters keep: while images are still evaluated, in gallery and table alone.
+
+        Args:
+            run: What is shown.
+            charted: Of which images and score the means and charts are that are there; making them takes seconds.
+            limit: Images in the gallery.
+            factor_score: What the chart by factor has.
+            values: Of the filters.
+        """
+        if run is None:
+            return {self.filter_error: ""}
+        rows = runs.select(run.rows, values)
+        run.filters = values
+        part = "" if len(rows) == len(run.rows) else f": {len(rows)} of {len(run.rows)}"
+        scenes = run.settings is not None
+        headers = galleries.SCENE_HEADERS if scenes else galleries.IMAGE_HEADERS
+        updates: Updates = {
+            self.gallery: galleries.gallery(rows, values[0], limit) if run.rows else "",
+            self.link: galleries.view_link(run, values) if rows else "",
+            self.table: gr.Dataframe(galleries.table(rows, scenes), headers=headers),
+        }
+        for kind, button in self.downloads.items():
+            updates[button] = gr.Button(f"Download {DOWNLOADS[kind]}{part}", interactive=bool(rows))
+        if run.seconds is None:
+            return updates
+        scores = [row.scores for row in rows]
+        current = run, {row.number for row in rows}, factor_score
+        if charted is None or charted[:2] != current[:2]:
+            updates[self.means] = galleries.summary(scores, len(run.rows)) if run.rows else ""
+            updates[self.place_chart] = plots.plane_chart(iou_plane(scores)) if scores else None
+            updates[self.histograms] = plots.histograms(scores) if scores else None
+        if charted != current:
+            levels = {factor: by_factor(scores, factor, factor_score) for factor in LEVELS}
+            title = (_OBJECT_TITLES | NAMES)[factor_score]
+            updates[self.factor_chart] = plots.factor_chart(levels, title) if any(levels.values()) else None
+        return updates | {self.charted: current}
+
+    def extend(self, limit: int) -> int:
+        """Images in the gallery once more are asked for."""
+        return limit + PAGE
+
+    @show_errors
+    def export(self, kind: str, run: Run | None, *values: Any) -> str:
+        """The file of a kind in DOWNLOADS of what the filters keep."""
+        if run is None:
+            raise InputError("there is nothing to download yet: press Evaluate.")
+        return runs.export(run, kind, values, self.gallery)
+
+    @show_errors
+    def open_tile(self, run: Run | None, event: gr.EventData) -> dict[str, Any]:
+        """The view in Inspect of an image of the gallery."""
+        return self._open(run, event.number)
+
+    @show_errors
+    def open_row(self, run: Run | None, event: gr.SelectData) -> dict[str, Any]:
+        """The view in Inspect of an image of the table."""
+        return self._open(run, int(event.row_value[0]))
+
+    def _open(self, run: Run | None, number: int) -> dict[str, Any]:
+        if run is None or not 0 <= number < len(run.rows):
+            raise InputError("that picture is no longer here: evaluate again.")
+        source = runs.image_source(run.rows[number], self.gallery)
+        return open_view(source, str(run.record.point), run.record.name)
+
+    # The API
+
+    def add_endpoints(self) -> None:
+        """Adds /evaluate to the current Blocks; nothing of it is seen on the page."""
+        with gr.Row(visible=False):
+            trigger, self.keeper = gr.Button(), gr.HTML()
+            scenes, seed = (default_of(EvaluationSettings, name) for name in ("scenes", "seed"))
+            inputs: list[Any] = [
+                gr.Textbox(str(self.inspector.default_point), label="point, such as post-merge/6"),
+                gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
+                RawFile(file_count="multiple", label="files: pictures or zip archives (optional)"),
+                FreeNumber(scenes, precision=0, label=f"scenes, 1 to {self.most}, where there are no files"),
+                FreeNumber(seed, precision=0, label="seed"),
+                gr.JSON(label="factors of the scenes (optional)"),
+            ]
+            results = gr.JSON(label="results")
+        trigger.click(self.evaluate_api, inputs, results, api_name="evaluate", **MODEL_QUEUE)
+
+    @show_errors
+    def evaluate_api(
+        self,
         point: str,
         adapter: str = "tokens",
         files: list[str] | None = None,
-        scenes: int = 32,
-        seed: int = 0,
+        scenes: int = default_of(EvaluationSettings, "scenes"),
+        seed: int = default_of(EvaluationSettings, "seed"),
         factors: dict[str, Any] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Evaluates an adapter on uploaded files or, without any, on generated scenes of the test split.
@@ -285,33 +397,29 @@ def endpoint(calls: FailuresCalls) -> None:
         the client cancels or goes away; then means with intervals, every picture's scores, and the files that
         were left out with the reason.
         """
-        record = calls.find(point, adapter)
-        kind = SOURCES[1] if files else SOURCES[0]
-        samples, total, data = runs.samples(
-            calls, kind, files, "", [scenes, seed, *choices.factors_of(factors or {})], keeper
-        )
-        lines, broken = list[ImageScores](), list[Broken]()
-        for done, item in enumerate(calls.evaluate(record, samples), 1):
+        record = self.find(point, adapter)
+        if files:
+            images = runs.uploaded_set(self.settings, files, self.keeper)
+        else:
+            settings = EvaluationSettings(scenes, seed, SceneFactors.from_json(factors or {}))
+            images = runs.scene_set(self.settings, settings)
+        rows, broken = list[ImageScores](), list[Broken]()
+        for done, item in enumerate(evaluate(self.inspector, record, images.samples), 1):
             if isinstance(item, Broken):
                 broken.append(item)
             else:
-                lines.append(item.without_pixels())
-            yield {"done": done, "of": total}
-        if not lines:
-            raise InputError(f"none of the {total} files is a picture: {broken[0].reason}")
-        flat = [line.flat() for line in lines]
-        facts = {"point": str(record.point), "adapter": record.name, "data": data, "summary": summarise(flat)}
+                rows.append(item.without_pixels())
+            yield {"done": done, "of": images.total}
+        if not rows:
+            raise InputError(f"none of the {images.total} files is a picture: {broken[0].reason}")
+        flat = [row.flat() for row in rows]
+        facts = {"point": str(record.point), "adapter": record.name, "data": images.data, "summary": summarise(flat)}
         yield facts | {"pictures": flat, "broken": [b.as_json() for b in broken]}
 
-    with gr.Row(visible=False):
-        trigger, keeper = gr.Button(), gr.HTML()
-        inputs: list[Any] = [
-            gr.Textbox(str(calls.default), label="point, such as post-merge/6"),
-            gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
-            RawFile(file_count="multiple", label="files: pictures or zip archives (optional)"),
-            FreeNumber(32, precision=0, label=f"scenes, 1 to {calls.most}, where there are no files"),
-            FreeNumber(0, precision=0, label="seed"),
-            gr.JSON(label="factors of the scenes (optional)"),
-        ]
-        told = gr.JSON(label="results")
-    trigger.click(evaluate, inputs, told, api_name="evaluate", **MODEL_QUEUE)
+
+def _plot(label: str, elem_id: str) -> gr.Plot:
+    return gr.Plot(label=label, elem_id=elem_id, elem_classes="fs-plot")
+
+
+def _html(value: str, elem_id: str, **options: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)

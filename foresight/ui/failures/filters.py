@@ -1,0 +1,163 @@
+"""Which of the evaluated images are shown, and in which order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from foresight.data.factors import RADII, EvaluationSettings
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.errors import InputError
+from foresight.inspection.tables import Filter
+from foresight.metrics.matching import SIZES
+from foresight.metrics.scores import SCORES
+from foresight.ui.cards import NAMES
+
+SCORE_CHOICES = [(NAMES[name], name) for name in SCORES]
+ORDERS = ("worst first", "best first")
+COUNTS = tuple(str(n) for n in range(1, MAX_OBJECTS + 1))
+LEVELS: dict[str, tuple[str, ...]] = {  # of the factors that images are filtered by
+    "only-shape": SHAPES,
+    "only-color": COLOR_NAMES,
+    "only-size": tuple(SIZES),
+    "only-objects": COUNTS,
+    "only-background": BACKGROUNDS,
+}
+_LABELS = ("Shape", "Colour", "Size", "Objects", "Background")  # in the order of LEVELS
+# What the tab begins with, by the names that an address uses, in the order of the form's components.
+FILTERS: dict[str, Any] = {
+    "sort": "lpips",
+    "order": ORDERS[0],
+    "from": "",
+    "to": "",
+    **{name: [] for name in LEVELS},
+}
+WORDS: dict[str, tuple[str, ...]] = {"sort": SCORES, "order": ORDERS, **LEVELS}  # that an address may name
+Values = Sequence[Any]  # in the order of FILTERS
+
+
+class FilterForm:
+    """The components of order and filters.
+
+    Attributes:
+        inputs: In the order of FILTERS.
+        clear: The button that clears the filters.
+    """
+
+    def __init__(self) -> None:
+        with gr.Row():
+            self.score = gr.Dropdown(
+                SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"
+            )
+            self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=200)
+            ends = range_labels(FILTERS["sort"])
+            self.range = [
+                gr.Textbox(label=label, placeholder=placeholder, max_lines=1, min_width=90, elem_id=f"failures-{name}")
+                for label, placeholder, name in zip(ends, ("lowest", "highest"), ("low", "high"), strict=True)
+            ]
+            self.clear = gr.Button("Clear filters", size="sm", min_width=90, elem_id="failures-clear")
+        with gr.Row():
+            self.factors = [
+                several(levels, label, f"failures-{name.removeprefix('only-')}")
+                for (name, levels), label in zip(LEVELS.items(), _LABELS, strict=True)
+            ]
+        self.inputs: list[Any] = [self.score, self.order, *self.range, *self.factors]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        self.score.change(self.label_range, self.score, self.range, **quiet)
+
+    def label_range(self, score: str) -> list[Any]:
+        """Labels the range by the score that images are sorted by."""
+        return [gr.Textbox(label=label) for label in range_labels(score)]
+
+    def offer(self, settings: EvaluationSettings | None, values: Values) -> dict[Any, Any]:
+        """Updates for other images, which offer what these have.
+
+        A factor with a single level is hidden: it would keep every image.
+
+        Args:
+            settings: As for `levels`.
+            values: As from `within`.
+        """
+        chosen = values[-len(LEVELS) :]
+        return {
+            component: gr.update(choices=names, value=value, visible=len(names) > 1)
+            for component, names, value in zip(self.factors, levels(settings).values(), chosen, strict=True)
+        }
+
+
+def range_labels(score: str) -> tuple[str, str]:
+    """The labels of the range of the score that images are sorted by."""
+    return f"{NAMES[score]} from", f"{NAMES[score]} to"
+
+
+def several(values: Sequence[str], label: str, elem_id: str | None = None) -> gr.Dropdown:
+    """A choice of several values, or of none, which means any: style.css says so in the empty field."""
+    return gr.Dropdown(
+        list(values), value=[], multiselect=True, label=label, min_width=130, elem_id=elem_id, elem_classes="fs-several"
+    )
+
+
+def bound(text: str) -> float | None:
+    """An end of a range of scores; None where the text is empty. Raises InputError on what is no number."""
+    try:
+        value = float(text.strip().replace(",", ".")) if text.strip() else None
+    except ValueError:
+        value = math.nan
+    if value is not None and not math.isfinite(value):
+        raise InputError(f"a score's range takes numbers such as 0.35, not {text.strip()[:40]!r}.")
+    return value
+
+
+def as_filter(values: Values) -> Filter:
+    """The filter of these values, without their order. Raises InputError where a range is none."""
+    score, _, low, high, shapes, colors, sizes, counts, backgrounds = values
+    return Filter(shapes, colors, sizes, [int(n) for n in counts], backgrounds, score, bound(low), bound(high))
+
+
+def levels(settings: EvaluationSettings | None) -> dict[str, list[str]]:
+    """The levels that images may have, by the names in LEVELS.
+
+    Args:
+        settings: Those of the scenes; None where the images are no scenes, and have no factors.
+    """
+    if settings is None:
+        return {name: [] for name in LEVELS}
+    factors = settings.factors
+    (low, high), (least, most) = RADII[factors.size], factors.objects
+    return {
+        "only-shape": list(factors.shapes or SHAPES),
+        "only-color": list(factors.colors or COLOR_NAMES),
+        "only-size": [name for name, (smallest, largest) in SIZES.items() if smallest < high and low < largest],
+        "only-objects": [str(n) for n in range(least, most + 1)],
+        "only-background": list(factors.backgrounds or BACKGROUNDS),
+    }
+
+
+def within(settings: EvaluationSettings | None, values: Values) -> list[Any]:
+    """The values without the levels that these images do not have; settings: as for `levels`."""
+    known = levels(settings)
+    return [
+        [level for level in value if level in known[name]] if name in known else value
+        for name, value in zip(FILTERS, values, strict=True)
+    ]
+
+
+def in_words(values: Values) -> str:
+    """The filters in words: "shape star or circle; LPIPS from 0.1"; empty where nothing is filtered."""
+    score, _, low, high, *factors = values
+    parts = [f"{label.lower()} {' or '.join(names)}" for label, names in zip(_LABELS, factors, strict=True) if names]
+    ends = [f"{word} {text.strip()}" for word, text in (("from", low), ("to", high)) if text.strip()]
+    return "; ".join([*parts, *([f"{NAMES[score]} {' '.join(ends)}"] if ends else [])])
+
+
+def cleared() -> list[Any]:
+    """The values of all filters but the order, which keep every image."""
+    return list(FILTERS.values())[2:]
+
+
+def as_address(values: Values) -> Mapping[str, Any]:
+    """The values by the names that an address uses."""
+    return dict(zip(FILTERS, values, strict=True))
