@@ -210,7 +210,7 @@ def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File
         "adapter": record.name,
         "model": inspector.vlm.name,
         "vae": inspector.vae.name,
-        "data": {"images": str(args.images)} if files else _recipe(args, spec),
+        "data": {"images": str(args.images)} if files else evaluation.scenes_as_json(args.scenes, args.seed, spec),
         **evaluation.summarise([line.flat() for line in lines]),
         "broken": [_left_out(one) for one in broken],
     }
@@ -221,10 +221,6 @@ def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File
 
 def _left_out(broken: Broken) -> dict[str, str]:
     return {"image": broken.name, "error": broken.reason}
-
-
-def _recipe(args: argparse.Namespace, spec: SceneSpec) -> dict[str, Any]:
-    return {"scenes": args.scenes, "seed": args.seed, "split": "test", **vars(spec)}
 
 
 def _summary(summary: dict[str, Any], out: Path) -> str:

@@ -121,6 +121,11 @@ def scene_samples(count: int, seed: int, spec: SceneSpec) -> Iterator[Sample]:
         yield replace(sample, name=f"scene {number} ({sample.name})")
 
 
+def scenes_as_json(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
+    """What `scene_samples` are drawn from, for reports."""
+    return {"scenes": count, "seed": seed, "split": "test", **vars(spec)}
+
+
 def samples_of(scenes: Scenes) -> Iterator[Sample]:
     """Scenes as samples, named by their hashes; rendered when the iterator reaches them."""
     for part in scenes.chunks(_CHUNK):

@@ -27,6 +27,7 @@ from foresight.inspection.evaluation import (
     file_samples,
     folder_files,
     scene_samples,
+    scenes_as_json,
     summarise,
 )
 from foresight.inspection.tables import as_csv, as_json, ordered, write_zip
@@ -70,9 +71,8 @@ def check_count(app: Settings, count: int) -> None:
 def scene_set(app: Settings, settings: EvaluationSettings) -> ImageSet:
     """Generated scenes of the test split. Raises InputError."""
     check_count(app, settings.scenes)
-    spec = settings.factors.spec()
-    data = {"scenes": settings.scenes, "seed": settings.seed, "split": "test", **vars(spec)}
-    return ImageSet(scene_samples(settings.scenes, settings.seed, spec), settings.scenes, data, settings)
+    drawn_from = settings.scenes, settings.seed, settings.factors.spec()
+    return ImageSet(scene_samples(*drawn_from), settings.scenes, scenes_as_json(*drawn_from), settings)
 
 
 def uploaded_set(app: Settings, paths: Sequence[str] | None, keeper: Component) -> ImageSet:
