@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -269,8 +270,10 @@ def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -
         assert dropdown.preprocess("gone since") == "gone since"
         assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
         for taker in (image, file):
-            with pytest.raises(gr.Error, match="addresses are not fetched"):
-                asyncio.run(taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png"))
+            fetch = taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png")
+            # In a thread of its own: a browser test in this process leaves an event loop running.
+            with ThreadPoolExecutor(1) as pool, pytest.raises(gr.Error, match="addresses are not fetched"):
+                pool.submit(asyncio.run, fetch).result()
 
 
 def test_a_run_stopped_while_extracting_tells_pictures_and_one_with_own_ones_its_split() -> None:
