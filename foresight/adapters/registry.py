@@ -150,6 +150,18 @@ class AdapterRegistry:
         at = self.default_point if point is None else self.vlm.point(point)
         return pick_adapter(self.adapters(), at, None if adapter is None else str(adapter))
 
+    def find_listed(self, name: str | None, point: str | ExtractionPoint) -> AdapterRecord:
+        """As `find`, of the adapters under the roots alone: for strangers, who may name no folder and no hub id.
+
+        Args:
+            name: None is the first at the point.
+            point: Where it reads.
+
+        Raises:
+            InputError: There is none, or the model lacks the point.
+        """
+        return pick_adapter(self.adapters(), self.vlm.point(point), name)
+
     def written(self, record: AdapterRecord) -> int:
         """When its weights were written, in nanoseconds: others may lie in its folder later.
 

@@ -69,7 +69,7 @@ class VLM:
         point = ExtractionPoint.parse(text)
         if point not in self.points:
             last = max(p.layer for p in self.points if p.stage == point.stage)
-            raise InputError(f"{self.name} has no {point}: its {point.stage} layers are 0 to {last}.")
+            raise InputError(f"there is no {point}: the {point.stage} layers are 0 to {last}.")
         return point
 
     def width(self, point: str | ExtractionPoint) -> int:

@@ -10,14 +10,15 @@ from PIL import Image
 from foresight.data.factors import ANY, POSITIONS, RADII
 from foresight.data.images import load_mask, to_pil
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
+from foresight.inspection.inspector import Inspector
 from foresight.ui import generate as scenes
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_input import file_image
 from foresight.ui.inputs import FreeNumber
-from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
+from foresight.ui.services import MODEL_QUEUE, open_picture, public_facts
 
 
-def endpoint(calls: Calls) -> None:
+def add_endpoints(inspector: Inspector) -> None:
     """Adds the endpoints to the current Blocks; nothing of them is seen on the page."""
 
     @show_errors
@@ -38,21 +39,21 @@ def endpoint(calls: Calls) -> None:
 
     @show_errors
     def reconstruct(
-        image: str, point: str = str(calls.default), adapter: str = "tokens", mask: str | None = None
+        image: str, point: str = str(inspector.default_point), adapter: str = "tokens", mask: str | None = None
     ) -> tuple[Image.Image, dict[str, Any]]:
         """Reads a picture back from its latents at an extraction point, and scores it.
 
         mask: white where the picture shows an object; without it, the objects found there. Returns the
         reconstruction and the scores, with the oracle's and a blank page's beside them.
         """
-        at = calls.point(point)
-        given = None if mask is None else load_mask(mask)
-        report = calls.inspect(open_picture(image), at, calls.find(at, adapter).folder, given)
+        record = inspector.registry.find_listed(adapter, point)
+        objects = None if mask is None else load_mask(mask)
+        report = inspector.inspect(open_picture(image), record.point, record.folder, objects)
         return to_pil(report.chosen.image), report.as_json()
 
     def info() -> dict[str, Any]:
         """Tells the models, their extraction points and widths, the adapters that fit, the device, the versions."""
-        return calls.facts()
+        return public_facts(inspector)
 
     with gr.Row(visible=False):
         trigger = gr.Button()
@@ -67,7 +68,7 @@ def endpoint(calls: Calls) -> None:
             FreeNumber(0, precision=0, label="seed"),
         ]
         picture, mask = file_image("image"), file_image("mask: white where there is an object (optional)")
-        point = gr.Textbox(str(calls.default), label="point, such as post-merge/6")
+        point = gr.Textbox(str(inspector.default_point), label="point, such as post-merge/6")
         adapter = gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name")
         drawn, drawn_mask = file_image("picture"), file_image("mask")
         made = file_image("reconstruction")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -46,17 +44,6 @@ EXAMPLES: tuple[tuple[str, int, SceneSpec], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Controls:
-    """The components, in the order of `make_scene`'s arguments."""
-
-    inputs: Sequence[gr.components.Component]
-    seed: gr.Number
-    make: gr.Button
-    dice: gr.Button
-    refused: gr.HTML
-
-
 def make_scene(
     shape: str, color: str, objects: float, size: str, position: str, background: str, overlap: bool, seed: float
 ) -> dict[str, Any]:
@@ -73,7 +60,7 @@ def make_scene(
 
 
 def fields(case: ImageSource) -> list[Any]:
-    """The values of `Controls.inputs` that a case was made from; those that are there, where nothing tells."""
+    """The values of `SceneControls.inputs` that a case was made from; those that are there, where nothing tells."""
     recipe = case.get("recipe", {}) if isinstance(case, dict) else {}
     seed, *rest = (FACTORS | recipe).values()
     return [*rest, seed] if "seed" in recipe else [gr.skip()] * len(FACTORS)
@@ -122,20 +109,28 @@ def roll() -> int:
     return random.randint(0, MAX_SEED)
 
 
-def build() -> Controls:
-    """The scene controls, inside the current layout."""
-    with gr.Row():
-        shape = gr.Dropdown([ANY, *SHAPES], value=ANY, label="Shape", min_width=90)
-        color = gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="Colour", min_width=90)
-        size = gr.Dropdown(list(RADII), value=ANY, label="Size", min_width=90)
-    with gr.Row():
-        position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
-        background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)
-        seed = FreeNumber(value=7, label="Seed", min_width=90)  # make_scene says what is allowed
-    objects = FreeSlider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
-    overlap = gr.Checkbox(value=True, label="Objects may overlap")
-    with gr.Row():
-        make = gr.Button("Generate", min_width=100, elem_id="generate")
-        dice = gr.Button("Another seed", min_width=100, elem_id="dice")
-    inputs = [shape, color, objects, size, position, background, overlap, seed]
-    return Controls(inputs, seed, make, dice, error_place("generate-refused"))
+class SceneControls:
+    """What a scene is drawn from.
+
+    Attributes:
+        inputs: The components, in the order of `make_scene`'s arguments.
+        error: Where it is said why there is no such scene.
+    """
+
+    def __init__(self) -> None:
+        """Adds the controls to the current layout."""
+        with gr.Row():
+            shape = gr.Dropdown([ANY, *SHAPES], value=ANY, label="Shape", min_width=90)
+            color = gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="Colour", min_width=90)
+            size = gr.Dropdown(list(RADII), value=ANY, label="Size", min_width=90)
+        with gr.Row():
+            position = gr.Dropdown(list(POSITIONS), value=ANY, label="Position", min_width=90)
+            background = gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="Background", min_width=90)
+            self.seed = FreeNumber(value=7, label="Seed", min_width=90)  # make_scene says what is allowed
+        objects = FreeSlider(1, MAX_OBJECTS, value=1, step=1, label="Objects")
+        overlap = gr.Checkbox(value=True, label="Objects may overlap")
+        with gr.Row():
+            self.draw = gr.Button("Generate", min_width=100, elem_id="generate")
+            self.dice = gr.Button("Another seed", min_width=100, elem_id="dice")
+        self.inputs = [shape, color, objects, size, position, background, overlap, self.seed]
+        self.error = error_place("generate-refused")

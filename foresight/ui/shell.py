@@ -23,10 +23,9 @@ from foresight.ui.error_handling import show_errors
 from foresight.ui.failures.tab import FailuresTab
 from foresight.ui.findings.tab import FindingsTab
 from foresight.ui.guard import OnlyHere
-from foresight.ui.inspect import tab as inspect
+from foresight.ui.inspect.tab import InspectTab
 from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import Calls
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train import tab as train
 from foresight.ui.train.services import TrainCalls
@@ -74,12 +73,11 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
 
     trainer: the Train tab's calls; None leaves training out, tab and endpoint.
     """
-    calls = Calls.of(inspector)
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
         travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         navigation = Navigation(gr.State(), gr.State())
         tabs: list[Tab] = [
-            ModuleTab("inspect", "Inspect", inspect, calls, navigation),
+            InspectTab(inspector, navigation),
             CompareTab(inspector, navigation, settings),
             FailuresTab(inspector, navigation, settings),
             LatentMapTab(inspector, navigation, settings),
@@ -94,7 +92,7 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
                     tab.build()
             with _tab("about", "About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        _open(app, row, navigation, calls, [*(tab.name for tab in tabs), "about"], travelled)
+        _open(app, row, navigation, inspector, [*(tab.name for tab in tabs), "about"], travelled)
     return app.queue(max_size=64)
 
 
@@ -106,7 +104,7 @@ def _tab(name: str, title: str) -> gr.Tab:
 
 
 def _open(
-    app: gr.Blocks, tabs: gr.Tabs, navigation: Navigation, calls: Calls, names: list[str], travelled: gr.HTML
+    app: gr.Blocks, tabs: gr.Tabs, navigation: Navigation, inspector: Inspector, names: list[str], travelled: gr.HTML
 ) -> None:
     """A view written into a state of `navigation` opens its tab; so does an address that names a tab, image or run.
 
@@ -132,7 +130,7 @@ def _open(
         if name == "inspect":
             return {
                 navigation.inspect: open_view(
-                    link.case_of(asked), asked.get("point", str(calls.default)), asked.get("adapter")
+                    link.case_of(asked), asked.get("point", str(inspector.default_point)), asked.get("adapter")
                 )
             }
         return {behind[name]: {**asked, "at": time.time()}}  # a new value, also when it is the same view again
@@ -148,8 +146,8 @@ def _open(
         if event.stays:
             return {tabs: gr.Tabs(selected=asked.get(link.TAB, "train" if link.RUN in asked else "inspect"))}
         if not asked:  # the address that the page began with
-            first = next((record.name for record in calls.adapters(calls.default)), None)
-            return {navigation.inspect: open_view(generate.examples()[0][1], str(calls.default), first)}
+            first = next((record.name for record in inspector.adapters(inspector.default_point)), None)
+            return {navigation.inspect: open_view(generate.examples()[0][1], str(inspector.default_point), first)}
         return arrive(asked)
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

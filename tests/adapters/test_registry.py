@@ -37,7 +37,7 @@ def test_lists_what_fits_by_depth_and_kind(house):
     [
         ({"model": "another"}, "it is for the model another, not"),
         ({"vae": "another"}, "it is for the VAE another, not"),
-        ({"point": "post-merge/7"}, "no post-merge/7: its post-merge layers are 0 to 3"),
+        ({"point": "post-merge/7"}, "no post-merge/7: the post-merge layers are 0 to 3"),
         ({"point": "the middle"}, "'the middle' is not an extraction point"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Inspect's floors: beside the reading, what somebody who only remembers training pictures could answer."""
+"""Inspect's baselines: beside the result, what somebody who only remembers training images could answer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from foresight.data.images import to_pil
-from foresight.inspection.baselines import Recalled
-from foresight.inspection.inspector import Report
+from foresight.inspection.baselines import Baselines, Recalled
+from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import prepare
 from foresight.metrics.scores import SCORES, Scores
 from foresight.models.points import ExtractionPoint
@@ -20,48 +20,58 @@ from foresight.ui.cards import NAMES, number
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_maps import Tile, tile_grid
 from foresight.ui.navigation import ImageSource
-from foresight.ui.services import MODEL_QUEUE, Calls
+from foresight.ui.services import MODEL_QUEUE, QUIET
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A result to set floors beside: its case, its point, its adapter's name, and the scores known of it."""
+class ResultSummary:
+    """A result to set baselines beside: its image's source, its point, its adapter's name, and the scores it has."""
 
-    case: ImageSource
+    source: ImageSource
     point: ExtractionPoint
     adapter: str
-    known: dict[str, Scores]
+    scores: dict[str, Scores]
 
     @classmethod
-    def of(cls, report: Report, case: ImageSource) -> Asked:
-        chosen = report.reconstructions[0]
-        known = {"blank page": report.blank.scores, chosen.name: chosen.scores, "oracle": report.oracle.scores}
-        return cls(case, report.point, chosen.name, known)
+    def of(cls, report: Report, source: ImageSource) -> ResultSummary:
+        """The summary of a report on the image of that source."""
+        chosen = report.chosen
+        scores = {"blank page": report.blank.scores, chosen.name: chosen.scores, "oracle": report.oracle.scores}
+        return cls(source, report.point, chosen.name, scores)
 
 
-def build(calls: Calls, asked: gr.State) -> None:
-    """The floors inside the current layout, made while they are open; asked: an `Asked`, of the result above."""
-    opened = gr.State(False)
-    with gr.Accordion(
-        "Floors: the mean and the nearest of the training scenes", open=False, elem_id="floors-open"
-    ) as box:
-        shown = gr.HTML(elem_id="floors", elem_classes="fs-plain", apply_default_css=False)
+class BaselinePanel:
+    """The mean and the nearest of training scenes, made while the panel is open."""
+
+    def __init__(self, inspector: Inspector, summary: gr.State) -> None:
+        """Adds the panel to the current layout.
+
+        Args:
+            inspector: Its latents tell which scene is nearest.
+            summary: A State, the `ResultSummary` of the result above.
+        """
+        self.baselines = Baselines(inspector)
+        opened = gr.State(False)
+        with gr.Accordion(
+            "Floors: the mean and the nearest of the training scenes", open=False, elem_id="floors-open"
+        ) as box:
+            panel = gr.HTML(elem_id="floors", elem_classes="fs-plain", apply_default_css=False)
+        showing: dict[str, Any] = {"fn": self.show, "inputs": [opened, summary], "outputs": panel}
+        showing |= MODEL_QUEUE | QUIET
+        box.expand(lambda: True, None, opened, **QUIET).then(**showing)
+        box.collapse(lambda: False, None, opened, **QUIET)
+        summary.change(**showing, trigger_mode="always_last")
 
     @show_errors
-    def show(opened: bool, asked: Asked | None) -> Iterator[str]:
-        if not opened or asked is None:
+    def show(self, opened: bool, summary: ResultSummary | None) -> Iterator[str]:
+        """How far the scenes' latents are, then both baselines."""
+        if not opened or summary is None:
             yield ""
             return
-        for done in calls.memory.gather():
-            yield _progress(done, calls.memory.count)
-        original, mask = prepare(*generate.look(asked.case))
-        yield panel(asked, calls.memory.recall(original, asked.point, mask))
-
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    showing: dict[str, Any] = {"fn": show, "inputs": [opened, asked], "outputs": shown, **MODEL_QUEUE, **quiet}
-    box.expand(lambda: True, None, opened, **quiet).then(**showing)
-    box.collapse(lambda: False, None, opened, **quiet)
-    asked.change(**showing, trigger_mode="always_last")
+        for done in self.baselines.gather():
+            yield _progress(done, self.baselines.count)
+        original, mask = prepare(*generate.look(summary.source))
+        yield baselines_html(summary, self.baselines.recall(original, summary.point, mask))
 
 
 def _progress(done: int, count: int) -> str:
@@ -71,34 +81,34 @@ def _progress(done: int, count: int) -> str:
     )
 
 
-def panel(asked: Asked, found: Recalled) -> str:
-    """Both floors as pictures, and their scores between those of the blank page and of the adapter."""
-    blank, *rest = asked.known.items()
-    rows = [blank, ("mean", found.mean.scores), ("nearest scene", found.nearest.scores), *rest]
+def baselines_html(summary: ResultSummary, recalled: Recalled) -> str:
+    """Both baselines as images, and their scores between those of the blank page and of the adapter."""
+    blank, *rest = summary.scores.items()
+    rows = [blank, ("mean", recalled.mean.scores), ("nearest scene", recalled.nearest.scores), *rest]
     heads = "".join(f'<th scope="col">{NAMES[name]}</th>' for name in SCORES)
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_told(n, scores[n])}</td>" for n in SCORES)}</tr>'
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_score(n, scores[n])}</td>" for n in SCORES)}</tr>'
         for name, scores in rows
     )
-    shown = [
-        Tile("mean", f"of {found.count} training scenes", to_pil(found.mean.image)),
-        Tile("nearest scene", f"of {found.count} by its latents at {asked.point}", to_pil(found.nearest.image)),
+    tiles = [
+        Tile("mean", f"of {recalled.count} training scenes", to_pil(recalled.mean.image)),
+        Tile("nearest scene", f"of {recalled.count} by its latents at {summary.point}", to_pil(recalled.nearest.image)),
     ]
     return (
-        f'<p class="fs-floors-told">{_verdict(asked, found)}</p><div class="fs-floors">{tile_grid(shown)}'
+        f'<p class="fs-floors-told">{_verdict(summary, recalled)}</p><div class="fs-floors">{tile_grid(tiles)}'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _verdict(asked: Asked, found: Recalled) -> str:
-    mine, floor = asked.known[asked.adapter]["lpips"], found.nearest.scores["lpips"]
-    assert mine is not None and floor is not None  # LPIPS is of every picture
-    name = escape(asked.adapter)
-    told = f"LPIPS {mine:.3f}, and {floor:.3f} for the nearest of {found.count} training scenes"
-    if mine < floor:
-        return f"<strong>{name} reads this picture:</strong> {told}."
-    return f"<strong>⚠ {name} is no better than a memory here:</strong> {told}."
+def _verdict(summary: ResultSummary, recalled: Recalled) -> str:
+    own, nearest = summary.scores[summary.adapter]["lpips"], recalled.nearest.scores["lpips"]
+    assert own is not None and nearest is not None  # every image has an LPIPS
+    name = escape(summary.adapter)
+    scores = f"LPIPS {own:.3f}, and {nearest:.3f} for the nearest of {recalled.count} training scenes"
+    if own < nearest:
+        return f"<strong>{name} reads this picture:</strong> {scores}."
+    return f"<strong>⚠ {name} is no better than a memory here:</strong> {scores}."
 
 
-def _told(name: str, value: float | None) -> str:
+def _score(name: str, value: float | None) -> str:
     return "–" if value is None else number(name, value)

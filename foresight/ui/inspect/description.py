@@ -1,4 +1,4 @@
-"""What the model says of a picture: one answer at a time for each visitor, who may end it by moving on."""
+"""What the model says of an image: one answer at a time for each visitor, who may end it by moving on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import gradio as gr
 from PIL import Image
 
-from foresight.ui.services import Calls
+from foresight.models.vlm import VLM
 
 QUESTION = "Describe the image."
 
@@ -17,14 +17,14 @@ QUESTION = "Describe the image."
 class Conversations:
     """Answers under way, by visitor; words take seconds, and the models work for everybody."""
 
-    calls: Calls
+    vlm: VLM
     _ends: dict[str | None, threading.Event] = field(default_factory=dict)
 
-    def say(self, picture: Image.Image, question: str, request: gr.Request) -> str:
+    def say(self, image: Image.Image, question: str, request: gr.Request) -> str:
         """The answer, or as much of it as was said when the visitor moved on."""
         end = self._ends[request.session_hash] = threading.Event()
         try:
-            answer = self.calls.describe(picture, question.strip()[:500] or QUESTION, end.is_set)
+            answer = str(self.vlm.describe(image, question.strip()[:500] or QUESTION, stop=end.is_set))
         finally:
             self._ends.pop(request.session_hash, None)
         return f"{answer} … (ended here: ask again)" if end.is_set() else answer

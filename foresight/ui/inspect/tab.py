@@ -1,182 +1,221 @@
-"""The Inspect tab: one picture, one extraction point → what can be read back, and how good it is."""
+"""The Inspect tab: one image, one extraction point → what can be read back, and how good it is."""
 
 from __future__ import annotations
 
-import functools
+from functools import cached_property
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
-from PIL import Image
 
 from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
 from foresight.models.points import ExtractionPoint, Stage
-from foresight.ui import cards, generate
-from foresight.ui.api import endpoint as endpoint  # this tab's: /generate, /reconstruct, /info
+from foresight.ui import api, cards, generate
 from foresight.ui.error_handling import show_errors, show_errors_in, silent_error
+from foresight.ui.generate import SceneControls
+from foresight.ui.gradio_internals import current_page
 from foresight.ui.image_input import ImagePicker
-from foresight.ui.inspect import baselines as floors
-from foresight.ui.inspect import point, results
+from foresight.ui.inspect.baselines import BaselinePanel
 from foresight.ui.inspect.description import QUESTION, Conversations
+from foresight.ui.inspect.point import PointControls
+from foresight.ui.inspect.results import ResultView, build_answer
 from foresight.ui.navigation import ImageSource, Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE, Calls, open_picture
+from foresight.ui.services import MODEL_QUEUE, QUIET
+
+AWAITED = cards.awaiting("The last result, of another picture")
 
 
-def build(calls: Calls, navigation: Navigation) -> None:
-    """Builds the tab inside the current layout, with the first example already inspected."""
-    gallery = generate.examples()
-    first = gallery[0][1]
-    with gr.Row(equal_height=False, elem_classes="fs-inspect"):
-        with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-            source, refused, chosen, picks, scene = _build_source()
-            at = point.build(calls)
-            go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
-            with gr.Row(elem_id="to-others"):
-                to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
-                to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
-        with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
-            shown = results.build(_first(calls, first))
-            floors.build(calls, shown[-2])
-            answer, question = results.build_answer(calls.facts()["model"] == "bundled")
-    speech = Conversations(calls)
-    awaited = cards.awaiting("The last result, of another picture")
+class InspectTab:
+    """An image and a point to choose; the result, the baselines beside it, and what the model says of the image.
 
-    @functools.cache
-    def first_answer() -> str:
-        """For the first visitor; the later ones find it ready."""
-        return calls.describe(generate.draw(first)[0], QUESTION, None)
+    An answer may come when its control has been used again. So no handler writes into the control that caused it, nor
+    into another one what that holds already.
+    """
+
+    name = "inspect"
+    title = "Inspect"
+
+    def __init__(self, inspector: Inspector, navigation: Navigation) -> None:
+        """Takes what the tab asks.
+
+        Args:
+            inspector: Reads images, and has the model that describes them.
+            navigation: Brings views here, and opens Compare and the latent map.
+        """
+        self.inspector, self.navigation = inspector, navigation
+        self.conversations = Conversations(inspector.vlm)
+
+    def add_endpoints(self) -> None:
+        """Adds /generate, /reconstruct and /info to the current Blocks."""
+        api.add_endpoints(self.inspector)
+
+    def build(self) -> None:
+        """Adds the tab to the current layout, with the first example already inspected."""
+        with gr.Row(equal_height=False, elem_classes="fs-inspect"):
+            with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
+                self.picker = ImagePicker(0, 250, "to inspect", "source", "refused")
+                with gr.Tabs(elem_classes="fs-sources"):
+                    with gr.Tab("Examples"):
+                        self.picker.build_examples("examples")
+                    with gr.Tab("Generate"):
+                        self.scene = SceneControls()
+                self.point = PointControls(self.inspector)
+                self.go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
+                with gr.Row(elem_id="to-others"):
+                    self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
+                    self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
+            with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
+                self.result = ResultView(self.inspector)
+                BaselinePanel(self.inspector, self.result.summary)
+                self.answer, self.question = build_answer(self.inspector.vlm.name == "bundled")
+        self._connect()
+
+    def _connect(self) -> None:
+        picker, scene, point, stale = self.picker, self.scene, self.point, self.result.stale
+        latest = QUIET | {"trigger_mode": "always_last"}
+        model: dict[str, Any] = {**MODEL_QUEUE, "api_visibility": "private", "show_progress": "minimal"}
+        running: dict[str, Any] = {
+            "fn": self.reconstruct,
+            "inputs": [picker.source, *point.chosen],
+            "outputs": [*self.result.outputs, stale, self.go],
+            "show_progress_on": self.result.slider,
+            **model,
+        }
+        asking: dict[str, Any] = {
+            "fn": self.ask,
+            "inputs": [picker.source, self.question],
+            "outputs": self.answer,
+            **model,
+        }
+        given = [*picker.outputs, scene.error, stale]
+        drawing: dict[str, Any] = {
+            "fn": show_errors_in(scene.error)(self.draw_scene),
+            "inputs": scene.inputs,
+            "outputs": given,
+            **QUIET,
+        }
+        view = self.navigation.inspect
+        entered = [*given, *point.outputs, point.wish, *scene.inputs]
+        hush = self.conversations.hush
+
+        gr.on(fn=lambda: self.first_answer, inputs=None, outputs=self.answer, **model)
+        current_page().unload(hush)
+        upload = picker.image.upload(show_errors_in(picker.error)(self.accept), picker.image, given, **latest)
+        upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
+        for change in (
+            upload,
+            picker.examples.select(self.pick, None, given, **latest),
+            scene.draw.click(hush, None, None, **QUIET).then(**drawing),
+            scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
+            view.change(self.enter, [view, picker.source, point.wish], entered, **QUIET),
+        ):
+            change.success(**running).success(**asking)
+        picker.image.clear(lambda: (None, ""), None, [picker.source, picker.error], **QUIET).then(**running)
+        self.go.click(**running)
+        for button, state in ((self.to_map, self.navigation.latent_map), (self.to_compare, self.navigation.compare)):
+            button.click(self.leave, [picker.source, *point.chosen], state, **QUIET)
+        gr.on([self.question.submit], hush, None, None, **QUIET).then(**asking)
+
+        moved = [*point.chosen, point.wish]
+        for change in (
+            point.stage.input(self.switch_stage, moved, point.after_stage, **latest),
+            point.layer.input(self.change_layer, moved, point.after_layer, **latest),
+            point.drawing.click(self.jump, moved[1:], point.outputs, **latest),
+            point.note.click(self.jump, moved[1:], point.outputs, **latest),
+            point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.wish], **latest),
+        ):
+            change.success(**running, trigger_mode="always_last")
+
+    @cached_property
+    def first_answer(self) -> str:
+        """What the model says of the first example: made for the first visitor, ready for later ones."""
+        return str(self.inspector.vlm.describe(generate.draw(generate.examples()[0][1])[0], QUESTION))
+
+    # The result
 
     @show_errors
-    def run(case: ImageSource, stage: Stage, layer: float, name: str | None) -> Any:
-        """The results, or, without a picture or an adapter, the last ones dimmed; and whether to try again."""
-        place = point.within(calls, stage, layer)
-        # The name may be still that of another layer's adapter, where the layer has moved on meanwhile.
-        if case is None or name is None or not calls.adapters(place):
-            stay = [gr.skip()] * (len(shown) - 1)
-            return *stay, cards.stale(None if case is None else place), gr.Button(interactive=False)
-        picture, mask = generate.look(case)
-        report = calls.inspect(picture, place, calls.find(place, name).folder, mask)
-        return *results.present(calls, report, case), gr.Button(interactive=True)
+    def reconstruct(self, source: ImageSource, stage: Stage, layer: float, adapter: str | None) -> list[Any]:
+        """The result, or, without an image or an adapter, the last one dimmed; and whether one may try again."""
+        point = self.point.nearest(stage, layer)
+        # The adapter may be still that of another layer, where the layer has moved on meanwhile.
+        if source is None or adapter is None or not self.inspector.adapters(point):
+            stale = cards.stale(None if source is None else point)
+            return [*[gr.skip()] * len(self.result.outputs), stale, gr.Button(interactive=False)]
+        image, mask = generate.look(source)
+        record = self.inspector.registry.find_listed(adapter, point)
+        report = self.inspector.inspect(image, point, record.folder, mask)
+        return [*self.result.values(report, source), "", gr.Button(interactive=True)]
 
-    # An answer may come when its control has been used again. So none of these writes into the control that caused
-    # it, nor into another one what that holds already.
-    def switch(stage: Stage, layer: float | None, name: str | None, wish: str | None, request: gr.Request) -> Any:
-        speech.hush(request)
-        return point.settle(calls, point.within(calls, stage, layer), wish, layer, name)[1:]
+    @show_errors
+    def ask(self, source: ImageSource, question: str, request: gr.Request) -> Any:
+        """The model's answer to a question on the image."""
+        return gr.skip() if source is None else self.conversations.say(generate.look(source)[0], question, request)
 
-    def slide(stage: Stage, layer: float | None, name: str | None, wish: str | None, request: gr.Request) -> Any:
-        if layer is None:
-            raise silent_error(InputError("no layer is typed yet."))
-        speech.hush(request)
-        return point.settle(calls, point.typed(calls, stage, layer), wish, layer, name)[2:]
+    # The image
 
-    def jump(layer: float | None, name: str | None, wish: str | None, event: gr.EventData, request: gr.Request) -> Any:
-        speech.hush(request)
-        return point.settle(calls, ExtractionPoint.parse(str(event.point)), wish, layer, name)
+    def accept(self, path: str | None, request: gr.Request) -> list[Any]:
+        """An uploaded image."""
+        self.conversations.hush(request)
+        return [*self.picker.upload(path), "", AWAITED]
 
-    def choose(stage: Stage, layer: float, name: str, request: gr.Request) -> Any:
-        speech.hush(request)
-        return point.told(calls, point.within(calls, stage, layer), name, None), name
+    def pick(self, event: gr.SelectData, request: gr.Request) -> list[Any]:
+        """An example."""
+        self.conversations.hush(request)
+        return [*self.picker.example(event), "", AWAITED]
 
-    @show_errors_in(refused)
-    def accept(path: str | None, request: gr.Request) -> Any:
-        speech.hush(request)
-        return open_picture(path), path, "", "", awaited
-
-    def put_back(case: ImageSource) -> Image.Image | None:
-        return None if case is None else generate.look(case)[0]
-
-    def pick(event: gr.SelectData, request: gr.Request) -> Any:
-        speech.hush(request)
-        return generate.draw(gallery[event.index][1])[0], gallery[event.index][1], "", "", awaited
-
-    def roll(request: gr.Request) -> int:
-        speech.hush(request)
+    def roll(self, request: gr.Request) -> int:
+        """Another seed."""
+        self.conversations.hush(request)
         return generate.roll()
 
-    @show_errors_in(scene.refused)
-    def make(*values: Any) -> Any:
-        made = generate.make_scene(*values)
-        return generate.draw(made)[0], made, "", "", awaited
+    def draw_scene(self, *factors: Any) -> list[Any]:
+        """The scene of the controls' values."""
+        return [*self.picker.values(generate.make_scene(*factors)), "", AWAITED]
+
+    # The point
+
+    def switch_stage(
+        self, stage: Stage, layer: float | None, adapter: str | None, wish: str | None, request: gr.Request
+    ) -> list[Any]:
+        """Another stage, at the same layer or its last."""
+        self.conversations.hush(request)
+        return self.point.values(self.point.nearest(stage, layer), wish, layer, adapter)[1:]
+
+    def change_layer(
+        self, stage: Stage, layer: float | None, adapter: str | None, wish: str | None, request: gr.Request
+    ) -> list[Any]:
+        """The layer that is typed or slid to."""
+        if layer is None:
+            raise silent_error(InputError("no layer is typed yet."))
+        self.conversations.hush(request)
+        return self.point.values(self.point.typed(stage, layer), wish, layer, adapter)[2:]
+
+    def jump(
+        self, layer: float | None, adapter: str | None, wish: str | None, event: gr.EventData, request: gr.Request
+    ) -> list[Any]:
+        """The point that was clicked, in the drawing or in the note."""
+        self.conversations.hush(request)
+        return self.point.values(ExtractionPoint.parse(str(event.point)), wish, layer, adapter)
+
+    def choose_adapter(self, stage: Stage, layer: float, adapter: str, request: gr.Request) -> list[str]:
+        """Another adapter."""
+        self.conversations.hush(request)
+        return [self.point.note_on(self.point.nearest(stage, layer), adapter, None), adapter]
+
+    # Views
 
     @show_errors
-    def enter(asked: dict[str, Any], case: ImageSource, wish: str | None, request: gr.Request) -> Any:
-        speech.hush(request)
-        place, case = calls.point(asked["point"]), case if asked["case"] is None else asked["case"]
-        wish = asked["adapter"] or wish
-        return put_back(case), case, *point.settle(calls, place, wish), wish, *generate.fields(case), "", "", awaited
+    def enter(self, view: dict[str, Any], source: ImageSource, wish: str | None, request: gr.Request) -> list[Any]:
+        """A view of `open_view`; where it has no image, the one there stays."""
+        self.conversations.hush(request)
+        point, wish = self.inspector.vlm.point(view["point"]), view["adapter"] or wish
+        source = source if view["case"] is None else view["case"]
+        given = [*self.picker.values(source), "", AWAITED]
+        return [*given, *self.point.values(point, wish), wish, *generate.fields(source)]
 
     @show_errors
-    def leave(case: ImageSource, stage: Stage, layer: float, name: str | None) -> dict[str, Any]:
-        if case is None:
+    def leave(self, source: ImageSource, stage: Stage, layer: float, adapter: str | None) -> dict[str, Any]:
+        """The view to open in another tab."""
+        if source is None:
             raise InputError("there is no picture to take there: choose one first.")
-        return open_view(case, str(point.within(calls, stage, layer)), name)
-
-    @show_errors
-    def ask(case: ImageSource, words: str, request: gr.Request) -> Any:
-        return gr.skip() if case is None else speech.say(generate.look(case)[0], words, request)
-
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    latest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
-    model: dict[str, Any] = {**MODEL_QUEUE, "api_visibility": "private", "show_progress": "minimal"}
-    asking: dict[str, Any] = {"fn": ask, "inputs": [chosen, question], "outputs": answer, **model}
-    running: dict[str, Any] = {
-        "fn": run,
-        "inputs": [chosen, *at.here],
-        "outputs": [*shown, go],
-        **model,
-        "show_progress_on": shown[0],
-    }
-    moved = [*at.here, at.wish]
-    stale = shown[-1]
-    entered = [source, chosen, *at.all, at.wish, *scene.inputs, refused, scene.refused, stale]
-
-    gr.on(fn=first_answer, inputs=None, outputs=answer, **model)
-    Context.root_block.unload(speech.hush)  # type: ignore[union-attr]
-    given = [source, chosen, refused, scene.refused, stale]
-    scene.dice.click(roll, None, scene.seed, **quiet).then(make, scene.inputs, given, **quiet).success(
-        **running
-    ).success(**asking)
-    upload = source.upload(accept, source, given, **quiet, trigger_mode="always_last")
-    upload.failure(put_back, chosen, source, **quiet)
-    for event in (
-        upload,
-        picks.select(pick, None, given, **latest),
-        scene.make.click(speech.hush, None, None, **quiet).then(make, scene.inputs, given, **quiet),
-        navigation.inspect.change(enter, [navigation.inspect, chosen, at.wish], entered, **quiet),
-    ):
-        event.success(**running).success(**asking)
-    source.clear(lambda: (None, ""), None, [chosen, refused], **quiet).then(**running)
-    go.click(**running)
-    to_map.click(leave, [chosen, *at.here], navigation.latent_map, **quiet)
-    to_compare.click(leave, [chosen, *at.here], navigation.compare, **quiet)
-    gr.on([question.submit], speech.hush, None, None, **quiet).then(**asking)
-
-    for event in (
-        at.stage.input(switch, moved, at.after_stage, **latest),
-        at.layer.input(slide, moved, at.after_layer, **latest),
-        at.drawing.click(jump, moved[1:], at.all, **latest),
-        at.note.click(jump, moved[1:], at.all, **latest),
-        at.adapter.input(choose, at.here, [at.note, at.wish], **latest),
-    ):
-        event.success(**running, trigger_mode="always_last")
-
-
-def _first(calls: Calls, scene: dict[str, Any]) -> tuple[Any, ...] | None:
-    """The first page's results; None where no adapter reads the default point."""
-    if not (records := calls.adapters(calls.default)):
-        return None
-    picture, mask = generate.draw(scene)
-    report = calls.inspect(picture, calls.default, records[0].folder, mask)
-    return results.present(calls, report, scene, cold=True)
-
-
-def _build_source() -> tuple[gr.Image, gr.HTML, gr.State, gr.Gallery, generate.Controls]:
-    """The picture, where it is told why one is none, and where it comes from; the state holds its case."""
-    picker = ImagePicker(0, 250, "to inspect", "source", "refused")
-    with gr.Tabs(elem_classes="fs-sources"):
-        with gr.Tab("Examples"):
-            picker.build_examples("examples")
-        with gr.Tab("Generate"):
-            controls = generate.build()
-    return picker.image, picker.error, picker.source, picker.examples, controls
+        return open_view(source, str(self.point.nearest(stage, layer)), adapter)
