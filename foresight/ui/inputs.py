@@ -1,23 +1,16 @@
-"""Inputs whose values are taken by our own rules.
+"""Inputs whose values are taken by the project's own rules.
 
 They are classes, since Gradio copies a component, by its class, for each session whose events change or skip it.
 """
 
 from __future__ import annotations
 
-from abc import ABCMeta
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.component_meta import ComponentMeta
-from gradio.data_classes import ImageData
 
-
-def _ours(base: Any, **methods: Callable[..., Any]) -> Any:
-    """A subclass that the page takes for its base; Gradio's own way of making one writes a file beside its source."""
-    return ABCMeta.__new__(ComponentMeta, base.__name__, (base,), {"__module__": base.__module__, **methods})
+from foresight.ui.gradio_internals import ImageData, subclass
 
 
 def _moved(base: Any) -> Any:
@@ -41,18 +34,21 @@ def _as_typed(self: Any, payload: Any) -> Any:
     return payload
 
 
-RawImage: type[gr.Image] = _ours(gr.Image, async_move_resource_to_block_cache=_moved(gr.Image), preprocess=_path_of)
+RawImage: type[gr.Image] = subclass(gr.Image, async_move_resource_to_block_cache=_moved(gr.Image), preprocess=_path_of)
 """Gives its handler the path of the file as it was uploaded. Gradio's own opens uploads with Pillow and saves some
 again, which clips 16 bits and fails without a sentence on what is no picture."""
 
-RawFile: type[gr.File] = _ours(gr.File, async_move_resource_to_block_cache=_moved(gr.File))
+RawFile: type[gr.File] = subclass(gr.File, async_move_resource_to_block_cache=_moved(gr.File))
 """Takes uploads alone."""
 
-FreeNumber: type[gr.Number] = _ours(gr.Number, preprocess=_as_typed)
+FreeNumber: type[gr.Number] = subclass(gr.Number, preprocess=_as_typed)
 """Gives its handler what is typed, which Gradio's own would round."""
 
-FreeSlider: type[gr.Slider] = _ours(gr.Slider, preprocess=_as_typed)
+FreeSlider: type[gr.Slider] = subclass(gr.Slider, preprocess=_as_typed)
 """Gives its handler what is typed, also beyond its ends, which Gradio's own refuses with a traceback."""
 
-FreeDropdown: type[gr.Dropdown] = _ours(gr.Dropdown, preprocess=_as_typed)
+FreeDropdown: type[gr.Dropdown] = subclass(gr.Dropdown, preprocess=_as_typed)
 """Gives its handler what the page shows, also where the list has changed since, which Gradio's own refuses so too."""
+
+FreeRadio: type[gr.Radio] = subclass(gr.Radio, preprocess=_as_typed)
+"""As FreeDropdown: while a layer is typed, what the page shows may be of the layer before."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
+
+from foresight.ui.gradio_internals import current_page, current_tab
 
 ImageSource = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
 
@@ -43,7 +44,6 @@ def updated_choices(component: Callable[..., Any], choices: Sequence[str], chose
 
 def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
     """Runs a function when the page is loaded, and again whenever the tab that is being built is opened."""
-    page, tab = Context.root_block, Context.block
-    assert page is not None
-    triggers = [page.load, *([tab.select] if isinstance(tab, gr.Tab) else [])]
+    tab = current_tab()
+    triggers = [current_page().load, *([tab.select] if tab else [])]
     gr.on(triggers, function, inputs, outputs, api_visibility="private", show_progress="hidden")

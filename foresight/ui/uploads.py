@@ -10,12 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gradio.components import Component
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from foresight.data import archive
 from foresight.data.archive import Broken, File
 from foresight.errors import InputError
+from foresight.ui.gradio_internals import cached_file, get_upload_folder
 
 
 def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[int], None]) -> list[File | Broken]:
@@ -53,7 +52,7 @@ def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[i
 
 def keep(data: bytes, name: str, keeper: Component) -> str:
     """Writes a file that the page may show; returns its path. `keeper` sees to it that it is deleted in time."""
-    path = save_bytes_to_cache(data, name, get_upload_folder())
+    path = cached_file(data, name)
     keeper.temp_files.add(path)
     return path
 

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from gradio.utils import get_upload_folder
-
 from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
 from foresight.ui import generate
+from foresight.ui.gradio_internals import get_upload_folder
 from foresight.ui.navigation import ImageSource
 
 # An address with one of these asks for a view.

@@ -13,7 +13,6 @@ from typing import Any
 import gradio as gr
 import pytest
 import torch
-from gradio.data_classes import ImageData
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
@@ -23,8 +22,9 @@ from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import ExtractionPoint
 from foresight.ui import cards, generate
 from foresight.ui import view_link as link
+from foresight.ui.gradio_internals import ImageData
 from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
-from foresight.ui.inputs import FreeDropdown, FreeSlider, RawFile, RawImage
+from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.train.charts import curves
 from foresight.ui.train.views import adapter_table, progress
@@ -264,10 +264,10 @@ def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
 
 def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
     with gr.Blocks():
-        ours = [RawImage(), RawFile(), FreeSlider(), FreeDropdown()]
-        image, file, slider, dropdown = copies = [made.__class__(**made.constructor_args) for made in ours]
-        assert [copy.get_config()["name"] for copy in copies] == ["image", "file", "slider", "dropdown"]
-        assert dropdown.preprocess("gone since") == "gone since"
+        ours = [RawImage(), RawFile(), FreeSlider(), FreeDropdown(), FreeRadio()]
+        image, file, slider, dropdown, radio = copies = [made.__class__(**made.constructor_args) for made in ours]
+        assert [copy.get_config()["name"] for copy in copies] == ["image", "file", "slider", "dropdown", "radio"]
+        assert [choice.preprocess("gone since") for choice in (dropdown, radio)] == ["gone since"] * 2
         assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
         for taker in (image, file):
             fetch = taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png")

@@ -18,8 +18,8 @@ from foresight.ui import generate
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
+from foresight.ui.gradio_internals import plotly_file
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter

@@ -9,7 +9,7 @@ import gradio as gr
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import STAGES, ExtractionPoint, Stage
 from foresight.ui import cards
-from foresight.ui.inputs import FreeSlider
+from foresight.ui.inputs import FreeRadio, FreeSlider
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.results import html
 from foresight.ui.navigation import updated_choices
@@ -68,7 +68,7 @@ class PointControls:
                 0, self.last(point.stage), value=point.layer, step=1, label="Layer", elem_id="layer"
             )
             self.drawing = html(self._diagram(point), "diagram", js_on_load=_CHOOSE, container=True)
-            self.adapter = gr.Radio(names, value=name, label="Adapter", elem_id="adapter")
+            self.adapter = FreeRadio(names, value=name, label="Adapter", elem_id="adapter")
             note = self.note_on(point, name, None)
             self.note = html(note, "adapter-note", js_on_load=_CHOOSE, container=True)
         self.wish = gr.State()

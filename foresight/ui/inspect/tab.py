@@ -197,6 +197,7 @@ class InspectTab:
         self.conversations.hush(request)
         return self.point.values(ExtractionPoint.parse(str(event.point)), wish, layer, adapter)
 
+    @show_errors
     def choose_adapter(self, stage: Stage, layer: float, adapter: str, request: gr.Request) -> list[str]:
         """Another adapter."""
         self.conversations.hush(request)

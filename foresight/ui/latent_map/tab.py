@@ -29,14 +29,13 @@ from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors
-from foresight.ui.gradio_internals import cached_file, current_page
+from foresight.ui.gradio_internals import cached_file, current_page, plotly_file
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.latent_map import address, panels, tiles
 from foresight.ui.latent_map.form import MapForm, presets, spec_of, values_of
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
 from foresight.ui.navigation import ImageSource, Navigation, on_open, open_view
-from foresight.ui.plotly_file import plotly_file
 from foresight.ui.services import MODEL_QUEUE
 
 PAGE = 60  # tiles of a selection shown at a time
