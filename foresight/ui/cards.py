@@ -42,16 +42,16 @@ def headline(report: Report, cold: bool = False, address: str = "", link: str = 
     time = "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
     distance, limit = report.chosen.distance, report.chosen.far
     if far := distance > limit:
-        told = (
+        notice = (
             f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {distance:.2f}, "
             f"limit {limit:.2f}): these scores speak of the adapter more than of the latents."
         )
     else:
-        told = f"Like what this adapter was trained on: distance {distance:.2f}, limit {limit:.2f}."
+        notice = f"Like what this adapter was trained on: distance {distance:.2f}, limit {limit:.2f}."
     return (
         f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
         f'<p class="time">{time}{" · " + link if link else ""}</p>'
-        f'<p class="{"far" if far else "near"}" role="status">{told}</p></div>'
+        f'<p class="{"far" if far else "near"}" role="status">{notice}</p></div>'
     )
 
 
@@ -66,33 +66,33 @@ def awaiting(result: str) -> str:
     return f'<p class="fs-stale" role="status">{result}: this picture is not reconstructed yet.</p>'
 
 
-def metric_cards(report: Report, case: ImageSource = None) -> str:
+def metric_cards(report: Report, source: ImageSource = None) -> str:
     """A card for each score of the chosen adapter, with blank page and oracle on the same scale.
 
-    case: where it is a scene, beside what the adapter scored on held-out scenes of its kind.
+    source: where it is a scene, beside what the adapter scored on held-out scenes of its kind.
     """
-    usual = _usual(report.chosen.card, case)
+    usual = _usual(report.chosen.card, source)
     return (
         f'<div class="fs-cards">{"".join(_card(report, name, usual) for name in NAMES)}</div>'
         f'<p class="fs-cards-note">The targets are those of the {SEED_STUDY}.</p>'
     )
 
 
-def _usual(card: dict[str, Any], case: ImageSource) -> dict[str, str]:
+def _usual(card: dict[str, Any], source: ImageSource) -> dict[str, str]:
     """By score, mean ± standard deviation over held-out scenes of the scene's kind: one object on white, or any."""
     scores = card.get("scores")
-    if not isinstance(case, dict) or not held_out_count(scores):
+    if not isinstance(source, dict) or not held_out_count(scores):
         return {}
-    simple = len(case["objects"]) == 1 and case["background"]["kind"] == "white"
+    simple = len(source["objects"]) == 1 and source["background"]["kind"] == "white"
     title = ONE_ON_WHITE if simple else ANY_SCENES
-    told = {}
+    expected = {}
     for name, (mean, low, high) in score_tables(scores).get(title, {}).items():
         if name in NAMES and low is not None and high is not None:
             # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
             deviation = (high - low) / 3.92 * (measured(scores, title, name) or 0) ** 0.5
             share = share_told(scores, title, name)
-            told[name] = f"{number(name, mean)} ± {number(name, deviation)}" + (f", {share}" if share else "")
-    return told
+            expected[name] = f"{number(name, mean)} ± {number(name, deviation)}" + (f", {share}" if share else "")
+    return expected
 
 
 def _card(report: Report, name: str, usual: dict[str, str]) -> str:
@@ -108,14 +108,16 @@ def _card(report: Report, name: str, usual: dict[str, str]) -> str:
             f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">{word}: {escape(reason)}.</p></div>'
         )
     skill = report.chosen.skill[name]
-    told = "" if skill is None else f"<span>skill {skill:.2f}</span>"
+    extras = "" if skill is None else f"<span>skill {skill:.2f}</span>"
     if name in usual:
-        told += f'<span title="mean ± standard deviation of held-out scenes of this kind">held out {usual[name]}</span>'
+        extras += (
+            f'<span title="mean ± standard deviation of held-out scenes of this kind">held out {usual[name]}</span>'
+        )
     return (
         f'<div class="fs-card">{head}<p class="value">{number(name, value)}</p>'
         f"{_verdict(name, value, blank)}{_unseen(report, name)}{_scale(name, value, blank, oracle)}"
         f'<p class="marks"><span>○ blank {number(name, blank)}</span>'
-        f"<span>◇ oracle {'not measurable' if oracle is None else number(name, oracle)}</span>{told}</p></div>"
+        f"<span>◇ oracle {'not measurable' if oracle is None else number(name, oracle)}</span>{extras}</p></div>"
     )
 
 
@@ -141,12 +143,12 @@ def _unseen(report: Report, name: str) -> str:
 def _scale(name: str, value: float, blank: float, oracle: float | None) -> str:
     """A line on which better is to the right: ▼ this picture, ○ blank, ◇ oracle, a tick for the target."""
     target = SEED_TARGETS.get(name)
-    shown = [v for v in (value, blank, oracle, target) if v is not None]
+    values = [v for v in (value, blank, oracle, target) if v is not None]
     if name == "lpips":
-        worst, best = max(shown), 0.0
+        worst, best = max(values), 0.0
     else:
-        worst, best = min(0.0 if name == "mask_iou" else 1.0, *shown), max(1.0, *shown)
-        worst = min(shown) if name == "psnr" else worst
+        worst, best = min(0.0 if name == "mask_iou" else 1.0, *values), max(1.0, *values)
+        worst = min(values) if name == "psnr" else worst
 
     def at(v: float) -> float:
         return 8 + 184 * (v - worst) / (best - worst) if best != worst else 100
@@ -174,8 +176,8 @@ def object_table(objects: Sequence[tuple[str, bool, float | None, float | None]]
     if not objects:
         return ""
     cells = "".join(
-        f"<li><b>{escape(label)}</b> {_iou(visible, made)}<span>oracle {_iou(visible, best)}</span></li>"
-        for label, visible, made, best in objects
+        f"<li><b>{escape(label)}</b> {_iou(visible, iou)}<span>oracle {_iou(visible, best)}</span></li>"
+        for label, visible, iou, best in objects
     )
     return f'<div class="fs-objects"><h4>Mask IoU of each object</h4><ul>{cells}</ul></div>'
 
@@ -200,9 +202,9 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     count = held_out_count(card.get("scores"))
     title = "Held-out scores" + (f", n = {count:,}" if count else "")
     table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    told = table if rows else "<p>Its card has no held-out scores.</p>"
+    scores = table if rows else "<p>Its card has no held-out scores.</p>"
     instead = f"<p>No {escape(wish)} adapter here: {escape(record.name)} in its place.</p>" if wish else ""
-    return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{told}</div>'
+    return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{scores}</div>'
 
 
 def _size(count: int) -> str:
@@ -215,11 +217,11 @@ def _amount(data: str) -> str:
     return f"{int(count):,} {kind}" if count.isdecimal() and len(count) < 16 else data
 
 
-def _mean(found: Interval | None, share: str) -> str:
+def _mean(interval: Interval | None, share: str) -> str:
     part = f"<small>{share}</small>" if share else ""
-    if found is None:
+    if interval is None:
         return f"<td>–{part}</td>"
-    mean, low, high = found
+    mean, low, high = interval
     if low is None or high is None:
         return f'<td title="of one picture">{mean:.3f}<small>n = 1</small>{part}</td>'
     return f'<td title="95 % interval">{mean:.3f}<small>{low:.3f}–{high:.3f}</small>{part}</td>'

@@ -55,20 +55,20 @@ def make_scene(
     shapes, colors, backgrounds = (() if name == ANY else (name,) for name in (shape, color, background))
     spec = SceneFactors((count, count), shapes, colors, size, position, backgrounds, overlap).spec()
     values = (number, shape, color, count, size, position, background, overlap)
-    told = {k: v for k, v in zip(FACTORS, values, strict=True) if k == "seed" or v != FACTORS[k]}
-    return sample(range(1), number, spec).describe(0) | {"recipe": told}
+    recipe = {k: v for k, v in zip(FACTORS, values, strict=True) if k == "seed" or v != FACTORS[k]}
+    return sample(range(1), number, spec).describe(0) | {"recipe": recipe}
 
 
-def fields(case: ImageSource) -> list[Any]:
-    """The values of `SceneControls.inputs` that a case was made from; those that are there, where nothing tells."""
-    recipe = case.get("recipe", {}) if isinstance(case, dict) else {}
+def fields(source: ImageSource) -> list[Any]:
+    """The values of `SceneControls.inputs` that a source was made from; those that are there, where nothing tells."""
+    recipe = source.get("recipe", {}) if isinstance(source, dict) else {}
     seed, *rest = (FACTORS | recipe).values()
     return [*rest, seed] if "seed" in recipe else [gr.skip()] * len(FACTORS)
 
 
-def look(case: ImageSource) -> tuple[Image.Image, Tensor | None]:
+def look(source: ImageSource) -> tuple[Image.Image, Tensor | None]:
     """A case's picture, and its mask where it is known exactly. Raises InputError where there is none."""
-    return draw(case) if isinstance(case, dict) else (open_picture(case), None)
+    return draw(source) if isinstance(source, dict) else (open_picture(source), None)
 
 
 def draw(scene: dict[str, Any]) -> tuple[Image.Image, Tensor]:

@@ -44,29 +44,36 @@ class Tile:
 
 def tiles(report: Report) -> list[Tile]:
     """Original, oracle, each kind of adapter, others that fit, then what the chosen one got wrong and where."""
-    chosen, made = report.reconstructions[0], report.reconstructions
-    kinds = {kind: next((r for r in made if r.name == kind), None) for kind in ("linear", "pooled", "tokens")}
+    chosen, reconstructions = report.chosen, report.reconstructions
+    kinds = {
+        kind: next((r for r in reconstructions if r.name == kind), None) for kind in ("linear", "pooled", "tokens")
+    }
     # A folder from elsewhere may have any name, a kind's too, so that a name alone does not tell adapters apart.
-    others = [(r.name, r) for r in made if not any(r is bundled for bundled in kinds.values())]
+    others = [(r.name, r) for r in reconstructions if not any(r is bundled for bundled in kinds.values())]
     of = f"of {chosen.name}"
     return [
         Tile("original", "as the model sees it", to_pil(report.original)),
         Tile("oracle", f"the VAE alone, {_lpips(report.oracle)}", to_pil(report.oracle.image)),
-        *(_adapter_tile(name, each, chosen) for name, each in [*kinds.items(), *others]),
+        *(_adapter_tile(name, other, chosen) for name, other in [*kinds.items(), *others]),
         Tile("difference", f"{of}; bright: {DIFFERENCE_TOP} or more", heat(chosen.difference, DIFFERENCE_TOP)),
         Tile("LPIPS map", f"{of}; bright: {LPIPS_TOP} or more", heat(chosen.lpips_map, LPIPS_TOP)),
         _mask_tile(report, chosen),
     ]
 
 
-def _adapter_tile(name: str, made: Reconstruction | None, chosen: Reconstruction) -> Tile:
-    if made is None:
+def _adapter_tile(name: str, reconstruction: Reconstruction | None, chosen: Reconstruction) -> Tile:
+    if reconstruction is None:
         return Tile(name, "none at this layer", None)
-    return Tile(name, _lpips(made) + (", shown above" if made is chosen else ""), to_pil(made.image), made is chosen)
+    return Tile(
+        name,
+        _lpips(reconstruction) + (", shown above" if reconstruction is chosen else ""),
+        to_pil(reconstruction.image),
+        reconstruction is chosen,
+    )
 
 
-def _lpips(made: Reconstruction) -> str:
-    return f"LPIPS {made.scores['lpips']:.3f}"
+def _lpips(reconstruction: Reconstruction) -> str:
+    return f"LPIPS {reconstruction.scores['lpips']:.3f}"
 
 
 def _mask_tile(report: Report, chosen: Reconstruction) -> Tile:
@@ -83,16 +90,16 @@ def heat(values: Tensor, top: float) -> Image.Image:
     return to_pil(torch.lerp(table[low], table[low + 1], (place - low)[..., None]).permute(2, 0, 1))
 
 
-def masks_over(original: Tensor, made: Tensor) -> Image.Image:
+def masks_over(original: Tensor, reconstructed: Tensor) -> Image.Image:
     """Two masks (H, W): grey where they agree, blue stripes where the second lacks, orange dots where it adds."""
     height, width = original.shape
     y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
     stripes, dots = (x + y) % 6 < 3, (x % 4 < 2) & (y % 4 < 2)
     picture = torch.ones(height, width, 3)
     for where, color in (
-        (original & made, _GREY),
-        (original & ~made & stripes, _BLUE),
-        (made & ~original & dots, _VERMILION),
+        (original & reconstructed, _GREY),
+        (original & ~reconstructed & stripes, _BLUE),
+        (reconstructed & ~original & dots, _VERMILION),
     ):
         picture[where] = torch.tensor(color) / 255
     return to_pil(picture.permute(2, 0, 1))

@@ -33,7 +33,7 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
     read = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
     depths = [_short(p) for p in sorted({point for _, point, _ in read}, key=lambda p: p.depth)]
     names = list(dict.fromkeys(name for name, _, _ in read))
-    told = set()
+    in_legend = set()
     for score, (row, column) in places.items():
         for (i, name), stage in product(enumerate(names), STAGES):
             line = [(p, scores[score]) for n, p, scores in read if (n, p.stage) == (name, stage)]
@@ -44,7 +44,7 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
                 y=[value for _, value in line],
                 name=name,
                 legendgroup=name,
-                showlegend=name not in told,
+                showlegend=name not in in_legend,
                 mode="lines+markers",
                 line={"color": COLORS[i % len(COLORS)], "width": 2},
                 marker={"symbol": MARKS[i % len(MARKS)], "size": 8},
@@ -52,7 +52,7 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
                 row=row,
                 col=column,
             )
-            told.add(name)
+            in_legend.add(name)
         for tile in tiles:
             if tile.record is None and (value := tile.scores[score]) is not None:
                 figure.add_scatter(
@@ -117,7 +117,7 @@ def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
                 "thickness": 1.5,
                 "width": 4,
             },
-            customdata=[_told(level) for level in found],
+            customdata=[_interval_text(level) for level in found],
             mode="markers",
             marker={"color": COLORS[0], "size": 9},
             showlegend=False,
@@ -130,7 +130,7 @@ def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
     return _dressed(figure, 280 * rows)
 
 
-def _told(level: Level) -> str:
+def _interval_text(level: Level) -> str:
     """A level's interval and number of pictures, as text."""
     if level.low is None or level.high is None:
         return ", 1 picture"

@@ -26,7 +26,7 @@ def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[i
     """
     if not paths:
         raise InputError("choose pictures or a zip archive first.")
-    found: list[File | Broken] = []
+    files: list[File | Broken] = []
     unpacked: list[Path] = []
     left = archive.MAX_BYTES  # for all archives together
     with ExitStack() as undo:
@@ -38,16 +38,16 @@ def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[i
                 undo.callback(shutil.rmtree, folder)
                 items = archive.unpack(path, folder, left)
             for item in items:
-                found.append(item)
-                check(len(found))
+                files.append(item)
+                check(len(files))
                 if isinstance(item, File) and item.path != path:
                     unpacked.append(item.path)
                     left -= item.path.stat().st_size
-        if not found:
+        if not files:
             raise InputError("there is no picture in what was uploaded.")
         undo.pop_all()
     keeper.temp_files.update(map(str, unpacked))
-    return found
+    return files
 
 
 def keep(data: bytes, name: str, keeper: Component) -> str:

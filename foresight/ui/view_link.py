@@ -91,16 +91,18 @@ _UPLOAD = re.compile(r"([0-9a-f]{32,64})/([^/\\\0]{1,255})")  # a folder of the 
 _ROOM = 20_000  # characters of a scene's description; five objects take 1,500
 
 
-def query(case: ImageSource, point: str, adapter: str | None) -> str:
-    """The address's part from ? on; empty where no link can open the case: without it another image would open."""
-    if (image := _image(case)) is None:
+def query(source: ImageSource, point: str, adapter: str | None) -> str:
+    """The address's part from ? on; empty where no link can open the source: without it another image would open."""
+    if (image := _image(source)) is None:
         return ""
     return _written({**image, "point": point, **({"adapter": adapter} if adapter else {})})
 
 
-def compare_query(case: ImageSource, adapters: Sequence[str], left: str | None = None, right: str | None = None) -> str:
+def compare_query(
+    source: ImageSource, adapters: Sequence[str], left: str | None = None, right: str | None = None
+) -> str:
     """`query` of the Compare tab. left, right: the titles of the tiles that were chosen to be side by side."""
-    if (image := _image(case)) is None:
+    if (image := _image(source)) is None:
         return ""
     sides = {side: title.replace(_BETWEEN, ",") for side, title in (("left", left), ("right", right)) if title}
     return _written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides})
@@ -124,18 +126,18 @@ def compare_sides(asked: Mapping[str, str], titles: Collection[str]) -> tuple[st
     return found[0], found[1]
 
 
-def link_html(address: str, case: ImageSource) -> str:
+def link_html(address: str, source: ImageSource) -> str:
     """The link to an address in words, with what is to be known of it; or why there is none."""
     if not address:
         return "no link: the picture is a file of this machine"
-    kept = f", for the {KEPT // 3600} hours that the upload is kept" if isinstance(case, str) else ""
+    kept = f", for the {KEPT // 3600} hours that the upload is kept" if isinstance(source, str) else ""
     return f'<a href="{escape(address)}">link to this view</a>{kept}'
 
 
 def failures_query(point: str, adapter: str, fields: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     """`query` of the Failures tab; of the fields those that are not as usual."""
-    told = {name: value for name, value in fields.items() if value != usual[name]}
-    words = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in told.items()}
+    changed = {name: value for name, value in fields.items() if value != usual[name]}
+    words = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in changed.items()}
     return _written({TAB: "failures", "point": point, "adapter": adapter, **words})
 
 
@@ -171,18 +173,18 @@ def _value(name: str, text: str, usual: Any, known: Sequence[str] | None) -> Any
     return words if isinstance(usual, list) else text
 
 
-def _image(case: ImageSource) -> dict[str, str] | None:
+def _image(source: ImageSource) -> dict[str, str] | None:
     """What an address says of a case's image; None for a file that is no upload."""
-    if case is None:
+    if source is None:
         return {}
-    if isinstance(case, str):
-        path = Path(case).resolve()
+    if isinstance(source, str):
+        path = Path(source).resolve()
         name = f"{path.parent.name}/{path.name}"
         kept = path.parent.parent == Path(get_upload_folder()).resolve() and _UPLOAD.fullmatch(name)
         return {"upload": name} if kept else None
-    if "recipe" in case:
-        return {name: str(value) for name, value in case["recipe"].items()}
-    packed = zlib.compress(json.dumps(case, separators=(",", ":")).encode(), 9)
+    if "recipe" in source:
+        return {name: str(value) for name, value in source["recipe"].items()}
+    packed = zlib.compress(json.dumps(source, separators=(",", ":")).encode(), 9)
     return {"scene": base64.urlsafe_b64encode(packed).decode().rstrip("=")}
 
 
@@ -224,13 +226,15 @@ def _unpack(text: str) -> dict[str, Any]:
     return described.describe(0)
 
 
-def name_of(case: ImageSource) -> str:
+def name_of(source: ImageSource) -> str:
     """A short name for files: "example-one-on-white", "seed-11-star", "scene-0f…" or an upload's own."""
-    if isinstance(case, str):
-        return Path(case).stem[:40]
-    if case is None:
+    if isinstance(source, str):
+        return Path(source).stem[:40]
+    if source is None:
         return "picture"
-    if "recipe" in case:
-        told = {k: v for k, v in case["recipe"].items() if k != "overlap"}
-        return "-".join(f"{k}-{v}" if k in ("example", "seed") else str(v) for k, v in told.items()).replace(" ", "-")
-    return f"scene-{Scenes.from_description(case).digest(0)}"
+    if "recipe" in source:
+        factors = {k: v for k, v in source["recipe"].items() if k != "overlap"}
+        return "-".join(f"{k}-{v}" if k in ("example", "seed") else str(v) for k, v in factors.items()).replace(
+            " ", "-"
+        )
+    return f"scene-{Scenes.from_description(source).digest(0)}"

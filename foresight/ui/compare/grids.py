@@ -165,19 +165,22 @@ def _figure(name: str, path: str, caption: str) -> str:
     )
 
 
-def _scores(made: Reconstruction | None) -> str:
+def _scores(reconstruction: Reconstruction | None) -> str:
     items = "".join(
-        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt><dd>{_score(made, name)}</dd></div>'
+        f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt>'
+        f"<dd>{_score(reconstruction, name)}</dd></div>"
         for name in NAMES
     )
     return f"<dl>{items}</dl>"
 
 
-def _score(made: Reconstruction | None, name: str) -> str:
-    if made is None:
+def _score(reconstruction: Reconstruction | None, name: str) -> str:
+    if reconstruction is None:
         return "–"
-    value = made.scores[name]
-    return f'<abbr title="{escape(made.mask_reason or "")}">–</abbr>' if value is None else number(name, value)
+    value = reconstruction.scores[name]
+    return (
+        f'<abbr title="{escape(reconstruction.mask_reason or "")}">–</abbr>' if value is None else number(name, value)
+    )
 
 
 def pair(comparison: Comparison) -> str:

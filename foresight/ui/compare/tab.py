@@ -196,9 +196,11 @@ class CompareTab:
         pixels = resize(to_tensor(image)[None], vlm_size(image.height, image.width))[0]
         return keep(png(to_pil(pixels)), "original.png", self.grid)
 
-    def _tile(self, made: Reconstruction) -> GridTile:
-        name = (title(made.record) if made.record else made.name).replace("/", "-")
-        return GridTile(made.without_pixels(), keep(png(to_pil(made.image)), f"{name}.png", self.grid))
+    def _tile(self, reconstruction: Reconstruction) -> GridTile:
+        name = (title(reconstruction.record) if reconstruction.record else reconstruction.name).replace("/", "-")
+        return GridTile(
+            reconstruction.without_pixels(), keep(png(to_pil(reconstruction.image)), f"{name}.png", self.grid)
+        )
 
     # Looking at a comparison
 

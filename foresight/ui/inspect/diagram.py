@@ -19,10 +19,10 @@ def diagram(points: Sequence[ExtractionPoint], served: Collection[ExtractionPoin
     Each cell is a button that carries data-point, so that a click or a key can choose the point; Tab reaches the
     chosen one.
     """
-    told = f"The model: vision tower, merger, language model. Latents are taken at {here}."
+    label = f"The model: vision tower, merger, language model. Latents are taken at {here}."
     rows = "".join(_row(stage, [p for p in points if p.stage == stage], served, here) for stage in STAGES)
     return (
-        f'<svg class="fs-diagram" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{told}">'
+        f'<svg class="fs-diagram" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{label}">'
         f'<path class="road" d="M{LEFT} 92h{RIGHT - LEFT}"/>'
         f'<text class="part" x="{WIDTH / 2}" y="96" text-anchor="middle">2 × 2 merger</text>{rows}'
         f'<text class="key" x="{LEFT}" y="{HEIGHT - 6}">▼ latents are taken here'
