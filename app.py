@@ -38,15 +38,14 @@ def main() -> int:
         warm = threading.Thread(target=warm_up)  # torch works while Python imports Gradio
         warm.start()
         from foresight.ui.shell import build_app, launch
-        from foresight.ui.train.services import TrainCalls
 
-        trainer = None
+        training = None
         if not (settings.public or settings.no_train):
             from training.service.service import TrainingService
 
-            trainer = TrainCalls.of(TrainingService(inspector), settings.local)
+            training = TrainingService(inspector)
         warm.join()
-        app = build_app(inspector, settings, trainer)
+        app = build_app(inspector, settings, training)
     except InputError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

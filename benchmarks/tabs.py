@@ -30,7 +30,6 @@ from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui.shell import build_app, launch
-from foresight.ui.train.services import TrainCalls
 from training.service.service import TrainingService
 
 READY = "#tiles img"
@@ -131,8 +130,7 @@ def main() -> None:
     inspector.warm_up()
     quiet: dict[str, Any] = {"prevent_thread_lock": True, "quiet": True}
     with tempfile.TemporaryDirectory() as runs, sync_playwright() as driver:
-        trainer = TrainCalls.of(TrainingService(inspector, runs), True)
-        app = build_app(inspector, Settings(), trainer)
+        app = build_app(inspector, Settings(), TrainingService(inspector, runs))
         with gr.Blocks() as peer:
             gr.Image(generate.draw(generate.examples()[0][1])[0], elem_id="picture", format="png")
             gr.Button("Reconstruct")

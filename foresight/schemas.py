@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar, get_type_hints
 
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, core_schema, to_jsonable_python
 from typing_extensions import dataclass_transform
 
 from foresight.errors import InputError
@@ -85,6 +86,27 @@ class Below(_Limits):
 
 
 @dataclass(frozen=True)
+class Number(_Limits):
+    """A number from `least` to `most`."""
+
+    def check(self, value: object) -> float:
+        if not is_number(value) or not self.least <= value <= self.most:
+            raise InputError(f"{self.noun} must be from {self.least:g} to {self.most:g}{instead(value)}.")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Range(_Limits):
+    """Two numbers, the least and the largest."""
+
+    def check(self, value: Any) -> tuple[float, float]:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise InputError(f"{self.noun} must be a least and a largest number.")
+        low, high = (Number(self.noun, self.least, self.most).check(end) for end in value)
+        return low, high
+
+
+@dataclass(frozen=True)
 class Pair(_Limits):
     """Two whole numbers, such as the fewest and the most."""
 
@@ -97,12 +119,23 @@ class Pair(_Limits):
 
 @dataclass(frozen=True)
 class Names(_Setting):
-    """Several names, or none."""
+    """Several names, each once, or none.
+
+    known: the names there are; None leaves that check to whoever uses them.
+    """
+
+    known: tuple[str, ...] | None = None
+    at_least_one: bool = False
+    help: str = ""
 
     def check(self, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
             raise InputError(f"{self.noun} must be a list of names, not {value!r}.")
-        return tuple(value)
+        if self.at_least_one and not value:
+            raise InputError(f"choose at least one of the {self.noun}.")
+        for word in value if self.known is not None else ():
+            Choice(self.noun, self.known or ()).check(word)
+        return tuple(dict.fromkeys(value))
 
 
 @dataclass(frozen=True)
@@ -115,7 +148,8 @@ class Choice(_Setting):
         if not isinstance(value, str):
             raise InputError(f"{self.noun} must be a name, not {value!r}.")
         if value not in self.known:
-            raise InputError(f"unknown {self.noun} {value!r}: choose from {', '.join(self.known)}.")
+            comma = "; " if any("," in name for name in self.known) else ", "
+            raise InputError(f"unknown {self.noun} {value!r}: choose from {comma.join(self.known)}.")
         return value
 
 
@@ -130,13 +164,27 @@ class Flag(_Setting):
 
 
 def limits_of(settings: type, field: str) -> Any:
-    """The annotation of a schema's field that carries its limits: a Whole or a Below."""
+    """The annotation of a schema's field that carries its limits or choices: such as a Whole or a Choice."""
     return get_type_hints(settings, include_extras=True)[field].__metadata__[0]
 
 
 def default_of(settings: type, field: str) -> Any:
     """The default of a schema's field."""
     return next(part.default for part in dataclasses.fields(settings) if part.name == field)
+
+
+def from_json(settings: type[T], values: Mapping[str, Any]) -> T:
+    """A schema's settings from JSON values by their names. Raises InputError, also on names that it does not have."""
+    known = [part.name for part in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    if unknown := sorted(values.keys() - set(known)):
+        raise InputError(f"there is no setting {unknown[0]!r}: choose from {', '.join(known)}.")
+    return settings(**values)
+
+
+def to_json(settings: Any) -> dict[str, Any]:
+    """A schema's settings as JSON values: tuples become lists."""
+    values: dict[str, Any] = to_jsonable_python(dataclasses.asdict(settings))
+    return values
 
 
 def whole(value: object, noun: str, least: int, most: int) -> int:

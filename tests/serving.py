@@ -10,10 +10,10 @@ from foresight.ui.shell import build_app, launch
 
 
 @contextmanager
-def serve(inspector: Inspector, trainer: Any = None, **settings: bool) -> Iterator[str]:
-    """The address of the app, as long as the block lasts. trainer: the Train tab's calls; None leaves it out."""
+def serve(inspector: Inspector, training: Any = None, **settings: bool) -> Iterator[str]:
+    """The address of the app, as long as the block lasts. training: a TrainingService; None leaves it out."""
     chosen = Settings(**settings)
-    app = build_app(inspector, chosen, trainer)
+    app = build_app(inspector, chosen, training)
     _, url, _ = launch(app, chosen, prevent_thread_lock=True, quiet=True)
     try:
         yield url.rstrip("/")

@@ -27,8 +27,8 @@ from foresight.ui.inspect.tab import InspectTab
 from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.theme import CSS, theme
-from foresight.ui.train import tab as train
-from foresight.ui.train.services import TrainCalls
+from foresight.ui.train.services import TrainingService
+from foresight.ui.train.tab import TrainTab
 
 TITLE = """<header class="fs-title"><h1>Foresight</h1>
 <p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""
@@ -68,10 +68,10 @@ class ModuleTab:
 _TRAVEL = "window.viewHistory.travel = to => trigger('click', to);"
 
 
-def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | None = None) -> gr.Blocks:
+def build_app(inspector: Inspector, settings: Settings, training: TrainingService | None = None) -> gr.Blocks:
     """The whole app as a Blocks, ready for `launch(app, settings)`.
 
-    trainer: the Train tab's calls; None leaves training out, tab and endpoint.
+    training: what the Train tab asks; None leaves training out, tab and endpoint.
     """
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
         travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
@@ -81,7 +81,7 @@ def build_app(inspector: Inspector, settings: Settings, trainer: TrainCalls | No
             CompareTab(inspector, navigation, settings),
             FailuresTab(inspector, navigation, settings),
             LatentMapTab(inspector, navigation, settings),
-            *([ModuleTab("train", "Train", train, trainer, navigation)] if trainer else []),
+            *([TrainTab(training, navigation, settings)] if training else []),
             FindingsTab(inspector, navigation),
         ]
         for tab in tabs:  # first, or an event of some tab might have an endpoint's name already

@@ -16,11 +16,20 @@ from foresight.errors import InputError
 from foresight.inspection.readout import read_out
 from foresight.metrics.scores import score
 from foresight.models.points import ExtractionPoint
+from foresight.schemas import from_json
 from training.data import HELD_OUT, HELD_OUT_PHOTOS, open_data, scene_data
 from training.fit import FitConfig, averaged, judge, prepare, run_fit
 from training.loop import Recipe
 from training.ridge import normal_equations
-from training.service.presets import DEFAULTS, LOSSES, PRESETS, checked_name, config_of, cost, new_name
+from training.service.presets import (
+    LOSSES,
+    PRESETS,
+    TrainingSettings,
+    checked_name,
+    estimate_cost,
+    fit_config,
+    new_name,
+)
 
 CPU = torch.device("cpu")
 ONE = SceneSpec(objects=(1, 1), backgrounds=("white",))
@@ -199,15 +208,19 @@ def test_the_loss_on_pixels_is_what_it_says(house):
     assert found.item() == pytest.approx((0.5 * squared + 4 * absolute).item(), rel=1e-4)
 
 
+def config_of(values, vlm, photos=None):
+    return fit_config(from_json(TrainingSettings, values), vlm, photos)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_meant(house, name):
     vlm, vae = house
-    config = config_of(PRESETS[name](vlm.points), vlm)
+    config = fit_config(PRESETS[name](vlm.points), vlm)
     assert config.points == (("pre-merge/3",) if name == "quick look" else ("post-merge/1",))
     made = prepare(replace(config, data=scene_data(4)), vlm, vae).adapters
-    found = cost(config, vlm, vae)
+    found = estimate_cost(config, vlm, vae)
     assert found["parameters"] == {key: adapter.parameter_count for key, adapter in made.items()}
-    assert found["bytes"] > cost(replace(config, data=scene_data(10)), vlm, vae)["bytes"]
+    assert found["bytes"] > estimate_cost(replace(config, data=scene_data(10)), vlm, vae)["bytes"]
 
 
 def test_twenty_million_at_7b():
@@ -217,7 +230,7 @@ def test_twenty_million_at_7b():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"points": []}, "at least one extraction point"),
+        ({"points": []}, "at least one of the extraction points"),
         ({"points": ["post-merge/9"]}, "no post-merge/9"),
         ({"kinds": ["magic"]}, "unknown kind"),
         ({"loss": "none"}, "unknown loss"),
@@ -227,7 +240,7 @@ def test_twenty_million_at_7b():
         ({"batch": 2.5}, "batch must be a whole number"),
         ({"seed": None}, "the seed must be a whole number from 0 to 999,999\\."),
         ({"points": "post-merge/1"}, "points must be a list of names"),
-        ({"loss": ["latents"]}, "unknown loss"),
+        ({"loss": ["latents"]}, "loss must be a name"),
         ({"objects": [1.5, 2], "data": "factors"}, "objects must be a whole number from 1 to 5, not 1.5"),
         ({"lr": 0}, "learning rate must be from"),
         ({"objects": [3, 1], "data": "factors"}, "objects must be a range"),
@@ -240,7 +253,7 @@ def test_twenty_million_at_7b():
 )
 def test_settings_that_cannot_be_meant(house, change, said):
     with pytest.raises(InputError, match=said):
-        config_of(DEFAULTS | {"points": ["post-merge/1"]} | change, house[0])
+        config_of({"points": ["post-merge/1"]} | change, house[0])
 
 
 def test_an_upload_is_learned_from_alone_or_beside_scenes(house):

@@ -6,6 +6,9 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
 import zipfile
 from importlib.util import find_spec
@@ -17,7 +20,7 @@ from PIL import Image
 from foresight.adapters.checkpoint import WEIGHTS, describe_adapter
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
-from training.service.job import work
+from training.service.job import run_job
 from training.service.queue import CUT, DONE, STOPPED, WAITING, JobQueue, Run, read_lines, write_json
 from training.service.runs import card_text
 from training.service.service import TrainingService
@@ -50,7 +53,7 @@ def house(tiny, tmp_path_factory):
     return folder, build_house(tiny.folder, folder)
 
 
-def new_desk(house, made):
+def new_service(house, made):
     folder, models = house
     return TrainingService(Inspector(models.vlm, models.vae, [folder / "bundled", made / "adapters"]), made)
 
@@ -61,7 +64,7 @@ def models_of(service):
 
 @pytest.fixture(scope="module")
 def service(house):
-    made = new_desk(house, house[0] / "made")
+    made = new_service(house, house[0] / "made")
     yield made
     for run in made.queue.runs():
         if run.alive():
@@ -86,7 +89,7 @@ def make_run(folder, state=WAITING, **job):
     folder.mkdir(parents=True)
     write_json(folder / "job.json", {"ticket": 1, "device": "cpu"} | job)
     run = Run(folder)
-    run.tell(state)
+    run.write_state(state)
     (folder / "output.txt").touch()
     return run
 
@@ -99,7 +102,7 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     whole = make_run(line.folder / "whole", **job)
     assert [line.place(run) for run in (first, last)] == [0, 1]
     assert (
-        service.look("last")["state"] == WAITING
+        service.run_details("last")["state"] == WAITING
         and next(r for r in service.runs() if r["name"] == "last")["place"] == 1
     )
     log = until(lambda: [e for e in read_lines(first.folder / "log.jsonl") if e["step"] > 20], first)
@@ -112,11 +115,11 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     with pytest.raises(InputError, match="is waiting: only one"):
         service.resume("first")
     assert line.place(first) == 1
-    work(whole, line)  # at the same time, in this process
+    run_job(whole, line)  # at the same time, in this process
     service.stop("last")
     assert ended(last)["state"] == STOPPED and (last.folder / "training.pt").exists()
     assert ended(first)["state"] == DONE
-    assert service.look("whole")["state"] == DONE
+    assert service.run_details("whole")["state"] == DONE
     told = read_lines(first.folder / "log.jsonl")
     steps, seconds = [record["step"] for record in told], [record["seconds"] for record in told]
     assert steps == sorted(set(steps)) and steps[-1] == 400
@@ -125,51 +128,53 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     made = [(line.adapters / name / WEIGHTS).read_bytes() for name in ("whole", "first")]
     assert made[0] == made[1]
     assert [a["name"] for a in service.adapters()] == ["first", "whole"]
-    assert service.look("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
-    found = service.look("first")["held_out"][-1]
+    assert service.run_details("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
+    found = service.run_details("first")["held_out"][-1]
     assert found["step"] == 400 and found["scores"]["pre-merge/0-pooled"]["scenes like its own"]["ssim"]
-    with Image.open(service.look("first")["samples"]) as sheet:
+    with Image.open(service.run_details("first")["samples"]) as sheet:
         assert sheet.size == (2 * 224, 2 * 224)  # two held-out pictures; originals and reconstructions
     service.remove("last")
     assert {run.name for run in line.runs()} == {"first", "whole"}
 
 
-def test_adapters_are_renamed_packed_taken_in_published_and_deleted(house, tmp_path, monkeypatch):
-    service = new_desk(house, tmp_path / "made")
+def test_adapters_are_renamed_exported_imported_published_and_deleted(house, tmp_path, monkeypatch):
+    service = new_service(house, tmp_path / "made")
     for name in ("first", "whole"):
         job = {"settings": SETTINGS | {"steps": 4}, **models_of(service)}
-        work(make_run(service.queue.folder / name, **job), service.queue)
-    service.rename("whole", "best")
-    assert service.look("whole")["adapters"] == ["best"] and service.look("first")["adapters"] == ["first"]
+        run_job(make_run(service.queue.folder / name, **job), service.queue)
+    service.rename_adapter("whole", "best")
+    assert service.run_details("whole")["adapters"] == ["best"] and service.run_details("first")["adapters"] == [
+        "first"
+    ]
     with pytest.raises(InputError, match="taken"):
-        service.rename("best", "first")
+        service.rename_adapter("best", "first")
     with pytest.raises(InputError, match="must be 1 to 60"):
-        service.rename("best", "../out")
-    (tmp_path / "best.zip").write_bytes(service.pack("best"))
+        service.rename_adapter("best", "../out")
+    (tmp_path / "best.zip").write_bytes(service.adapter_as_zip("best"))
     with zipfile.ZipFile(tmp_path / "best.zip") as archive:
         assert {"best/model.safetensors", "best/config.json", "best/README.md"} == set(archive.namelist())
         archive.extractall(tmp_path)
-    assert service.take_in(str(tmp_path / "best")) == "best-2"
+    assert service.import_adapter(str(tmp_path / "best")) == "best-2"
     assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first"}
     with pytest.raises(InputError, match="could not be fetched|neither a folder"):
-        service.take_in("no/such/folder/here")
+        service.import_adapter("no/such/folder/here")
     shutil.copytree(
         tmp_path / "best", service.queue.adapters / "team/best"
     )  # as `fit --out runs/adapters/team` writes it
     assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first", "team/best"}
-    service.delete("team/best")
+    service.delete_adapter("team/best")
     assert {a["name"] for a in service.adapters()} == {"best", "best-2", "first"}
     (tmp_path / "best/model.safetensors").write_bytes(b"broken")
     with pytest.raises(InputError, match="safetensors"):
-        service.take_in(str(tmp_path / "best"))
-    service.delete("best-2")
+        service.import_adapter(str(tmp_path / "best"))
+    service.delete_adapter("best-2")
     with pytest.raises(InputError, match="no trained adapter 'best-2'"):
-        service.delete("best-2")
+        service.delete_adapter("best-2")
     text = card_text("best", describe_adapter(service.queue.adapters / "best"))
     assert text.startswith("---\nlibrary_name: foresight") and "pre-merge/0" in text and "steps 4" in text
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(InputError, match="hf auth login"):
-        service.publish("best", "me/best", True)
+        service.publish_adapter("best", "me/best", True)
 
 
 def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
@@ -184,7 +189,7 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
     assert sorted(name for name, _ in found["broken"]) == ["notes.txt", "photos/bad.png"]
     run = service.queue.run("photos")
     assert len(list((run.folder / "pictures").iterdir())) == 12
-    assert service.look("photos")["pictures"] == {"learn": 9, "held_out": 2, "asked": 2}
+    assert service.run_details("photos")["pictures"] == {"learn": 9, "held_out": 2, "asked": 2}
     service.stop("photos")
     assert ended(run)["state"] == STOPPED
     with pytest.raises(InputError, match="no zip archive"):
@@ -216,6 +221,47 @@ def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(service,
         kept = list(database.execute("select run_name, step, metrics from metrics order by step"))
     assert {name for name, _, _ in kept} == {"tracked"} and (kept[0][1], kept[-1][1]) == (1, 2000)
     assert {key.rpartition("/")[2] for _, _, values in kept for key in json.loads(values)} >= {"0-pooled", "lpips"}
+
+
+def test_sigterm_ends_a_process_whose_library_swallows_every_exception():
+    stubborn = """
+from training.service.worker import end_on_sigterm
+end_on_sigterm(grace=1)
+while True:
+    try:
+        print("ready", flush=True)
+        while True: pass
+    except BaseException as error:
+        print(type(error).__name__, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            assert process.stdout.readline() == "Stopped\n"
+            assert process.wait(PATIENCE) == -signal.SIGALRM
+        finally:
+            process.kill()
+
+
+def test_a_stop_during_a_launch_ends_the_process_that_is_launched(tmp_path, monkeypatch):
+    queue = JobQueue(tmp_path)
+    run = make_run(queue.folder / "r")
+    (run.folder / "pid").write_text(str(2**22 + 1))  # left by an earlier process; no pid is that high
+    stops = []
+
+    class SlowPopen(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            stops.append(threading.Thread(target=queue.stop, args=["r"]))
+            stops[0].start()  # the process lives, and nobody knows its pid yet
+            stops[0].join(0.2)
+
+    run.write_state(STOPPED)
+    monkeypatch.setattr(subprocess, "Popen", SlowPopen)
+    queue.resume("r")
+    stops[0].join(PATIENCE)
+    assert ended(run)["state"] == STOPPED
 
 
 def test_a_line_for_each_device(tmp_path):

@@ -20,7 +20,7 @@ from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
 from foresight.ui.navigation import Navigation
 from foresight.ui.shell import launch
-from foresight.ui.train import tab as train
+from foresight.ui.train.tab import TrainTab
 from training.service.service import TrainingService
 
 READY = "#train-cost:has-text('Parameters')"
@@ -45,10 +45,10 @@ def service(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(service):
-    calls = train.TrainCalls.of(service, local=True)
     with gr.Blocks() as app:
-        train.build(calls, Navigation(gr.State(), gr.State()))
-        train.endpoint(calls)
+        tab = TrainTab(service, Navigation(gr.State(), gr.State()), Settings())
+        tab.build()
+        tab.add_endpoints()
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")
     app.close()
@@ -147,23 +147,23 @@ def test_bad_input_is_told_and_nothing_is_lost(visit, tmp_path):
     expect(page.locator("#train-cost")).to_contain_text("Parameters")
     page.locator("#train-name input, #train-name textarea").fill("../../evil")
     page.locator("#train-start").click()
-    expect(page.locator("#train-refused")).to_contain_text("The name '../../evil' must be 1 to 60 of a-z")
+    expect(page.locator("#train-error")).to_contain_text("The name '../../evil' must be 1 to 60 of a-z")
     page.locator("#train-name input, #train-name textarea").fill("")
     fill(page, "steps", 0)
     expect(page.locator("#train-cost")).to_contain_text("Steps must be a whole number from 1")
     page.locator("#train-start").click()
-    expect(page.locator("#train-refused")).to_contain_text("Steps must be a whole number from 1")
+    expect(page.locator("#train-error")).to_contain_text("Steps must be a whole number from 1")
     expect(page.locator("#train-steps input")).to_have_value("0")
     fill(page, "steps", 3)
     page.get_by_label("My pictures").check()
     page.locator("#train-start").click()
-    expect(page.locator("#train-refused")).to_contain_text("Choose a zip of pictures first")
+    expect(page.locator("#train-error")).to_contain_text("Choose a zip of pictures first")
     bad = tmp_path / "<b>.zip"
     bad.write_bytes(b"no zip")
     page.locator("#train-archive input[type=file]").set_input_files(bad)
     expect(page.locator("#train-archive")).to_contain_text(".zip")
     page.locator("#train-start").click()
-    expect(page.locator("#train-refused")).to_contain_text(re.compile("no zip archive"))
+    expect(page.locator("#train-error")).to_contain_text(re.compile("no zip archive"))
 
 
 def test_the_endpoint_tells_the_broken_files(url, service, tmp_path):
@@ -191,7 +191,7 @@ def test_the_endpoint_tells_the_broken_files(url, service, tmp_path):
 def test_an_address_opens_its_run(browser, service):
     for name in ("an-earlier-run", "the-latest-run"):
         service.start(name, {"points": ["pre-merge/0"], "scenes": 16, "steps": 2, "loss": "latents"})
-    with serve(service.inspector, train.TrainCalls.of(service)) as address:
+    with serve(service.inspector, service) as address:
         page = browser.new_page()
         page.goto(f"{address}/?run=an-earlier-run")
         expect(heading(page)).to_contain_text("an-earlier-run")
@@ -200,11 +200,9 @@ def test_an_address_opens_its_run(browser, service):
 
 
 def test_over_a_network_no_folder_can_be_named_and_nothing_is_pushed(service):
-    calls = train.TrainCalls.of(service)
     with gr.Blocks() as app:
-        train.build(calls, Navigation(gr.State(), gr.State()))
+        TrainTab(service, Navigation(gr.State(), gr.State()), Settings(host="0.0.0.0")).build()
     built = {block.elem_id for block in app.blocks.values()}
-    assert calls.take_in is None and calls.publish is None
     assert "trained-delete" in built and not built & {"trained-source", "trained-add", "trained-push"}
 
 

@@ -1,4 +1,4 @@
-"""What a run's process does when its turn has come: extract, train, tell how it goes, and hand over adapters."""
+"""What a run's process does when its turn has come: extract, train, write how it goes, and hand over adapters."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from foresight.errors import InputError
 from foresight.inspection.readout import read_out
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from foresight.schemas import from_json
 from training.fit import Fit, averaged, judge, point_of, prepare, run_fit
 from training.latents import Latents, open_store
 from training.loop import STATE, Step
-from training.service.presets import config_of
-from training.service.queue import DONE, JobQueue, Run
+from training.service.presets import TrainingSettings, fit_config
+from training.service.queue import DONE, PHOTOS, JobQueue, Run
 
 LOG = "log.jsonl"
-SAMPLES = 4  # held-out pictures shown
+SAMPLES = 4  # held-out images shown
 SAVE_EVERY = 10.0  # seconds between states to resume from
-TELL = 0.5  # seconds between lines of the log, at least; a long run has them further apart
-LINES = 1000  # about as many in all
-SHARE = 0.15  # of the time that held-out scores may take while training goes on
-CURVE = {"cpu": 8, "cuda": 64}  # held-out pictures scored while training goes on
+LOG_EVERY = 0.5  # seconds between lines of the log, at least; a long run has them further apart
+LOG_LINES = 1000  # about as many in all
+SCORING_SHARE = 0.15  # of the time that held-out scores may take while training goes on
+SCORED = {"cpu": 8, "cuda": 64}  # held-out images scored while training goes on
 
 
-def work(run: Run, line: JobQueue) -> None:
+def run_job(run: Run, queue: JobQueue) -> None:
     """Fits what the run's job.json asks for. Raises InputError where that cannot be done."""
     try:
-        _work(run, line)
+        _fit(run, queue)
     except torch.OutOfMemoryError as error:
         raise InputError(
             "the GPU's memory is too small: take fewer scenes, points or kinds, or a smaller width."
@@ -50,138 +51,172 @@ def work(run: Run, line: JobQueue) -> None:
         raise InputError(f"{error} Take a lower learning rate.") from error
 
 
-def _work(run: Run, line: JobQueue) -> None:
+def _fit(run: Run, queue: JobQueue) -> None:
     job = run.job
     start = time.monotonic() - job.get("spent", 0.0)  # a resumed run goes on from what it took before
     device = torch.device(job["device"])
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else what names no device would go to the first one
     vlm = load_vlm(job["model"], device)
-    vae = load_vae(job["vae"], device, quick_dtype(device))
-    pictures = run.folder / "pictures"
-    config = config_of(job["settings"], vlm, str(pictures) if pictures.is_dir() else None)
+    vae = load_vae(job["vae"], device, vae_dtype(device))
+    photos = run.folder / PHOTOS
+    settings = from_json(TrainingSettings, job["settings"])
+    config = fit_config(settings, vlm, str(photos) if photos.is_dir() else None)
     config = replace(config, recipe=replace(config.recipe, save_every=job.get("save_every", SAVE_EVERY)))
     with ExitStack() as stack:
-        tracker = stack.enter_context(Tracker(run, job["settings"]))
+        tracker = stack.enter_context(Tracker(run))
         store = open_store(run.folder / "latents", vlm)
         batch = 16 if device.type == "cpu" else 64
 
         def progress(done: int, total: int) -> None:
-            run.tell("extracting", done=done, total=total, unit="pictures", seconds=time.monotonic() - start)
+            seconds = time.monotonic() - start
+            run.write_state("extracting", done=done, total=total, unit="pictures", seconds=seconds)
 
         task = prepare(config, vlm, vae, batch, store, progress)
         del vlm  # has done its part, and may be most of a GPU,
         torch.cuda.empty_cache()  # which others on it, such as the app, can use again
-        watch = Watch(run, task, start, tracker)
+        monitor = Monitor(run, task, start, tracker)
         for step in run_fit(task, run.folder, run.folder / "adapters"):
-            watch.see(step)
-        watch.finish(line)
+            monitor.record(step)
+        monitor.record_end()
+    seconds = time.monotonic() - start
+    names = _hand_over(run, [name.replace("/", "-") for name in task.adapters], queue.adapters)
+    steps = config.recipe.steps
+    run.write_state(DONE, adapters=names, done=steps, total=steps, seconds=seconds)
 
 
-def quick_dtype(device: torch.device) -> torch.dtype | None:
-    """What the VAE computes in: bfloat16 on a CPU that multiplies it fast, else the VAE's own choice."""
+def vae_dtype(device: torch.device) -> torch.dtype | None:
+    """What the VAE computes in: bfloat16 on a CPU that multiplies it fast, else (None) the VAE's own choice."""
     fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else None
 
 
-class Watch:
+def _hand_over(run: Run, folders: list[str], adapters: Path) -> list[str]:
+    """Moves a run's adapters to where they are used, and deletes what only resuming needs.
+
+    Args:
+        run: Has the adapters in its folder.
+        folders: Their folders there. A single adapter gets the run's name, others the run's and their own.
+        adapters: The folder of all trained adapters.
+
+    Returns:
+        The adapters' names.
+
+    Raises:
+        InputError: Another adapter has come to have such a name.
+    """
+    names = [run.name] if len(folders) == 1 else [f"{run.name}-{folder}" for folder in folders]
+    sources = {name: run.folder / "adapters" / folder for name, folder in zip(names, folders, strict=True)}
+    adapters.mkdir(parents=True, exist_ok=True)
+    for name, source in sources.items():
+        if (existing := adapters / name).exists():
+            if not filecmp.cmp(existing / WEIGHTS, source / WEIGHTS, shallow=False):
+                raise InputError(f"an adapter {name!r} came into being meanwhile: rename it, then resume this run.")
+            shutil.rmtree(existing)  # put there before this run was cut off here
+    for name, source in sources.items():
+        source.rename(adapters / name)
+    for rest in ("latents", "adapters"):
+        shutil.rmtree(run.folder / rest)
+    (run.folder / STATE).unlink(missing_ok=True)
+    return names
+
+
+class Monitor:
     """Writes down how a training goes: losses twice a second, scores and samples as time allows."""
 
     def __init__(self, run: Run, task: Fit, start: float, tracker: Tracker) -> None:
-        self.run, self.task, self.vae, self.tracker = run, task, task.vae, tracker
-        self.start = self.told = time.monotonic()
-        self.began, self.scored, self.cost = start, -math.inf, 0.0
-        self.sums: dict[str, Tensor] = {}
-        self.counted = 0
-        some = CURVE["cpu" if self.vae.device.type == "cpu" else "cuda"]
-        title = next(iter(task.held_out))
-        self.few = {title: _first(task.held_out[title], some)}
+        """Begins with no step recorded.
 
-    def see(self, step: Step) -> None:
-        """Takes note of a step."""
+        Args:
+            run: Its folder takes what is written.
+            task: What is trained.
+            start: When the run began, in seconds of `time.monotonic`.
+            tracker: Gets the same losses and scores.
+        """
+        self.run, self.task, self.vae, self.tracker = run, task, task.vae, tracker
+        self.start, self.training_start = start, time.monotonic()
+        self.logged, self.scored, self.scoring_seconds = self.training_start, -math.inf, 0.0
+        self.loss_sums: dict[str, Tensor] = {}
+        self.summed_steps = 0
+        title, latents = next(iter(task.held_out.items()))
+        self.few_held_out = {title: _first(latents, SCORED["cpu" if self.vae.device.type == "cpu" else "cuda"])}
+
+    def record(self, step: Step) -> None:
+        """Counts a step's losses, and writes their mean, scores and samples where it is time to."""
         for name, loss in step.losses.items():
-            self.sums[name] = self.sums[name] + loss if name in self.sums else loss.clone()
-        self.counted += 1
+            self.loss_sums[name] = self.loss_sums[name] + loss if name in self.loss_sums else loss.clone()
+        self.summed_steps += 1
         now = time.monotonic()
-        last = step.number == self.task.config.recipe.steps
-        if now - self.told < max(TELL, (now - self.start) / LINES) and not last and step.number > 1:
+        steps = self.task.config.recipe.steps
+        last = step.number == steps
+        if now - self.logged < max(LOG_EVERY, (now - self.training_start) / LOG_LINES) and not last and step.number > 1:
             return
-        losses = {name: float(total) / self.counted for name, total in self.sums.items()} | self.task.solved
-        self.sums, self.counted, self.told = {}, 0, now
-        record = {
-            "step": step.number,
-            "losses": losses,
-            "rate": None if math.isnan(step.rate) else step.rate,
-            "remaining": None if math.isnan(step.remaining) else step.remaining * (1 + SHARE),
-            "memory": memory(self.vae.device),
-            "micro_batches": step.micro_batches,
-            "seconds": now - self.began,
-        }
-        _append(self.run.folder / LOG, record)
+        losses = {name: float(total) / self.summed_steps for name, total in self.loss_sums.items()} | self.task.solved
+        self.loss_sums, self.summed_steps, self.logged = {}, 0, now
+        rate = None if math.isnan(step.rate) else step.rate
+        remaining = None if math.isnan(step.remaining) else step.remaining * (1 + SCORING_SHARE)
+        self._log_losses(step.number, losses, rate, remaining, step.micro_batches)
         self.tracker.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
         state = "scoring" if last else "training"
-        self.run.tell(state, done=step.number, total=self.task.config.recipe.steps, seconds=record["seconds"])
-        if not last and now - self.scored > max(2.0, self.cost / SHARE):
+        self.run.write_state(state, done=step.number, total=steps, seconds=now - self.start)
+        if not last and now - self.scored > max(2.0, self.scoring_seconds / SCORING_SHARE):
             with averaged(self.task, step):
-                self._note_scores(step.number, judge(self.task.adapters, self.few, self.vae), self.few)
+                scores = judge(self.task.adapters, self.few_held_out, self.vae)
+                self._write_scores(step.number, scores, self.few_held_out)
             self.scored = time.monotonic()
-            self.cost = self.scored - now
+            self.scoring_seconds = self.scored - now
 
-    def _note_scores(self, step: int, scores: dict[str, dict[str, Any]], sets: dict[str, Latents]) -> None:
-        """Writes down scores on held-out images, and paints samples of them with the adapters as they are."""
-        _append(
-            self.run.folder / "held_out.jsonl",
-            {"step": step, "scores": scores, "seconds": time.monotonic() - self.began},
-        )
-        for name, table in scores.items():
-            flat = {f"{name}/{t}/{s}": v[0] for t, found in score_tables(table).items() for s, v in found.items()}
+    def record_end(self) -> None:
+        """Writes the last scores, which are on all held-out images."""
+        steps = self.task.config.recipe.steps
+        if not self.task.modules:  # all are solved, in no steps: one line of the log has their losses
+            self._log_losses(steps, self.task.solved, None, 0.0, 1)
+        scores = {name: adapter.card["scores"] for name, adapter in self.task.adapters.items()}
+        self._write_scores(steps, scores, self.task.held_out)
+
+    def _log_losses(
+        self, step: int, losses: dict[str, float], rate: float | None, remaining: float | None, micro_batches: int
+    ) -> None:
+        record = {
+            "step": step,
+            "losses": losses,
+            "rate": rate,
+            "remaining": remaining,
+            "memory": memory(self.vae.device),
+            "micro_batches": micro_batches,
+            "seconds": time.monotonic() - self.start,
+        }
+        _append(self.run.folder / LOG, record)
+
+    def _write_scores(self, step: int, scores: dict[str, dict[str, Any]], held_out: dict[str, Latents]) -> None:
+        """Writes scores on held-out images by adapter, and samples of them with the adapters as they are."""
+        record = {"step": step, "scores": scores, "seconds": time.monotonic() - self.start}
+        _append(self.run.folder / "held_out.jsonl", record)
+        for name, card_scores in scores.items():
+            tables = score_tables(card_scores).items()
+            flat = {f"{name}/{title}/{score}": v[0] for title, table in tables for score, v in table.items()}
             self.tracker.log(flat, step)
-        self._paint_samples(_first(next(iter(sets.values())), SAMPLES))
+        self._write_samples(_first(next(iter(held_out.values())), SAMPLES))
 
-    def _paint_samples(self, shown: Latents) -> None:
-        """One sheet: the originals, then a row of what each adapter makes of them."""
-        originals = shown.pictures.float() / 255
+    def _write_samples(self, latents: Latents) -> None:
+        """One sheet: the originals, then a row of each adapter's reconstructions."""
+        originals = latents.pictures.float() / 255  # (images, 3, H, W)
         size = (originals.shape[2], originals.shape[3])
         rows = [originals] + [
-            read_out(adapter, self.vae, size, shown.points[point_of(name)])
+            read_out(adapter, self.vae, size, latents.points[point_of(name)])
             for name, adapter in self.task.adapters.items()
         ]
-        sheet = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)  # (3, rows · H, pictures · W)
+        sheet = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)  # (3, rows · H, images · W)
         path = self.run.folder / ".samples.png"
         to_pil(sheet).save(path)
         os.replace(path, self.run.folder / "samples.png")
-
-    def finish(self, line: JobQueue) -> None:
-        """The last scores, on all held-out images; adapters into their folder; what only resuming needs is gone."""
-        steps = self.task.config.recipe.steps
-        if not self.task.modules:  # all are solved: one line tells it
-            record = {"step": steps, "losses": self.task.solved, "rate": None, "remaining": 0.0}
-            record |= {"memory": memory(self.vae.device), "micro_batches": 1, "seconds": time.monotonic() - self.began}
-            _append(self.run.folder / LOG, record)
-        scores = {name: adapter.card["scores"] for name, adapter in self.task.adapters.items()}
-        self._note_scores(steps, scores, self.task.held_out)
-        folders = [self.run.folder / "adapters" / name.replace("/", "-") for name in self.task.adapters]
-        alone = len(folders) == 1
-        made = {self.run.name if alone else f"{self.run.name}-{folder.name}": folder for folder in folders}
-        line.adapters.mkdir(parents=True, exist_ok=True)
-        for name, folder in list(made.items()):
-            if (there := line.adapters / name).exists():
-                if not filecmp.cmp(there / WEIGHTS, folder / WEIGHTS, shallow=False):
-                    raise InputError(f"an adapter {name!r} came into being meanwhile: rename it, then resume this run.")
-                shutil.rmtree(there)  # put there before this run was cut off here
-        for name, folder in made.items():
-            folder.rename(line.adapters / name)
-        for rest in ("latents", "adapters"):
-            shutil.rmtree(self.run.folder / rest)
-        (self.run.folder / STATE).unlink(missing_ok=True)
-        self.run.tell(DONE, adapters=list(made), done=steps, total=steps, seconds=time.monotonic() - self.began)
 
 
 class Tracker:
     """trackio, where it is installed: losses and scores in its own dashboard too."""
 
-    def __init__(self, run: Run, settings: dict[str, Any]) -> None:
-        self.run, self.settings = run, settings
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self.trackio: Any = None
 
     def __enter__(self) -> Tracker:
@@ -190,7 +225,7 @@ class Tracker:
 
             begun = (self.run.folder / LOG).exists()  # else one of that name is of a run that was removed since
             resume = "allow" if begun else "never"
-            trackio.init(project="foresight", name=self.run.name, config=self.settings, resume=resume)
+            trackio.init(project="foresight", name=self.run.name, config=self.run.job["settings"], resume=resume)
             self.trackio = trackio
         return self
 
@@ -210,8 +245,8 @@ def memory(device: torch.device) -> dict[str, Any]:
         return {"what": "GPU memory", "used": torch.cuda.memory_reserved(device), "free": free, "total": total}
     import psutil
 
-    whole = psutil.virtual_memory()
-    return {"what": "memory", "used": psutil.Process().memory_info().rss, "free": whole.available, "total": whole.total}
+    machine, used = psutil.virtual_memory(), psutil.Process().memory_info().rss
+    return {"what": "memory", "used": used, "free": machine.available, "total": machine.total}
 
 
 def _first(latents: Latents, count: int) -> Latents:

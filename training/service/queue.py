@@ -1,12 +1,13 @@
-"""Runs in line: each a folder, and a process of its own that waits its turn, works, and outlives the page.
+"""The queue of runs: each a folder, and a process of its own that waits its turn, works, and outlives the page.
 
 What a run is and how far it got are files in its folder, which any page can read:
-    job.json        what was asked for, the device, the ticket that gives the place in line, and seconds spent so far
+    job.json        what was asked for, the device, the ticket that orders the queue, and seconds spent so far
     state.json      state, message, and how far it is
     log.jsonl       losses, rate and memory, a line a second or so
-    held_out.jsonl  scores on held-out pictures now and then
-    samples.png     held-out pictures and what the adapters make of them by now
+    held_out.jsonl  scores on held-out images now and then
+    samples.png     held-out images and what the adapters make of them by now
     output.txt      what the last process printed
+    pid             of the last process, written before anybody can stop it
 A process holds a lock on its folder as long as it lives, so that even kill -9 is noticed at once.
 """
 
@@ -21,7 +22,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,10 @@ from foresight.paths import RUNS
 WAITING, DONE, STOPPED, FAILED, CUT = "waiting", "done", "stopped", "failed", "cut off"
 ENDED = (DONE, STOPPED, FAILED, CUT)
 STOP = "stop"  # a file that is there once somebody asked for the end
+PID = "pid"
+PHOTOS = "pictures"  # the folder of an upload
 _ERROR = re.compile(r"[\w.]+Error: ")  # as Python ends a traceback
-TRIES = 20  # of 10 ms each to get a lock, since whoever looks holds it for an instant
+LOCK_TRIES = 20  # of 10 ms each, since whoever asks whether a run is alive holds its lock for an instant
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -44,24 +48,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def delete_atomically(folder: Path) -> None:
-    """Deletes a folder: its name is free at once, and one that is half deleted is nothing any more."""
-    grave = folder.with_name(f".{folder.name}")
-    if grave.exists():  # left where a process was cut off
-        shutil.rmtree(grave)
-    folder.rename(grave)
-    shutil.rmtree(grave)
+    """Deletes a folder: its name is free at once, and nobody sees it half deleted."""
+    hidden = folder.with_name(f".{folder.name}")
+    if hidden.exists():  # left where a process was cut off
+        shutil.rmtree(hidden)
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log in order of their "step"; those that a resumed run made again count once."""
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n"):
             record = json.loads(line)
-            while found and found[-1]["step"] >= record["step"]:
-                found.pop()
-            found.append(record)
-    return found
+            while records and records[-1]["step"] >= record["step"]:
+                records.pop()
+            records.append(record)
+    return records
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,13 @@ class Run:
     def job(self) -> dict[str, Any]:
         return json.loads((self.folder / "job.json").read_text())
 
+    @contextmanager
+    def launching(self) -> Iterator[None]:
+        """Within it nobody else launches or stops the run, so that its pid is that of the process that lives."""
+        with (self.folder / "launch").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def alive(self) -> bool:
         """Whether its process holds the lock."""
         try:
@@ -89,35 +100,35 @@ class Run:
             return False
         return False
 
-    def tell(self, state: str, message: str = "", **more: Any) -> None:
-        """Notes how far it is."""
+    def write_state(self, state: str, message: str = "", **more: Any) -> None:
+        """Writes how far the run is. more: JSON values such as done, total, unit and seconds."""
         write_json(self.folder / "state.json", {"state": state, "message": message, **more})
 
-    def fail(self, message: str) -> None:
-        """Notes why it cannot go on, and keeps how far it was."""
+    def write_failure(self, message: str) -> None:
+        """Writes why the run cannot go on, and keeps how far it was."""
         before = json.loads((self.folder / "state.json").read_text())
-        self.tell(**before | {"state": FAILED, "message": message})
+        self.write_state(**before | {"state": FAILED, "message": message})
 
     def state(self) -> dict[str, Any]:
-        """What it noted last; STOPPED where its process was told to end, CUT where it is gone without a word."""
+        """What its process wrote last; STOPPED where that was asked to end, CUT where it died unasked."""
         path = self.folder / "state.json"
-        found = json.loads(path.read_text())
-        if found["state"] not in ENDED and not self.alive():
-            found = json.loads(path.read_text())  # it may have ended between the two looks
-            if found["state"] not in ENDED:
-                told = (self.folder / STOP).exists()
-                return found | ({"state": STOPPED} if told else {"state": CUT, "message": self._last_words()})
-        return found
+        state: dict[str, Any] = json.loads(path.read_text())
+        if state["state"] not in ENDED and not self.alive():
+            state = json.loads(path.read_text())  # it may have ended between reading and asking
+            if state["state"] not in ENDED:
+                asked = (self.folder / STOP).exists()
+                return state | ({"state": STOPPED} if asked else {"state": CUT, "message": self._last_error()})
+        return state
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         lines = (self.folder / "output.txt").read_text(errors="replace").splitlines()
         errors = (line for line in reversed(lines) if _ERROR.match(line))  # CUDA and its compiler add advice below
-        told = next(errors, "its process ended without a word")
-        return f"{told[:300]}; what it learned so far is kept, and it can be resumed."
+        error = next(errors, "its process ended without a word")
+        return f"{error[:300]}; what it learned so far is kept, and it can be resumed."
 
 
 class JobQueue:
-    """All runs under `root`/train, in line for the devices; their adapters go to `root`/adapters."""
+    """All runs under `root`/train, a queue for each device; their adapters go to `root`/adapters."""
 
     def __init__(self, root: str | Path = RUNS) -> None:
         self.root = Path(root).absolute()
@@ -128,12 +139,12 @@ class JobQueue:
         return [run for run, _ in self._jobs()]
 
     def _jobs(self) -> list[tuple[Run, dict[str, Any]]]:
-        """Every run with its job, the latest first; what is removed while this looks is none."""
-        found = list[tuple[Run, dict[str, Any]]]()
+        """Every run with its job, the latest first, without those that are removed meanwhile."""
+        jobs = list[tuple[Run, dict[str, Any]]]()
         for path in self.folder.glob("[!.]*/job.json"):
             with suppress(FileNotFoundError):
-                found.append((Run(path.parent), Run(path.parent).job))
-        return sorted(found, key=lambda pair: pair[1]["ticket"], reverse=True)
+                jobs.append((Run(path.parent), Run(path.parent).job))
+        return sorted(jobs, key=lambda pair: pair[1]["ticket"], reverse=True)
 
     def run(self, name: str) -> Run:
         """Raises InputError where there is none of that name."""
@@ -146,29 +157,36 @@ class JobQueue:
         """What no new run or adapter may be called."""
         return {path.name for folder in (self.folder, self.adapters) if folder.exists() for path in folder.iterdir()}
 
-    def start(self, name: str, job: dict[str, Any], pictures: Path | None = None) -> Run:
-        """Puts a new run in line. job: JSON values with "device". pictures: a folder that becomes the run's own."""
+    def start(self, name: str, job: dict[str, Any], photos: Path | None = None) -> Run:
+        """Puts a new run at the end of the queue.
+
+        Args:
+            name: Of the run, which none has yet.
+            job: JSON values with "device".
+            photos: A folder that becomes the run's own.
+        """
         folder = self.folder / name
         folder.mkdir(parents=True)
-        if pictures is not None:
-            shutil.move(pictures, folder / "pictures")
+        if photos is not None:
+            shutil.move(photos, folder / PHOTOS)
         (folder / "output.txt").touch()
-        Run(folder).tell(WAITING)
+        Run(folder).write_state(WAITING)
         write_json(folder / "job.json", job | {"ticket": time.time_ns()})  # last, as it makes the folder a run
         self._launch(Run(folder))
         return Run(folder)
 
     def stop(self, name: str) -> None:
-        """Tells a run's process to end; it can be resumed. Raises InputError where it runs no more."""
+        """Asks a run's process to end; it can be resumed. Raises InputError where it runs no more."""
         run = self.run(name)
-        if not run.alive():
-            raise InputError(f"the run {name!r} is not running.")
-        (run.folder / STOP).touch()
-        with suppress(ProcessLookupError):  # it ended meanwhile
-            os.kill(int((run.folder / "pid").read_text()), signal.SIGTERM)
+        with run.launching():
+            if not run.alive():
+                raise InputError(f"the run {name!r} is not running.")
+            (run.folder / STOP).touch()
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.kill(int((run.folder / PID).read_text()), signal.SIGTERM)
 
     def resume(self, name: str) -> None:
-        """Puts a run that was stopped, cut off or failed at the end of the line again; its time goes on."""
+        """Puts a run that was stopped, cut off or failed at the end of the queue again; its time goes on."""
         run = self.run(name)
         before, job = run.state(), run.job
         if before["state"] not in (STOPPED, FAILED, CUT):
@@ -187,31 +205,33 @@ class JobQueue:
         delete_atomically(run.folder)
 
     def rename_adapter(self, name: str, to: str) -> None:
-        """Tells the runs that made the adapter `name` that it goes by `to` now."""
+        """Notes in the runs that made the adapter `name` that its name is `to` now."""
         for run in self.runs():
             state = run.state()
             if name in state.get("adapters", ()):
-                run.tell(**state | {"adapters": [to if each == name else each for each in state["adapters"]]})
+                run.write_state(
+                    **state | {"adapters": [to if adapter == name else adapter for adapter in state["adapters"]]}
+                )
 
     def place(self, run: Run) -> int:
         """How many runs are before it on its device: 0 is its turn."""
-        mine = run.job
-        before = [r for r, job in self._jobs() if job["device"] == mine["device"] and job["ticket"] < mine["ticket"]]
+        own = run.job
+        before = [r for r, job in self._jobs() if job["device"] == own["device"] and job["ticket"] < own["ticket"]]
         return sum(r.alive() for r in before)
 
     def _launch(self, run: Run) -> None:
         lock = (run.folder / "lock").open("a")
-        with lock, (run.folder / "output.txt").open("w") as output:
-            for tried in range(TRIES):
+        with run.launching(), lock, (run.folder / "output.txt").open("w") as output:
+            for tried in range(LOCK_TRIES):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
-                    if tried == TRIES - 1:
+                    if tried == LOCK_TRIES - 1:
                         raise InputError(f"the run {run.name!r} is running already.") from error
                     time.sleep(0.01)
             (run.folder / STOP).unlink(missing_ok=True)
-            run.tell(WAITING)
+            run.write_state(WAITING)
             # It inherits the lock, and with it the proof that it lives. A session of its own outlives the server.
             process = subprocess.Popen(
                 [sys.executable, "-m", "training.service.worker", str(run.folder)],
@@ -222,4 +242,4 @@ class JobQueue:
                 pass_fds=[lock.fileno()],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "FORESIGHT_LOCK": str(lock.fileno())},
             )
-            (run.folder / "pid").write_text(str(process.pid))
+            (run.folder / PID).write_text(str(process.pid))

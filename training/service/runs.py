@@ -1,4 +1,4 @@
-"""The adapters that were trained here: list, rename, delete, pack, take in, publish."""
+"""The adapters that were trained here: list, rename, delete, export, import, publish."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ class TrainedAdapters:
 
     def adapters(self) -> list[dict[str, Any]]:
         """Each adapter's name, point, kind, parameters and card; or, where it does not serve, the reason."""
-        fit = {record.folder.absolute(): record for record in self.registry.adapters()}
-        bad = {folder.absolute(): reason for folder, reason in self.registry.refused().items()}
+        records = {record.folder.absolute(): record for record in self.registry.adapters()}
+        problems = {folder.absolute(): reason for folder, reason in self.registry.refused().items()}
         return [
-            _told(name, fit[f]) if f in fit else {"name": name, "problem": bad.get(f, "")}
-            for name, f in self._named().items()
+            _summary(name, records[f]) if f in records else {"name": name, "problem": problems.get(f, "")}
+            for name, f in self._folders().items()
         ]
 
     def rename(self, name: str, to: str) -> str:
         """Gives an adapter a new name, and returns it. Raises InputError where it is taken or cannot be one."""
-        source, new = self._find(name), checked_name(to.strip(), self._names())
-        source.rename(self.folder / new)
-        return new
+        folder, to = self._find(name), checked_name(to.strip(), self._names())
+        folder.rename(self.folder / to)
+        return to
 
     def delete(self, name: str) -> None:
         delete_atomically(self._find(name))
 
-    def pack(self, name: str) -> bytes:
+    def as_zip(self, name: str) -> bytes:
         """A zip with the adapter's folder, to be unpacked and used elsewhere. Stored: weights do not compress."""
-        folder, packed = self._find(name), io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
+        folder, content = self._find(name), io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
             for file in (WEIGHTS, CONFIG):
                 archive.write(folder / file, f"{folder.name}/{file}")
             archive.writestr(f"{folder.name}/{CARD}", card_text(folder.name, describe_adapter(folder)))
-        return packed.getvalue()
+        return content.getvalue()
 
-    def take_in(self, source: str) -> str:
+    def import_adapter(self, source: str) -> str:
         """Copies an adapter from a folder or hub id, after all checks; returns the name it goes by here."""
         if not source.strip():
             raise InputError("name a folder on this machine, or an adapter on the hub (owner/name).")
@@ -95,19 +95,19 @@ class TrainedAdapters:
             raise InputError("nobody is logged in to the Hugging Face hub here: run `hf auth login` first.")
         api = HfApi()
         try:
-            made = api.create_repo(repository, private=private, exist_ok=True)
-            if private and not api.model_info(made.repo_id).private:
+            created = api.create_repo(repository, private=private, exist_ok=True)
+            if private and not api.model_info(created.repo_id).private:
                 raise InputError(
-                    f"{made.repo_id} is there already, and public: take another name, or push it publicly."
+                    f"{created.repo_id} is there already, and public: take another name, or push it publicly."
                 )
             config = describe_adapter(folder)
             files = {
                 WEIGHTS: (folder / WEIGHTS).read_bytes(),
                 CONFIG: json.dumps(_without_paths(config), indent=2).encode(),
-                CARD: card_text(made.repo_id, config).encode(),
+                CARD: card_text(created.repo_id, config).encode(),
             }
-            adding = [CommitOperationAdd(path, content) for path, content in files.items()]
-            api.create_commit(made.repo_id, adding, commit_message=f"Foresight adapter {name}")
+            operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+            api.create_commit(created.repo_id, operations, commit_message=f"Foresight adapter {name}")
         except HFValidationError as error:
             raise InputError(f"{repository!r} is no name for a repository: write owner/name.") from error
         except (OSError, HTTPError) as error:
@@ -115,22 +115,22 @@ class TrainedAdapters:
             raise InputError(
                 f"the hub did not take it, or could not be reached ({type(error).__name__}): {reason}"
             ) from error
-        return str(made)
+        return str(created)
 
     def _names(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
 
-    def _named(self) -> dict[str, Path]:
+    def _folders(self) -> dict[str, Path]:
         """Every adapter's folder, by the name that it has on the registry."""
         return {record_name(folder, self.folder): folder for folder in list_adapters(self.folder)}
 
     def _find(self, name: str) -> Path:
-        if (folder := self._named().get(name)) is None:
+        if (folder := self._folders().get(name)) is None:
             raise InputError(f"there is no trained adapter {name!r}.")
         return folder
 
 
-def _told(name: str, record: AdapterRecord) -> dict[str, Any]:
+def _summary(name: str, record: AdapterRecord) -> dict[str, Any]:
     return {
         "name": name,
         "point": str(record.point),
@@ -171,16 +171,16 @@ def card_text(name: str, config: dict[str, Any]) -> str:
     rows = [
         f"| {title} | "
         + " | ".join(
-            _interval(found.get(s), share_told(scores, title, s)) for s in ("lpips", "ssim", "psnr", "mask_iou")
+            _interval(table.get(s), share_told(scores, title, s)) for s in ("lpips", "ssim", "psnr", "mask_iou")
         )
         + " |"
-        for title, found in score_tables(scores).items()
+        for title, table in score_tables(scores).items()
     ]
-    table = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
-    config_told = card.get("config")
-    recipe = config_told.get("recipe") if isinstance(config_told, dict) else None
-    told = recipe if isinstance(recipe, dict) else {}
-    made = ", ".join(f"{key} {told[key]}" for key in ("steps", "batch", "lr", "seed") if key in told)
+    lines = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
+    fitted = card.get("config")
+    recipe = fitted.get("recipe") if isinstance(fitted, dict) else None
+    values = recipe if isinstance(recipe, dict) else {}
+    training = ", ".join(f"{key} {values[key]}" for key in ("steps", "batch", "lr", "seed") if key in values)
     return f"""---
 {facts.to_yaml()}
 ---
@@ -190,9 +190,9 @@ A Foresight adapter: it turns the latents of the VLM `{model}` at the extraction
 the VAE `{vae}`, so that one can see what the VLM still knows of a picture there.
 
 - kind: {kind}, {count:,} parameters
-- learned from: {card.get("data", "unknown")}; {made or "recipe unknown"}
+- learned from: {card.get("data", "unknown")}; {training or "recipe unknown"}
 
-{chr(10).join(table) if rows else "It has no held-out scores."}
+{chr(10).join(lines) if rows else "It has no held-out scores."}
 
 Means with 95 % intervals, on pictures it never learned from.
 
@@ -205,9 +205,9 @@ z = adapter(latents)  # (B, T, H, W, D) at {point} → latents of the VAE
 """
 
 
-def _interval(found: Interval | None, share: str) -> str:
-    told = "–"
-    if found is not None:
-        mean, low, high = found
-        told = f"{mean:.3f} (n = 1)" if low is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{told}, {share} pictures" if share else told
+def _interval(interval: Interval | None, share: str) -> str:
+    text = "–"
+    if interval is not None:
+        mean, low, high = interval
+        text = f"{mean:.3f} (n = 1)" if low is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{text}, {share} pictures" if share else text

@@ -14,22 +14,22 @@ Line = list[tuple[float, float]]  # (step, value)
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320, 190, 44, 312, 10, 166  # of a chart, and of the frame within
 MARKS = ("●", "■", "◆", "▲", "✚", "★")
-ROUND = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # where an axis may end
-SHOWN = 300  # points of a line at most
+AXIS_ENDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+MAX_POINTS = 300  # of a line
 
 
 def curves(run: dict[str, Any]) -> str:
     """Losses on a logarithmic scale, and held-out LPIPS and mask IoU, against steps; a line for each adapter."""
     log, held_out, steps = run["log"], run["held_out"], run["settings"].get("steps", 1)
     names = list(log[-1]["losses"]) if log else []
-    thin = [*log[:: max(1, len(log) // SHOWN)], *log[-1:]]
+    thin = [*log[:: max(1, len(log) // MAX_POINTS)], *log[-1:]]
     losses = [_finite((e["step"], e["losses"].get(name)) for e in thin) for name in names]
     charts = [_chart("Loss", losses, steps, _decades(losses), logarithmic=True)]
     for title, score, top in (("Held-out LPIPS ↓", "lpips", None), ("Held-out mask IoU ↑", "mask_iou", 1.0)):
         lines = [_finite((e["step"], first_mean(e["scores"].get(name), score)) for e in held_out) for name in names]
         title += _share(held_out[-1]["scores"], names, score) if held_out else ""
         highest = top or max((v for line in lines for _, v in line), default=1.0)
-        highest = next((end for end in ROUND if end >= highest), highest)
+        highest = next((end for end in AXIS_ENDS if end >= highest), highest)
         charts.append(_chart(title, lines, steps, [0, highest / 2, highest]))
     keys = "".join(
         f'<li><span style="color:{COLORS[i % len(COLORS)]}">{MARKS[i % len(MARKS)]}</span> {escape(name)}</li>'
@@ -39,14 +39,14 @@ def curves(run: dict[str, Any]) -> str:
 
 
 def _share(scores: dict[str, Any], names: Iterable[str], score: str) -> str:
-    """ ", 97 of 128" for each adapter whose mean is not of all held-out pictures; scores: the last ones, by adapter."""
-    found = (share_told(scores.get(name), next(iter(score_tables(scores.get(name))), ""), score) for name in names)
-    told = ", ".join(share for share in found if share)
-    return f", of {told}" if told else ""
+    """ ", 97 of 128" for each adapter whose mean is not of all held-out images; scores: the last ones, by adapter."""
+    shares = (share_told(scores.get(name), next(iter(score_tables(scores.get(name))), ""), score) for name in names)
+    text = ", ".join(share for share in shares if share)
+    return f", of {text}" if text else ""
 
 
 def first_mean(scores: Any, score: str) -> float | None:
-    """The score's mean on the first set of held-out pictures, where it has one. scores: as a card has them."""
+    """The score's mean on the first set of held-out images, where it has one. scores: as a card has them."""
     first = next(iter(score_tables(scores).values()), {})
     return first[score][0] if score in first else None
 
@@ -82,7 +82,7 @@ def _chart(title: str, lines: Sequence[Line], steps: int, ticks: Sequence[float]
         for t in ticks
     ]
     parts += [f'<text x="{x(s):.0f}" y="{HEIGHT - 8}">{s:,.0f}</text>' for s in (steps / 2, steps)]
-    told = []
+    last_values = []
     for i, line in enumerate(lines):
         if not line:
             continue
@@ -95,9 +95,10 @@ def _chart(title: str, lines: Sequence[Line], steps: int, ticks: Sequence[float]
             f"<title>step {step:,}: {v:.4f}</title></text>"
             for step, v in marked
         ]
-        told.append(f"{line[-1][1]:.3g}")
-    now = f" <b>{' · '.join(told)}</b>" if told else ""
+        last_values.append(f"{line[-1][1]:.3g}")
+    now = f" <b>{' · '.join(last_values)}</b>" if last_values else ""
     return (
         f'<figure><figcaption>{title}{now}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{title} against steps; last {", ".join(told) or "nothing yet"}">{"".join(parts)}</svg></figure>'
+        f'aria-label="{title} against steps; last {", ".join(last_values) or "nothing yet"}">'
+        f"{''.join(parts)}</svg></figure>"
     )

@@ -3,144 +3,148 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from foresight.adapters.modules import KINDS
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
-from foresight.models.points import ExtractionPoint
+from foresight.schemas import limits_of
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
+from foresight.ui.train.services import TrainingService, Values
 
-DATA = [
-    ("The usual mixture of scenes", "mixture"),
-    ("Scenes of chosen factors", "factors"),
-    ("My pictures", "pictures"),
-    ("Both: the usual mixture and a zip", "mixture and pictures"),
-]
+DATA_LABELS = {
+    "mixture": "The usual mixture of scenes",
+    "factors": "Scenes of chosen factors",
+    "pictures": "My pictures",
+    "mixture and pictures": "Both: the usual mixture and a zip",
+}
 PAIRS = {"objects": ("objects_low", "objects_high"), "radius": ("radius_low", "radius_high")}
+FACTORS = ("objects", "shapes", "colors", "radius", "backgrounds")  # settings of `data` "factors" alone
 
-Settings = dict[str, Any]
 
+class TrainForm:
+    """The components, `fields` by the names of settings; a pair's two go by PAIRS."""
 
-@dataclass(frozen=True)
-class Form:
-    """The components by the names of settings; a pair's two go by PAIRS."""
-
-    preset: gr.Radio
-    name: gr.Textbox
-    fields: dict[str, Component]
-    archive: gr.File
-    device: gr.Dropdown
-    factors: gr.Group
-    upload: gr.Group
-    cost: gr.HTML
-    start: gr.Button
-    refused: gr.HTML
+    def __init__(self, service: TrainingService) -> None:
+        """Adds the controls to the current layout, set to the first preset."""
+        self.schema, self.presets = service.settings, service.presets
+        first, self.initial = next(iter(self.presets.items()))
+        self.fields: dict[str, Component] = {}
+        self.preset = gr.Radio(list(self.presets), value=first, label="Recipe", elem_id="train-preset")
+        self.name = gr.Textbox(
+            label="Name of the run and its adapter",
+            placeholder="such as my-stars; empty: the recipe's",
+            max_lines=1,
+            elem_id="train-name",
+        )
+        self.start = gr.Button("Start", variant="primary", elem_id="train-start")
+        self.error = error_place("train-error")
+        with gr.Group(elem_classes="fs-train-group"):
+            self._add_adapter_fields(list(map(str, service.points)))
+            self.cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
+        with gr.Group(elem_classes="fs-train-group"):
+            self._add_data_fields()
+        with gr.Group(elem_classes="fs-train-group"):
+            losses = list(limits_of(self.schema, "loss").known)
+            self.fields["loss"] = gr.Radio(losses, value=self.initial["loss"], label="Loss on", elem_id="train-loss")
+            with gr.Row():
+                self._add_number("steps", "Steps", min_width=90)
+                self._add_number("batch", "Batch", min_width=90)
+                self._add_number("lr", "Learning rate", min_width=90)
+            with gr.Row():
+                self._add_number("seed", "Seed", min_width=90)
+                self._add_number("held_out", "Held out", min_width=90)
+                self.device = gr.Dropdown(
+                    list(service.devices),
+                    value=service.devices[0],
+                    label="Device",
+                    min_width=90,
+                    elem_id="train-device",
+                )
 
     @property
     def inputs(self) -> list[Component]:
+        """The components whose values `settings` takes."""
         return list(self.fields.values())
 
-    def settings(self, values: Sequence[Any]) -> Settings:
-        """The values of `inputs` as settings."""
-        found = dict(zip(self.fields, values, strict=True))
+    def settings(self, inputs: Sequence[Any]) -> Values:
+        """The values of `inputs` as settings, without those of fields that are hidden."""
+        values = dict(zip(self.fields, inputs, strict=True))
         for pair, (low, high) in PAIRS.items():
-            found[pair] = [found.pop(low), found.pop(high)]
-        return found
+            values[pair] = [values.pop(low), values.pop(high)]
+        hidden: tuple[str, ...] = () if values["data"] == "factors" else FACTORS
+        hidden += () if "pictures" in values["data"] else ("photos_weight",)
+        return {name: value for name, value in values.items() if name not in hidden}
 
-    def values(self, settings: Settings) -> list[Any]:
-        """Settings as values of `inputs`."""
-        flat = dict(settings)
+    def preset_values(self, preset: str) -> list[Any]:
+        """A preset's settings as values of `inputs`."""
+        values = dict(self.presets[preset])
         for pair, ends in PAIRS.items():
-            flat.update(zip(ends, flat.pop(pair), strict=True))
-        return [flat[name] for name in self.fields]
+            values.update(zip(ends, values.pop(pair), strict=True))
+        return [values[name] for name in self.fields]
 
+    def _add_number(self, name: str, label: str, **options: Any) -> None:
+        """A number without bounds: Gradio's sentence would not say which of them is meant."""
+        self.fields[name] = FreeNumber(self.initial[name], label=label, elem_id=f"train-{name}", **options)
 
-def build_form(
-    points: Sequence[ExtractionPoint], losses: Sequence[str], devices: Sequence[str], presets: dict[str, Settings]
-) -> Form:
-    """The controls inside the current layout, set to the first preset."""
-    first = next(iter(presets))
-    given = presets[first]
-    preset = gr.Radio(list(presets), value=first, label="Recipe", elem_id="train-preset")
-    name = gr.Textbox(
-        label="Name of the run and its adapter",
-        placeholder="such as my-stars; empty: the recipe's",
-        max_lines=1,
-        elem_id="train-name",
-    )
-    start = gr.Button("Start", variant="primary", elem_id="train-start")
-    refused = error_place("train-refused")
-    fields: dict[str, Component] = {}
-    with gr.Group(elem_classes="fs-train-group"):
-        fields["points"] = gr.Dropdown(
-            list(map(str, points)),
-            value=given["points"],
+    def _add_adapter_fields(self, points: list[str]) -> None:
+        self.fields["points"] = gr.Dropdown(
+            points,
+            value=self.initial["points"],
             multiselect=True,
             label="Extraction points",
-            info="Several share one pass through the model and train side by side.",
+            info=limits_of(self.schema, "points").help,
             elem_id="train-points",
         )
-        fields["kinds"] = gr.CheckboxGroup(
-            list(KINDS), value=given["kinds"], label="Adapters, at each point", elem_id="train-kinds"
+        self.fields["kinds"] = gr.CheckboxGroup(
+            list(limits_of(self.schema, "kinds").known),
+            value=self.initial["kinds"],
+            label="Adapters, at each point",
+            elem_id="train-kinds",
         )
-        fields["hidden"] = FreeSlider(
-            0,
-            4096,
-            value=given["hidden"],
+        width = limits_of(self.schema, "hidden")
+        self.fields["hidden"] = FreeSlider(
+            width.least,
+            width.most,
+            value=self.initial["hidden"],
             step=8,
             label="Hidden width",
-            info="Of pooled and tokens. 0 is a quarter of the latents' width, at least 128.",
+            info=width.help,
             elem_id="train-hidden",
         )
-        cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
-    with gr.Group(elem_classes="fs-train-group"):
-        fields["data"] = gr.Radio(DATA, value=given["data"], label="Learn from", elem_id="train-data")
-        fields["scenes"] = FreeNumber(given["scenes"], label="Scenes", elem_id="train-scenes")
-        with gr.Group(visible=given["data"] == "factors") as factors:
-            _factor_fields(fields, given)
-        with gr.Group(visible="pictures" in given["data"]) as upload:
-            archive = RawFile(
+
+    def _add_data_fields(self) -> None:
+        data = self.initial["data"]
+        choices = [(DATA_LABELS[name], name) for name in limits_of(self.schema, "data").known]
+        self.fields["data"] = self.data = gr.Radio(choices, value=data, label="Learn from", elem_id="train-data")
+        self._add_number("scenes", "Scenes")
+        with gr.Group(visible=data == "factors") as self.factors:
+            self._add_factor_fields()
+        with gr.Group(visible="pictures" in data) as self.upload:
+            self.archive = RawFile(
                 label="A zip of pictures: random squares are learned from; at most a quarter is held out",
                 file_types=[".zip"],
                 height=110,
                 elem_id="train-archive",
             )
-            fields["photos_weight"] = FreeNumber(
-                given["photos_weight"], label="Pictures for each scene, where both are learned from"
+            self._add_number("photos_weight", "Pictures for each scene, where both are learned from")
+
+    def _add_factor_fields(self) -> None:
+        for name, label, known in (
+            ("shapes", "Shapes", SHAPES),
+            ("colors", "Colours", COLOR_NAMES),
+            ("backgrounds", "Backgrounds", BACKGROUNDS),
+        ):
+            self.fields[name] = gr.Dropdown(
+                list(known),
+                value=self.initial[name],
+                multiselect=True,
+                label=f"{label}: none chosen is any",
+                elem_id=f"train-{name}",
             )
-    with gr.Group(elem_classes="fs-train-group"):
-        fields["loss"] = gr.Radio(list(losses), value=given["loss"], label="Loss on", elem_id="train-loss")
-        with gr.Row():
-            fields["steps"] = FreeNumber(given["steps"], label="Steps", min_width=90, elem_id="train-steps")
-            fields["batch"] = FreeNumber(given["batch"], label="Batch", min_width=90, elem_id="train-batch")
-            fields["lr"] = FreeNumber(given["lr"], label="Learning rate", min_width=90, elem_id="train-lr")
-        with gr.Row():
-            fields["seed"] = FreeNumber(given["seed"], label="Seed", min_width=90, elem_id="train-seed")
-            fields["held_out"] = FreeNumber(given["held_out"], label="Held out", min_width=90)
-            device = gr.Dropdown(list(devices), value=devices[0], label="Device", min_width=90, elem_id="train-device")
-    return Form(preset, name, fields, archive, device, factors, upload, cost, start, refused)
-
-
-def _factor_fields(fields: dict[str, Component], given: Settings) -> None:
-    for name, label, known in (
-        ("shapes", "Shapes", SHAPES),
-        ("colors", "Colours", COLOR_NAMES),
-        ("backgrounds", "Backgrounds", BACKGROUNDS),
-    ):
-        fields[name] = gr.Dropdown(
-            list(known),
-            value=given[name],
-            multiselect=True,
-            label=f"{label}: none chosen is any",
-            elem_id=f"train-{name}",
-        )
-    # No bounds on numbers: Gradio's sentence would not say which of them is meant.
-    for pair, noun in (("objects", "Objects"), ("radius", "Radius in px")):
-        with gr.Row():
-            for name, end, value in zip(PAIRS[pair], ("least", "most"), given[pair], strict=True):
-                fields[name] = FreeNumber(value, label=f"{noun}, {end}", min_width=120)
+        for pair, noun in (("objects", "Objects"), ("radius", "Radius in px")):
+            with gr.Row():
+                for name, end, value in zip(PAIRS[pair], ("least", "most"), self.initial[pair], strict=True):
+                    self.fields[name] = FreeNumber(value, label=f"{noun}, {end}", min_width=120)

@@ -1,48 +1,77 @@
-"""What the Train tab and its endpoint may ask of training, which this package knows nothing of."""
+"""What the Train tab and its endpoint ask of training, which this package may not import."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from foresight.models.points import ExtractionPoint
 
 Run = dict[str, Any]
-Settings = dict[str, Any]
+Values = dict[str, Any]  # of training's settings, by their names, as JSON
 
 
-@dataclass(frozen=True)
-class TrainCalls:
-    """Training as callables that speak JSON values, since this package knows nothing of how it is done.
+class TrainingService(Protocol):
+    """Runs and trained adapters, as JSON values. Every method raises InputError where it cannot do what is asked.
 
-    presets: settings by their recipe's name. cost: settings, device → parameters and bytes. start: a new name or
-    a recipe's, settings, a zip of pictures, a device → the run's name and the archive's broken files. runs: every
-    run in short; look: one in full. adapters: those trained here. pack: an adapter as a zip. take_in: a folder or
-    hub id → its name here. publish: name, repository, private → its address. All raise InputError; the last two
-    are None where whoever comes must neither see this machine's folders nor act by its owner's login.
+    That of `training.service.service` is one.
     """
 
-    points: Sequence[ExtractionPoint]
-    devices: Sequence[str]
-    losses: Sequence[str]
-    presets: dict[str, Settings]
-    cost: Callable[[Settings, str], dict[str, Any]]
-    start: Callable[[str, Settings, str | None, str | None], dict[str, Any]]
-    stop: Callable[[str], None]
-    resume: Callable[[str], None]
-    remove: Callable[[str], None]
-    runs: Callable[[], list[Run]]
-    look: Callable[[str], Run]
-    adapters: Callable[[], list[dict[str, Any]]]
-    rename: Callable[[str, str], None]
-    delete: Callable[[str], None]
-    pack: Callable[[str], bytes]
-    take_in: Callable[[str], str] | None
-    publish: Callable[[str, str, bool], str] | None
+    @property
+    def settings(self) -> type:
+        """The schema of a run's settings: their limits, choices and help."""
 
-    @classmethod
-    def of(cls, service: Any, local: bool = False) -> TrainCalls:
-        """The calls of training's `TrainingService`, whose attributes go by the same names. local: as in `Settings`."""
-        calls = {field.name: getattr(service, field.name) for field in fields(cls)}
-        return cls(**calls if local else calls | {"take_in": None, "publish": None})
+    @property
+    def presets(self) -> Mapping[str, Values]:
+        """Settings by their recipe's name."""
+
+    @property
+    def points(self) -> Sequence[ExtractionPoint]:
+        """Where adapters can read."""
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """What a run can train on."""
+
+    def cost(self, values: Values, device: str) -> dict[str, Any]:
+        """{"parameters": numbers by adapter, "bytes": about as much memory, "free": bytes on the device}."""
+
+    def start(self, name: str, values: Values, archive: str | None = None, device: str | None = None) -> dict[str, Any]:
+        """Starts a run by a new name or a recipe's, with a zip of photos or none, on a device or the first.
+
+        Returns:
+            {"name": the run's name, "broken": [[file of the zip, reason], …]}.
+        """
+
+    def stop(self, name: str) -> None:
+        """Asks a run to end."""
+
+    def resume(self, name: str) -> None:
+        """Lets a run that ended early go on."""
+
+    def remove(self, name: str) -> None:
+        """Deletes a run; its adapters stay."""
+
+    def runs(self) -> list[Run]:
+        """Every run in short, the latest first."""
+
+    def run_details(self, name: str) -> Run:
+        """A run in full."""
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """Every adapter trained here."""
+
+    def rename_adapter(self, name: str, to: str) -> None:
+        """Gives an adapter a new name."""
+
+    def delete_adapter(self, name: str) -> None:
+        """Deletes an adapter."""
+
+    def adapter_as_zip(self, name: str) -> bytes:
+        """An adapter with its model card."""
+
+    def import_adapter(self, source: str) -> str:
+        """Copies an adapter from a folder of this machine or the hub; returns its name here."""
+
+    def publish_adapter(self, name: str, repository: str, private: bool) -> str:
+        """Uploads an adapter to the hub by the login of this machine's owner; returns its address."""

@@ -1,4 +1,4 @@
-"""The list of trained adapters below the Train tab: rename, delete, download, add a folder, push to the hub."""
+"""The list of trained adapters below the Train tab: rename, delete, download, import, push to the hub."""
 
 from __future__ import annotations
 
@@ -7,128 +7,142 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from foresight.ui.error_handling import error_place, show_errors_in
 from foresight.ui.inputs import FreeDropdown
 from foresight.ui.train import views
-from foresight.ui.train.services import TrainCalls
+from foresight.ui.train.services import TrainingService
 from foresight.ui.uploads import keep
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+ONE_BY_ONE = QUIET | {"concurrency_id": "delete"}
 
 
-def build_table(calls: TrainCalls) -> tuple[gr.HTML, gr.Dropdown]:
-    """The list inside the current layout; returns what shows `listed`."""
-    gr.HTML('<h3 class="fs-train-head">Trained adapters</h3>', apply_default_css=False)
-    table = gr.HTML(views.adapter_table([]), elem_id="trained", apply_default_css=False)
-    with gr.Row(equal_height=False):
-        with gr.Column(min_width=260):
-            chosen = FreeDropdown([], label="Adapter", elem_id="trained-chosen")
-            pack = gr.DownloadButton("Download (zip)", size="sm", interactive=False, elem_id="trained-download")
-        with gr.Column(min_width=260):
-            new = gr.Textbox(label="New name", max_lines=1, elem_id="trained-name")
-            with gr.Row():
-                rename = _button("Rename", "trained-rename")
-                delete = _button("Delete", "trained-delete")
-                really = gr.Button(size="sm", variant="stop", min_width=80, visible=False, elem_id="trained-really")
-            refused = error_place("trained-refused")
-            asked = gr.State()  # the adapter that the page asks about; it alone can be deleted
-        if calls.take_in:
+class AdapterTable:
+    """The list, and what can be done with the adapter that is chosen below it."""
+
+    def __init__(self, service: TrainingService, local: bool) -> None:
+        """Adds the list to the current layout, and connects its events.
+
+        Args:
+            service: Has the adapters.
+            local: Whoever comes sits at this machine: its folders may be named, and its owner's login be used.
+        """
+        self.service = service
+        gr.HTML('<h3 class="fs-train-head">Trained adapters</h3>', apply_default_css=False)
+        self.table = gr.HTML(views.adapter_table([]), elem_id="trained", apply_default_css=False)
+        with gr.Row(equal_height=False):
             with gr.Column(min_width=260):
-                _build_add(calls, calls.take_in, [table, chosen])
-        if calls.publish:
+                self.chosen = FreeDropdown([], label="Adapter", elem_id="trained-chosen")
+                self.download = gr.DownloadButton(
+                    "Download (zip)", size="sm", interactive=False, elem_id="trained-download"
+                )
             with gr.Column(min_width=260):
-                _build_push(calls.publish, chosen)
+                self.new_name = gr.Textbox(label="New name", max_lines=1, elem_id="trained-name")
+                with gr.Row():
+                    self.rename_button = _button("Rename", "trained-rename")
+                    self.delete_button = _button("Delete", "trained-delete")
+                    self.confirm_button = gr.Button(
+                        size="sm", variant="stop", min_width=80, visible=False, elem_id="trained-really"
+                    )
+                self.error = error_place("trained-error")
+                self.to_delete = gr.State()  # the adapter that the page asks about; it alone can be deleted
+            if local:
+                with gr.Column(min_width=260):
+                    self._add_import()
+                with gr.Column(min_width=260):
+                    self._add_publish()
+        self.outputs = [self.table, self.chosen]
+        self._connect()
 
-    @show_errors_in(refused)
-    def change_name(name: str, to: str) -> Any:
-        calls.rename(name, to)
-        return *listed(calls, [to.strip()]), "", ""
+    def _add_import(self) -> None:
+        source = gr.Textbox(
+            label="Add from a folder or the hub",
+            placeholder="/path/to/adapter or owner/name",
+            max_lines=1,
+            elem_id="trained-source",
+        )
+        button = _button("Add", "trained-add")
+        status = gr.HTML(elem_id="trained-added", apply_default_css=False)
+        outputs = [self.table, self.chosen, source, status]
+        button.click(show_errors_in(status)(self.import_adapter), source, outputs, **QUIET)
+        _enable_when_filled(button, source)
 
-    def ask(name: str | None) -> Any:
+    def _add_publish(self) -> None:
+        repository = gr.Textbox(
+            label="Push to the hub as", placeholder="owner/name", max_lines=1, elem_id="trained-repository"
+        )
+        private = gr.Checkbox(True, label="private")
+        button = _button("Push, with a model card", "trained-push")
+        status = gr.HTML(elem_id="trained-pushed", apply_default_css=False)
+        button.click(show_errors_in(status)(self.publish), [self.chosen, repository, private], status, **QUIET)
+        _enable_when_filled(button, self.chosen, repository)
+
+    def _connect(self) -> None:
+        renamed = [*self.outputs, self.new_name, self.error]
+        self.rename_button.click(
+            show_errors_in(self.error)(self.rename), [self.chosen, self.new_name], renamed, **QUIET
+        )
+        question = [self.to_delete, self.confirm_button, self.delete_button, self.error]
+        self.delete_button.click(self.ask_to_delete, self.chosen, question, **ONE_BY_ONE)
+        self.confirm_button.click(
+            show_errors_in(self.error)(self.delete), self.to_delete, [*self.outputs, *question], **ONE_BY_ONE
+        )
+        self.chosen.change(self.keep_question, [self.chosen, self.to_delete], question, **ONE_BY_ONE)
+        _enable_when_filled(self.rename_button, self.chosen, self.new_name)
+        _enable_when_filled(self.delete_button, self.chosen)
+        # Without triggers it runs when the page loads, and whenever another adapter is chosen.
+        gr.on(fn=self.offer_download, inputs=self.chosen, outputs=self.download, **QUIET)
+
+    def listed(self, preferred: Sequence[str | None] = ()) -> tuple[str, gr.Dropdown]:
+        """Values of `outputs`: the list, and a choice among its names, of `preferred` ones the first that is there."""
+        adapters = self.service.adapters()
+        names = [adapter["name"] for adapter in adapters]
+        chosen = next((name for name in (*preferred, *names) if name in names), None)
+        return views.adapter_table(adapters), gr.Dropdown(names, value=chosen)
+
+    def rename(self, name: str, to: str) -> Any:
+        self.service.rename_adapter(name, to)
+        return *self.listed([to.strip()]), "", ""
+
+    def ask_to_delete(self, name: str | None) -> Any:
         asking = name is not None
         return name, gr.Button(f"Really delete {name}", visible=asking), gr.Button(visible=not asking), ""
 
-    @show_errors_in(refused)
-    def remove(name: str | None) -> Any:
+    def delete(self, name: str | None) -> Any:
         if name is not None:
-            calls.delete(name)
-        return *listed(calls), *ask(None)
+            self.service.delete_adapter(name)
+        return *self.listed(), *self.ask_to_delete(None)
 
-    def follow(name: str | None, before: str | None) -> Any:
+    def keep_question(self, name: str | None, asked: str | None) -> Any:
         """Asks no more once another adapter is chosen; a list that came anew chooses the same one again."""
-        return ask(name if name == before else None)
+        return self.ask_to_delete(name if name == asked else None)
 
-    def packed(name: str | None) -> gr.DownloadButton:
-        if name is None or name not in [adapter["name"] for adapter in calls.adapters()]:
+    def offer_download(self, name: str | None) -> gr.DownloadButton:
+        if name is None or name not in [adapter["name"] for adapter in self.service.adapters()]:
             return gr.DownloadButton(value=None, interactive=False)
-        return gr.DownloadButton(value=keep(calls.pack(name), f"{name.rpartition('/')[2]}.zip", pack), interactive=True)
+        content = self.service.adapter_as_zip(name)
+        return gr.DownloadButton(value=keep(content, f"{name.rpartition('/')[2]}.zip", self.download), interactive=True)
 
-    rename.click(change_name, [chosen, new], [table, chosen, new, refused], **QUIET)
-    question, one_by_one = [asked, really, delete, refused], QUIET | {"concurrency_id": "delete"}
-    delete.click(ask, chosen, question, **one_by_one)
-    really.click(remove, asked, [table, chosen, *question], **one_by_one)
-    chosen.change(follow, [chosen, asked], question, **one_by_one)
-    _needs(rename, chosen, new)
-    _needs(delete, chosen)
-    # Without triggers it runs when the page loads, and whenever another adapter is chosen.
-    gr.on(fn=packed, inputs=chosen, outputs=pack, **QUIET)
-    return table, chosen
+    def import_adapter(self, source: str) -> Any:
+        name = self.service.import_adapter(source)
+        return *self.listed([name]), "", f'<p class="fs-train-made">✓ Added as {escape(name)}</p>'
 
-
-def listed(calls: TrainCalls, wished: Sequence[str | None] = ()) -> tuple[str, gr.Dropdown]:
-    """The list, and a choice among its names: the first that is wished for, else the first."""
-    adapters = calls.adapters()
-    names = [adapter["name"] for adapter in adapters]
-    chosen = next((name for name in (*wished, *names) if name in names), None)
-    return views.adapter_table(adapters), gr.Dropdown(names, value=chosen)
-
-
-def _build_add(calls: TrainCalls, take_in: Callable[[str], str], shown: list[Component]) -> None:
-    source = gr.Textbox(
-        label="Add from a folder or the hub",
-        placeholder="/path/to/adapter or owner/name",
-        max_lines=1,
-        elem_id="trained-source",
-    )
-    add = _button("Add", "trained-add")
-    told = gr.HTML(elem_id="trained-added", apply_default_css=False)
-
-    @show_errors_in(told)
-    def bring(where: str) -> Any:
-        name = take_in(where)
-        return *listed(calls, [name]), "", f'<p class="fs-train-made">✓ Added as {escape(name)}</p>'
-
-    add.click(bring, source, [*shown, source, told], **QUIET)
-    _needs(add, source)
-
-
-def _build_push(publish: Callable[[str, str, bool], str], chosen: gr.Dropdown) -> None:
-    repository = gr.Textbox(
-        label="Push to the hub as", placeholder="owner/name", max_lines=1, elem_id="trained-repository"
-    )
-    private = gr.Checkbox(True, label="private")
-    push = _button("Push, with a model card", "trained-push")
-    told = gr.HTML(elem_id="trained-told", apply_default_css=False)
-
-    @show_errors_in(told)
-    def send(name: str, to: str, hidden: bool) -> Iterator[str]:
+    def publish(self, name: str, repository: str, private: bool) -> Iterator[str]:
         yield '<p class="fs-train-empty">Pushing …</p>'
-        yield f'<p class="fs-train-made">✓ Pushed to {escape(publish(name, to, hidden))}</p>'
-
-    push.click(send, [chosen, repository, private], told, **QUIET)
-    _needs(push, chosen, repository)
+        address = self.service.publish_adapter(name, repository, private)
+        yield f'<p class="fs-train-made">✓ Pushed to {escape(address)}</p>'
 
 
-def _button(label: str, name: str) -> gr.Button:
-    return gr.Button(label, size="sm", min_width=80, interactive=False, elem_id=name)
+def _button(label: str, elem_id: str) -> gr.Button:
+    return gr.Button(label, size="sm", min_width=80, interactive=False, elem_id=elem_id)
 
 
-def _needs(button: gr.Button, *filled: gr.Dropdown | gr.Textbox) -> None:
+def _enable_when_filled(button: gr.Button, *fields: gr.Dropdown | gr.Textbox) -> None:
     """The button can be pressed only while all of these hold something."""
+    changes: list[Callable[..., Any]] = [field.change for field in fields]
+    gr.on(changes, _filled, [*fields], button, trigger_mode="always_last", **QUIET)
 
-    def able(*values: str | None) -> gr.Button:
-        return gr.Button(interactive=all(value and value.strip() for value in values))
 
-    gr.on([field.change for field in filled], able, [*filled], button, trigger_mode="always_last", **QUIET)
+def _filled(*values: str | None) -> gr.Button:
+    return gr.Button(interactive=all(value and value.strip() for value in values))

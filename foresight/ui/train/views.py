@@ -15,9 +15,8 @@ from foresight.errors import InputError
 from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import user_error
 from foresight.ui.train.charts import first_mean
+from foresight.ui.train.services import Run
 from foresight.ui.view_link import RUN
-
-Run = dict[str, Any]  # what `TrainCalls.look` tells of a run; `runs` tells less
 
 SIGNS = {"waiting": "◷", "done": "✓", "stopped": "■", "failed": "✗", "cut off": "✗"}
 CURVES = ("lpips", "mask_iou")
@@ -25,18 +24,18 @@ NOTHING = "No run yet. Choose a recipe and press Start; the run goes on when thi
 
 
 def run_list(runs: Sequence[Run], chosen: str | None) -> str:
-    """Every run as a button, the chosen one marked; those in line with their place."""
+    """Every run as a button, the chosen one marked; waiting ones with their place."""
     if not runs:
         return f'<p class="fs-train-empty">{NOTHING}</p>'
     records = "".join(_record(run, run["name"] == chosen) for run in runs)
     return f'<ul class="fs-train-runs" data-link="{RUN}={quote(chosen or "")}">{records}</ul>'
 
 
-def _record(run: Run, here: bool) -> str:
-    told = f"{SIGNS.get(run['state'], '▶')} {standing(run)}"
+def _record(run: Run, pressed: bool) -> str:
+    status = f"{SIGNS.get(run['state'], '▶')} {standing(run)}"
     return (
-        f'<li><button data-run="{escape(run["name"])}" aria-pressed="{str(here).lower()}">'
-        f"<b>{escape(run['name'])}</b> <span>{told}</span></button></li>"
+        f'<li><button data-run="{escape(run["name"])}" aria-pressed="{str(pressed).lower()}">'
+        f"<b>{escape(run['name'])}</b> <span>{status}</span></button></li>"
     )
 
 
@@ -51,7 +50,7 @@ def standing(run: Run) -> str:
 
 
 def progress(run: Run | None, points: dict[str, str | None]) -> str:
-    """How far the run is: a bar, rate, time left, memory, and what went wrong or was made.
+    """How far the run is: a bar, rate, time left, memory, its adapters, and what went wrong.
 
     points: those that the adapters here read, by the adapters' names; None where one does not serve.
     """
@@ -70,10 +69,10 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
         facts += [f"batch cut in {last['micro_batches']}, as memory ran short"] if last["micro_batches"] > 1 else []
     if "seconds" in run:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
-    facts += _split(run)
+    facts += _photo_counts(run)
     message = f'<p class="fs-train-message" role="alert">⚠ {user_error(run["message"])}</p>' if run["message"] else ""
-    made = "".join(_made(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
-    message += f'<div class="fs-train-made" role="status">{made}</div>' if made else ""
+    notes = "".join(_adapter_note(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
+    message += f'<div class="fs-train-made" role="status">{notes}</div>' if notes else ""
     return (
         f'<div class="fs-train-progress"><h3>{escape(run["name"])} <span>{escape(standing(run))}</span></h3>'
         f'<progress max="{total or 1}" value="{done}" aria-label="progress of the run"></progress>'
@@ -81,8 +80,8 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
     )
 
 
-def _split(run: Run) -> list[str]:
-    """How many own pictures are learned from and held out, where the run has own pictures."""
+def _photo_counts(run: Run) -> list[str]:
+    """How many photos are learned from and held out, where the run has any."""
     if not (split := run.get("pictures")):
         return []
     held_out, asked = split["held_out"], split["asked"]
@@ -90,7 +89,7 @@ def _split(run: Run) -> list[str]:
     return [f"learns from {split['learn']:,} pictures, {held_out:,} held out{fewer}"]
 
 
-def _made(name: str, point: str) -> str:
+def _adapter_note(name: str, point: str) -> str:
     return (
         f"<p>✓ Made <b>{escape(name)}</b>. To see it, open it in Inspect with the button above, or choose {point} "
         f"and <b>{escape(name)}</b> in Compare and Failures.</p>"
@@ -98,27 +97,27 @@ def _made(name: str, point: str) -> str:
 
 
 def samples(run: Run | None) -> str:
-    """The sheet of held-out pictures, originals above, with what each row is."""
+    """The sheet of held-out images, originals above, with what each row is."""
     if run is None:
         return ""
     if run["samples"] is None or not run["log"]:
         return '<div class="fs-train-samples"><p>Samples come a few seconds after training has begun.</p></div>'
     rows = ["originals", *run["log"][-1]["losses"]]
     data = base64.b64encode(Path(run["samples"]).read_bytes()).decode()
-    told = "".join(f"<span>{escape(row)}</span>" for row in rows)
+    names = "".join(f"<span>{escape(row)}</span>" for row in rows)
     return (
-        f'<div class="fs-train-samples" style="--rows:{len(rows)}"><div class="rows">{told}</div>'
+        f'<div class="fs-train-samples" style="--rows:{len(rows)}"><div class="rows">{names}</div>'
         f'<img src="data:image/png;base64,{data}" alt="Held-out pictures; rows: {escape(", ".join(rows))}"></div>'
     )
 
 
 def cost_note(cost: dict[str, Any]) -> str:
     """Parameters of each adapter, and about how much memory the run takes."""
-    each = " · ".join(f"{escape(name)} {count:,}" for name, count in cost["parameters"].items())
+    counts = " · ".join(f"{escape(name)} {count:,}" for name, count in cost["parameters"].items())
     short = cost["bytes"] > cost["free"]
     sign = "⚠ more than the" if short else "of"
     return (
-        f'<p class="fs-train-cost"><b>Parameters</b> {each}<br><b>Memory</b> about {size(cost["bytes"])}, '
+        f'<p class="fs-train-cost"><b>Parameters</b> {counts}<br><b>Memory</b> about {size(cost["bytes"])}, '
         f"{sign} {size(cost['free'])} that are free now</p>"
     )
 
@@ -152,14 +151,13 @@ def _row(adapter: dict[str, Any]) -> str:
     name = f"<th scope=row>{escape(adapter['name'])}</th>"
     if "problem" in adapter:
         return f"<tr>{name}<td colspan=6>⚠ does not serve here: {escape(adapter['problem'])}</td></tr>"
-    told = adapter["card"].get("scores")
-    title = next(iter(score_tables(told)), "–")
-    scores = [first_mean(told, score) for score in CURVES]
-    count = held_out_count(told)
+    scores = adapter["card"].get("scores")
+    title = next(iter(score_tables(scores)), "–")
+    count = held_out_count(scores)
     held_out = title if count is None or title == "–" else f"{title}, n = {count:,}"
     cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", held_out]
-    shares = [share_told(told, title, score) for score in CURVES]
-    for value, share in zip(scores, shares, strict=True):
+    for score in CURVES:
+        value, share = first_mean(scores, score), share_told(scores, title, score)
         cells.append(("–" if value is None else f"{value:.3f}") + (f" ({share})" if share else ""))
     return f"<tr>{name}{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
 
