@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from foresight.settings import Settings
+from foresight.ui import view_link
 from foresight.ui.navigation import Navigation
 from foresight.ui.shell import Tab, launch
 
@@ -15,6 +16,7 @@ from foresight.ui.shell import Tab, launch
 def serve_tab_class(make: Callable[[Navigation], Tab]) -> Iterator[str]:
     """The address of a page with one tab, as long as the block lasts; make: creates the tab."""
     with gr.Blocks(analytics_enabled=False) as app:
+        gr.HTML("", js_on_load=view_link.HISTORY, visible="hidden")
         navigation = Navigation(gr.State(), gr.State())
         door = gr.Textbox(elem_id="door", label="door")
         navigation.inspect.change(_told, navigation.inspect, door, api_visibility="private")
