@@ -12,7 +12,7 @@ from foresight.settings import Settings
 
 
 def test_nothing_said_is_a_private_app_on_bundled_models() -> None:
-    assert Settings.read([], {}) == Settings(None, None, False, False, None, None, False)
+    assert Settings.read([], {}) == Settings()
 
 
 def test_a_flag_wins_over_its_variable() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -45,23 +43,6 @@ class Tab(Protocol):
 
     def add_endpoints(self) -> None:
         """Adds its API to the current Blocks."""
-
-
-@dataclass
-class ModuleTab:
-    """A tab that is not a class yet, but a module with `build` and `endpoint`."""
-
-    name: str
-    title: str
-    module: ModuleType
-    calls: Any
-    navigation: Navigation
-
-    def build(self) -> None:
-        self.module.build(self.calls, self.navigation)
-
-    def add_endpoints(self) -> None:
-        self.module.endpoint(self.calls)
 
 
 # Back and Forward reach the server as a click on the title that nobody makes.

@@ -10,7 +10,7 @@ from foresight.data.scenes import Scenes, take
 from foresight.inspection.baselines import MIXTURE, Baselines, mixture
 from foresight.metrics.scores import SCORES, compare
 from foresight.models.points import ExtractionPoint
-from foresight.ui.inspect.baselines import Asked, panel
+from foresight.ui.inspect.baselines import ResultSummary, baselines_html
 
 POINTS = [ExtractionPoint("pre-merge", 2), ExtractionPoint("post-merge", 1)]
 COUNT = 12
@@ -85,8 +85,9 @@ def test_the_mixture_is_the_same_whoever_draws_it_and_of_its_split():
 def test_the_panel_says_whether_an_adapter_reads_or_remembers(memory, house):
     picture = remembered()[0]
     report = house[1].inspect(picture, POINTS[1], "linear")
-    asked, found = Asked.of(report, None), memory.recall(picture, POINTS[1], None)
-    html = panel(asked, found)  # a random adapter of a remembered scene: nothing is nearer than itself
+    summary, recalled = ResultSummary.of(report, None), memory.recall(picture, POINTS[1], None)
+    html = baselines_html(summary, recalled)  # a random adapter of a remembered scene: nothing is nearer than itself
     assert "⚠ linear is no better than a memory here" in html and f"the nearest of {COUNT} training scenes" in html
-    better = Asked(None, POINTS[1], "<b>", {"<b>": dict.fromkeys(SCORES, -1.0)})
-    assert "&lt;b&gt; reads this picture" in panel(better, found) and "<b> reads" not in panel(better, found)
+    better = ResultSummary(None, POINTS[1], "<b>", {"<b>": dict.fromkeys(SCORES, -1.0)})
+    html = baselines_html(better, recalled)
+    assert "&lt;b&gt; reads this picture" in html and "<b> reads" not in html

@@ -291,7 +291,7 @@ def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tm
 
 def test_points_in_order_of_depth(vlm):
     assert in_depth_order(vlm, (HERE, BEFORE, HERE)) == (BEFORE, HERE)
-    with pytest.raises(InputError, match="has no post-merge/9"):
+    with pytest.raises(InputError, match="there is no post-merge/9"):
         in_depth_order(vlm, ("post-merge/9",))
 
 

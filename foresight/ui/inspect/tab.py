@@ -11,7 +11,7 @@ from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import ExtractionPoint, Stage
 from foresight.ui import api, cards, generate
-from foresight.ui.error_handling import show_errors, show_errors_in, silent_error
+from foresight.ui.error_handling import show_errors, show_errors_in
 from foresight.ui.generate import SceneControls
 from foresight.ui.gradio_internals import current_page
 from foresight.ui.image_input import ImagePicker
@@ -134,8 +134,10 @@ class InspectTab:
     # The result
 
     @show_errors
-    def reconstruct(self, source: ImageSource, stage: Stage, layer: float, adapter: str | None) -> list[Any]:
+    def reconstruct(self, source: ImageSource, stage: Stage, layer: float | None, adapter: str | None) -> list[Any]:
         """The result, or, without an image or an adapter, the last one dimmed; and whether one may try again."""
+        if layer is None:  # the box is empty, since its layer is being typed
+            return [gr.skip()] * (len(self.result.outputs) + 2)
         point = self.point.nearest(stage, layer)
         # The adapter may be still that of another layer, where the layer has moved on meanwhile.
         if source is None or adapter is None or not self.inspector.adapters(point):
@@ -185,8 +187,8 @@ class InspectTab:
         self, stage: Stage, layer: float | None, adapter: str | None, wish: str | None, request: gr.Request
     ) -> list[Any]:
         """The layer that is typed or slid to."""
-        if layer is None:
-            raise silent_error(InputError("no layer is typed yet."))
+        if layer is None:  # an empty box: an error here would drop the digit that is typed meanwhile
+            return [gr.skip()] * len(self.point.after_layer)
         self.conversations.hush(request)
         return self.point.values(self.point.typed(stage, layer), wish, layer, adapter)[2:]
 
