@@ -39,8 +39,12 @@ def page(visit):
 
 
 def choose(page, label, name):
+    option = page.get_by_role("option", name=name)
     page.get_by_label(label).click()
-    page.get_by_role("option", name=name).click()
+    page.wait_for_timeout(1000)  # the list of studies may come anew just then, which closes it
+    if not option.is_visible():
+        page.get_by_label(label).click()
+    option.click()
 
 
 def hit(page, mark):
