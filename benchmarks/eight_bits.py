@@ -51,10 +51,10 @@ def main() -> None:
         for name, adapter in adapters.items():
             exact = latents["float32"][points[name]].float()
             for kind in vlms:
-                found = latents[kind][points[name]].float()
-                decoded = vae.decode(adapter(found))
+                result = latents[kind][points[name]].float()
+                decoded = vae.decode(adapter(result))
                 scores = lpips(seen, decoded).sum(), ssim(seen, decoded).sum()
-                squares = (found - exact).square().sum(), exact.square().sum()
+                squares = (result - exact).square().sum(), exact.square().sum()
                 row = torch.stack([*squares, *scores]).double().cpu()
                 sums[name, kind] = sums.get((name, kind), torch.zeros(4)) + row
     print("| point | " + " | ".join(f"{k}: apart, LPIPS, SSIM" for k in vlms) + " |\n|" + " --- |" * (len(vlms) + 1))

@@ -62,14 +62,14 @@ def operations(vlm: VLM, side: int, layer: int) -> float:
 
 def seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
     """Median time of a call, each of them waited for; three more warm up."""
-    found = []
+    times = []
     for _ in range(repeats + 3):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        found.append(time.perf_counter() - start)
-    return statistics.median(found[3:])
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[3:])
 
 
 def matmul_rates(device: torch.device) -> tuple[float, float]:
@@ -79,8 +79,8 @@ def matmul_rates(device: torch.device) -> tuple[float, float]:
     """
     side, repeats = (256, 10) if device.type == "cpu" else (8192, 600)
     a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    found = [2 * side**3 / seconds(lambda: a @ b, device, count) for count in (20, repeats, 100)]
-    return found[0], found[-1]
+    rates = [2 * side**3 / seconds(lambda: a @ b, device, count) for count in (20, repeats, 100)]
+    return rates[0], rates[-1]
 
 
 def bandwidth(device: torch.device) -> float:

@@ -47,11 +47,11 @@ def peers(inspector: Inspector, picture: Tensor, point: str, repeats: int) -> di
 
     vlm, vae, pil = inspector.vlm, inspector.vae, to_pil(picture)
     report = inspector.inspect(picture, point)
-    shown = torch.stack([r.image for r in (*report.reconstructions, report.oracle, report.blank)])
+    images = torch.stack([r.image for r in (*report.reconstructions, report.oracle, report.blank)])
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(vlm.folder, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(vlm.folder)
     forward = partial(whole_forward, model, processor, pil, vlm.prompt("Describe the image."))
-    z = vae.encode(resize(shown[:-1], (256, 256)))
+    z = vae.encode(resize(images[:-1], (256, 256)))
     plain = load_vae(None, device="cpu").model.to(memory_format=torch.contiguous_format)
 
     @torch.inference_mode()
@@ -62,8 +62,8 @@ def peers(inspector: Inspector, picture: Tensor, point: str, repeats: int) -> di
     def decode_ours() -> Tensor:
         return inspector.decode(z, (224, 224))
 
-    score_all = partial(one_by_one, lpips_package(), picture[None], shown)
-    score_ours = partial(compare, picture[None], shown)
+    score_all = partial(one_by_one, lpips_package(), picture[None], images)
+    score_ours = partial(compare, picture[None], images)
     jobs: dict[str, list[Callable[[], object]]] = {
         "latents": [forward, partial(vlm.latents, [pil], [point])],
         "decode": [decode_all, decode_ours],

@@ -59,8 +59,8 @@ def synthetic(spec: MapSpec) -> LatentMap:
     data = MapData(spec, scenes, np.arange(spec.scenes), None, {str(POINT): latents}, labels, measures)
     shift, scale, turn, places, change = align(latents @ draw.normal(size=(64, 2)), None)
     clusters = cluster(latents[:2000], spec.clusters)[np.arange(spec.scenes) % 2000]
-    told = silhouettes(latents, labels, clusters)
-    return LatentMap(spec, data, {str(POINT): Layer(b"", shift, scale, turn, places, change, clusters, told)})
+    scores = silhouettes(latents, labels, clusters)
+    return LatentMap(spec, data, {str(POINT): Layer(b"", shift, scale, turn, places, change, clusters, scores)})
 
 
 def page_of(latent_map: LatentMap, inspector: Inspector) -> gr.Blocks:
@@ -99,25 +99,25 @@ def open_view(page: Page, scenes: int) -> dict[str, float]:
     page.locator("#map-scenes input[type=number]").fill(str(scenes))
     page.wait_for_function("window.Plotly")  # loads with the tab, before anybody can press its button
     board, menu = page.locator("#map [data-drawn]"), page.locator("#map .fs-map-colour")
-    found = {"click → drawn": timed(page.locator("#map-draw").click, board.wait_for)}
-    found["first draw"] = drawn(page)["milliseconds"] / 1e3
+    times = {"click → drawn": timed(page.locator("#map-draw").click, board.wait_for)}
+    times["first draw"] = drawn(page)["milliseconds"] / 1e3
     x, y = page.evaluate(PLACE, 7)
     picture, near = page.locator("#map .fs-map-tip img[src]"), page.locator("#map-detail .fs-map-tiles")
-    found["hover → picture"] = timed(lambda: page.mouse.move(x, y, steps=2), picture.wait_for)
-    found["click → neighbours"] = timed(lambda: page.mouse.click(x, y), near.wait_for)
+    times["hover → picture"] = timed(lambda: page.mouse.move(x, y, steps=2), picture.wait_for)
+    times["click → neighbours"] = timed(lambda: page.mouse.click(x, y), near.wait_for)
     lasso(page)
-    found["lasso → gallery"] = timed(page.mouse.up, page.locator("#map-gallery .fs-map-tiles").wait_for)
+    times["lasso → gallery"] = timed(page.mouse.up, page.locator("#map-gallery .fs-map-tiles").wait_for)
     before = drawn(page)["at"]
     changed = "at => JSON.parse(document.querySelector('#map [data-drawn]').dataset.drawn).at !== at"
-    found["other colours"] = timed(
+    times["other colours"] = timed(
         lambda: menu.select_option("colour"), lambda: page.wait_for_function(changed, arg=before)
     )
-    return found | {"peer: SVG draw": page.evaluate(SVG) / 1e3}
+    return times | {"peer: SVG draw": page.evaluate(SVG) / 1e3}
 
 
 def measure(url: str, scenes: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of each interaction, once for each of `repeats` fresh pages."""
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     with sync_playwright() as driver:
         path = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
@@ -126,10 +126,10 @@ def measure(url: str, scenes: int, repeats: int) -> dict[str, list[float]]:
             page.set_default_timeout(60_000)
             page.goto(url)
             for name, seconds in open_view(page, scenes).items():
-                found.setdefault(name, []).append(seconds)
+                times.setdefault(name, []).append(seconds)
             page.close()
         browser.close()
-    return found
+    return times
 
 
 def fit_times(vlm: VLM, scenes: int) -> None:
@@ -160,15 +160,15 @@ def main() -> None:
     inspector = Inspector(load_vlm(device="cpu"), load_vae(device="cpu"), ())
     app = page_of(synthetic(spec), inspector)
     _, url, _ = launch(app, Settings(), prevent_thread_lock=True, quiet=True)
-    found = measure(url, args.points, args.repeats)
+    times = measure(url, args.points, args.repeats)
     app.close()
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     print(
         f"{args.points:,} synthetic points, {os.cpu_count()} cores, load {load:.1f} a core; medians of {args.repeats}"
     )
-    for name, seconds in found.items():
+    for name, seconds in times.items():
         print(f"  {name:20} {statistics.median(seconds):6.2f} s   best {min(seconds):.2f} s")
-    peer, ours = (statistics.median(found[name]) for name in ("peer: SVG draw", "first draw"))
+    peer, ours = (statistics.median(times[name]) for name in ("peer: SVG draw", "first draw"))
     print(f"  first draw against SVG: {peer / ours:.1f} times as fast")
     if args.fit:
         fit_times(inspector.vlm, 400)

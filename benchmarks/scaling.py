@@ -52,18 +52,18 @@ def extraction(state: PartialState, vlm: VLM, vae: VAE, folder: Path, each: int,
     def scenes(first: int, count: int) -> list[Scenes]:
         return [sample(range(first, first + count * state.num_processes), 0, SceneSpec())]
 
-    found = {}
+    rates = {}
     with Extractor(vlm, vae, [point]) as unkept:
         list(extract_scenes(unkept, scenes(0, batch), batch))  # warms up
         seconds = clocked(state, lambda: list(extract_scenes(unkept, scenes(0, each), batch)))
-        found["extraction, nothing kept: pictures/s"] = each * state.num_processes / seconds
+        rates["extraction, nothing kept: pictures/s"] = each * state.num_processes / seconds
 
     def keep() -> None:
         with Extractor(vlm, vae, [point], open_store(folder, vlm)) as kept:
             list(extract_scenes(kept, scenes(0, each), batch))
 
-    found["extraction into a store: pictures/s"] = each * state.num_processes / clocked(state, keep)
-    return found
+    rates["extraction into a store: pictures/s"] = each * state.num_processes / clocked(state, keep)
+    return rates
 
 
 def adapter_task(vlm: VLM, vae: VAE, hidden: int) -> Fit:
@@ -106,17 +106,17 @@ def work(args: argparse.Namespace) -> None:
     own = tempfile.TemporaryDirectory()
     vlm, _ = random_vlm(Path(own.name), state.device, args.tiny)
     vae = load_vae(None, state.device)
-    found: dict[str, Any] = extraction(state, vlm, vae, args.store, args.pictures, args.batch)
-    found |= training(state, vlm, vae, args.rows, args.steps, 64 if args.tiny else 896)
+    rates: dict[str, Any] = extraction(state, vlm, vae, args.store, args.pictures, args.batch)
+    rates |= training(state, vlm, vae, args.rows, args.steps, 64 if args.tiny else 896)
     if state.is_main_process:
-        args.report.write_text(json.dumps(found))
+        args.report.write_text(json.dumps(rates))
     state.destroy_process_group()
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def launch(gpus: int, args: argparse.Namespace) -> dict[str, Any]:

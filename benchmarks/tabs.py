@@ -49,7 +49,7 @@ COUNT, OTHER = 16, ExtractionPoint("pre-merge", 6)  # scenes evaluated; where In
 def weigh(page: Page, url: str, ready: str) -> dict[str, float]:
     """Opens a page: seconds until it is ready, kB over the wire and requests until it has settled."""
     sizes, wire = list[float](), page.context.new_cdp_session(page)
-    wire.on("Network.loadingFinished", lambda told: sizes.append(told["encodedDataLength"]))
+    wire.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     wire.send("Network.enable")
     seconds = timed(lambda: page.goto(url), page.locator(ready).first.wait_for)
     page.wait_for_timeout(3000)  # what comes after the first picture is weighed too
@@ -59,7 +59,7 @@ def weigh(page: Page, url: str, ready: str) -> dict[str, float]:
 def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any]]]:
     """What a person does in each tab: its name, the doing, and the waiting until it is answered."""
 
-    def shown(selector: str, text: str = "") -> Callable[[], Any]:  # at each frame; a locator looks twice a second
+    def appears(selector: str, text: str = "") -> Callable[[], Any]:  # at each frame; a locator looks twice a second
         return lambda: page.wait_for_function(SEEN, arg=[selector, text])
 
     def changed(script: str) -> Callable[[], Any]:
@@ -70,25 +70,25 @@ def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any
         return page.get_by_role("tab", name=name, exact=True).click
 
     for name, landmark in TABS.items():
-        yield f"{name}: opened", tab(name), shown(*landmark)
+        yield f"{name}: opened", tab(name), appears(*landmark)
     tab("Inspect")()
     tab("Generate")()
     yield "Inspect: new scene", page.locator("#dice").click, changed(f"document.querySelector('{READY}').src")
     cell = page.locator(f"#diagram [data-point='{OTHER}']")
-    yield "Inspect: other point", cell.click, shown("#headline h3", str(OTHER))
-    yield "Inspect: floors", page.get_by_role("button", name="Floors:").click, shown("#floors", str(OTHER))
+    yield "Inspect: other point", cell.click, appears("#headline h3", str(OTHER))
+    yield "Inspect: floors", page.get_by_role("button", name="Floors:").click, appears("#floors", str(OTHER))
     tab("Compare")()
-    yield "Compare: all tiles", page.locator("#compare-go").click, shown("#compare-head", "All")
-    yield "Compare: left", page.locator("[data-do=left]").nth(2).click, shown("#compare-pair b", str(OTHER))
+    yield "Compare: all tiles", page.locator("#compare-go").click, appears("#compare-head", "All")
+    yield "Compare: left", page.locator("[data-do=left]").nth(2).click, appears("#compare-pair b", str(OTHER))
     tab("Failures")()
     page.locator("#failures-count input[type=number]").fill(str(COUNT))
-    yield f"Failures: {COUNT} scenes", page.locator("#failures-go").click, shown("#failures-means", "Means of")
+    yield f"Failures: {COUNT} scenes", page.locator("#failures-go").click, appears("#failures-means", "Means of")
     best, first = page.get_by_text("best first"), "document.querySelector('#failures-gallery img').src"
     yield "Failures: other order", best.click, changed(first)
-    yield "Failures: by factor", tab("What fails"), shown("#failures-factors .js-plotly-plot")
+    yield "Failures: by factor", tab("What fails"), appears("#failures-factors .js-plotly-plot")
     tab("Latent map")()
     page.locator("#map-scenes input[type=number]").fill("100")
-    yield "Latent map: 100 scenes", page.locator("#map-draw").click, shown("#map [data-drawn]")
+    yield "Latent map: 100 scenes", page.locator("#map-draw").click, appears("#map [data-drawn]")
     tab("Train")()
     width, cost = page.locator("#train-hidden input[type=range]"), "document.querySelector('#train-cost').innerText"
     yield "Train: other width", lambda: width.press("ArrowRight"), changed(cost)
@@ -110,16 +110,16 @@ def alone(inspector: Inspector, repeats: int) -> dict[str, float]:
 
 def measure(browser: Browser, url: str, repeats: int) -> dict[str, list[float]]:
     """Seconds of each step, once for each of `repeats` fresh pages."""
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     for _ in range(repeats):
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.set_default_timeout(120_000)
         page.goto(url)
         page.locator(READY).first.wait_for()
         for name, act, until in steps(page):
-            found.setdefault(name, []).append(timed(act, until))
+            times.setdefault(name, []).append(timed(act, until))
         page.close()
-    return found
+    return times
 
 
 def main() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
         path = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         ours, theirs = weigh(browser.new_page(), url, READY), weigh(browser.new_page(), bare, "#picture img")
-        found = measure(browser, url, repeats)
+        times = measure(browser, url, repeats)
         for each in (browser, app, peer):
             each.close()
     peers = alone(inspector, repeats)
@@ -146,10 +146,10 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {load:.1f} a core; medians of {repeats} pages")
     for what, own in ours.items():
         print(f"  first page, {what:12} {own:8.1f}   bare Gradio {theirs[what]:8.1f}   ratio {own / theirs[what]:.1f}")
-    for name, seconds in found.items():
+    for name, seconds in times.items():
         middle, first = statistics.median(seconds), seconds[0]
-        told = f"   library alone {peers[name]:5.2f} s   ratio {middle / peers[name]:.1f}" if name in peers else ""
-        print(f"  {name:24} {middle:6.2f} s   first {first:6.2f} s{told}")
+        peer_note = f"   library alone {peers[name]:5.2f} s   ratio {middle / peers[name]:.1f}" if name in peers else ""
+        print(f"  {name:24} {middle:6.2f} s   first {first:6.2f} s{peer_note}")
 
 
 if __name__ == "__main__":

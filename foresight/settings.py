@@ -116,13 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="Qwen2.5-VL, a folder or hub id (default: the bundled one)")
     parser.add_argument("--vae", help="VAE, a folder or hub id (default: the bundled one)")
     parser.add_argument("--runs", metavar="DIR", help="where runs and their adapters are kept (default: ./runs)")
-    for flag, told in (
+    for flag, what in (
         ("--public", "strangers may use it: no training, no details of errors"),
         ("--no-train", "leave training out"),
         ("--share", "open a temporary link through Gradio's servers; public, unless FORESIGHT_PUBLIC is 0"),
         ("--mcp", 'serve the endpoints as MCP tools at /gradio_api/mcp (needs "gradio[mcp]")'),
     ):
-        parser.add_argument(flag, action="store_const", const="1", help=told)
+        parser.add_argument(flag, action="store_const", const="1", help=what)
     return parser
 
 

@@ -13,13 +13,13 @@ from foresight.ui.shell import Tab, launch
 
 
 @contextmanager
-def serve_tab_class(make: Callable[[Navigation], Tab]) -> Iterator[str]:
+def serve_tab(make: Callable[[Navigation], Tab]) -> Iterator[str]:
     """The address of a page with one tab, as long as the block lasts; make: creates the tab."""
     with gr.Blocks(analytics_enabled=False) as app:
         gr.HTML("", js_on_load=view_link.HISTORY, visible="hidden")
         navigation = Navigation(gr.State(), gr.State())
         door = gr.Textbox(elem_id="door", label="door")
-        navigation.inspect.change(_told, navigation.inspect, door, api_visibility="private")
+        navigation.inspect.change(_view_text, navigation.inspect, door, api_visibility="private")
         tab = make(navigation)
         tab.add_endpoints()  # first, as the shell does, so that it has its name
         tab.build()
@@ -30,5 +30,5 @@ def serve_tab_class(make: Callable[[Navigation], Tab]) -> Iterator[str]:
         app.close()
 
 
-def _told(visit: dict[str, Any]) -> str:
-    return f"{visit['point']} {visit['adapter']} {visit['case']}"
+def _view_text(view: dict[str, Any]) -> str:
+    return f"{view['point']} {view['adapter']} {view['source']}"

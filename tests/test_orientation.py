@@ -58,7 +58,7 @@ DOORS = {
     "load_image of PIL": lambda path: seen(load_image(Image.open(path))),
     "load_image twice": lambda path: seen(load_image(load_image(path))),
     "PIL into the inspector": lambda path: seen(Image.open(path)),
-    "an upload to Inspect and Compare": lambda path: seen(generate.look(str(path))[0]),
+    "an upload to Inspect and Compare": lambda path: seen(generate.image_and_mask(str(path))[0]),
     "reconstruct on the command line": lambda path: _read([path], None)[0][0][1],
     "evaluate a folder": lambda path: evaluated(folder_files(path.parent)),
     "evaluate an archive": lambda path: evaluated(unzipped(path)),

@@ -266,8 +266,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 after one sentence on stderr about bad input, 1 where training diverged."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    args = _parser(study=given[:1] == ["experiments"]).parse_args(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser(study=words[:1] == ["experiments"]).parse_args(words)
     try:
         COMMANDS[args.command](args)
     except InputError as error:

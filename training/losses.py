@@ -98,8 +98,8 @@ def beside(masks: Tensor, reach: int) -> Tensor:
 
 def choose_windows(masks: Tensor, grid: tuple[int, int], side: int, generator: torch.Generator) -> Tensor:
     """The first row and column (B, 2) of a window of `side` cells in each picture, most of them on an object's edge."""
-    shown = masks[:, None].float()
-    edge = F.adaptive_max_pool2d(shown, grid) + F.adaptive_max_pool2d(-shown, grid)  # 1 where a cell holds both
+    coverage = masks[:, None].float()
+    edge = F.adaptive_max_pool2d(coverage, grid) + F.adaptive_max_pool2d(-coverage, grid)  # 1 where a cell holds both
     count, device = len(masks), masks.device
     keys = torch.rand(count, grid[0] * grid[1], generator=generator, device=device)
     on_edge = torch.rand(count, 1, generator=generator, device=device) < AT_EDGES

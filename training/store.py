@@ -100,8 +100,8 @@ class Store:
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{path} cannot be read: choose another folder for these latents.") from error
         if other:
-            said = "; ".join(f"{name} {stored.get(name)!r} there, {key.get(name)!r} now" for name in other)
-            raise InputError(f"{str(self.folder)!r} holds other latents ({said}): choose another folder.")
+            differences = "; ".join(f"{name} {stored.get(name)!r} there, {key.get(name)!r} now" for name in other)
+            raise InputError(f"{str(self.folder)!r} holds other latents ({differences}): choose another folder.")
 
     def _enter(self, shard: Path) -> None:
         """Notes which pictures a shard holds; only its header is read."""

@@ -86,9 +86,9 @@ def reconstruct_clips(
 
 
 def _story(report: ClipReport, line: dict[str, Any]) -> str:
-    shown = [n for n in TRUST if line[n] is not None]
-    rows = [("", *(TITLES[n] for n in shown)), (line["adapter"], *(_number(line[n]) for n in shown))]
-    rows += [(name, *(_number(line["controls"][name][n]) for n in shown)) for name in CONTROLS]
+    names = [n for n in TRUST if line[n] is not None]
+    rows = [("", *(TITLES[n] for n in names)), (line["adapter"], *(_number(line[n]) for n in names))]
+    rows += [(name, *(_number(line["controls"][name][n]) for n in names)) for name in CONTROLS]
     title = f"{line['clip']}, {line['frames']} frames at {line['fps']:g} a second, at {line['point']}"
     text = [f"{title} → {line['reconstruction']} ({line['seconds']:.2f} s)", *_table(rows)]
     worst = line["worst_frame"]["lpips"]
@@ -108,14 +108,14 @@ def motion_spec(args: argparse.Namespace, scene: SceneSpec) -> MotionSpec:
 
 def moving_scenes(args: argparse.Namespace, spec: MotionSpec, out: Path) -> Iterator[str]:
     """Clips, their frames and masks, flow and clips.jsonl. Raises InputError where the folder holds others."""
-    found = take_motion(args.n, args.seed, spec, args.split)
+    moving = take_motion(args.n, args.seed, spec, args.split)
     if (out / "clips.jsonl").exists():
         raise InputError(f"{str(out)!r} holds clips already: empty it, or choose another folder.")
     for kind in ("clips", "frames", "truth"):
         (out / kind).mkdir(exist_ok=True)
     with (out / "clips.jsonl").open("w") as file:
         for i in tqdm(range(args.n), unit="clip", disable=None):
-            clip, name = found[i], f"{i:05d}"
+            clip, name = moving[i], f"{i:05d}"
             drawn = render_motion(clip)
             frames, objects = drawn.images[0], int(clip.first.count[0])
             write_clip(out / "clips" / f"{name}.mp4", frames, spec.fps)
@@ -185,19 +185,19 @@ def evaluate_clips(
 def flat(report: ClipReport) -> dict[str, Any]:
     """One line of a table: the adapter's own scores under their names, a control's as "still_lpips"."""
     line = report.as_json()
-    kept = ("clip", "point", "adapter", "frames", "fps", *TRUST, "missed")
-    found = {name: line[name] for name in kept} | {"worst_frame": line["worst_frame"]["lpips"]}
-    found |= {f"{of}_{name}": line["controls"][of][name] for of in CONTROLS for name in TRUST}
-    return found | {name: line[name] for name in ("distance", "far", "notice", "seconds")}
+    columns = ("clip", "point", "adapter", "frames", "fps", *TRUST, "missed")
+    row = {name: line[name] for name in columns} | {"worst_frame": line["worst_frame"]["lpips"]}
+    row |= {f"{of}_{name}": line["controls"][of][name] for of in CONTROLS for name in TRUST}
+    return row | {name: line[name] for name in ("distance", "far", "notice", "seconds")}
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, list[float | None] | None]:
     """{"lpips": [mean, low, high], "still_lpips": …}: 95 % intervals over the clips that have the score, else None."""
-    found: dict[str, list[float | None] | None] = {}
+    intervals: dict[str, list[float | None] | None] = {}
     for name in [*TRUST, *(f"{of}_{score}" for of in CONTROLS for score in TRUST)]:
         values = [row[name] for row in rows if row[name] is not None]
-        found[name] = [*bootstrap(values)] if values else None
-    return found
+        intervals[name] = [*bootstrap(values)] if values else None
+    return intervals
 
 
 def _summary(summary: dict[str, Any], out: Path) -> str:
@@ -230,10 +230,10 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _interval(found: list[float | None] | None) -> str:
-    if found is None:
+def _interval(interval: list[float | None] | None) -> str:
+    if interval is None:
         return "–"
-    mean, low, high = found
+    mean, low, high = interval
     return f"{mean:.3f}" if low is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -57,8 +57,8 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
     names = Counter[str]()
-    for path, picture, shown in tqdm(pictures, unit="image", disable=None):
-        report = inspector.inspect(picture, record.point, record.folder, shown, others=False)
+    for path, picture, objects in tqdm(pictures, unit="image", disable=None):
+        report = inspector.inspect(picture, record.point, record.folder, objects, others=False)
         name = f"{path.stem}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
         names[name] += 1  # two folders may have a picture of one name
         target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".png")
@@ -85,8 +85,8 @@ def _read(paths: list[Path], mask: Tensor | None) -> tuple[list[tuple[Path, Tens
 
 
 def _story(report: Report, line: dict[str, Any]) -> str:
-    shown = {line["adapter"]: line} | {of: line[of] for of in ("blank", "oracle", "skill")}
-    rows = [HEAD, *((of, *(_number(scores[name]) for name in SCORES)) for of, scores in shown.items())]
+    by_name = {line["adapter"]: line} | {of: line[of] for of in ("blank", "oracle", "skill")}
+    rows = [HEAD, *((of, *(_number(scores[name]) for name in SCORES)) for of, scores in by_name.items())]
     title = f"{line['image']} at {line['point']} → {line['reconstruction']} ({line['seconds']:.2f} s)"
     text = [title, *_table(rows)]
     if reason := line["mask_reason"]:
@@ -102,18 +102,18 @@ def scenes(args: argparse.Namespace) -> Iterator[str]:
         spec = clips.motion_spec(args, scene_spec(args))
         yield from clips.moving_scenes(args, spec, _folder(args.out))
         return
-    found = take(args.n, args.seed, scene_spec(args), args.split)
+    batch = take(args.n, args.seed, scene_spec(args), args.split)
     out = _folder(args.out)
-    ours = {file for i, count in enumerate(found.count.tolist()) for file in _files(i, count)}
+    ours = {file for i, count in enumerate(batch.count.tolist()) for file in _files(i, count)}
     for kind in ("images", "masks", "objects"):
-        there = {f"{kind}/{path.name}" for path in _folder(out / kind).glob("*.png")}
-        if others := sorted(there - ours):
+        present = {f"{kind}/{path.name}" for path in _folder(out / kind).glob("*.png")}
+        if others := sorted(present - ours):
             raise InputError(
                 f"{str(out)!r} holds other scenes, such as {others[0]}: empty it, or choose another folder."
             )
     with (out / "scenes.jsonl").open("w") as file, tqdm(total=args.n, unit="scene", disable=None) as progress:
         for start in range(0, args.n, CHUNK):
-            for line in _draw(found[start : start + CHUNK], start, out):
+            for line in _draw(batch[start : start + CHUNK], start, out):
                 file.write(json.dumps(line) + "\n")
                 progress.update()
     yield f"{args.n} scenes in {out}: images, masks, masks of single objects, scenes.jsonl"
@@ -131,8 +131,8 @@ def _draw(part: Scenes, start: int, out: Path) -> Iterator[dict[str, Any]]:
         slots = range(int(part.count[i]))
         image, mask, *objects = _files(start + i, len(slots))
         to_pil(drawn.images[i] / 255).save(out / image)
-        shown = [drawn.mask[i], *drawn.visible[i, : len(slots)]]
-        for path, pixels in zip([mask, *objects], shown, strict=True):
+        masks = [drawn.mask[i], *drawn.visible[i, : len(slots)]]
+        for path, pixels in zip([mask, *objects], masks, strict=True):
             Image.fromarray((pixels.byte() * 255).numpy()).save(out / path)
         yield {
             "image": image,
@@ -191,12 +191,12 @@ def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
     if files:
-        found = evaluation.evaluate(inspector, record, evaluation.file_samples(files))
+        rows = evaluation.evaluate(inspector, record, evaluation.file_samples(files))
     else:
         samples = evaluation.scene_samples(args.scenes, args.seed, spec)
-        found = evaluation.evaluate(inspector, record, samples, evaluation.scene_baselines(args.seed, spec))
+        rows = evaluation.evaluate(inspector, record, samples, evaluation.scene_baselines(args.seed, spec))
     lines, broken = list[evaluation.ImageScores](), list[Broken]()
-    for row in tqdm(found, total=len(files) or args.scenes, unit="image", disable=None):
+    for row in tqdm(rows, total=len(files) or args.scenes, unit="image", disable=None):
         if isinstance(row, Broken):
             broken.append(row)
         else:
@@ -246,22 +246,22 @@ def _summary(summary: dict[str, Any], out: Path) -> str:
 
 def info(args: argparse.Namespace) -> Iterator[str]:
     """What the models are, and what can be asked of them."""
-    found = _inspector(args).facts()
-    yield json.dumps(found) if args.json else _facts(found)
+    facts = _inspector(args).facts()
+    yield json.dumps(facts) if args.json else _facts(facts)
 
 
-def _facts(found: dict[str, Any]) -> str:
+def _facts(facts: dict[str, Any]) -> str:
     points: list[tuple[str, ...]] = [("point", "width", "adapters that fit")]
-    points += [(p["point"], str(p["width"]), ", ".join(p["adapters"]) or "–") for p in found["points"]]
-    vae = found["vae"]
+    points += [(p["point"], str(p["width"]), ", ".join(p["adapters"]) or "–") for p in facts["points"]]
+    vae = facts["vae"]
     return "\n".join(
         [
-            f"model   {found['model']}",
+            f"model   {facts['model']}",
             f"VAE     {vae['name']}: {vae['kind']}, {vae['channels']} channels, {vae['downscale']} px a cell",
-            f"device  {found['device']}, {found['dtype']}; the VAE {vae['dtype']}",
-            "with    " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
+            f"device  {facts['device']}, {facts['dtype']}; the VAE {vae['dtype']}",
+            "with    " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
             *_table(points),
-            *(f"  {folder} does not fit: {reason}" for folder, reason in found["refused"].items()),
+            *(f"  {folder} does not fit: {reason}" for folder, reason in facts["refused"].items()),
         ]
     )
 
@@ -292,9 +292,9 @@ def _number(value: float | None) -> str:
 
 def _mean(summary: dict[str, Any], name: str) -> str:
     """A mean with its interval, and of how many pictures it is where those are not all."""
-    found, count, total = summary["scores"][name], summary["measured"][name], summary["pictures"]
-    told = "–" if found is None else _interval(*found)
-    return told if count == total else f"{told}, {count} of {total}"
+    interval, count, total = summary["scores"][name], summary["measured"][name], summary["pictures"]
+    text = "–" if interval is None else _interval(*interval)
+    return text if count == total else f"{text}, {count} of {total}"
 
 
 def _interval(mean: float, low: float | None, high: float | None) -> str:

@@ -71,15 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, what: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(
+        command = commands.add_parser(
             name,
             help=what,
             description=what[0].upper() + what[1:] + ".",
             epilog=f"examples:\n{EXAMPLES[name]}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(command=name)
-        return made
+        command.set_defaults(command=name)
+        return command
 
     command = add("reconstruct", "make pictures and clips from a VLM's latents, and score them")
     command.add_argument(

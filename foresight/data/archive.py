@@ -53,10 +53,10 @@ def unpack(archive: str | Path, folder: str | Path, left: int | None = None) -> 
     out. left: bytes that may be written, None for MAX_BYTES. Raises InputError, before anything is written, where
     the whole is no zip archive or has too many files.
     """
-    name, source, left = Path(archive).name[:80], Path(archive), MAX_BYTES if left is None else left
-    with _open(source, name) as opened:
+    source, left = Path(archive), MAX_BYTES if left is None else left
+    with _open(source, source.name[:80]) as opened:
         for number, entry in enumerate(e for e in opened.infolist() if not _hidden(e)):
-            told = _shown(entry.filename)
+            name = printable(entry.filename)
             reason = _objection(entry, left)
             if reason is None:
                 try:
@@ -64,12 +64,12 @@ def unpack(archive: str | Path, folder: str | Path, left: int | None = None) -> 
                 except _BROKEN:
                     reason = "it is damaged inside the archive"
             if reason is not None:
-                yield Broken(told, f"{reason}.")
+                yield Broken(name, f"{reason}.")
                 continue
             left -= len(data)
             path = Path(folder) / f"{number:04d}{PurePosixPath(entry.filename).suffix.lower()}"
             path.write_bytes(data)
-            yield File(told, path)
+            yield File(name, path)
 
 
 def _open(source: Path, name: str) -> zipfile.ZipFile:
@@ -97,7 +97,7 @@ def _hidden(entry: zipfile.ZipInfo) -> bool:
     return entry.is_dir() or any((part.startswith(".") and part != "..") or part in _HIDDEN for part in parts)
 
 
-def _shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name for people: what cannot be printed replaced, and no longer than 80 characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)[-80:]
 

@@ -65,7 +65,7 @@ def load_clip(
     fps: float | None = DEFAULT_FPS,
     frames: int = DEFAULT_FRAMES,
     start: float = 0.0,
-    shown: int = SHOWN_PIXELS,
+    max_pixels: int = SHOWN_PIXELS,
 ) -> Clip:
     """A stretch of a video as viewers show it: upright, square pixels, 8-bit sRGB, over white where transparent.
 
@@ -75,7 +75,7 @@ def load_clip(
             come more than once. None takes every frame of the file with its own time stamp.
         frames: at most so many; what is cut off is told in the clip's `notice`.
         start: seconds into the video at which the clip begins.
-        shown: pixels of a frame beyond which it is reduced.
+        max_pixels: pixels of a frame beyond which it is reduced.
 
     Raises:
         InputError: for whatever holds no readable video, frames over 9.4 million or under 8 × 8 pixels, a start
@@ -90,11 +90,11 @@ def load_clip(
     name = f"“{Path(source).name[:80]}”" if isinstance(source, str | Path) else "the clip"
     head = _head(source, name)
     if head.startswith(_GIF):
-        return _chosen(_Gif(source, name), fps, frames, start, shown)
+        return _chosen(_Gif(source, name), fps, frames, start, max_pixels)
     for offset, marks, demuxer in _DEMUXERS:
         if head[offset : offset + 4] in marks:
             with _Video(source, name, demuxer) as video:
-                return _chosen(video, fps, frames, start, shown)
+                return _chosen(video, fps, frames, start, max_pixels)
     raise InputError(f"{name} is no mp4, mov, webm, mkv or gif video.")
 
 
@@ -142,7 +142,7 @@ class _Budget:
             raise InputError(f"{self.name} takes too long to decode that far: choose an earlier start or fewer frames.")
 
 
-def _chosen(video: _Gif | _Video, fps: float | None, count: int, start: float, shown: int) -> Clip:
+def _chosen(video: _Gif | _Video, fps: float | None, count: int, start: float, max_pixels: int) -> Clip:
     """The frames that a player shows at start + k / fps, or every frame from the start on."""
     frames, times = list[Tensor](), list[float]()
     held: _Decoded | None = None  # shown until the next one comes
@@ -158,22 +158,22 @@ def _chosen(video: _Gif | _Video, fps: float | None, count: int, start: float, s
             begin = len(frames)
             last = begin + max(0, math.ceil((until - start) * fps - 1e-6) - begin)
             moments = [start + k / fps for k in range(begin, min(last, count + 1))]
-        converted = video.convert(held.frame, shown) if moments and len(frames) < count else None
+        converted = video.convert(held.frame, max_pixels) if moments and len(frames) < count else None
         for moment in moments:
             more = more or len(frames) >= count
             if converted is not None and len(frames) < count:
                 frames.append(converted)
                 times.append(moment)
 
-    for found in video.decode(start):
+    for decoded in video.decode(start):
         if held is not None:
-            if found.time <= held.time:  # a time stamp that goes back is no new moment
+            if decoded.time <= held.time:  # a time stamp that goes back is no new moment
                 continue
-            gap = found.time - held.time
-            take(found.time)
-        elif found.time > start:  # nothing before it could be decoded: the clip begins with it
-            late, start = found.time - start, found.time
-        held = found
+            gap = decoded.time - held.time
+            take(decoded.time)
+        elif decoded.time > start:  # nothing before it could be decoded: the clip begins with it
+            late, start = decoded.time - start, decoded.time
+        held = decoded
         if more:
             break
     if held is None:
@@ -232,9 +232,9 @@ class _Gif:
                 raise InputError(f"{self.name} is broken or cut short, and cannot be decoded.") from error
             self.notice = f"{self.name} {_DAMAGED}"
 
-    def convert(self, frame: Image.Image, shown: int) -> Tensor:
+    def convert(self, frame: Image.Image, max_pixels: int) -> Tensor:
         x = torch.from_numpy(np.array(load_image(frame))).permute(2, 0, 1)
-        size = _reduced(frame.height, frame.width, shown)
+        size = _reduced(frame.height, frame.width, max_pixels)
         if size != (frame.height, frame.width):
             x = (resize(x[None].float() / 255, size)[0] * 255).round().byte()
         return x
@@ -321,12 +321,12 @@ class _Video:
             if damaged:
                 self.notice = f"{self.name} {_DAMAGED}"
 
-    def convert(self, frame: Any, shown: int) -> Tensor:
+    def convert(self, frame: Any, max_pixels: int) -> Tensor:
         """A decoded frame as (3, H, W) uint8 sRGB, upright."""
         from av.video.reformatter import ColorRange, Colorspace
 
         width = max(1, round(frame.width * self._ratio))
-        height, width = _reduced(frame.height, width, shown)
+        height, width = _reduced(frame.height, width, max_pixels)
         deep = frame.format.components[0].bits > 8
         matrix = None
         if frame.colorspace == 2:  # not said: by convention that of HD television from 720 lines on
@@ -445,16 +445,16 @@ def something_something(folder: str | Path, split: str = "validation") -> list[L
     numbers, listed = _labels(root, "labels"), _labels(root, split)
     files = {path.stem: path for path in sorted(root.glob("**/*.webm"))}
     try:
-        found = []
+        entries = []
         for entry in listed:
             template = entry.get("template")
             number = None if template is None else int(numbers[template.replace("[", "").replace("]", "")])
-            found.append((str(entry["id"]), entry.get("label"), template, number))
+            entries.append((str(entry["id"]), entry.get("label"), template, number))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{split}.json in {str(folder)!r} is not laid out as Something-Something v2's.") from error
-    clips = [LabelledClip(files[name], *rest) for name, *rest in found if name in files]
+    clips = [LabelledClip(files[name], *rest) for name, *rest in entries if name in files]
     if not clips:
-        raise InputError(f"none of the {len(found)} clips of {split}.json lies under {str(folder)!r} as webm.")
+        raise InputError(f"none of the {len(entries)} clips of {split}.json lies under {str(folder)!r} as webm.")
     return sorted(clips, key=lambda clip: (len(clip.path.stem), clip.path.stem))
 
 

@@ -244,13 +244,13 @@ def take_motion(
     """The first `count` clips of `seed` that belong to `split` (None: any)."""
     if split is None:
         return sample_motion(range(count), seed, spec, device)
-    start, found = 0, list[MovingScenes]()
-    while (missing := count - sum(map(len, found))) > 0:
+    start, parts = 0, list[MovingScenes]()
+    while (missing := count - sum(map(len, parts))) > 0:
         batch = sample_motion(range(start, start + 2 * missing + 16), seed, spec, device)
         start += len(batch)
         rows = [i for i, name in enumerate(batch.split()) if name == split]
-        found.append(batch[torch.tensor(rows[:missing], dtype=torch.long, device=device)])
-    return MovingScenes.cat(found)
+        parts.append(batch[torch.tensor(rows[:missing], dtype=torch.long, device=device)])
+    return MovingScenes.cat(parts)
 
 
 def _tracks(u: Tensor, motion: Tensor, first: Scenes, spec: MotionSpec) -> tuple[Tensor, Tensor]:
@@ -312,9 +312,9 @@ def _tracks(u: Tensor, motion: Tensor, first: Scenes, spec: MotionSpec) -> tuple
         turn = first.place[:, j, 3:4] + is_kind("rotation") * spin * steps * time[:, 0]
 
         switch = 0.25 + 0.5 * draw[:, 6:7]  # of the time
-        there = torch.where(is_kind("appear"), time[:, 0] >= switch, ~is_kind("vanish") | (time[:, 0] < switch))
+        exists = torch.where(is_kind("appear"), time[:, 0] >= switch, ~is_kind("vanish") | (time[:, 0] < switch))
         tracks.append(torch.cat([place / aspect, size[..., None], turn[..., None]], -1))
-        present.append(there)
+        present.append(exists)
         middle = place[:, [(spec.frames - 1) // 2, spec.frames // 2]].mean(1)
     return torch.stack(tracks, 2), torch.stack(present, 2)
 
@@ -337,34 +337,34 @@ def motion_flow(clips: MovingScenes, chunk: int = 64) -> Flow:
     if clips.frames < 2:
         raise InputError("flow needs at least two frames.")
     now, then = clips.scenes(slice(0, -1)), clips.scenes(slice(1, None))
-    there = clips.present[:, 1:].flatten(0, 1)
-    parts = [_flow(now[i : i + chunk], then[i : i + chunk], there[i : i + chunk]) for i in range(0, len(now), chunk)]
+    present = clips.present[:, 1:].flatten(0, 1)
+    parts = [_flow(now[i : i + chunk], then[i : i + chunk], present[i : i + chunk]) for i in range(0, len(now), chunk)]
     forward, occluded = (torch.cat(part).unflatten(0, (len(clips), -1)) for part in zip(*parts, strict=True))
     return Flow(forward, occluded)
 
 
-def _flow(now: Scenes, then: Scenes, there: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow (P, 2, H, W) and occlusion (P, H, W) of P pairs of frames. there: (P, N) bool, objects in the second."""
+def _flow(now: Scenes, then: Scenes, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Flow (P, 2, H, W) and occlusion (P, H, W) of P pairs of frames. present: (P, N) bool, objects in the second."""
     (height, width), short = now.size, min(now.size)
-    aspect = torch.tensor([width, height], device=there.device) / short
+    aspect = torch.tensor([width, height], device=present.device) / short
     grid_x, grid_y = pixel_centres(now)
     x, y = (g.expand(len(now), height, width) for g in (grid_x, grid_y))
-    owner = torch.full((len(now), height, width), -1, device=there.device)  # the slot that a pixel shows
+    owner = torch.full((len(now), height, width), -1, device=present.device)  # the slot that a pixel shows
     to_x, to_y = x, y  # where its point lies in the second frame, in short sides
     gone = torch.zeros_like(owner, dtype=torch.bool)
-    for j in range(there.shape[1]):
-        shown = coverage(now, j, grid_x, grid_y) >= 0.5
+    for j in range(present.shape[1]):
+        covered = coverage(now, j, grid_x, grid_y) >= 0.5
         (cx, cy), (ex, ey) = ((s.place[:, j, :2] * aspect).unbind(-1) for s in (now, then))
         turn, scale = then.place[:, j, 3] - now.place[:, j, 3], then.place[:, j, 2] / now.place[:, j, 2]
         cos, sin = ((scale * f(turn))[:, None, None] for f in (torch.cos, torch.sin))
         dx, dy = x - cx[:, None, None], y - cy[:, None, None]
-        left = ~there[:, j, None, None]
+        left = ~present[:, j, None, None]
         moved_x, moved_y = ex[:, None, None] + cos * dx - sin * dy, ey[:, None, None] + sin * dx + cos * dy
-        to_x = torch.where(shown, torch.where(left, x, moved_x), to_x)
-        to_y = torch.where(shown, torch.where(left, y, moved_y), to_y)
-        owner, gone = torch.where(shown, j, owner), torch.where(shown, left, gone)
+        to_x = torch.where(covered, torch.where(left, x, moved_x), to_x)
+        to_y = torch.where(covered, torch.where(left, y, moved_y), to_y)
+        owner, gone = torch.where(covered, j, owner), torch.where(covered, left, gone)
     hidden = gone
-    for j in range(there.shape[1]):
+    for j in range(present.shape[1]):
         hidden = hidden | ((coverage(then, j, to_x, to_y) >= 0.5) & (j > owner))
     inside = (to_x >= 0) & (to_x <= width / short) & (to_y >= 0) & (to_y <= height / short)
     return torch.stack([to_x - x, to_y - y], 1) * short, hidden | ~inside

@@ -66,8 +66,8 @@ def render(scenes: Scenes, chunk: int = 64, backgrounds: Tensor | None = None) -
     backgrounds: (B, 3, H, W) uint8 images to draw upon, in place of the scenes' own backgrounds.
     """
     starts = range(0, len(scenes), chunk)
-    behind = [None if backgrounds is None else backgrounds[i : i + chunk] for i in starts]
-    parts = [_render(part, image) for part, image in zip(scenes.chunks(chunk), behind, strict=True)]
+    images = [None if backgrounds is None else backgrounds[i : i + chunk] for i in starts]
+    parts = [_render(part, image) for part, image in zip(scenes.chunks(chunk), images, strict=True)]
     return Rendered(*(torch.cat([getattr(p, k) for p in parts]) for k in ("images", "full", "visible", "boxes")))
 
 
@@ -86,8 +86,8 @@ def _render(scenes: Scenes, background: Tensor | None) -> Rendered:
     for j in reversed(range(masks.shape[1])):
         visible.insert(0, masks[:, j] & ~covered)
         covered = covered | masks[:, j]
-    shown = torch.stack(visible, 1)
-    return Rendered((image * 255).round().to(torch.uint8), masks, shown, mask_boxes(shown))
+    stacked = torch.stack(visible, 1)
+    return Rendered((image * 255).round().to(torch.uint8), masks, stacked, mask_boxes(stacked))
 
 
 def pixel_centres(scenes: Scenes) -> tuple[Tensor, Tensor]:

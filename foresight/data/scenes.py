@@ -68,13 +68,13 @@ class SceneSpec:
             raise InputError(f"region must be fractions left ≤ right and top ≤ bottom in 0 to 1, not {self.region}.")
         if min(self.size) < 56:
             raise InputError(f"scenes need at least 56 px a side, not {self.size[0]} × {self.size[1]}.")
-        for noun, given, known in (
+        for noun, names, known in (
             ("shape", self.shapes, SHAPES),
             ("colour", self.colors, COLOR_NAMES),
             ("background", self.backgrounds, BACKGROUNDS),
         ):
-            if not given or not set(given) <= set(known):
-                raise InputError(f"unknown {noun} in {list(given)}: choose from {', '.join(known)}.")
+            if not names or not set(names) <= set(known):
+                raise InputError(f"unknown {noun} in {list(names)}: choose from {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Scenes:
         """A batch of one scene from `describe`'s JSON values. Raises InputError where they are not of that form."""
         try:
             objects, background = scene["objects"], scene["background"]
-            made = Scenes(
+            scenes = Scenes(
                 size=(int(scene["size"][0]), int(scene["size"][1])),
                 count=torch.tensor([len(objects)]),
                 shape=torch.tensor([[SHAPES.index(o["shape"]) for o in objects]]),
@@ -152,7 +152,7 @@ class Scenes:
             )
         except (KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise InputError(f"this is not a scene's description: {error}.") from error
-        return made._checked()
+        return scenes._checked()
 
     def _checked(self) -> Scenes:
         """Itself; raises InputError where its numbers are outside of what `sample` draws from."""
@@ -240,13 +240,13 @@ def take(
     if split is None:
         return sample(range(count), seed, spec, device)
     start = 0
-    found: list[Scenes] = []
-    while (missing := count - sum(map(len, found))) > 0:
+    parts: list[Scenes] = []
+    while (missing := count - sum(map(len, parts))) > 0:
         batch = sample(range(start, start + 2 * missing + 16), seed, spec, device)
         start += len(batch)
         rows = [i for i, name in enumerate(batch.split()) if name == split]
-        found.append(batch[torch.tensor(rows[:missing], dtype=torch.long)])
-    return Scenes.cat(found)
+        parts.append(batch[torch.tensor(rows[:missing], dtype=torch.long)])
+    return Scenes.cat(parts)
 
 
 def _background(u: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,9 +275,9 @@ def _place(u: Tensor, spec: SceneSpec, count: Tensor) -> Tensor:
     low, high = (r / 224 for r in spec.radius)
     # Four or five objects that keep apart are drawn smaller, so that the last one always finds room.
     crowded = 64 / 224 * (3 / count[:, None, None]).clamp(max=1).sqrt() if not spec.overlap else math.inf
-    wanted = low + (torch.full_like(u[..., 0:1], high).clamp(max=crowded) - low) * u[..., 0:1]  # (B, N, 1)
+    radii = low + (torch.full_like(u[..., 0:1], high).clamp(max=crowded) - low) * u[..., 0:1]  # (B, N, 1)
     first_tries = torch.arange(_CANDIDATES, device=u.device) < _CANDIDATES // 4
-    edge = (torch.where(first_tries, wanted, low)[..., None] + MARGIN) / aspect  # (B, N, C, 2)
+    edge = (torch.where(first_tries, radii, low)[..., None] + MARGIN) / aspect  # (B, N, C, 2)
     region = torch.tensor(spec.region, device=u.device)
     start = torch.maximum(edge, region[:2]).minimum(1 - edge)
     stop = torch.minimum(1 - edge, region[2:]).maximum(start)
@@ -286,7 +286,7 @@ def _place(u: Tensor, spec: SceneSpec, count: Tensor) -> Tensor:
     spots = start + (stop - start) * ((u[..., None, 2:4] + steps) % 1)
     chosen: list[Tensor] = []  # (B, 3) x, y, radius
     for j in range(u.shape[1]):
-        spot, radius = spots[:, j], wanted[:, j]  # (B, C, 2), (B, 1)
+        spot, radius = spots[:, j], radii[:, j]  # (B, C, 2), (B, 1)
         room = (torch.minimum(spot, 1 - spot) * aspect).amin(-1) - MARGIN  # (B, C) the largest radius that fits
         for other in chosen:
             distance = ((spot - other[:, None, :2]) * aspect).norm(dim=-1) - MARGIN

@@ -255,9 +255,9 @@ def open_photos(paths: Sequence[str]) -> PhotoPool:
 
 def read_photos(files: Sequence[File | Broken], unpacked: Sequence[tempfile.TemporaryDirectory[str]] = ()) -> PhotoPool:
     """Reads each file once, and tells photos from what is none. unpacked: folders that must live as long as these."""
-    found = list(in_threads(_look, files))
-    photos = tuple(item for item in found if isinstance(item, Photo))
-    return PhotoPool(photos, tuple(item for item in found if isinstance(item, Broken)), tuple(unpacked))
+    items = list(in_threads(_look, files))
+    photos = tuple(item for item in items if isinstance(item, Photo))
+    return PhotoPool(photos, tuple(item for item in items if isinstance(item, Broken)), tuple(unpacked))
 
 
 def _look(file: File | Broken) -> Photo | Broken:

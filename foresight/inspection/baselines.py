@@ -113,8 +113,8 @@ class _Keys:
 
     def nearest(self, one: Tensor) -> int:
         """The row of least squared distance to (1, D, CELLS, CELLS)."""
-        wanted = ((one - self.shift) / self.scale).flatten(1)  # (1, CELLS² · D)
-        return int((self.values.float() - wanted).square().sum(1).argmin())
+        standardised = ((one - self.shift) / self.scale).flatten(1)  # (1, CELLS² · D)
+        return int((self.values.float() - standardised).square().sum(1).argmin())
 
 
 def _parts(latents: Tensor) -> Tensor:

@@ -32,14 +32,14 @@ _CHUNK = 8  # clips rendered at a time
 class ClipSample:
     """A clip to read out: frames (F, 3, H, W) in [0, 1] at the VLM's size, what is known of it, and where it is from.
 
-    case: a clip's description or a file's path. notice: what was left out of a file.
+    source: a clip's description or a file's path. notice: what was left out of a file.
     """
 
     name: str
     frames: Tensor
     fps: float
     truth: Truth | None = None
-    case: dict[str, Any] | str | None = None
+    source: dict[str, Any] | str | None = None
     notice: str | None = None
 
 
@@ -93,24 +93,24 @@ def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSampl
         raise InputError(f"{record.name} gives VAE {vae.name!r} images one by one: a clip needs an adapter for clips.")
     z = adapter.for_clip(latents, count)  # (1, J, C, h, w)
     video = vae.frames_per_latent > 1
-    made = resize(vae.decode_clip(z, count)[0], size) if video else inspector.decode(z[0], size)
-    made_in = time.perf_counter() - start
+    reconstruction = resize(vae.decode_clip(z, count)[0], size) if video else inspector.decode(z[0], size)
+    read_seconds = time.perf_counter() - start
     if video:
         oracle = resize(vae.decode_clip(vae.encode_clip(resize(frames, vae_size(size))[None]), count)[0], size)
     else:
         oracle = inspector.round_trip(frames)
     scorer = ClipScorer(frames, sample.truth)
-    scores, ceiling = scorer.score(made), scorer.score(oracle)
+    scores, ceiling = scorer.score(reconstruction), scorer.score(oracle)
     return ClipReport(
         sample=sample,
         record=record,
-        reconstruction=made.cpu(),
+        reconstruction=reconstruction.cpu(),
         oracle=oracle.cpu(),
         scores=scores,
         controls=scorer.controls() | {"oracle": ceiling},
         distance=float(adapter.distance(latents).max()),
         far=float(adapter.far),
-        seconds={"reconstruction": made_in, "scores": time.perf_counter() - start - made_in},
+        seconds={"reconstruction": read_seconds, "scores": time.perf_counter() - start - read_seconds},
     )
 
 

@@ -39,14 +39,14 @@ _CHUNK = 32  # scenes rendered at a time
 class Sample:
     """An image to evaluate, and what it shows where that is known.
 
-    name: what tables call it. image: (3, H, W) in [0, 1]. mask: (H, W) bool. case: a scene's description or a file's
+    name: what tables call it. image: (3, H, W) in [0, 1]. mask: (H, W) bool. source: a scene's description or a file's
     path, which makes the image again. objects: (N, H, W) bool, the visible part of each of the scene's objects.
     """
 
     name: str
     image: Tensor
     mask: Tensor | None = None
-    case: dict[str, Any] | str | None = None
+    source: dict[str, Any] | str | None = None
     objects: Tensor | None = None
 
 
@@ -54,7 +54,7 @@ class Sample:
 class ImageScores:
     """One line of the table: an image's scores, without its pixels.
 
-    name, case: as of its Sample. scores: of "adapter", "oracle", "blank" and, where training images are known, of
+    name, source: as of its Sample. scores: of "adapter", "oracle", "blank" and, where training images are known, of
     "mean" and "nearest". mask_reason: why the adapter's image has no mask IoU: the original's reason, or
     `masks.NOT_MEASURABLE`. seconds: its share of the batch's time. distance: of its latents to the adapter's training
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
@@ -68,14 +68,14 @@ class ImageScores:
     seconds: float
     distance: float
     far: float
-    case: dict[str, Any] | str | None
+    source: dict[str, Any] | str | None
     objects: tuple[ObjectScore, ...]
     plane: Tensor = field(repr=False)
 
     @property
     def background(self) -> str | None:
         """A scene's kind of background."""
-        return self.case["background"]["kind"] if isinstance(self.case, dict) else None
+        return self.source["background"]["kind"] if isinstance(self.source, dict) else None
 
     def flat(self) -> dict[str, Any]:
         """The line's columns: the adapter's own scores under their names, others as "oracle_lpips".
@@ -135,7 +135,7 @@ def samples_of(scenes: Scenes) -> Iterator[Sample]:
             yield Sample(
                 part.digest(i),
                 *prepare(image, drawn.mask[i]),
-                case=part.describe(i),
+                source=part.describe(i),
                 objects=torch.stack([m for _, m in (prepare(image, mask) for mask in visible) if m is not None]),
             )
 
@@ -155,7 +155,7 @@ def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Bro
         name, path = file if isinstance(file, File) else (file.name, file)
         try:  # an unpacked file has a number for its name, which an error should not name
             image = load_image(path.read_bytes() if isinstance(file, File) else path)
-            yield Sample(name, prepare(image)[0], case=str(path))
+            yield Sample(name, prepare(image)[0], source=str(path))
         except InputError as error:
             yield Broken(name, str(error))
 
@@ -210,7 +210,7 @@ def _evaluate_batch(
             seconds=share + time.perf_counter() - start,
             distance=distance,
             far=far,
-            case=sample.case,
+            source=sample.source,
             objects=_objects(sample, own),
             plane=plane(readout.mask.cpu(), own.mask, scored=own.mask_reason is None),
             original=sample.image,
@@ -219,10 +219,10 @@ def _evaluate_batch(
 
 
 def _objects(sample: Sample, reconstruction: Reconstruction) -> tuple[ObjectScore, ...]:
-    if sample.objects is None or not isinstance(sample.case, dict):
+    if sample.objects is None or not isinstance(sample.source, dict):
         return ()
     mask = None if reconstruction.mask_reason else reconstruction.mask
-    return score_objects(sample.case, sample.objects, mask, reconstruction.lpips_map)
+    return score_objects(sample.source, sample.objects, mask, reconstruction.lpips_map)
 
 
 def _text(value: str | float | None) -> str:

@@ -146,10 +146,10 @@ class Inspector:
         start = time.perf_counter()
         record = self.registry.find(adapter, point)
         rest = [e for e in self.adapters(record.point) if e.folder != record.folder] if others else []
-        original, known = prepare(image, mask)
+        original, mask = prepare(image, mask)
         clock = Clock(self.vae.device)
         with self._lock, torch.inference_mode():
-            readout = self._readout(original, known, clock)
+            readout = self._readout(original, mask, clock)
             reconstructions = list(self._read(readout, [record, *rest], clock))
         return Report(
             original=readout.image.cpu(),

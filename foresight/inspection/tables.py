@@ -78,8 +78,8 @@ class Filter:
     def keeps(self, line: ImageScores) -> bool:
         """Whether to keep an image. One without scene has no factors, one without the score is in no range of it."""
         factors = ((self.shapes, "shape"), (self.colors, "color"), (self.sizes, "size"))
-        wanted = [(values, name) for values, name in factors if values]
-        if wanted and not any(all(getattr(o, name) in values for values, name in wanted) for o in line.objects):
+        chosen = [(values, name) for values, name in factors if values]
+        if chosen and not any(all(getattr(o, name) in values for values, name in chosen) for o in line.objects):
             return False
         if self.objects and len(line.objects) not in self.objects:
             return False
@@ -167,7 +167,7 @@ def _safe(value: Any) -> Any:
 
 def as_json(facts: dict[str, Any], lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
     """Facts, every line with its scene, and the broken files, as one JSON object."""
-    rows = [line.flat() | {"scene": line.case if isinstance(line.case, dict) else None} for line in lines]
+    rows = [line.flat() | {"scene": line.source if isinstance(line.source, dict) else None} for line in lines]
     return json.dumps({**facts, "pictures": rows, "broken": [b.as_json() for b in broken]}, indent=2)
 
 

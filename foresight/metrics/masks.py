@@ -42,10 +42,10 @@ def foreground(x: Tensor) -> tuple[Tensor, list[str | None]]:
     masks = masks & (distance >= RINGING * _window_max(distance, HALO))
     core = ~_window_max(~masks, SPECK)
     masks = masks & _window_max(core, SPECK + TIP) & ~uneven[:, None, None]
-    found = masks.flatten(1).any(1)
+    has_object = masks.flatten(1).any(1)
     reasons = [
         UNEVEN_BACKGROUND if u else None if f else NO_OBJECT
-        for u, f in zip(uneven.tolist(), found.tolist(), strict=True)
+        for u, f in zip(uneven.tolist(), has_object.tolist(), strict=True)
     ]
     return masks, reasons
 

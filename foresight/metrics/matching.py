@@ -38,14 +38,14 @@ class ObjectScore:
 
 
 def score_objects(
-    scene: dict[str, Any], visible: Tensor, found: Tensor | None, lpips_map: Tensor
+    scene: dict[str, Any], visible: Tensor, mask: Tensor | None, lpips_map: Tensor
 ) -> tuple[ObjectScore, ...]:
     """Scores each object of a described scene.
 
-    visible: (N, H, W) bool, what is seen of each object. found: (H, W) bool, the objects found in the
+    visible: (N, H, W) bool, what is seen of each object. mask: (H, W) bool, the objects found in the
     reconstruction, told apart by which object they are nearest to; None where they cannot be. lpips_map: (H, W).
     """
-    ious = [None] * len(visible) if found is None else _ious(visible, found)
+    ious = [None] * len(visible) if mask is None else _ious(visible, mask)
     return tuple(
         ObjectScore(
             shape=thing["shape"],
@@ -59,14 +59,14 @@ def score_objects(
     )
 
 
-def _ious(visible: Tensor, found: Tensor) -> list[float | None]:
+def _ious(visible: Tensor, mask: Tensor) -> list[float | None]:
     if not visible.flatten(1).any(1).all():  # there would be no distance to what is not seen
         seen = visible.flatten(1).any(1)
-        rest = iter(_ious(visible[seen], found) if seen.any() else [])
+        rest = iter(_ious(visible[seen], mask) if seen.any() else [])
         return [next(rest) if s else None for s in seen.tolist()]
     distances = [torch.from_numpy(distance_transform_edt(~pixels.numpy())) for pixels in visible]
     nearest = torch.stack(distances).argmin(0)  # (H, W)
-    own = torch.stack([found & (nearest == j) for j in range(len(visible))])
+    own = torch.stack([mask & (nearest == j) for j in range(len(visible))])
     return mask_iou(visible, own).tolist()
 
 
@@ -81,11 +81,11 @@ def position_name(x: float, y: float) -> str:
     return f"{ROWS[third[0]]} {COLUMNS[third[1]]}"
 
 
-def plane(original: Tensor, made: Tensor, scored: bool = True) -> Tensor:
+def plane(original: Tensor, reconstruction: Tensor, scored: bool = True) -> Tensor:
     """Masks (H, W) bool → (2, CELLS, CELLS): the share of each cell that both cover, and that either does.
 
     The sum over pictures of the first, over that of the second, is the IoU at each place of the picture.
     scored: whether the picture has a mask IoU; zeros where it has none.
     """
-    both = torch.stack([original & made, original | made]).float()
+    both = torch.stack([original & reconstruction, original | reconstruction]).float()
     return F.adaptive_avg_pool2d(both, CELLS) * scored

@@ -22,26 +22,26 @@ _EDGE = 2  # pixels over which colours at an edge are mixed
 _UPSAMPLE = 20  # parts of a pixel to which the shift of whole frames is found
 
 
-def find_objects(frames: Tensor, colors: Tensor, found: Tensor | None = None) -> Tensor:
+def find_objects(frames: Tensor, colors: Tensor, mask: Tensor | None = None) -> Tensor:
     """Each object's pixels, told apart by colour and by nothing else: (F, N, H, W) bool.
 
     frames: (F, 3, H, W) in [0, 1]. colors: (N, 3) in [0, 1], all different. What stands out from the background goes to
     the object of the nearest colour; mixed pixels at an edge go with their nearest neighbour inside; what is a pixel
-    wide belongs to none, since two colours' mixture may be a third object's. found: (F, H, W) bool, what stands out, as
+    wide belongs to none, since two colours' mixture may be a third object's. mask: (F, H, W) bool, what stands out, as
     `foreground` finds it.
     """
-    found = foreground(frames)[0] if found is None else found
+    mask = foreground(frames)[0] if mask is None else mask
     if len(colors) == 1:
-        return found[:, None]
+        return mask[:, None]
     colors = colors.to(frames.device)
     nearest = (frames[:, None] - colors[None, :, :, None, None]).square().sum(2).argmin(1)  # (F, H, W)
-    inside = -F.max_pool2d(-found[:, None].float(), 2 * _EDGE + 1, 1, _EDGE)[:, 0] > 0
-    nearest, inside, found = nearest.cpu(), inside.cpu(), found.cpu()
+    inside = -F.max_pool2d(-mask[:, None].float(), 2 * _EDGE + 1, 1, _EDGE)[:, 0] > 0
+    nearest, inside, mask = nearest.cpu(), inside.cpu(), mask.cpu()
     for frame in range(len(frames)):
         if inside[frame].any():
             rows, columns = distance_transform_edt(~inside[frame].numpy(), return_distances=False, return_indices=True)
             nearest[frame] = nearest[frame][rows, columns]
-    own = torch.stack([found & (nearest == j) for j in range(len(colors))], 1).float()
+    own = torch.stack([mask & (nearest == j) for j in range(len(colors))], 1).float()
     opened = F.max_pool2d(-F.max_pool2d(-own, 3, 1, 1), 3, 1, 1)
     return ((own * opened) > 0).to(frames.device)
 
@@ -65,12 +65,12 @@ def shifts(frames: Tensor) -> Tensor:
     """
     grey = frames.mean(1).double().cpu().numpy()
     window = np.hanning(grey.shape[1])[:, None] * np.hanning(grey.shape[2])
-    found = []
+    moves = []
     for before, after in pairwise(grey):
         a, b = ((frame - frame.mean()) * window for frame in (before, after))
         if a.std() < 1e-4 or b.std() < 1e-4:
-            found.append((np.nan, np.nan))
+            moves.append((np.nan, np.nan))
             continue
         (down, across), *_ = phase_cross_correlation(b, a, upsample_factor=_UPSAMPLE, normalization="phase")
-        found.append((across, down))
-    return torch.tensor(found, dtype=torch.float32).reshape(-1, 2)
+        moves.append((across, down))
+    return torch.tensor(moves, dtype=torch.float32).reshape(-1, 2)

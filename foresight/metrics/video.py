@@ -89,12 +89,12 @@ class ClipScores:
     @property
     def worst(self) -> dict[str, int]:
         """The number of the worst frame by each of FRAME_SCORES that has one."""
-        found = {}
+        worst = {}
         for name, values in self.frames.items():
             if not values.isnan().all():
                 bad = values if name == "lpips" else -values
-                found[name] = int(bad.nan_to_num(-math.inf).argmax())
-        return found
+                worst[name] = int(bad.nan_to_num(-math.inf).argmax())
+        return worst
 
     @property
     def centroid_error(self) -> Tensor:
@@ -104,8 +104,8 @@ class ClipScores:
     def means(self) -> dict[str, float | None]:
         """One number for each score in TRUST; None where the clip has none. Direction: the share that is right."""
         series = {**self.frames, **self.pairs, "centroid_error": self.centroid_error}
-        found = {name: _mean(series[name]) for name in TRUST if name in series}
-        return found | {"direction_right": _mean(self.direction_right.float())}
+        means = {name: _mean(series[name]) for name in TRUST if name in series}
+        return means | {"direction_right": _mean(self.direction_right.float())}
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values: the means, the worst frame by each score, and every score by frame or pair of frames."""
@@ -131,13 +131,13 @@ def _values(x: Tensor) -> list[float | None]:
 class _Seen:
     """What is seen in a clip's frames, whichever order they are shown in.
 
-    frames: (F, 3, H, W). features: of LPIPS. found: (F, H, W) bool, what stands out; reasons: why nothing does.
+    frames: (F, 3, H, W). features: of LPIPS. masks: (F, H, W) bool, what stands out; reasons: why nothing does.
     objects: (F, N, 2) centroids, N = 0 where no colours are known.
     """
 
     frames: Tensor
     features: list[Tensor]
-    found: Tensor
+    masks: Tensor
     reasons: list[str | None]
     objects: Tensor
 
@@ -145,7 +145,7 @@ class _Seen:
         rows = torch.as_tensor(order, device=self.frames.device)
         reasons = [self.reasons[k] for k in order]
         features = [layer[rows] for layer in self.features]
-        return _Seen(self.frames[rows], features, self.found[rows], reasons, self.objects[rows])
+        return _Seen(self.frames[rows], features, self.masks[rows], reasons, self.objects[rows])
 
     def part(self, rows: slice) -> list[Tensor]:
         """LPIPS's features of some frames."""
@@ -168,9 +168,9 @@ class ClipScorer:
             ("flow", (count - 1, 2, height, width)),
             ("occluded", (count - 1, height, width)),
         ):
-            given = getattr(self.truth, name)
-            if given is not None and given.shape != due:
-                raise InputError(f"{name} of this clip must be {due}, not {tuple(given.shape)}.")
+            value = getattr(self.truth, name)
+            if value is not None and value.shape != due:
+                raise InputError(f"{name} of this clip must be {due}, not {tuple(value.shape)}.")
         if (self.truth.flow is None) != (self.truth.occluded is None):
             raise InputError("flow and occlusion are given together or not at all.")
         if (self.truth.masks is None) != (self.truth.colors is None):
@@ -178,7 +178,7 @@ class ClipScorer:
         self.original = original.float()
         self._seen = self._see(self.original)
         masks = self.truth.masks
-        self._masks = self._seen.found if masks is None else masks.to(original.device).any(1)
+        self._masks = self._seen.masks if masks is None else masks.to(original.device).any(1)
         self._empty = (
             self._seen.reasons
             if masks is None
@@ -208,51 +208,51 @@ class ClipScorer:
     def _see(self, frames: Tensor) -> _Seen:
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
             features = lpips_model(frames.device).features(frames)
-        found, reasons = foreground(frames)
+        masks, reasons = foreground(frames)
         objects = torch.zeros(len(frames), 0, 2)
         if self.truth.colors is not None:
-            objects = centroids(find_objects(frames, self.truth.colors, found)).cpu()
-        return _Seen(frames, features, found, reasons, objects)
+            objects = centroids(find_objects(frames, self.truth.colors, masks)).cpu()
+        return _Seen(frames, features, masks, reasons, objects)
 
-    def _score(self, made: _Seen) -> ClipScores:
+    def _score(self, seen: _Seen) -> ClipScores:
         true, count = self._seen, len(self.original)
         model = lpips_model(self.original.device)
-        reasons = [why_no_iou(*pair) for pair in zip(self._empty, made.reasons, strict=True)]
+        reasons = [why_no_iou(*pair) for pair in zip(self._empty, seen.reasons, strict=True)]
         unscored = torch.tensor([reason is not None for reason in reasons], device=self.original.device)
         frames = {
-            "lpips": model.distance(true.features, made.features),
-            "ssim": ssim(true.frames, made.frames),
-            "psnr": psnr(true.frames, made.frames),
-            "mask_iou": mask_iou(self._masks, made.found).masked_fill(unscored, torch.nan),
+            "lpips": model.distance(true.features, seen.features),
+            "ssim": ssim(true.frames, seen.frames),
+            "psnr": psnr(true.frames, seen.frames),
+            "mask_iou": mask_iou(self._masks, seen.masks).masked_fill(unscored, torch.nan),
         }
         pairs = {name: torch.full((max(0, count - 1),), torch.nan) for name in ("warp_error", "velocity_error")}
         pairs |= {"tlpips": torch.zeros(0), "difference_error": torch.zeros(0)}
         if count > 1:
-            steps = [model.distance(s.part(slice(0, -1)), s.part(slice(1, None))) for s in (true, made)]
+            steps = [model.distance(s.part(slice(0, -1)), s.part(slice(1, None))) for s in (true, seen)]
             pairs["tlpips"] = (steps[0] - steps[1]).abs()
-            changes = made.frames.diff(dim=0) - true.frames.diff(dim=0)
+            changes = seen.frames.diff(dim=0) - true.frames.diff(dim=0)
             pairs["difference_error"] = changes.abs().mean((1, 2, 3))
             if self.truth.flow is not None:
-                pairs["warp_error"] = self._warp_error(made.frames) - self._true_warp_error
+                pairs["warp_error"] = self._warp_error(seen.frames) - self._true_warp_error
         known = self.tracks.shape[1] > 0
         if known:
-            velocity, right = self.tracks.diff(dim=0), _directions(self.tracks, made.objects)
-            off = (made.objects.diff(dim=0) - velocity).norm(dim=-1)  # (F - 1, N)
+            velocity, right = self.tracks.diff(dim=0), _directions(self.tracks, seen.objects)
+            off = (seen.objects.diff(dim=0) - velocity).norm(dim=-1)  # (F - 1, N)
             pairs["velocity_error"] = off.nanmean(1) if count > 1 else off.new_zeros(0)
         elif count > 1:
-            path, own = self._true_shifts, shifts(made.frames)
+            path, own = self._true_shifts, shifts(seen.frames)
             pairs["velocity_error"] = (own - path).norm(dim=-1)
             right = _directions(_walk(path), _walk(own.nan_to_num(0)))
         else:
             right = torch.zeros(0, dtype=torch.bool)
-        there = ~self.tracks[..., 0].isnan()
-        lost = there & made.objects[..., 0].isnan()
+        present = ~self.tracks[..., 0].isnan()
+        lost = present & seen.objects[..., 0].isnan()
         return ClipScores(
             {name: values.cpu() for name, values in frames.items()},
             {name: pairs[name].cpu() for name in ("tlpips", "warp_error", "difference_error", "velocity_error")},
-            made.objects,
+            seen.objects,
             self.tracks,
-            float(lost.sum() / there.sum()) if there.any() else None,
+            float(lost.sum() / present.sum()) if present.any() else None,
             right,
         )
 
@@ -301,7 +301,7 @@ def _walk(velocities: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, 2), velocities.nan_to_num(0).cumsum(0)])[:, None]
 
 
-def _directions(true: Tensor, found: Tensor) -> Tensor:
+def _directions(true: Tensor, read: Tensor) -> Tensor:
     """(M,) bool for each of N tracks (F, N, 2) that truly moved MOVED pixels or more: whether the found one goes along.
 
     From the first to the last frame in which the object is truly seen; one that is not found there goes nowhere.
@@ -312,7 +312,7 @@ def _directions(true: Tensor, found: Tensor) -> Tensor:
         if len(seen) < 2:
             continue
         first, last = int(seen[0]), int(seen[-1])
-        path, own = true[last, j] - true[first, j], found[last, j] - found[first, j]
+        path, own = true[last, j] - true[first, j], read[last, j] - read[first, j]
         if path.norm() >= MOVED:
             cosine = float(path @ own / (path.norm() * own.norm()).clamp_min(1e-9))
             right.append(cosine >= math.cos(math.radians(RIGHT)))  # NaN is not

@@ -71,9 +71,11 @@ def add_endpoints(inspector: Inspector) -> None:
         point = gr.Textbox(str(inspector.default_point), label="point, such as post-merge/6")
         adapter = gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name")
         drawn, drawn_mask = file_image("picture"), file_image("mask")
-        made = file_image("reconstruction")
+        reconstruction = file_image("reconstruction")
         scene, scores, facts = gr.JSON(label="scene"), gr.JSON(label="scores"), gr.JSON(label="info")
 
     trigger.click(generate, factors, [drawn, drawn_mask, scene], api_name="generate")
-    trigger.click(reconstruct, [picture, point, adapter, mask], [made, scores], api_name="reconstruct", **MODEL_QUEUE)
+    trigger.click(
+        reconstruct, [picture, point, adapter, mask], [reconstruction, scores], api_name="reconstruct", **MODEL_QUEUE
+    )
     trigger.click(info, None, facts, api_name="info")

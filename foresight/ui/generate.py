@@ -66,8 +66,8 @@ def fields(source: ImageSource) -> list[Any]:
     return [*rest, seed] if "seed" in recipe else [gr.skip()] * len(FACTORS)
 
 
-def look(source: ImageSource) -> tuple[Image.Image, Tensor | None]:
-    """A case's picture, and its mask where it is known exactly. Raises InputError where there is none."""
+def image_and_mask(source: ImageSource) -> tuple[Image.Image, Tensor | None]:
+    """A source's picture, and its mask where it is known exactly. Raises InputError where there is none."""
     return draw(source) if isinstance(source, dict) else (open_picture(source), None)
 
 

@@ -33,9 +33,9 @@ class OnlyHere:
         await app(scope, receive, send)
 
 
-def _host(named: str) -> str:
+def _host(text: str) -> str:
     """``"[::1]:7860"`` → ``"::1"``; empty where it is no host's name."""
     try:
-        return urlsplit(f"//{named}").hostname or ""
+        return urlsplit(f"//{text}").hostname or ""
     except ValueError:
         return ""

@@ -82,7 +82,7 @@ class ImagePicker:
 
     def put_back(self, source: ImageSource) -> Image.Image | None:
         """The image that stood in the input before an upload that is none."""
-        return None if source is None else generate.look(source)[0]
+        return None if source is None else generate.image_and_mask(source)[0]
 
 
 def file_image(label: str) -> gr.Image:

@@ -112,9 +112,9 @@ def png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def tile_grid(shown: list[Tile]) -> str:
+def tile_grid(tiles: list[Tile]) -> str:
     """The tiles as HTML, pictures inside, captions escaped."""
-    return f'<div class="fs-tiles">{"".join(map(_figure, shown))}</div>'
+    return f'<div class="fs-tiles">{"".join(map(_figure, tiles))}</div>'
 
 
 def _figure(tile: Tile) -> str:
@@ -130,15 +130,15 @@ def _figure(tile: Tile) -> str:
     )
 
 
-def strip(shown: list[Tile], heading: str) -> Image.Image:
+def strip(tiles: list[Tile], heading: str) -> Image.Image:
     """The tiles side by side in one picture, each under its title, `heading` on top."""
-    pictures = [tile.picture for tile in shown if tile.picture is not None]
+    pictures = [tile.picture for tile in tiles if tile.picture is not None]
     width, height = pictures[0].size
     side, top, gap = max(width, 150), 64, 8
-    sheet = Image.new("RGB", (len(shown) * (side + gap) + gap, top + height + gap), "white")
+    sheet = Image.new("RGB", (len(tiles) * (side + gap) + gap, top + height + gap), "white")
     draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(13)
     draw.text((gap, 8), heading, "black", font)
-    for i, tile in enumerate(shown):
+    for i, tile in enumerate(tiles):
         x = gap + i * (side + gap)
         draw.text((x, 34), tile.title, "black", font)
         if tile.picture is None:

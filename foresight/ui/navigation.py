@@ -34,7 +34,7 @@ def open_view(source: ImageSource, point: str, adapter: str | None) -> dict[str,
 
     Its time makes it a new value each time, so that the same view can be asked for again.
     """
-    return {"case": source, "point": point, "adapter": adapter, "at": time.time()}
+    return {"source": source, "point": point, "adapter": adapter, "at": time.time()}
 
 
 def updated_choices(component: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:

@@ -102,22 +102,22 @@ def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
     """A score's mean at each level of each factor, with 95 % intervals."""
     from plotly.subplots import make_subplots
 
-    shown = {factor: found for factor, found in levels.items() if found}
-    rows, columns = max(1, -(-len(shown) // 3)), min(3, max(1, len(shown)))
-    named = [factor.replace("color", "colour") for factor in shown]
-    figure = make_subplots(rows, columns, subplot_titles=named, vertical_spacing=0.34 / rows, shared_yaxes="all")
-    for i, found in enumerate(shown.values()):
+    present = {factor: known for factor, known in levels.items() if known}
+    rows, columns = max(1, -(-len(present) // 3)), min(3, max(1, len(present)))
+    titles = [factor.replace("color", "colour") for factor in present]
+    figure = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=0.34 / rows, shared_yaxes="all")
+    for i, known in enumerate(present.values()):
         figure.add_scatter(
-            x=[level.name for level in found],
-            y=[level.mean for level in found],
+            x=[level.name for level in known],
+            y=[level.mean for level in known],
             error_y={
-                "array": [0 if level.high is None else level.high - level.mean for level in found],
-                "arrayminus": [0 if level.low is None else level.mean - level.low for level in found],
+                "array": [0 if level.high is None else level.high - level.mean for level in known],
+                "arrayminus": [0 if level.low is None else level.mean - level.low for level in known],
                 "color": INK,
                 "thickness": 1.5,
                 "width": 4,
             },
-            customdata=[_interval_text(level) for level in found],
+            customdata=[_interval_text(level) for level in known],
             mode="markers",
             marker={"color": COLORS[0], "size": 9},
             showlegend=False,

@@ -111,7 +111,7 @@ def _open(
         if name == "inspect":
             return {
                 navigation.inspect: open_view(
-                    link.case_of(asked), asked.get("point", str(inspector.default_point)), asked.get("adapter")
+                    link.source_of(asked), asked.get("point", str(inspector.default_point)), asked.get("adapter")
                 )
             }
         return {behind[name]: {**asked, "at": time.time()}}  # a new value, also when it is the same view again
@@ -123,7 +123,7 @@ def _open(
 
     @show_errors
     def travel(event: gr.EventData) -> Any:
-        asked = {name: value for name, value in parse_qsl(event.asked.lstrip("?")) if not name.startswith("__")}
+        asked = {name: value for name, value in parse_qsl(event.query.lstrip("?")) if not name.startswith("__")}
         if event.stays:
             return {tabs: gr.Tabs(selected=asked.get(link.TAB, "train" if link.RUN in asked else "inspect"))}
         if not asked:  # the address that the page began with

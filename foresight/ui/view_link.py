@@ -37,25 +37,25 @@ _BETWEEN = " · "  # a point and an adapter's name, in a tile's title
 SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody can write a link
 # The browser's history: one entry for each view and each tab that a person opens. `view` is told a view's address when
 # it is shown, `opened` the name of a tab; what a person neither pressed nor clicked belongs to the entry that is there.
-# Back and Forward go to `travel`, which the page sets: asked, and whether the tab shows that very view still.
+# Back and Forward go to `travel`, which the page sets: the query, and whether the tab shows that very view still.
 HISTORY = """
-const sorted = text => {
-  const asked = new URLSearchParams(text);
-  asked.delete('__theme');
-  asked.sort();
-  return asked;
+const sorted = query => {
+  const parameters = new URLSearchParams(query);
+  parameters.delete('__theme');
+  parameters.sort();
+  return parameters;
 };
 const same = (a, b) => String(sorted(a)) === String(sorted(b));
-const tabOf = text => {
-  const asked = new URLSearchParams(text);
-  return asked.get('tab') ?? (asked.has('run') ? 'train' : 'inspect');
+const tabOf = query => {
+  const parameters = new URLSearchParams(query);
+  return parameters.get('tab') ?? (parameters.has('run') ? 'train' : 'inspect');
 };
-const isTabAlone = text => String([...sorted(text).keys()]) === 'tab';
-const shown = tab => document.querySelector(`#tab-${CSS.escape(tab)} [data-link]`)?.dataset.link ?? '';
+const isTabAlone = query => String([...sorted(query).keys()]) === 'tab';
+const linkOf = tab => document.querySelector(`#tab-${CSS.escape(tab)} [data-link]`)?.dataset.link ?? '';
 const write = (address, replace) => {
-  const asked = new URLSearchParams(address), theme = new URLSearchParams(location.search).get('__theme');
-  if (theme) asked.set('__theme', theme);
-  history[replace ? 'replaceState' : 'pushState'](null, '', '?' + asked);
+  const parameters = new URLSearchParams(address), theme = new URLSearchParams(location.search).get('__theme');
+  if (theme) parameters.set('__theme', theme);
+  history[replace ? 'replaceState' : 'pushState'](null, '', '?' + parameters);
 };
 let settling = Boolean(String(sorted(location.search)));  // the next view belongs to the entry that is there
 const acted = event => { if (event.isTrusted) settling = false; };
@@ -69,15 +69,15 @@ window.viewHistory = {
   },
   opened: tab => {
     if (settling || tabOf(location.search) === tab) return;  // a page that loads opens its first tab, which nobody did
-    write(shown(tab) || 'tab=' + tab);
+    write(linkOf(tab) || 'tab=' + tab);
     settling = true;
   },
   travel: () => {},
 };
 addEventListener('popstate', () => {
   settling = true;
-  const asked = location.search;
-  window.viewHistory.travel({asked, stays: isTabAlone(asked) || same(shown(tabOf(asked)), asked)});
+  const query = location.search;
+  window.viewHistory.travel({query, stays: isTabAlone(query) || same(linkOf(tabOf(query)), query)});
 });
 """
 # In an HTML block whose value holds data-link, the address of what a person looks at: a reload, a copied link, or Back
@@ -108,22 +108,22 @@ def compare_query(
     return _written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides})
 
 
-def compare_sides(asked: Mapping[str, str], titles: Collection[str]) -> tuple[str | None, str | None]:
+def compare_sides(parameters: Mapping[str, str], titles: Collection[str]) -> tuple[str | None, str | None]:
     """The titles of the tiles that an address of Compare puts side by side; None where it names none.
 
     Args:
-        asked: The address's parameters.
+        parameters: The address's parameters.
         titles: Those of all tiles that the comparison will have.
 
     Raises:
         InputError: For a tile that the comparison does not have.
     """
-    named = [asked.get(side) for side in ("left", "right")]
-    found = [None if text is None else text.replace(",", _BETWEEN) for text in named]
-    for text, title in zip(named, found, strict=True):
+    texts = [parameters.get(side) for side in ("left", "right")]
+    sides = [None if text is None else text.replace(",", _BETWEEN) for text in texts]
+    for text, title in zip(texts, sides, strict=True):
         if title is not None and title not in titles:
             raise InputError(f"the link's comparison has no tile {text!r}.")
-    return found[0], found[1]
+    return sides[0], sides[1]
 
 
 def link_html(address: str, source: ImageSource) -> str:
@@ -141,19 +141,19 @@ def failures_query(point: str, adapter: str, fields: Mapping[str, Any], usual: M
     return _written({TAB: "failures", "point": point, "adapter": adapter, **words})
 
 
-def _written(asked: Mapping[str, str]) -> str:
-    return "?" + urlencode(asked, safe="/,", quote_via=quote)
+def _written(parameters: Mapping[str, str]) -> str:
+    return "?" + urlencode(parameters, safe="/,", quote_via=quote)
 
 
 def fields_of(
-    asked: Mapping[str, str], usual: Mapping[str, Any], known: Mapping[str, Sequence[str]] | None = None
+    parameters: Mapping[str, str], usual: Mapping[str, Any], known: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Any]:
     """The fields that an address names, as values like the usual ones, and the usual ones of the others.
 
     known: by name, the words that a field may hold. Raises InputError.
     """
     return {
-        name: value if name not in asked else _value(name, asked[name], value, (known or {}).get(name))
+        name: value if name not in parameters else _value(name, parameters[name], value, (known or {}).get(name))
         for name, value in usual.items()
     }
 
@@ -174,7 +174,7 @@ def _value(name: str, text: str, usual: Any, known: Sequence[str] | None) -> Any
 
 
 def _image(source: ImageSource) -> dict[str, str] | None:
-    """What an address says of a case's image; None for a file that is no upload."""
+    """What an address says of a source's image; None for a file that is no upload."""
     if source is None:
         return {}
     if isinstance(source, str):
@@ -188,25 +188,25 @@ def _image(source: ImageSource) -> dict[str, str] | None:
     return {"scene": base64.urlsafe_b64encode(packed).decode().rstrip("=")}
 
 
-def case_of(asked: Mapping[str, str]) -> ImageSource:
+def source_of(parameters: Mapping[str, str]) -> ImageSource:
     """The picture that an address asks for; None where it names none. Raises InputError where there is no such one."""
-    if "example" in asked:
-        return generate.example(asked["example"])
-    if "seed" in asked:
-        return generate.make_scene(**fields_of(asked, generate.FACTORS))
-    if "scene" in asked:
-        return _unpack(asked["scene"])
-    if "upload" in asked:
-        return _kept(asked["upload"])
-    if factor := next((name for name in generate.FACTORS if name in asked), None):
+    if "example" in parameters:
+        return generate.example(parameters["example"])
+    if "seed" in parameters:
+        return generate.make_scene(**fields_of(parameters, generate.FACTORS))
+    if "scene" in parameters:
+        return _unpack(parameters["scene"])
+    if "upload" in parameters:
+        return _upload_path(parameters["upload"])
+    if factor := next((name for name in generate.FACTORS if name in parameters), None):
         raise InputError(f"an address with {factor} asks for a drawn scene, which needs its seed too, such as seed=0.")
     return None
 
 
-def _kept(text: str) -> str:
+def _upload_path(text: str) -> str:
     """The file of an upload. Its folder's name is a digest of what it holds, or random: nobody else can name it."""
-    found = _UPLOAD.fullmatch(text)
-    path = None if found is None else Path(get_upload_folder()) / found[1] / found[2]
+    match = _UPLOAD.fullmatch(text)
+    path = None if match is None else Path(get_upload_folder()) / match[1] / match[2]
     if path is None or not os.path.isfile(path):
         raise InputError("the picture of this link was an upload, and is no longer kept here: upload it again.")
     return str(path)

@@ -190,7 +190,7 @@ def test_odd_sizes_and_ten_bits(tmp_path):
 
 
 def test_large_frames_are_reduced(steady):
-    clip = load_clip(steady, shown=300)
+    clip = load_clip(steady, max_pixels=300)
     assert clip.frames.shape[2:] == (15, 20)
     assert clip.pixels().shape == (5, 3, 196, 252)  # the VLM's size for 3:4
 

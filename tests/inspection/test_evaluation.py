@@ -68,10 +68,10 @@ def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
     spec = SceneSpec(objects=(2, 3), backgrounds=("plain",))
     samples = list(scene_samples(2, 5, spec))
     for row, given in zip(evaluate(inspector, inspector.registry.find("linear"), samples), samples, strict=True):
-        drawn = render(Scenes.from_description(row.case))
+        drawn = render(Scenes.from_description(row.source))
         assert torch.equal(drawn.images[0] / 255, row.original)
         assert torch.equal(drawn.visible[0], given.objects) and torch.equal(given.objects.any(0), given.mask)
-        assert [(o.shape, o.color) for o in row.objects] == [(o["shape"], o["color"]) for o in row.case["objects"]]
+        assert [(o.shape, o.color) for o in row.objects] == [(o["shape"], o["color"]) for o in row.source["objects"]]
         assert all(o.lpips is not None for o in row.objects)
         told = row.flat()
         assert told["objects"] == len(row.objects) and told["background"] == row.background == "plain"
@@ -83,7 +83,7 @@ def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
 def test_files_out_of_an_archive_keep_their_names(inspector, folder):
     given = [File("deep/er.png", folder / "a.png"), Broken("x.png", "it is a link."), File("cut.jpg", folder / "c.jpg")]
     row, link, cut = evaluate(inspector, inspector.registry.find("linear"), file_samples(given))
-    assert (row.name, row.case, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
+    assert (row.name, row.source, row.objects) == ("deep/er.png", str(folder / "a.png"), ())
     assert row.flat()["background"] is None is row.flat()["object_iou"]
     assert link == given[1] and cut == Broken("cut.jpg", "the picture is broken or cut short, and cannot be decoded.")
 

@@ -33,7 +33,7 @@ def line(image, lpips, iou=0.5, objects=(), background="white", plane=None, scen
         seconds=0.5,
         distance=1.0,
         far=2.0,
-        case={"background": {"kind": background}} if scene else image,
+        source={"background": {"kind": background}} if scene else image,
         objects=tuple(objects),
         plane=torch.zeros(2, CELLS, CELLS) if plane is None else plane,
     )

@@ -7,7 +7,7 @@ import pytest
 from browsing import expect, needs_chromium
 from house import build_house, save_tiny_adapter
 from PIL import Image
-from tabs import serve_tab_class
+from tabs import serve_tab
 
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
@@ -43,7 +43,7 @@ def url(tiny, gate, tmp_path_factory):
     save_tiny_adapter(house / "bundled/post-merge-3-tokens", "tokens", "post-merge/3", house, seed=1)
     save_tiny_adapter(house / "bundled/pre-merge-0-tokens", "tokens", "pre-merge/0", house, seed=2)
     inspector = GatedInspector(ungated.vlm, ungated.vae, ungated.registry.roots)
-    with serve_tab_class(lambda navigation: CompareTab(inspector, navigation, Settings())) as address:
+    with serve_tab(lambda navigation: CompareTab(inspector, navigation, Settings())) as address:
         yield address
 
 

@@ -11,7 +11,7 @@ import pytest
 from browsing import expect, needs_chromium
 from house import build_house
 from PIL import Image
-from tabs import serve_tab_class
+from tabs import serve_tab
 
 from foresight.inspection.evaluation import evaluate as evaluate_images
 from foresight.metrics.masks import NOT_MEASURABLE
@@ -50,7 +50,7 @@ def url(tiny, tmp_path_factory, gate, unmeasured):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failures, "evaluate", gated)
-        with serve_tab_class(lambda navigation: failures.FailuresTab(inspector, navigation, Settings())) as address:
+        with serve_tab(lambda navigation: failures.FailuresTab(inspector, navigation, Settings())) as address:
             yield address
 
 

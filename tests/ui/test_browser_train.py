@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from house import build_house
 from PIL import Image
 from serving import serve
-from tabs import serve_tab_class
+from tabs import serve_tab
 
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
@@ -46,7 +46,7 @@ def service(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(service):
-    with serve_tab_class(lambda navigation: TrainTab(service, navigation, Settings())) as address:
+    with serve_tab(lambda navigation: TrainTab(service, navigation, Settings())) as address:
         yield address
 
 

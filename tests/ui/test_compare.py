@@ -7,7 +7,7 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house, save_tiny_adapter
-from tabs import serve_tab_class
+from tabs import serve_tab
 
 from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.render import render
@@ -32,7 +32,7 @@ def inspector(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(inspector, tmp_path_factory):
-    with serve_tab_class(lambda navigation: CompareTab(inspector, navigation, Settings())) as url:
+    with serve_tab(lambda navigation: CompareTab(inspector, navigation, Settings())) as url:
         yield Client(url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
 
 

@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
 from PIL import Image
-from tabs import serve_tab_class
+from tabs import serve_tab
 
 from foresight.data.archive import Broken
 from foresight.data.factors import EvaluationSettings, SceneFactors
@@ -41,7 +41,7 @@ def inspector(tiny, tmp_path_factory):
 
 
 def serve(inspector, settings=LOCAL):
-    return serve_tab_class(lambda navigation: failures.FailuresTab(inspector, navigation, settings))
+    return serve_tab(lambda navigation: failures.FailuresTab(inspector, navigation, settings))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_file_opened_in_inspect_is_a_copy_that_is_deleted_in_time(inspector, r
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     path, keeper = tmp_path / "a.png", failures.gr.HTML()
     path.write_bytes(b"a picture")
-    row = Row(0, replace(rows[0].without_pixels(), case=str(path)), "", "")
+    row = Row(0, replace(rows[0].without_pixels(), source=str(path)), "", "")
     assert keeper.temp_files == {runs.image_source(row, keeper)}
     path.unlink()
     with pytest.raises(InputError, match="“a.png” can no longer be read"):

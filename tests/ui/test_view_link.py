@@ -45,11 +45,11 @@ def packed(value: Any) -> dict[str, str]:
 def test_examples_and_seeds_are_written_in_words_and_read_again(case: dict[str, Any]) -> None:
     found = asked(case)
     assert "scene" not in found and found.keys() <= {*link.NAMES, *generate.FACTORS}
-    assert link.case_of(found) == case
+    assert link.source_of(found) == case
 
 
 def test_any_other_scene_is_packed_and_drawn_the_same() -> None:
-    again = link.case_of(asked(FIVE))
+    again = link.source_of(asked(FIVE))
     assert isinstance(again, dict) and again == FIVE
     assert torch.equal(generate.draw(again)[1], generate.draw(FIVE)[1])
 
@@ -60,12 +60,12 @@ def test_an_upload_is_opened_again_while_it_is_kept(tmp_path: Path, monkeypatch:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     for address in (link.query(str(path), "post-merge/6", "tokens"), link.compare_query(str(path), ["tokens"])):
-        assert link.case_of(parsed(address)) == str(path)
+        assert link.source_of(parsed(address)) == str(path)
     path.unlink()
     with pytest.raises(InputError, match="was an upload, and is no longer kept here"):
-        link.case_of(parsed(address))
+        link.source_of(parsed(address))
     assert link.query("/home/cat.png", "post-merge/6", "tokens") == link.compare_query("/home/cat.png", ["a"]) == ""
-    assert link.case_of({"point": "post-merge/6"}) is None
+    assert link.source_of({"point": "post-merge/6"}) is None
 
 
 def test_tiles_side_by_side_are_written_and_read_again() -> None:
@@ -84,7 +84,7 @@ def parsed(address: str) -> dict[str, str]:
 @pytest.mark.parametrize("case", [generate.example("wide"), FIVE, None])
 def test_a_comparison_is_written_and_read_again(case: Any) -> None:
     found = parsed(link.compare_query(case, ["tokens", "linear"]))
-    assert found[link.TAB] == "compare" and link.case_of(found) == case
+    assert found[link.TAB] == "compare" and link.source_of(found) == case
     known = {"adapters": ["tokens", "linear", "pooled"]}
     assert link.fields_of(found, {"adapters": ["tokens"]}, known) == {"adapters": ["tokens", "linear"]}
     with pytest.raises(InputError, match="unknown adapters 'huge': choose from tokens, linear, pooled"):
@@ -139,4 +139,4 @@ def test_names_for_files() -> None:
 )
 def test_what_nobody_meant_is_one_sentence(query: dict[str, str], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        link.case_of(query)
+        link.source_of(query)

@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def chosen(only: str | None, skip: str, protocol: str) -> list[Experiment]:
     """The experiments asked for and those that they need, each behind what it needs."""
-    wanted, left_out = _names(only) or list(PROTOCOLS[protocol]), _names(skip)
+    experiments, left_out = _names(only) or list(PROTOCOLS[protocol]), _names(skip)
     order: dict[str, Experiment] = {}
 
     def add(experiment: Experiment) -> None:
@@ -87,7 +87,7 @@ def chosen(only: str | None, skip: str, protocol: str) -> list[Experiment]:
             order[experiment.name] = experiment
 
     for experiment in EXPERIMENTS:
-        if experiment.name in wanted and experiment.name not in left_out:
+        if experiment.name in experiments and experiment.name not in left_out:
             add(experiment)
     return list(order.values())
 
@@ -131,13 +131,13 @@ def run(args: argparse.Namespace) -> None:
             print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
         if not pool.photos:
             raise InputError(f"there is no picture that can be read in {args.photos}.")
-    wanted, scale = chosen(args.only, args.skip, args.protocol), scale_of(args)
+    experiments, scale = chosen(args.only, args.skip, args.protocol), scale_of(args)
     store.open_folder(args.out)
     settings, finished = settings_of(args, scale), dict[str, store.Record]()
     for e in EXPERIMENTS:
         if record := store.load(args.out, e.name, settings | _own_settings(e, args)):
             finished[e.name] = record
-    if missing := [e for e in wanted if e.name not in finished]:
+    if missing := [e for e in experiments if e.name not in finished]:
         vlm, vae = load_vlm(args.model, args.device), load_vae(args.vae, args.device)
         bench = Bench(vlm, vae, scale, args.out / store.ARTIFACTS, args.seed, args.model, args.photos)
         for e in missing:

@@ -63,9 +63,9 @@ def error_places(errors: Tensor, norms: Tensor, covered: Tensor) -> Samples:
         correlations.append(np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else np.nan)
         alike = (share <= 0, (share > 0) & (share < 1), share >= 1)
         pairs = [(error[seam & kind], error[~seam & ~border & kind]) for kind in alike]
-        pairs = [(there, elsewhere) for there, elsewhere in pairs if len(there) and len(elsewhere)]
-        differences = [float(there.mean() - elsewhere.mean()) for there, elsewhere in pairs]
-        gaps.append(np.average(differences, weights=[len(there) for there, _ in pairs]) if pairs else np.nan)
+        pairs = [(at_seams, elsewhere) for at_seams, elsewhere in pairs if len(at_seams) and len(elsewhere)]
+        differences = [float(at_seams.mean() - elsewhere.mean()) for at_seams, elsewhere in pairs]
+        gaps.append(np.average(differences, weights=[len(at_seams) for at_seams, _ in pairs]) if pairs else np.nan)
     return {
         "rank correlation of error and norm": np.array(correlations)[None],
         "error at seams minus elsewhere, like tokens": np.array(gaps)[None],

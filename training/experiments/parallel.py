@@ -98,14 +98,14 @@ class ParallelTask:
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.device)
-        mine = [own[(where + STRIDE * k) % len(own)] for k, own in enumerate(self._own_rows)]
+        own_rows = [own[(where + STRIDE * k) % len(own)] for k, own in enumerate(self._own_rows)]
         losses: dict[str, Tensor] = {}
         for group in self.groups:
             if len(group) == 1:
-                values = [self.learners[group[0]].loss(mine[group[0]])]
+                values = [self.learners[group[0]].loss(own_rows[group[0]])]
             else:
                 stack = [one for k in group if isinstance(one := self.learners[k], AdapterLearner)]
-                values = list(stacked_losses(stack, [mine[k] for k in group]))
+                values = list(stacked_losses(stack, [own_rows[k] for k in group]))
             losses |= dict(zip(map(str, group), values, strict=True))
         return losses
 

@@ -180,9 +180,9 @@ def checked_name(name: str, taken: set[str]) -> str:
     return name
 
 
-def new_name(wanted: str, taken: set[str]) -> str:
+def new_name(title: str, taken: set[str]) -> str:
     """A free name like `wanted`: "quick look" → "quick-look", or "quick-look-2"."""
-    stem = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")[:50] or "run"
+    stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:50] or "run"
     names = [stem, *(f"{stem}-{k}" for k in range(2, len(taken) + 3))]
     return next(name for name in names if name not in taken and name not in KINDS)
 

@@ -116,8 +116,8 @@ class Run:
         if state["state"] not in ENDED and not self.alive():
             state = json.loads(path.read_text())  # it may have ended between reading and asking
             if state["state"] not in ENDED:
-                asked = (self.folder / STOP).exists()
-                return state | ({"state": STOPPED} if asked else {"state": CUT, "message": self._last_error()})
+                to_stop = (self.folder / STOP).exists()
+                return state | ({"state": STOPPED} if to_stop else {"state": CUT, "message": self._last_error()})
         return state
 
     def _last_error(self) -> str:

@@ -89,35 +89,35 @@ def title(record: AdapterRecord) -> str:
 
 def head(comparison: Comparison) -> str:
     """How far it has come, as a bar and in words, and the link to it."""
-    made, total = comparison.adapter_tiles, len(comparison.records)
-    progress = f"{len(made)} of {total} tiles"
+    tiles, total = comparison.adapter_tiles, len(comparison.records)
+    progress = f"{len(tiles)} of {total} tiles"
     if comparison.seconds is not None:
-        progress = f"{'All' if len(made) == total else 'Stopped:'} {progress} in {comparison.seconds:.1f} s"
+        progress = f"{'All' if len(tiles) == total else 'Stopped:'} {progress} in {comparison.seconds:.1f} s"
     reasons = [tile.reconstruction.mask_reason for tile in comparison.tiles]
     of_original = next((reason for reason in reasons if reason not in (None, NOT_MEASURABLE)), None)
     note = f" No mask IoU: {escape(of_original)}." if of_original else ""
-    if missing := [tile.reconstruction.mask_reason for tile in made].count(NOT_MEASURABLE):
-        note += f" Mask IoU not measurable in {missing} of {len(made)} tiles: {NOT_MEASURABLE}."
-    far = sum(tile.reconstruction.distance > tile.reconstruction.far for tile in made)
+    if missing := [tile.reconstruction.mask_reason for tile in tiles].count(NOT_MEASURABLE):
+        note += f" Mask IoU not measurable in {missing} of {len(tiles)} tiles: {NOT_MEASURABLE}."
+    far = sum(tile.reconstruction.distance > tile.reconstruction.far for tile in tiles)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
     names = list(dict.fromkeys(record.name for record in comparison.records))
     address = link.compare_query(comparison.source, names, comparison.left, comparison.right)
     return (
         f'<div class="fs-compare-head" data-link="{escape(address)}">'
-        f'<progress max="{total}" value="{len(made)}" aria-label="tiles made"></progress>'
+        f'<progress max="{total}" value="{len(tiles)}" aria-label="tiles made"></progress>'
         f'<p role="status">{progress}.{note} View: {link.link_html(address, comparison.source)}.</p></div>'
     )
 
 
 def grid(comparison: Comparison) -> str:
     """Original, oracle and blank page; then a table, rows by stage and adapter, columns by layer."""
-    records, made = comparison.records, comparison.by_title
+    records, tiles = comparison.records, comparison.by_title
     ends = [_figure("original", comparison.original, "as the model sees it")]
-    ends += [_figure(n, made[n].path, _scores(made[n].reconstruction)) for n in ("oracle", "blank") if n in made]
+    ends += [_figure(n, tiles[n].path, _scores(tiles[n].reconstruction)) for n in ("oracle", "blank") if n in tiles]
     layers = sorted({record.point.layer for record in records})
     heads = "".join(f'<th scope="col">layer {layer}</th>' for layer in layers)
-    named = list(dict.fromkeys((record.point.stage, record.name) for record in records))
-    rows = "".join(_row(stage, name, layers, comparison) for stage in STAGES for s, name in named if s == stage)
+    row_keys = list(dict.fromkeys((record.point.stage, record.name) for record in records))
+    rows = "".join(_row(stage, name, layers, comparison) for stage in STAGES for s, name in row_keys if s == stage)
     return (
         f'<div class="fs-compare-ends">{"".join(ends)}</div><div class="fs-compare-scroll" tabindex="0">'
         f'<table class="fs-compare-grid" aria-label="What each adapter reads at each layer">'
@@ -128,8 +128,8 @@ def grid(comparison: Comparison) -> str:
 
 def _row(stage: Stage, name: str, layers: list[int], comparison: Comparison) -> str:
     records = {r.point.layer: r for r in comparison.records if (r.point.stage, r.name) == (stage, name)}
-    made = comparison.by_title
-    cells = "".join(f"<td>{_cell(title(r), made.get(title(r))) if (r := records.get(k)) else ''}</td>" for k in layers)
+    tiles = comparison.by_title
+    cells = "".join(f"<td>{_cell(title(r), tiles.get(title(r))) if (r := records.get(k)) else ''}</td>" for k in layers)
     heading = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>"
     return f'<tr><th scope="row">{heading}</th>{cells}</tr>'
 
@@ -141,8 +141,8 @@ def _cell(title: str, tile: GridTile | None) -> str:
         return (
             f'<figure class="waiting">{frame}{_scores(None)}<div class="do"><button disabled>◧</button></div></figure>'
         )
-    made, label = tile.reconstruction, escape(title, quote=True)
-    far = '<span class="far">⚠ unlike its training</span>' if made.distance > made.far else ""
+    reconstruction, label = tile.reconstruction, escape(title, quote=True)
+    far = '<span class="far">⚠ unlike its training</span>' if reconstruction.distance > reconstruction.far else ""
     buttons = "".join(
         f'<button type="button" data-do="{action}" data-tile="{label}" aria-label="{words} {label}" title="{words}">'
         f"{sign}</button>"
@@ -154,7 +154,7 @@ def _cell(title: str, tile: GridTile | None) -> str:
     )
     return (
         f'<figure><img class="frame" src="{address(tile.path)}" alt="{label}">{far}'
-        f'{_scores(made)}<div class="do">{buttons}</div></figure>'
+        f'{_scores(reconstruction)}<div class="do">{buttons}</div></figure>'
     )
 
 

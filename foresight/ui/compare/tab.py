@@ -98,7 +98,7 @@ class CompareTab:
 
     def _connect_runs(self) -> None:
         picker, buttons = self.picker, [self.go, self.dice, self.stop]
-        given, latest = [*picker.outputs, self.stale], QUIET | {"trigger_mode": "always_last"}
+        picked, latest = [*picker.outputs, self.stale], QUIET | {"trigger_mode": "always_last"}
         in_place = show_errors_in(picker.error)
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.compare),
@@ -107,16 +107,16 @@ class CompareTab:
             **MODEL_QUEUE,
             **QUIET,
         }
-        upload = picker.image.upload(in_place(self.accept), picker.image, given, **latest)
+        upload = picker.image.upload(in_place(self.accept), picker.image, picked, **latest)
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
         picker.image.clear(self.clear, None, [picker.source, picker.error, self.stale], **QUIET)
-        arrival, arrived = self.navigation.compare, [*given, self.adapters, self.error, self.wished]
+        arrival, arrived = self.navigation.compare, [*picked, self.adapters, self.error, self.wished]
         arrive = arrival.change(in_place(self.arrive), arrival, arrived, **QUIET)
         runs = [
             self.go.click(**running),
             upload.success(**running),
-            picker.examples.select(self.pick, None, given, **latest).success(**running),
-            self.dice.click(in_place(self.roll), self.objects, given, **QUIET).success(**running),
+            picker.examples.select(self.pick, None, picked, **latest).success(**running),
+            self.dice.click(in_place(self.roll), self.objects, picked, **QUIET).success(**running),
             *([] if self.settings.public else [arrive.success(**running)]),
         ]
         views = [self.sides, self.left, self.right, self.pair, self.chart]
@@ -148,24 +148,24 @@ class CompareTab:
         names = self.adapter_names()
         sides: Sides = (None, None)
         if link.TAB in view:
-            source = link.case_of(view)
+            source = link.source_of(view)
             chosen = link.fields_of(view, {"adapters": names[:1]}, {"adapters": names})["adapters"]
             sides = link.compare_sides(view, ["oracle", "blank", *map(title, self.records(chosen))])
         else:
-            source = view["case"]
+            source = view["source"]
             chosen = [view["adapter"]] if view["adapter"] in names else names[:1]
-        given = [gr.skip(), gr.skip(), ""] if source is None else self.picker.values(source)
-        return [*given, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides]
+        picked = [gr.skip(), gr.skip(), ""] if source is None else self.picker.values(source)
+        return [*picked, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides]
 
     def compare(self, source: ImageSource, names: list[str], wished: Sides) -> Iterator[dict[Component, Any]]:
         """Reads an image with adapters of these names, tile by tile."""
-        image, mask = generate.look(source)
+        image, mask = generate.image_and_mask(source)
         comparison = Comparison(source, self._original(image), self.records(names))
         comparison.left, comparison.right = wished
         # The last comparison stays until there is a tile to show.
         yield dict(zip([self.go, self.dice, self.stop], stopping.going(2), strict=True))
-        for made in self.inspector.sweep_layers(image, comparison.records, mask):
-            comparison.tiles.append(self._tile(made))
+        for reconstruction in self.inspector.sweep_layers(image, comparison.records, mask):
+            comparison.tiles.append(self._tile(reconstruction))
             yield {
                 self.comparison: comparison,
                 self.head: grids.head(comparison),
@@ -287,8 +287,8 @@ class CompareTab:
         """What /compare answers of the files of an image and its mask."""
         objects = None if mask is None else load_mask(mask)
         records, reconstructions = self.records(names), list[Reconstruction]()
-        for made in self.inspector.sweep_layers(open_picture(image), records, objects):
-            reconstructions.append(made)
+        for reconstruction in self.inspector.sweep_layers(open_picture(image), records, objects):
+            reconstructions.append(reconstruction)
             yield {"done": len(reconstructions), "of": 2 + len(records)}, []
         oracle, blank, *tiles = reconstructions
         scores = {

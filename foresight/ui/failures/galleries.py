@@ -170,7 +170,7 @@ def _object(scores: ObjectScore) -> str:
 
 def short_name(scores: ImageScores) -> str:
     """A file's name, or a scene's number without its hash."""
-    return scores.name.split(" (")[0] if isinstance(scores.case, dict) else scores.name
+    return scores.name.split(" (")[0] if isinstance(scores.source, dict) else scores.name
 
 
 def table(rows: Sequence[Row], scenes: bool = True) -> list[list[Any]]:

@@ -196,18 +196,18 @@ class KeptRuns:
 def select(rows: Sequence[Row], values: filters.Values) -> list[Row]:
     """The rows that the filters keep, in order. Raises InputError where a range of scores is none."""
     score, order, *_ = values
-    wanted = filters.as_filter(values)
-    kept = {id(row.scores): row for row in rows if wanted.keeps(row.scores)}
+    chosen = filters.as_filter(values)
+    kept = {id(row.scores): row for row in rows if chosen.keeps(row.scores)}
     in_order = ordered([row.scores for row in kept.values()], score, order == filters.ORDERS[0])
     return [kept[id(scores)] for scores in in_order]
 
 
 def image_source(row: Row, keeper: Component) -> ImageSource:
     """What gives a row's image to another tab. Raises InputError where its file is gone."""
-    case = row.scores.case
-    if not isinstance(case, str):
-        return case
-    path = Path(case)
+    source = row.scores.source
+    if not isinstance(source, str):
+        return source
+    path = Path(source)
     try:  # Inspect shows nothing from outside the cache
         return keep(path.read_bytes(), path.name, keeper)
     except OSError as error:

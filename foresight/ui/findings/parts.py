@@ -172,9 +172,9 @@ def _chart(chart: Chart, openable: Openable) -> dict[str, Any]:
             for name, v, _ in marks
         ],
     }
-    behind = [[_opened(place, openable) for place in places(chart, series)] for series in chart.series]
+    openings = [[_opened(place, openable) for place in places(chart, series)] for series in chart.series]
     data = [_trace(chart.kind, series, i) for i, series in enumerate(chart.series)]
-    return {"title": chart.title, "figure": {"data": data, "layout": layout}, "places": behind}
+    return {"title": chart.title, "figure": {"data": data, "layout": layout}, "places": openings}
 
 
 def _opened(place: Place | None, openable: Openable) -> tuple[str, str] | None:

@@ -70,7 +70,7 @@ class BaselinePanel:
             return
         for done in self.baselines.gather():
             yield _progress(done, self.baselines.count)
-        original, mask = prepare(*generate.look(summary.source))
+        original, mask = prepare(*generate.image_and_mask(summary.source))
         yield baselines_html(summary, self.baselines.recall(original, summary.point, mask))
 
 

@@ -134,17 +134,17 @@ def object_ious(report: Report, source: ImageSource) -> list[ObjectIoU]:
         resized = F.interpolate(visible[None].float(), report.mask.shape, mode="bilinear", antialias=True)
         visible = resized[0] >= 0.5
 
-    def ious(made: Reconstruction) -> list[float | None]:
-        mask = None if made.mask_reason else made.mask
-        return [scored.iou for scored in score_objects(source, visible, mask, made.lpips_map)]
+    def ious(reconstruction: Reconstruction) -> list[float | None]:
+        mask = None if reconstruction.mask_reason else reconstruction.mask
+        return [scored.iou for scored in score_objects(source, visible, mask, reconstruction.lpips_map)]
 
     labels = [f"{item['color']} {item['shape']}" for item in source["objects"]]
     any_visible = visible.flatten(1).any(1).tolist()
     return list(zip(labels, any_visible, ious(report.chosen), ious(report.oracle), strict=True))
 
 
-def _scores(made: Reconstruction) -> str:
-    values = {name: made.scores[name] for name in SCORES}
+def _scores(reconstruction: Reconstruction) -> str:
+    values = {name: reconstruction.scores[name] for name in SCORES}
     return ", ".join(f"{cards.NAMES[name]} {cards.number(name, v)}" for name, v in values.items() if v is not None)
 
 

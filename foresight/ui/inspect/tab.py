@@ -87,24 +87,24 @@ class InspectTab:
             "outputs": self.answer,
             **model,
         }
-        given = [*picker.outputs, scene.error, stale]
+        picked = [*picker.outputs, scene.error, stale]
         drawing: dict[str, Any] = {
             "fn": show_errors_in(scene.error)(self.draw_scene),
             "inputs": scene.inputs,
-            "outputs": given,
+            "outputs": picked,
             **QUIET,
         }
         view = self.navigation.inspect
-        entered = [*given, *point.outputs, point.wish, *scene.inputs]
+        entered = [*picked, *point.outputs, point.wish, *scene.inputs]
         hush = self.conversations.hush
 
         gr.on(fn=lambda: self.first_answer, inputs=None, outputs=self.answer, **model)
         current_page().unload(hush)
-        upload = picker.image.upload(show_errors_in(picker.error)(self.accept), picker.image, given, **latest)
+        upload = picker.image.upload(show_errors_in(picker.error)(self.accept), picker.image, picked, **latest)
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
         for change in (
             upload,
-            picker.examples.select(self.pick, None, given, **latest),
+            picker.examples.select(self.pick, None, picked, **latest),
             scene.draw.click(hush, None, None, **QUIET).then(**drawing),
             scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
             view.change(self.enter, [view, picker.source, point.wish], entered, **QUIET),
@@ -143,7 +143,7 @@ class InspectTab:
         if source is None or adapter is None or not self.inspector.adapters(point):
             stale = cards.stale(None if source is None else point)
             return [*[gr.skip()] * len(self.result.outputs), stale, gr.Button(interactive=False)]
-        image, mask = generate.look(source)
+        image, mask = generate.image_and_mask(source)
         record = self.inspector.registry.find_listed(adapter, point)
         report = self.inspector.inspect(image, point, record.folder, mask)
         return [*self.result.values(report, source), "", gr.Button(interactive=True)]
@@ -151,7 +151,9 @@ class InspectTab:
     @show_errors
     def ask(self, source: ImageSource, question: str, request: gr.Request) -> Any:
         """The model's answer to a question on the image."""
-        return gr.skip() if source is None else self.conversations.say(generate.look(source)[0], question, request)
+        if source is None:
+            return gr.skip()
+        return self.conversations.say(generate.image_and_mask(source)[0], question, request)
 
     # The image
 
@@ -212,9 +214,9 @@ class InspectTab:
         """A view of `open_view`; where it has no image, the one there stays."""
         self.conversations.hush(request)
         point, wish = self.inspector.vlm.point(view["point"]), view["adapter"] or wish
-        source = source if view["case"] is None else view["case"]
-        given = [*self.picker.values(source), "", AWAITED]
-        return [*given, *self.point.values(point, wish), wish, *generate.fields(source)]
+        source = source if view["source"] is None else view["source"]
+        picked = [*self.picker.values(source), "", AWAITED]
+        return [*picked, *self.point.values(point, wish), wish, *generate.fields(source)]
 
     @show_errors
     def leave(self, source: ImageSource, stage: Stage, layer: float, adapter: str | None) -> dict[str, Any]:

@@ -38,10 +38,10 @@ def spec_of(address: Mapping[str, str], default: str) -> MapSpec:
         InputError: There is no such map.
     """
     defaults = {name: default_of(MapSpec, name) for name in MapSpec.__dataclass_fields__ if name != "points"}
-    given = dict(address)
-    if "objects" in given:
-        given["objects"] = given["objects"].removeprefix("1-")  # as older links have it
-    values: dict[str, Any] = link.fields_of(given, {"points": [default], **defaults}, _CHOICES)
+    texts = dict(address)
+    if "objects" in texts:
+        texts["objects"] = texts["objects"].removeprefix("1-")  # as older links have it
+    values: dict[str, Any] = link.fields_of(texts, {"points": [default], **defaults}, _CHOICES)
     try:
         values["min_dist"] = float(values["min_dist"])
     except ValueError:

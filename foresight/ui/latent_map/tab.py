@@ -139,14 +139,14 @@ class LatentMapTab:
         starts[-1][1].success(self.fill, starts[-1][0], inputs, **QUIET)
         status, buttons = [self.status, *self.tasks.buttons], self.tasks.buttons
         looked_at = [self.spec, self.selected, self.image]
-        shown = [self.board, self.silhouettes, self.layer, self.adapter, *looked_at, self.detail, self.inspect_button]
+        outputs = [self.board, self.silhouettes, self.layer, self.adapter, *looked_at, self.detail, self.inspect_button]
         for task, started in starts:
             extracted = started.success(self.tasks.step(self.extract), task, status, **MODEL)
             fitted = extracted.then(self.tasks.step(self.fit), task, status, **QUIET, **FIT_QUEUE)
             drawn = fitted.then(
                 self.tasks.step(self.show),
                 [task, self.spec, self.adapter],
-                [*status, *shown, *self._selection_outputs()],
+                [*status, *outputs, *self._selection_outputs()],
                 **MODEL,
             )
             drawn.failure(self.tasks.end, task, buttons, **QUIET)
@@ -164,11 +164,11 @@ class LatentMapTab:
     def arrive(self, view: dict[str, Any] | None, spec: MapSpec | None, *form: Any) -> MapTask:
         """The map of an address, or one with an image of another tab: on the map that is there, if it suits."""
         if view and link.TAB in view:
-            asked = address.spec_of(view, str(self.inspector.default_point))
-            return MapTask(self._checked(asked), ended=not self.limits.links)
-        if view is None or view["case"] is None:
+            linked = address.spec_of(view, str(self.inspector.default_point))
+            return MapTask(self._checked(linked), ended=not self.limits.links)
+        if view is None or view["source"] is None:
             raise InputError("choose a picture first.")
-        image = OwnImage(view["case"], str(view["point"]))
+        image = OwnImage(view["source"], str(view["point"]))
         if spec is None or image.point not in spec.points:
             spec = self._checked(spec_of([image.point], *form[1:]))
         return MapTask(spec, image)
@@ -377,9 +377,9 @@ class LatentMapTab:
     def export(self, spec: MapSpec | None, indices: list[int]) -> str:
         """The selection as a file; without one, the whole map."""
         latent_map = self.maps.find(spec)
-        wanted = indices or range(latent_map.spec.size)
-        with_image = min(len(wanted), self.limits.images)
-        data = panels.export(latent_map, self.scores.known(latent_map), wanted, with_image)
+        exported = indices or range(latent_map.spec.size)
+        with_image = min(len(exported), self.limits.images)
+        data = panels.export(latent_map, self.scores.known(latent_map), exported, with_image)
         return cached_file(data, f"foresight-map-{latent_map.spec.id}.zip")
 
     # The API
@@ -447,7 +447,7 @@ def look_up(
 
 def prepared(source: ImageSource) -> tuple[Tensor, Tensor | None]:
     """An image's pixels (3, H, W) and mask (H, W), where that is known, as the model sees them."""
-    return prepare(*generate.look(source))
+    return prepare(*generate.image_and_mask(source))
 
 
 def _api_input(field: str, point: str) -> Any:

@@ -93,17 +93,17 @@ class TrainTab:
         started.success(**self._watching()).then(None, js=_SCROLL_TO_RUN, **QUIET)
 
     def _connect_runs(self) -> None:
-        shown = [self.run_name, self.on_page]
+        run_view = [self.run_name, self.on_page]
         question = [self.to_remove, self.confirm_button, self.keep_button, self.remove_button]
         watching = self._watching()
         gr.Timer(TICK).tick(**watching, trigger_mode="once")
-        self.runs.click(self.choose_run, None, [*shown, *question], **QUIET).then(**watching)
-        self.navigation.train.change(self.show_run, self.navigation.train, shown, **QUIET).then(**watching)
+        self.runs.click(self.choose_run, None, [*run_view, *question], **QUIET).then(**watching)
+        self.navigation.train.change(self.show_run, self.navigation.train, run_view, **QUIET).then(**watching)
         self.stop_button.click(self.stop_run, self.run_name, None, **QUIET)
         self.resume_button.click(self.resume_run, self.run_name, None, **QUIET)
         self.remove_button.click(self.ask_to_remove, self.run_name, question, **QUIET)
         self.keep_button.click(self.ask_to_remove, None, question, **QUIET)
-        self.confirm_button.click(self.remove_run, self.to_remove, [*shown, *question], **QUIET).success(**watching)
+        self.confirm_button.click(self.remove_run, self.to_remove, [*run_view, *question], **QUIET).success(**watching)
         self.open_button.click(self.open_adapter, self.run_name, self.navigation.inspect, **QUIET)
 
     def _watching(self) -> dict[str, Any]:

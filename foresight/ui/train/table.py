@@ -114,9 +114,9 @@ class AdapterTable:
             self.service.delete_adapter(name)
         return *self.listed(), *self.ask_to_delete(None)
 
-    def keep_question(self, name: str | None, asked: str | None) -> Any:
+    def keep_question(self, name: str | None, to_delete: str | None) -> Any:
         """Asks no more once another adapter is chosen; a list that came anew chooses the same one again."""
-        return self.ask_to_delete(name if name == asked else None)
+        return self.ask_to_delete(name if name == to_delete else None)
 
     def offer_download(self, name: str | None) -> gr.DownloadButton:
         if name is None or name not in [adapter["name"] for adapter in self.service.adapters()]:

@@ -84,8 +84,8 @@ def _photo_counts(run: Run) -> list[str]:
     """How many photos are learned from and held out, where the run has any."""
     if not (split := run.get("pictures")):
         return []
-    held_out, asked = split["held_out"], split["asked"]
-    fewer = f" instead of {asked:,}: at most a quarter" if asked > held_out else ""
+    held_out, requested = split["held_out"], split["asked"]
+    fewer = f" instead of {requested:,}: at most a quarter" if requested > held_out else ""
     return [f"learns from {split['learn']:,} pictures, {held_out:,} held out{fewer}"]
 
 
