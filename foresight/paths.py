@@ -11,3 +11,6 @@ ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.par
 
 # Runs, their adapters and studies. The app's flag --runs sets the variable before anything is imported.
 RUNS = Path(os.environ.get("FORESIGHT_RUNS") or "runs").expanduser()
+
+# What is computed once and may be deleted at any time.
+CACHE = Path(os.environ.get("FORESIGHT_CACHE") or "~/.cache/foresight").expanduser()

@@ -39,7 +39,9 @@ BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, the
   python -m training bundle vlm --seconds 500 --out runs/bundle
   python -m training bundle vae --photos PHOTOS --seconds 500 --out runs/bundle
   python -m training bundle adapters --points post-merge/6 --kinds linear,tokens --out assets/adapters
-  python -m training bundle check -n 512 --photos PHOTOS"""
+  python -m training bundle check -n 512 --photos PHOTOS
+stamp writes into the cards of adapters under --out which VLM and VAE they were fitted with, for cards that do not say:
+  python -m training bundle stamp --out assets/adapters"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +88,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
         command.add_arguments(experiments)
 
     bundle = commands.add_parser("bundle", help="build or check what assets/ holds", epilog=BUNDLE_EXAMPLES, **style)
-    bundle.add_argument("what", choices=("vlm", "vae", "adapters", "check"))
+    bundle.add_argument("what", choices=("vlm", "vae", "adapters", "stamp", "check"))
     bundle.add_argument("--out", type=Path, default=RUNS / "bundle")
     bundle.add_argument("--start", type=Path, help="weights to start from")
     bundle.add_argument(
@@ -101,8 +103,8 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--hidden", type=at_least(1))
     bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     bundle.add_argument("--halo-weight", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
-    bundle.add_argument("--vlm", type=Path, help="VLM to check (the bundled one)")
-    bundle.add_argument("--vae", type=Path, help="VAE to check (the bundled one)")
+    bundle.add_argument("--vlm", type=Path, help="VLM to check, or to stamp (the bundled one)")
+    bundle.add_argument("--vae", type=Path, help="VAE to check, or to stamp (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")
     bundle.add_argument("-n", type=at_least(1), default=512, help="held-out scenes of each kind")
     bundle.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
@@ -252,6 +254,9 @@ def bundle_command(args: argparse.Namespace) -> None:
     elif args.what == "adapters":
         config = (args.points.split(","), args.kinds.split(","), args.pool, args.hidden)
         build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed, args.halo_weight)
+    elif args.what == "stamp":
+        for folder in build.stamp(args.out, args.vlm, args.vae):
+            print(f"stamped {folder}")
     else:
         build.check(args.only, args.vlm, args.vae, args.photos, args.n, device)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
+from foresight.adapters.identity import KEY, identity_of
 from foresight.adapters.modules import KINDS, Adapter, LinearProbe
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec
@@ -22,12 +23,13 @@ from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
+from foresight.schemas import to_json
 from training.data import TrainingData, collect, open_data, scene_data
 from training.latents import Latents, Progress, processes
 from training.loop import Recipe, Step, train
 from training.losses import ImageLoss
 from training.ridge import solve_linear
-from training.store import Store, key_of, weights_digest
+from training.store import Store, key_of, name_of
 
 STATISTICS_ROWS = 2048  # images from which means and spreads are taken
 
@@ -174,7 +176,7 @@ def prepare(
                 "point": str(point),
                 "model": vlm.name,
                 "vae": vae.name,
-                "opening": vlm.opening,
+                KEY: to_json(identity_of(vlm, vae, point)),
                 "data": str(data),
             }
             if isinstance(adapter, LinearProbe):
@@ -184,8 +186,7 @@ def prepare(
             adapters[f"{point}-{kind}"] = adapter
     sources = data.held_out(batch, vlm.device)
     test = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
-    weights = [key_of(vlm)["model revision"], weights_digest(vae.model)]
-    facts = {"model": vlm.name, "vae": vae.name, "weights": weights, "photos": data.digest}
+    facts = {"model": key_of(vlm), "vae": name_of(vae), "photos": data.digest}
     return Fit(adapters, latents, vae, config, solved, test, facts)
 
 

@@ -25,7 +25,7 @@ from foresight.inspection.baselines import mixture as mixture
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
-from training.store import Store, key_of, picture_hashes, weights_digest
+from training.store import Store, key_of, name_of, picture_hashes
 
 TARGETS = "targets"
 READ_SIDE = 448  # pixels: twice the shorter side, at the most, of what the VLM sees
@@ -72,7 +72,7 @@ class Extractor:
     def __init__(self, vlm: VLM, vae: VAE, points: Sequence[str | ExtractionPoint], store: Store | None = None):
         self.vlm, self.vae, self.store = vlm, vae, store
         self._points = [str(vlm.point(p)) for p in points]
-        self._targets = f"{TARGETS}/{weights_digest(vae.model)}" if store else TARGETS
+        self._targets = name_of(vae) if store else TARGETS
         self._writer, self._written = ThreadPoolExecutor(1), Future[None]()
         self._written.set_result(None)
 

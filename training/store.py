@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,13 +19,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from foresight.adapters.checkpoint import sync
 from foresight.errors import InputError
+from foresight.models.digests import json_digest, revision
+from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 
-FORMAT = 1  # to be raised whenever the same key comes to mean other numbers
+FORMAT = 2  # to be raised whenever the same key comes to mean other numbers
 KEY = "key.json"
 _PICTURES = "pictures"  # in a shard's metadata: [[hash, name], …], row by row
 
@@ -37,39 +38,14 @@ def picture_hashes(pictures: Tensor) -> list[str]:
     return [hashlib.sha256(size + x.numpy().tobytes()).hexdigest()[:32] for x in pictures.cpu()]
 
 
-def revision(folder: Path) -> str:
-    """What tells a checkpoint from all others: the hub's commit, or a digest of its configs and weights' files."""
-    if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name):
-        return folder.name
-    digest = hashlib.sha256()
-    for path in [*sorted(folder.rglob("config.json")), *sorted(folder.rglob("*.safetensors"))]:
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()[:40]
-
-
-def weights_digest(model: nn.Module) -> str:
-    """A digest of a model's weights as they lie in memory, dtype included, and of its config."""
-    config: Any = model.config
-    digest = hashlib.sha256(str(sorted((k, v) for k, v in config.items() if not k.startswith("_"))).encode())
-    for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:12]
-
-
 def key_of(vlm: VLM) -> dict[str, Any]:
     """All that latents depend on beside the picture and the point: JSON values."""
-    return {
-        "format": FORMAT,
-        "model revision": revision(vlm.folder),
-        "processor": {name: vlm._image_settings[name] for name in ("image_mean", "image_std")},
-        "opening": vlm.opening,
-        "dtype": str(vlm.dtype).removeprefix("torch."),
-        **({"products": "8 bits"} if vlm.fp8 else {}),
-    }
+    return {"format": FORMAT, "weights": revision(vlm.folder), "opening": vlm.opening, **vlm.conditions}
+
+
+def name_of(vae: VAE) -> str:
+    """What a store keeps a VAE's latents under: others for another VAE, another scale and another dtype."""
+    return f"targets/{json_digest([vae.digest, vae.statistics, str(vae.dtype)])[:12]}"
 
 
 class Store:

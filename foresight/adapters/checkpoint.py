@@ -130,38 +130,26 @@ def _is_interval(found: Any) -> bool:
 def misfits(
     config: dict[str, Any],
     *,
-    model: str,
     width: int,
-    vae: str,
     channels: int,
     downscale: int,
     frames_per_latent: int = 1,
 ) -> list[str]:
-    """What keeps the adapter of this config from serving a VLM and a VAE; empty where it fits.
+    """Sizes that keep the adapter of this config from serving a VLM and a VAE; empty where all are right.
 
-    config: as from `describe_adapter`. width: of the VLM's latents at the adapter's point. vae, channels,
-    downscale, frames_per_latent: the VAE's name and facts. Names are compared where the card has them, since other
-    weights of the same sizes make other latents. InputError where the card names no extraction point.
+    config: as from `describe_adapter`. width: of the VLM's latents at the adapter's point. channels, downscale,
+    frames_per_latent: the VAE's. InputError where the card names no extraction point.
     """
-    card = config["card"]
-    point = ExtractionPoint.parse(str(card.get("point")))
+    point = ExtractionPoint.parse(str(config["card"].get("point")))
     side = (16 if point.stage == "pre-merge" else 32) * config["fold"]  # pixels of the VAE under one token
     compared = [
-        ("is for the model", card.get("model", model), model),
         (f"takes at {point} a width of", config["width"], width),
-        ("is for the VAE", card.get("vae", vae), vae),
         ("makes latents whose channels are", config["channels"], channels),
         ("paints a token as squares of VAE cells with the side", config["cells"], side / downscale),
     ]
     if config["steps"] > 1:  # others serve every VAE, a video VAE image by image
         compared.append(("joins as frames in one latent of the VAE", 2 * config["steps"], frames_per_latent))
     return [f"it {what} {its}, not {here}" for what, its, here in compared if its != here]
-
-
-def check_fits(config: dict[str, Any], **facts: Any) -> None:
-    """InputError that names every one of the `misfits`."""
-    if found := misfits(config, **facts):
-        raise InputError(f"this adapter does not fit: {'; '.join(found)}.")
 
 
 # Below, `label` begins every sentence: adapter 'runs/tokens'.

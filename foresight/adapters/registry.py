@@ -13,12 +13,12 @@ from foresight import paths
 from foresight.adapters.checkpoint import (
     CONFIG,
     WEIGHTS,
-    check_fits,
     describe_adapter,
     list_adapters,
     load_adapter,
     misfits,
 )
+from foresight.adapters.identity import compare, read_identity
 from foresight.adapters.modules import KINDS, Adapter
 from foresight.errors import InputError
 from foresight.models.hub import folder_of
@@ -36,7 +36,8 @@ class AdapterRecord:
     """An adapter's folder that fits the models, not yet loaded.
 
     bundled: under the first root. config: as from `describe_adapter`. parameters: how many it learned.
-    root: under which it lies, None where it lies under none.
+    root: under which it lies, None where it lies under none. notices: what differs from what it was fitted with, and
+    changes latents by rounding alone.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class AdapterRecord:
     config: dict[str, Any]
     parameters: int
     root: Path | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -195,9 +197,7 @@ class AdapterRegistry:
             return None
         if self._entries.get(folder, (None,))[0] != written:
             try:
-                config = describe_adapter(folder)
-                faults = "; ".join(misfits(config, **self._facts(config)))
-                found = faults or _record(folder, config, root, bundled=root == self.roots[0])
+                found = self._record(folder, root)
             except InputError as error:
                 found = str(error)
             self._entries[folder] = written, found
@@ -210,26 +210,27 @@ class AdapterRegistry:
             if record.folder.resolve() == folder.resolve():
                 break
         else:
-            config = describe_adapter(folder)
-            check_fits(config, **self._facts(config))
-            record = _record(folder, config)
+            record = self._record(folder)
+            if isinstance(record, str):
+                raise InputError(f"this adapter does not fit: {record}.")
         if point is not None and record.point != self.vlm.point(point):
             raise InputError(f"adapter {str(name)!r} is for {record.point}, not for {point}.")
         return record
 
-    def _facts(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What `misfits` compares a config with. Raises InputError where the VLM lacks its point."""
-        return {
-            "model": self.vlm.name,
-            "width": self.vlm.width(str(config["card"].get("point"))),
-            "vae": self.vae.name,
-            "channels": self.vae.channels,
-            "downscale": self.vae.downscale,
-            "frames_per_latent": self.vae.frames_per_latent,
-        }
-
-
-def _record(folder: Path, config: dict[str, Any], root: Path | None = None, bundled: bool = False) -> AdapterRecord:
-    with torch.device("meta"):  # shapes alone
-        adapter = KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
-    return AdapterRecord(folder, bundled, config, adapter.parameter_count, root)
+    def _record(self, folder: Path, root: Path | None = None) -> AdapterRecord | str:
+        """The record of an adapter's folder, or why it does not fit. Raises InputError where it cannot be read."""
+        config = describe_adapter(folder)
+        card, vlm, vae = config["card"], self.vlm, self.vae
+        facts = {"channels": vae.channels, "downscale": vae.downscale, "frames_per_latent": vae.frames_per_latent}
+        faults, notices = misfits(config, width=vlm.width(str(card.get("point"))), **facts), list[str]()
+        if not faults:  # digests are computed for what may fit alone
+            differing, notices = compare(read_identity(card), vlm, vae, ExtractionPoint.parse(card["point"]))
+            faults = [f"it was fitted with {', '.join(differing)}"] if differing else []
+        if faults:
+            names = [(card.get("model"), vlm.name), (card.get("vae"), vae.name)]
+            others = [f"it is for {its!r}, not for {here!r}" for its, here in names if its not in (None, here)]
+            return "; ".join(others + faults)
+        with torch.device("meta"):  # shapes alone
+            adapter = KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
+        bundled = root is not None and root == self.roots[0]
+        return AdapterRecord(folder, bundled, config, adapter.parameter_count, root, tuple(notices))

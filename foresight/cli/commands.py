@@ -261,9 +261,17 @@ def _facts(facts: dict[str, Any]) -> str:
             f"device  {facts['device']}, {facts['dtype']}; the VAE {vae['dtype']}",
             "with    " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
             *_table(points),
+            *(f"  {what}: fitted with {', '.join(notices)}" for what, notices in _notices(facts["adapters"])),
             *(f"  {folder} does not fit: {reason}" for folder, reason in facts["refused"].items()),
         ]
     )
+
+
+def _notices(adapters: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Of adapters that were fitted with others than are used here: how many, or which one, and what differs."""
+    for notices in {tuple(a["notices"]): None for a in adapters if a["notices"]}:
+        names = [f"{a['adapter']} at {a['point']}" for a in adapters if tuple(a["notices"]) == notices]
+        yield (names[0] if len(names) == 1 else f"{len(names)} adapters"), [*notices]
 
 
 def scene_spec(args: argparse.Namespace) -> SceneSpec:

@@ -116,6 +116,7 @@ class Inspector:
             ],
             "adapters": [
                 {"point": str(e.point), "adapter": e.name, "parameters": e.parameters, "folder": str(e.folder)}
+                | {"notices": [*e.notices]}
                 for e in records
             ],
             "refused": {str(folder): reason for folder, reason in self.registry.refused().items()},

@@ -1,10 +1,12 @@
 """A folder on this machine, or an id on the Hugging Face hub: both become a folder."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub.hf_api import RepoFile
 
 from foresight.errors import InputError
 
@@ -29,3 +31,22 @@ def folder_of(name: str | Path, files: Sequence[str], what: str) -> Path:
             f"{what} {str(name)!r} is no folder here and could not be fetched from the Hugging Face hub "
             f"({type(error).__name__}): check the spelling and the network."
         ) from error
+
+
+@lru_cache(64)
+def hub_digests(name: str, commit: str, files: tuple[str, ...]) -> list[str]:
+    """SHA-256 of large files at a commit of a hub repository, which are not downloaded for it.
+
+    Raises InputError where the hub does not tell them.
+    """
+    try:
+        infos = HfApi().get_paths_info(name, list(files), revision=commit)
+    except (OSError, HTTPError) as error:
+        raise InputError(
+            f"{name} is not all here, and the Hugging Face hub could not be asked what its files are "
+            f"({type(error).__name__}): check the network."
+        ) from error
+    digests = {info.path: info.lfs.sha256 for info in infos if isinstance(info, RepoFile) and info.lfs}
+    if missing := sorted(set(files) - digests.keys()):
+        raise InputError(f"{name} has no weights {missing[0]} at {commit}.")
+    return list(digests.values())

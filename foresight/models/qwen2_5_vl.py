@@ -28,6 +28,29 @@ MLP_MULTIPLE = 128
 Weight = Tensor | Quantised  # (outputs, inputs)
 
 
+def settings(config: Any) -> dict[str, Any]:
+    """What the forward reads of transformers' Qwen2_5_VLConfig beside sizes of weights: JSON values."""
+    vision, text = config.vision_config, config.text_config
+    return {
+        "vision": {
+            "heads": vision.num_heads,
+            "patch": vision.patch_size,
+            "frames": vision.temporal_patch_size,
+            "merge": vision.spatial_merge_size,
+            "window": vision.window_size,
+            "full": sorted(vision.fullatt_block_indexes),
+            "positions a second": float(vision.tokens_per_second),
+        },
+        "text": {
+            "heads": text.num_attention_heads,
+            "key heads": text.num_key_value_heads,
+            "eps": float(text.rms_norm_eps),
+            "theta": float(text.rope_parameters["rope_theta"]),
+            "sections": list(text.rope_parameters["mrope_section"]),
+        },
+    }
+
+
 class VisionBlock(NamedTuple):
     """Weights of one block of the vision tower; `gate_up` and `down` are padded to a multiple of MLP_MULTIPLE."""
 

@@ -7,6 +7,7 @@ and J latents in time.
 import json
 import logging
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from foresight.errors import InputError
+from foresight.models.digests import files_digest, joined, json_digest
 from foresight.models.hub import folder_of
 from foresight.paths import ASSETS
 
@@ -32,9 +34,10 @@ class VAE(ABC):
 
     _layout = torch.channels_last  # a quarter less time than NCHW on two CPU cores
 
-    def __init__(self, model: Any, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, name: str, device: torch.device, dtype: torch.dtype, folder: Path) -> None:
         self.model = model
         self.name = name
+        self._folder = folder
         self.kind: str = type(model).__name__
         self.channels: int = model.config.latent_channels
         # In float32, so before the model is cast.
@@ -43,6 +46,20 @@ class VAE(ABC):
         model.to(device, memory_format=self._layout)
         model.type(dtype)  # not .to(dtype), at which diffusers warns for nothing
         model.requires_grad_(False).eval()
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the files that its weights come from and of its config, but for scale and shift."""
+        single, shards = self._folder / _WEIGHTS[0], self._folder.glob(_WEIGHTS[2])
+        statistics = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+        config = json.loads((self._folder / "config.json").read_bytes())
+        config = {k: v for k, v in config.items() if not k.startswith("_") and k not in statistics}
+        return joined([files_digest([single] if single.is_file() else shards), json_digest([self.kind, config])])
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The scale and the shift of its latents, z = (raw - shift) · scale: one number, or one per channel."""
+        return tuple(self._scale.flatten().tolist()), tuple(self._shift.flatten().tolist())
 
     @property
     def device(self) -> torch.device:
@@ -246,7 +263,7 @@ def load_vae(
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:
         dtype = torch.float32 if on.type == "cpu" or kind == "AutoencoderTiny" else torch.bfloat16
-    return KINDS[kind](_read_model(kind, folder, label), label, on, dtype)
+    return KINDS[kind](_read_model(kind, folder, label), label, on, dtype, folder)
 
 
 def _read_kind(path: Path, label: str) -> str:

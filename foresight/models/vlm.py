@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import InvalidVersion, Version
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -22,8 +24,9 @@ from torch import Tensor
 from foresight.data.images import load_image, resize, to_tensor, vlm_size
 from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
+from foresight.models.digests import commit_of, file_digest, joined, json_digest
 from foresight.models.engine import Engine, kernels_usable
-from foresight.models.hub import folder_of
+from foresight.models.hub import folder_of, hub_digests
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.paths import ASSETS
 
@@ -31,6 +34,19 @@ BUNDLED = ASSETS / "vlm"
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights
+
+
+# Releases of transformers that put image tokens at wrong positions: from, and the first that is right again.
+_WRONG = Version("5.3"), Version("5.6")
+
+
+def wrong_transformers(version: str) -> str | None:
+    """What is wrong with a version of transformers; None where nothing is known to be."""
+    try:
+        wrong = _WRONG[0] <= Version(version) < _WRONG[1]
+    except InvalidVersion:
+        return f"transformers {version[:20]!r}, which is no version"
+    return f"transformers {version}, which gives images wrong positions" if wrong else None
 
 
 class VLM:
@@ -182,6 +198,32 @@ class VLM:
         """The text that the chat template puts before a picture. Latents depend on it."""
         return self.prompt("").split("<|image_pad|>")[0]
 
+    @property
+    def commit(self) -> str | None:
+        """The hub's, where the model came from there."""
+        return commit_of(self.folder)
+
+    def weights_digest(self, point: ExtractionPoint) -> str:
+        """A digest of the files with the weights that latents at `point` depend on; those are not loaded for it."""
+        files = self._files(point)
+        here = {file for file in files if (self.folder / file).is_file()}
+        digests = [file_digest(self.folder / file) for file in here]
+        if missing := tuple(sorted(files - here)):
+            if self.commit is None:
+                raise InputError(f"{self.name} has no {missing[0]}.")
+            digests += hub_digests(str(self._source), self.commit, missing)
+        return joined(digests)
+
+    @cached_property
+    def conditions(self) -> dict[str, Any]:
+        """What all latents depend on beside weights, picture, point and opening: JSON values."""
+        return {
+            "config": json_digest(qwen.settings(self.config)),
+            "mean": self._image_settings["image_mean"],
+            "std": self._image_settings["image_std"],
+            "dtype": str(self.dtype).removeprefix("torch.") + (", products in 8 bits" if self.fp8 else ""),
+        }
+
     @cached_property
     def opening_ids(self) -> list[int]:
         return self.tokenizer(self.opening)["input_ids"]
@@ -250,6 +292,12 @@ class VLM:
                 raise InputError(f"{self.name} lacks lm_head.weight, and its config does not tie it to the embedding.")
             self.model.to(self.device)  # buffers
 
+    def _files(self, point: ExtractionPoint) -> set[str]:
+        """The files that hold the weights for `point`."""
+        if not (self.folder / _INDEX).is_file():
+            return {_SINGLE}
+        return {file for raw, file in self._stored.items() if _needed(point, _module_name(raw))}
+
     @cached_property
     def _stored(self) -> dict[str, str]:
         """{name in the checkpoint: file}, for every weight it holds."""
@@ -308,6 +356,8 @@ def load_vlm(
     in 8 bits, which is faster and less exact (docs/benchmarks.md); answers are not. Raises InputError for whatever
     cannot be found, is no Qwen2.5-VL, or cannot run here.
     """
+    if wrong := wrong_transformers(version("transformers")):
+        raise InputError(f"this machine has {wrong}: install another version.")
     source, label = (BUNDLED, "bundled") if name is None else (name, str(name))
     folder = folder_of(source, _SMALL_FILES, "model")
     try:

@@ -204,7 +204,8 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     scores = table if rows else "<p>Its card has no held-out scores.</p>"
     instead = f"<p>No {escape(wish)} adapter here: {escape(record.name)} in its place.</p>" if wish else ""
-    return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{scores}</div>'
+    notices = f"<p>Fitted with {escape(', '.join(record.notices))}.</p>" if record.notices else ""
+    return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{scores}{notices}</div>'
 
 
 def _size(count: int) -> str:

@@ -35,8 +35,8 @@ def test_lists_what_fits_by_depth_and_kind(house):
 @pytest.mark.parametrize(
     ("card", "reason"),
     [
-        ({"model": "another"}, "it is for the model another, not"),
-        ({"vae": "another"}, "it is for the VAE another, not"),
+        ({"fitted": {"weights": "0" * 64}, "model": "another"}, "it is for 'another', not for"),
+        ({"fitted": {"weights": "0" * 64}}, "it was fitted with other weights of the VLM (000000000000, here"),
         ({"point": "post-merge/7"}, "no post-merge/7: the post-merge layers are 0 to 3"),
         ({"point": "the middle"}, "'the middle' is not an extraction point"),
     ],

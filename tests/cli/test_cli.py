@@ -212,7 +212,8 @@ def test_a_summary_tells_what_could_not_be_measured():
 def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("foresight.cli.commands.BUNDLED", house / "bundled")
     monkeypatch.chdir(tmp_path)
-    odd = save_tiny_adapter(tmp_path / "runs/adapters/odd", "linear", "post-merge/1", house, model="another")
+    odd = save_tiny_adapter(tmp_path / "runs/adapters/odd", "linear", "post-merge/1", house, fitted={"vae": "0" * 64})
+    save_tiny_adapter(tmp_path / "runs/adapters/half", "linear", "post-merge/2", house, fitted={"dtype": "bfloat16"})
     assert main(["info", *models, "--json"]) == 0
     [found] = lines(capsys.readouterr().out)
     points = {p["point"]: p for p in found["points"]}
@@ -226,7 +227,9 @@ def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypa
     assert found["versions"]["torch"] == torch.__version__.split("+")[0]
     assert list(found["refused"]) == [str(odd.relative_to(tmp_path))]
     assert main(["info", *models]) == 0
-    assert "tokens, linear, pooled" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "tokens, linear, pooled" in told
+    assert "half at post-merge/2: fitted with another dtype ('bfloat16', here 'float32')" in told
 
 
 IMAGE, ADAPTER = "{scenes}/images/00000.png", "--adapter={house}/bundled/post-merge-1-linear"

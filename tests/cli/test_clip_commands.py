@@ -108,11 +108,11 @@ def test_evaluate(clip, options, house, tmp_path, capsys):
 
 def test_an_adapter_that_tells_frames_apart(clip, house, options, tmp_path, capsys):
     """Both frames of a step come from one latent: with one frame a step they are alike, with two they are not."""
-    from foresight.adapters.checkpoint import save_adapter
+    from foresight.adapters.checkpoint import describe_adapter, save_adapter
     from foresight.adapters.modules import LinearProbe
 
     torch.manual_seed(1)
-    card = {"point": "post-merge/1", "model": str(house / "vlm"), "vae": str(house / "vae")}
+    card = describe_adapter(house / "bundled/post-merge-1-linear")["card"]
     folder = save_adapter(LinearProbe(48, 4, 1, 4, card=card, frames=2).eval(), tmp_path / "pair")
     for adapter, alike in (
         (folder, False),

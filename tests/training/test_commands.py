@@ -125,7 +125,7 @@ BAD = {
     "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder or zip 'nowhere'"),
     "no picture": (["extract", "MODELS", "--data", "bad", "--out", "x"], "none of the 1 files in 'bad'"),
     "a file for a folder": (["extract", "MODELS", "--data", "scenes:4", "--out", "bad/a.png"], "cannot be made"),
-    "another's latents": (["extract", "MODELS", "--data", "scenes:4", "--out", "other"], "holds other latents (dtype"),
+    "another's latents": (["extract", "MODELS", "--data", "scenes:4", "--out", "other"], "dtype 'int8' there"),
     "too few to learn from": (["fit", "MODELS", "--data", "bad", "--out", "x"], "0 different pictures are too few"),
     "no such kind": (["fit", "MODELS", "--adapter", "magic", "--data", "scenes:4", "--out", "x"], "no kind of adapter"),
     "another run": (["FIT", "--lr", "0.5", "--out", "fitted"], "is of another run (other lr)"),

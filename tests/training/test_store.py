@@ -1,17 +1,20 @@
 """The store of latents: what is put in comes out, whole or not at all, and never for anything else."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from house import save_vae
 from safetensors import safe_open
 
 from foresight.errors import InputError
+from foresight.models.digests import revision
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
-from training.store import KEY, Store, key_of, picture_hashes, revision, weights_digest
+from training.store import KEY, Store, key_of, name_of, picture_hashes
 
-MINE = {"format": 1, "model revision": "a", "dtype": "float32"}
+MINE = {"format": 1, "weights": "a", "dtype": "float32"}
 
 
 def pictures(count, seed=0, side=28):
@@ -61,7 +64,7 @@ def test_a_picture_is_known_by_its_pixels_and_size():
     assert picture_hashes(one.clone()) == picture_hashes(one)
 
 
-@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"model revision": "b"}, {"format": 2}, {"opening": "new"}])
+@pytest.mark.parametrize("other", [{"dtype": "bfloat16"}, {"weights": "b"}, {"format": 2}, {"opening": "new"}])
 def test_latents_of_another_key_are_refused(filled, other):
     store, *_ = filled
     with pytest.raises(InputError, match=f"holds other latents .{next(iter(other))} .*choose another folder"):
@@ -120,12 +123,12 @@ def test_a_model_is_known_by_its_weights(tiny, tmp_path):
     assert {name for name in key if key[name] != half[name]} == {"dtype"}
 
 
-def test_a_vae_is_known_by_its_weights_and_scale():
-    vae = load_vae(None, "cpu")
-    first = weights_digest(vae.model)
-    assert weights_digest(load_vae(None, "cpu").model) == first
-    with torch.no_grad():
-        next(vae.model.parameters())[0, 0, 0, 0] += 1e-3
-    second = weights_digest(vae.model)
-    vae.model.register_to_config(scaling_factor=2.0)
-    assert len({first, second, weights_digest(vae.model)}) == 3
+def test_a_vae_is_known_by_its_weights_scale_and_dtype(tmp_path):
+    save_vae(tmp_path / "vae")
+    first, half = (name_of(load_vae(tmp_path / "vae", "cpu", dtype)) for dtype in (None, torch.bfloat16))
+    assert name_of(load_vae(shutil.copytree(tmp_path / "vae", tmp_path / "moved"), "cpu")) == first
+    config = tmp_path / "moved/config.json"
+    config.write_text(config.read_text().replace('"scaling_factor": 1.0', '"scaling_factor": 2.0'))
+    scaled = name_of(load_vae(tmp_path / "moved", "cpu"))
+    save_vae(tmp_path / "moved", seed=1)
+    assert len({first, half, scaled, name_of(load_vae(tmp_path / "moved", "cpu"))}) == 4

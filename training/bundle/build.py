@@ -12,9 +12,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from foresight.adapters.checkpoint import load_adapter
+from foresight.adapters.checkpoint import list_adapters, load_adapter, save_adapter
+from foresight.adapters.identity import KEY, identity_of
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from foresight.schemas import to_json
 from training.bundle import vae as vae_bundle
 from training.bundle import vlm as vlm_bundle
 from training.bundle.check import check_vae, check_vlm
@@ -141,6 +143,21 @@ def build_adapters(
     for name, adapter in task.adapters.items():
         for title, scores in adapter.card.get("scores", {}).items():  # the first process's alone
             print(f"{name:20} {title:32} {scores}")
+
+
+def stamp(folder: Path, vlm: Path | None, vae: Path | None) -> list[Path]:
+    """Writes into the card of every adapter under `folder` that it was fitted with a VLM in float32 and a VAE.
+
+    None: the bundled ones. Nothing can tell whether that is true: only who fitted them knows.
+    """
+    fitted_vlm, fitted_vae = load_vlm(vlm, "cpu", torch.float32), load_vae(vae, "cpu")
+    folders = list_adapters(folder)
+    for each in folders:
+        adapter = load_adapter(each)
+        adapter.card.pop("opening", None)  # where the first edition has it
+        adapter.card[KEY] = to_json(identity_of(fitted_vlm, fitted_vae, adapter.point))
+        save_adapter(adapter, each)
+    return folders
 
 
 def check(

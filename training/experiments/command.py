@@ -18,6 +18,7 @@ from foresight.data.sources import open_photos
 from foresight.errors import InputError
 from foresight.models import vae as vae_module
 from foresight.models import vlm as vlm_module
+from foresight.models.digests import revision
 from foresight.models.hub import folder_of
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
@@ -38,7 +39,6 @@ from training.experiments.held_out import HELD_OUT
 from training.experiments.report import findings
 from training.experiments.scale import FULL, LAPTOP, QUICK, Scale
 from training.experiments.seed_protocol import SEED_PROTOCOL
-from training.store import revision
 
 EXAMPLES = """examples:
   python -m training experiments c1 --quick --out runs/c1-quick
