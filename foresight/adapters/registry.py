@@ -210,9 +210,10 @@ class AdapterRegistry:
             if record.folder.resolve() == folder.resolve():
                 break
         else:
-            record = self._record(folder)
-            if isinstance(record, str):
-                raise InputError(f"this adapter does not fit: {record}.")
+            surveyed = self._record(folder)
+            if isinstance(surveyed, str):
+                raise InputError(f"this adapter does not fit: {surveyed}.")
+            record = surveyed
         if point is not None and record.point != self.vlm.point(point):
             raise InputError(f"adapter {str(name)!r} is for {record.point}, not for {point}.")
         return record
