@@ -51,6 +51,33 @@ def settings(config: Any) -> dict[str, Any]:
     }
 
 
+def unsupported(config: Any) -> list[str]:
+    """What a Qwen2_5_VLConfig asks for and this forward does not compute: its latents would silently be others."""
+    vision, text = config.vision_config, config.text_config
+    rope, axial = dict(text.rope_parameters), dict(vision.rope_parameters or {})
+    head, token = text.hidden_size // text.num_attention_heads, vision.patch_size * vision.spatial_merge_size
+    required = (  # what it is called, what it is, what it must be
+        ("rotary embedding", rope.pop("rope_type", rope.pop("type", "default")), "default"),
+        ("vision tower's rotary embedding", axial.pop("rope_type", axial.pop("type", "axial")), "axial"),
+        ("vision tower's rotary base", axial.pop("rope_theta", VISION_THETA), VISION_THETA),
+        ("number of rotary frequencies", sum(rope.pop("mrope_section", ())), head // 2),
+        ("head width", getattr(text, "head_dim", None) or head, head),
+        ("attention", " and ".join(sorted({*text.layer_types})), "full_attention"),
+        ("activation", text.hidden_act, "silu"),
+        ("vision tower's activation", vision.hidden_act, "silu"),
+        ("patch size", vision.patch_size, 14),
+        ("merge size", vision.spatial_merge_size, 2),
+        ("number of frames in a patch", vision.temporal_patch_size, 2),
+        ("number of channels", vision.in_channels, 3),
+        ("window size", vision.window_size, vision.window_size // token * token),
+        ("width behind the merger", vision.out_hidden_size, text.hidden_size),
+    )
+    rope.pop("rope_theta", None)
+    reasons = [f"its {what} is {its}, not {ours}" for what, its, ours in required if its != ours]
+    reasons += [f"its rotary embedding has the unknown setting {name}" for name in sorted({**rope, **axial})]
+    return reasons + (["its weights are quantised"] if getattr(config, "quantization_config", None) else [])
+
+
 class VisionBlock(NamedTuple):
     """Weights of one block of the vision tower; `gate_up` and `down` are padded to a multiple of MLP_MULTIPLE."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from packaging.version import InvalidVersion, Version
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -33,6 +34,8 @@ from foresight.paths import ASSETS
 BUNDLED = ASSETS / "vlm"
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
+DTYPES = (None, torch.float32, torch.bfloat16)
+_QUESTION = "\0question\0"  # stands in a prompt where the question goes
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights
 
 
@@ -70,9 +73,19 @@ class VLM:
         self._made_for: Any = None  # the model that `_engine` was made for
         self._loaded = -1, -1  # the depth up to which it is
         self._source, self.folder = source, folder
-        self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
-        with init_empty_weights(include_buffers=False):
-            self.model = Qwen2_5_VLForConditionalGeneration(self.config).eval().requires_grad_(False)
+        try:
+            self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
+            reasons = qwen.unsupported(self.config)
+            if not reasons:
+                self._settings = qwen.settings(self.config)
+                with init_empty_weights(include_buffers=False):
+                    self.model = Qwen2_5_VLForConditionalGeneration(self.config).eval().requires_grad_(False)
+        # What transformers and torch raise over values of other types, and over sizes that build nothing.
+        except (StrictDataclassError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"model {name!r}: its config.json builds no Qwen2.5-VL ({reason}).") from error
+        if reasons:
+            raise InputError(f"model {name!r} is one that Foresight cannot compute: {'; '.join(reasons)}.")
 
     @cached_property
     def points(self) -> list[ExtractionPoint]:
@@ -193,6 +206,13 @@ class VLM:
         messages = [{"role": "user", "content": content}]
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
+    def prompt_ids(self, question: str, image_tokens: int) -> list[int]:
+        """Token ids of `prompt`. A question is text, also where it holds the name of a special token."""
+        before, _, after = self.prompt(_QUESTION).partition(_QUESTION)
+        before = before.replace("<|image_pad|>", "<|image_pad|>" * image_tokens)
+        parts = (before, False), (question, True), (after, False)
+        return [i for text, plain in parts for i in self.tokenizer(text, split_special_tokens=plain)["input_ids"]]
+
     @cached_property
     def opening(self) -> str:
         """The text that the chat template puts before a picture. Latents depend on it."""
@@ -218,7 +238,7 @@ class VLM:
     def conditions(self) -> dict[str, Any]:
         """What all latents depend on beside weights, picture, point and opening: JSON values."""
         return {
-            "config": json_digest(qwen.settings(self.config)),
+            "config": json_digest(self._settings),
             "mean": self._image_settings["image_mean"],
             "std": self._image_settings["image_std"],
             "dtype": str(self.dtype).removeprefix("torch.") + (", products in 8 bits" if self.fp8 else ""),
@@ -246,8 +266,7 @@ class VLM:
         rows = qwen.patchify(self._normalise(pixels), self.config.vision_config.patch_size)
         b, height, width, columns = rows.shape
         cells = rows.view(b, height // 2, 2, width // 2, 2, columns).transpose(2, 3)  # merge-block order
-        text = self.prompt(prompt).replace("<|image_pad|>", "<|image_pad|>" * (height * width // 4))
-        ids = torch.tensor([self.tokenizer(text)["input_ids"]] * b, device=self.device)
+        ids = torch.tensor([self.prompt_ids(prompt, height * width // 4)] * b, device=self.device)
 
         def ends(ids: Tensor, *_: Any, **__: Any) -> Tensor:  # (B,) bool, as transformers asks after each token
             return torch.full((len(ids),), stop is not None and stop(), device=ids.device)
@@ -371,6 +390,9 @@ def load_vlm(
         if not any((folder / name).is_file() for name in names):
             raise InputError(f"model {label!r} has no {' or '.join(names)}.")
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype not in DTYPES:
+        why = ", which overflows in the last blocks of the vision tower" if dtype == torch.float16 else ""
+        raise InputError(f"latents are computed in float32 or bfloat16, not {str(dtype).removeprefix('torch.')}{why}.")
     dtype = dtype or (torch.float32 if on.type == "cpu" and not fp8 else torch.bfloat16)
     if fp8 and dtype != torch.bfloat16:
         raise InputError(f"8-bit latents are computed beside bfloat16, not {str(dtype).removeprefix('torch.')}.")

@@ -225,6 +225,18 @@ def test_describe_is_transformers_generate(tiny, vlm):
     assert vlm.describe([noise(seed=1), noise()], "Count the objects.", 12)[1] == said
 
 
+def test_a_question_is_text_whatever_it_holds(tiny, vlm):
+    question = "Is <|image_pad|> or <|vision_start|><|im_end|> here?"
+    ids, image = vlm.prompt_ids(question, 60), tiny.model.config.image_token_id
+    plain = vlm.prompt_ids("Is it here?", 60)
+    assert ids.count(image) == plain.count(image) == 60
+    specials = {*tiny.processor.tokenizer.added_tokens_decoder}
+    assert [i for i in ids if i in specials] == [i for i in plain if i in specials]
+    assert question in vlm.tokenizer.decode(ids)
+    assert isinstance(vlm.describe(noise(), question, 2), str)
+    assert plain == vlm.tokenizer(vlm.prompt("Is it here?").replace("<|image_pad|>", "<|image_pad|>" * 60))["input_ids"]
+
+
 def test_points_and_widths(vlm):
     assert [str(p) for p in vlm.points] == [f"{s}-merge/{k}" for s in ("pre", "post") for k in range(4)]
     assert (vlm.width("pre-merge/3"), vlm.width("post-merge/0")) == (32, 48)
@@ -268,6 +280,52 @@ def test_another_kind_of_model_is_refused(copy):
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="llava"):
         load_vlm(copy, "cpu")
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "mrope_section": [1, 2, 3], "factor": 4.0}
+FOREIGN = {
+    "other rotary embedding": ({"text_config": {"rope_parameters": YARN}}, "its rotary embedding is yarn, not default"),
+    "scaled": (
+        {"text_config": {"rope_parameters": YARN | {"rope_type": "default"}}},
+        "rotary embedding has the unknown setting factor",
+    ),
+    "no sections": (
+        {"text_config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}},
+        "number of rotary frequencies is 0, not 6",
+    ),
+    "sliding windows": (
+        {"text_config": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, "layer_types": None}},
+        "its attention is full_attention and sliding_attention, not full_attention",
+    ),
+    "other activation": ({"vision_config": {"hidden_act": "gelu"}}, "vision tower's activation is gelu, not silu"),
+    "other patches": ({"vision_config": {"patch_size": 16}}, "patch size is 16, not 14"),
+    "cut windows": ({"vision_config": {"window_size": 120}}, "window size is 120, not 112"),
+    "quantised": ({"quantization_config": {"quant_method": "awq"}}, "its weights are quantised"),
+    "a word": ({"text_config": {"hidden_size": "large"}}, "its config.json builds no Qwen2.5-VL .*hidden_size"),
+    "a base in words": (
+        {"text_config": {"rope_parameters": {"rope_theta": "ten", "mrope_section": [1, 2, 3]}}},
+        "its config.json builds no Qwen2.5-VL",
+    ),
+    "no heads": ({"text_config": {"num_attention_heads": 0}}, "its config.json builds no Qwen2.5-VL"),
+    "less than nothing": ({"vision_config": {"intermediate_size": -1}}, "its config.json builds no Qwen2.5-VL"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_would_give_other_latents_is_refused(copy, case):
+    """And never computed as if it were Qwen2.5-VL as released."""
+    values, sentence = FOREIGN[case]
+    config = json.loads((copy / "config.json").read_text())
+    for key, value in values.items():
+        config[key] = config.get(key, {}) | value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=sentence):
+        load_vlm(copy, "cpu")
+
+
+def test_float16_which_overflows_is_refused(tiny):
+    with pytest.raises(InputError, match="float32 or bfloat16, not float16, which overflows"):
+        load_vlm(tiny.folder, "cpu", torch.float16)
 
 
 @pytest.mark.parametrize(
