@@ -15,8 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from foresight.data.archive import Broken, File
-from foresight.data.images import load_image, resize, to_tensor, vae_size, vlm_size
+from foresight.data.images import load_image, resize, to_bytes, vae_size
 from foresight.data.render import render
+from foresight.data.resolution import DEFAULT
 from foresight.data.scenes import Scenes
 from foresight.data.sources import in_threads
 from foresight.errors import InputError
@@ -206,10 +207,10 @@ def _read(file: File | Broken) -> tuple[str, Tensor | Broken]:
         return file.name, file
     try:
         image = load_image(file.path, READ_SIDE, file.name)
-        size = vlm_size(image.height, image.width)
+        size = DEFAULT.size(image.height, image.width)
     except InputError as error:
         return file.name, Broken(file.name, str(error))
-    return file.name, (resize(to_tensor(image)[None], size)[0] * 255).round().byte()
+    return file.name, resize(to_bytes(image)[None], size)[0]
 
 
 def extract_files(extractor: Extractor, files: Sequence[File | Broken], batch: int) -> Iterator[int | Broken]:

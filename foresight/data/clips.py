@@ -21,7 +21,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from foresight.data.images import MIN_SIDE, load_image, resize, vlm_size
+from foresight.data.images import MIN_SIDE, load_image, resize
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.transfer import to_srgb
 from foresight.errors import InputError
 
@@ -54,9 +55,9 @@ class Clip:
     fps: float
     notice: str | None = None
 
-    def pixels(self, area: int = 224 * 224) -> Tensor:
-        """(F, 3, H, W) in [0, 1] at the size at which the VLM sees frames of this shape, of about `area` pixels."""
-        size = vlm_size(self.frames.shape[2], self.frames.shape[3], area)
+    def pixels(self, resolution: Resolution = DEFAULT) -> Tensor:
+        """(F, 3, H, W) in [0, 1] at the size at which the VLM sees frames of this shape."""
+        size = resolution.size(self.frames.shape[2], self.frames.shape[3])
         return resize(self.frames.float() / 255, size)
 
 

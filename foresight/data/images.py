@@ -144,7 +144,12 @@ def load_mask(source: str | Path | bytes | Image.Image) -> Tensor:
 
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB picture's values: (3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
+    return to_bytes(image).float() / 255
+
+
+def to_bytes(image: Image.Image) -> Tensor:
+    """An RGB picture's values: (3, H, W) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def to_pil(x: Tensor) -> Image.Image:
@@ -152,22 +157,6 @@ def to_pil(x: Tensor) -> Image.Image:
     if not (x.min() >= 0 and x.max() <= 1):
         raise InputError("a picture's values must all lie within 0 to 1.")
     return Image.fromarray((x.detach().float() * 255).round().byte().permute(1, 2, 0).cpu().numpy())
-
-
-def vlm_size(height: int, width: int, pixels: int = 224 * 224) -> tuple[int, int]:
-    """The (H, W) at which the VLM sees a picture: multiples of 28, its shape, about `pixels` pixels in all.
-
-    The picture is scaled to exactly `pixels` at its own aspect ratio, then each side is rounded to the
-    nearest multiple of 28, halves to the even one, and at least 28: the rounding of transformers'
-    `smart_resize`, which leaves the result as it is. So 224 × 224 for a square and 196 × 252 for 3:4.
-    Raises InputError where one side is more than 200 times the other, which `smart_resize` refuses too.
-    """
-    if pixels < PATCH**2:
-        raise InputError(f"a picture needs at least {PATCH} × {PATCH} = {PATCH**2} pixels, not {pixels}.")
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise InputError(f"a picture of {width} × {height} is too narrow: the limit is 1:{MAX_ASPECT}.")
-    scale = math.sqrt(pixels / (height * width))
-    return max(1, round(height * scale / PATCH)) * PATCH, max(1, round(width * scale / PATCH)) * PATCH
 
 
 def vae_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -178,9 +167,14 @@ def vae_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 3, H, W) in [0, 1] → (B, 3, *size): bicubic, anti-aliased, clamped to [0, 1]; differentiable."""
+    """(B, 3, H, W) in [0, 1] → (B, 3, *size): bicubic, anti-aliased, clamped to [0, 1]; differentiable.
+
+    A uint8 picture on the CPU stays one, and is the very picture that transformers' processor makes.
+    """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
+    if x.dtype == torch.uint8:
+        return F.interpolate(x, size, mode="bicubic", antialias=True)
     return F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 

@@ -18,7 +18,7 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
 from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES, load_clip
-from foresight.data.images import load_image, resize, to_tensor, vae_size, vlm_size
+from foresight.data.images import load_image, resize, to_tensor, vae_size
 from foresight.data.motion import MotionSpec, motion_flow, render_motion, take_motion
 from foresight.data.scenes import COLORS
 from foresight.errors import InputError
@@ -153,8 +153,8 @@ def clip_samples(
     for file in files:
         try:
             clip = load_clip(file, fps, frames, start)
-            vlm_size(clip.frames.shape[2], clip.frames.shape[3])
+            seen = clip.pixels()
         except InputError as error:
             yield Broken(file.name, str(error))
             continue
-        yield ClipSample(file.name, clip.pixels(), clip.fps, None, str(file), clip.notice)
+        yield ClipSample(file.name, seen, clip.fps, None, str(file), clip.notice)

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from foresight.adapters.registry import AdapterRecord
-from foresight.data.images import load_image, resize, to_tensor, vae_size, vlm_size
+from foresight.data.images import load_image, resize, to_bytes, vae_size
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.metrics.baselines import skill
 from foresight.metrics.scores import SCORES, Originals, Scores
@@ -165,12 +166,15 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def prepare(image: Image.Image | Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+def prepare(
+    image: Image.Image | Tensor, mask: Tensor | None = None, resolution: Resolution = DEFAULT
+) -> tuple[Tensor, Tensor | None]:
     """An image, and what it shows, at the size at which the VLM sees it.
 
     Args:
         image: PIL, or (3, h, w) in [0, 1], of any size.
         mask: (h, w) bool, what it shows.
+        resolution: how large it is to the VLM.
 
     Returns:
         The image (3, H, W) in [0, 1] and its mask (H, W) bool, if one was given.
@@ -178,14 +182,15 @@ def prepare(image: Image.Image | Tensor, mask: Tensor | None = None) -> tuple[Te
     Raises:
         InputError: the image cannot be used, or the mask is of another size than the image.
     """
-    pixels = to_tensor(load_image(image)) if isinstance(image, Image.Image) else image
+    pixels = to_bytes(load_image(image)) if isinstance(image, Image.Image) else image
     if pixels.ndim != 3 or pixels.shape[0] != 3 or 0 in pixels.shape:
         raise InputError(f"a picture must be (3, H, W), not {tuple(pixels.shape)}.")
     if mask is not None and mask.shape != pixels.shape[1:]:
         sizes = [f"{s[-1]} × {s[-2]}" for s in (mask.shape, pixels.shape)]
         raise InputError(f"the mask is {sizes[0]} pixels and its picture {sizes[1]}: one size is needed.")
-    size = vlm_size(pixels.shape[1], pixels.shape[2])
+    size = resolution.size(pixels.shape[1], pixels.shape[2])
     if mask is not None:
         covered = F.interpolate(mask[None, None].float(), size, mode="bilinear", antialias=True)
         mask = covered[0, 0] >= 0.5
-    return resize(pixels[None].float(), size)[0], mask
+    resized = resize(pixels[None], size)[0]
+    return resized.float() / 255 if resized.dtype == torch.uint8 else resized.float(), mask

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,8 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from foresight.data.images import load_image, resize, to_tensor, vlm_size
+from foresight.data.images import PATCH, load_image, resize, to_bytes
+from foresight.data.resolution import DEFAULT, SMALLEST, Resolution
 from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.digests import commit_of, file_digest, joined, json_digest
@@ -109,17 +111,33 @@ class VLM:
             else self.config.text_config.hidden_size
         )
 
+    def resolution(self, pixels: Resolution | str | int | None) -> Resolution:
+        """What `pixels` means for this model, as `Resolution.parse` reads it; None is 224². Raises InputError."""
+        if pixels is None:
+            return DEFAULT
+        return pixels if isinstance(pixels, Resolution) else Resolution.parse(pixels, self.native)
+
+    @property
+    def native(self) -> Resolution:
+        """The model's normal size: the limits of its own processor, within which a picture keeps its size."""
+        return Resolution(*self._limits)
+
     @torch.inference_mode()
     def latents(
-        self, images: Sequence[Image.Image] | Tensor, points: Iterable[str | ExtractionPoint], fps: float = 2.0
+        self,
+        images: Sequence[Image.Image] | Tensor,
+        points: Iterable[str | ExtractionPoint],
+        fps: float = 2.0,
+        pixels: Resolution | str | int | None = None,
     ) -> dict[str, Tensor]:
         """Latents of images or clips at several points, from one pass.
 
         Args:
-            images: PIL images of one size (resized as `images.vlm_size` says), a tensor (B, 3, H, W) in [0, 1] or
-                uint8, whose sides are multiples of 28, or clips (B, F, 3, H, W).
+            images: PIL images of one size, a tensor (B, 3, H, W) in [0, 1] or uint8, whose sides are multiples of 28,
+                or clips (B, F, 3, H, W).
             points: extraction points.
             fps: frames a second of clips, which decides their steps' positions in time; 2 is Qwen's own rate.
+            pixels: how large PIL images are made, as for `resolution`; tensors are taken as they are.
 
         Returns:
             {"post-merge/6": (B, T, h, w, D), …} in the model's dtype, rows and columns in raster order. T is 1 for
@@ -131,14 +149,15 @@ class VLM:
         wanted = sorted((self.point(p) for p in points), key=lambda p: p.depth)
         if not wanted:
             raise InputError("name at least one extraction point.")
-        pixels = self._checked(images if isinstance(images, Tensor) else self._pixels(images))
+        tensor = images if isinstance(images, Tensor) else self._resized(images, self.resolution(pixels))
+        seen = self._checked(tensor)
         if not 0 < fps < math.inf:
             raise InputError(f"the frame rate of a clip must be above 0, not {fps}.")
         engine = self._engine
         if wanted[-1].depth > self._loaded:  # looking through all weights takes longer than an image does
             self._load(wanted[-1])
             self._loaded = wanted[-1].depth
-        states = engine(pixels, wanted, fps)
+        states = engine(seen, wanted, fps)
         return {str(p): states[p] for p in wanted}
 
     @property
@@ -150,13 +169,14 @@ class VLM:
             self._made_for, self._loaded = self.model, (-1, -1)
         return self._made
 
-    def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
+    def _resized(self, images: Sequence[Image.Image], resolution: Resolution) -> Tensor:
+        """(B, 3, H, W) uint8"""
         images = [load_image(image) for image in images]  # upright and RGB, also where the caller opened a file
         sizes = {image.size for image in images}
         if len(sizes) != 1:
             raise InputError(f"pictures of one size at a time, please: these have {len(sizes)} sizes.")
         width, height = sizes.pop()
-        return resize(torch.stack([to_tensor(image) for image in images]), vlm_size(height, width))
+        return resize(torch.stack([to_bytes(image) for image in images]), resolution.size(height, width))
 
     def _checked(self, pixels: Tensor) -> Tensor:
         side = self.config.vision_config.patch_size * self.config.vision_config.spatial_merge_size
@@ -168,23 +188,39 @@ class VLM:
         return pixels
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] → the processor's own normalisation, on the model's device."""
+        """(B, 3, H, W) uint8 → the processor's own normalisation, on the model's device."""
         mean, std = (
             torch.tensor(self._image_settings[key], device=self.device).view(3, 1, 1)
             for key in ("image_mean", "image_std")
         )
-        return ((pixels.to(self.device, torch.float32) - mean) / std).to(self.dtype)
+        return ((pixels.to(self.device, torch.float32) / 255 - mean) / std).to(self.dtype)
 
     @cached_property
     def _image_settings(self) -> dict[str, list[float]]:
         """Mean and deviation by colour, by the processor's names for them."""
+        with self._reading_processor() as settings:
+            return {key: [float(v) for v in settings[key]] for key in ("image_mean", "image_std")}
+
+    @cached_property
+    def _limits(self) -> tuple[int, int]:
+        """The processor's least and most pixels; transformers' own where it names none."""
+        with self._reading_processor() as settings:
+            size = settings.get("size") or {}
+            least, most = settings.get("min_pixels"), settings.get("max_pixels")  # before transformers 5
+            return (
+                int(least or size.get("shortest_edge") or SMALLEST),
+                int(most or size.get("longest_edge") or 1280 * PATCH**2),
+            )
+
+    @contextmanager
+    def _reading_processor(self) -> Iterator[dict[str, Any]]:
+        """The image processor's settings. Raises InputError where they, or what is taken of them, cannot be read."""
         path = self.folder / "preprocessor_config.json"
         nested = self.folder / "processor_config.json"  # where transformers 5 writes all processors' settings
         try:
-            found = json.loads(path.read_bytes() if path.is_file() else nested.read_bytes())
-            found = found if path.is_file() else found["image_processor"]
-            return {key: [float(v) for v in found[key]] for key in ("image_mean", "image_std")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            read = json.loads(path.read_bytes() if path.is_file() else nested.read_bytes())
+            yield read if path.is_file() else read["image_processor"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.name} has no readable {path.name} or {nested.name}.") from error
 
     @cached_property
@@ -255,15 +291,17 @@ class VLM:
         prompt: str = "Describe the image.",
         max_tokens: int = 256,
         stop: Callable[[], bool] | None = None,
+        pixels: Resolution | str | int | None = None,
     ) -> str | list[str]:
         """What the model says of a picture, by greedy decoding; a list of answers for a list of pictures.
 
-        stop: asked after each token; once it is true, the answer ends with what was said so far.
+        stop: asked after each token; once it is true, the answer ends with what was said so far. pixels: how large the
+        model sees it, as for `resolution`.
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         self._load(None)
-        pixels = self._pixels(pictures)
-        rows = qwen.patchify(self._normalise(pixels), self.config.vision_config.patch_size)
+        seen = self._resized(pictures, self.resolution(pixels))
+        rows = qwen.patchify(self._normalise(seen), self.config.vision_config.patch_size)
         b, height, width, columns = rows.shape
         cells = rows.view(b, height // 2, 2, width // 2, 2, columns).transpose(2, 3)  # merge-block order
         ids = torch.tensor([self.prompt_ids(prompt, height * width // 4)] * b, device=self.device)
@@ -399,5 +437,6 @@ def load_vlm(
     if fp8 and on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 9):
         raise InputError(f"{torch.cuda.get_device_name(on)} has no 8-bit products: they need Ada, Hopper or later.")
     vlm = VLM(source, folder, label, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
-    _ = vlm._image_settings, (folder / _INDEX).is_file() and vlm._stored  # read now, so that faults are told now
+    # Read now, so that faults are told now.
+    _ = vlm._image_settings, vlm._limits, (folder / _INDEX).is_file() and vlm._stored
     return vlm

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from foresight.data.images import (
     MAX_PIXELS,
@@ -17,7 +16,6 @@ from foresight.data.images import (
     to_pil,
     to_tensor,
     vae_size,
-    vlm_size,
 )
 from foresight.errors import InputError
 
@@ -222,33 +220,6 @@ def test_tensor_and_picture_are_each_others_inverse():
     for wrong in (x + 0.1, x - 0.1, x * torch.nan):
         with pytest.raises(InputError):
             to_pil(wrong)
-
-
-def test_vlm_size_known_answers():
-    assert vlm_size(224, 224) == vlm_size(1000, 1000) == vlm_size(8, 8) == (224, 224)
-    assert vlm_size(300, 400) == (196, 252) and vlm_size(400, 300) == (252, 196)
-    assert vlm_size(238, 238, 238**2) == (224, 224)  # 8.5 patches round to 8,
-    assert vlm_size(266, 266, 266**2) == (280, 280)  # 9.5 to 10
-    assert vlm_size(8, 1600) == (28, 3164)
-
-
-@pytest.mark.parametrize("pixels", [56 * 56, 224 * 224, 448 * 448])
-def test_vlm_size_keeps_shape_and_area_and_smart_resize_leaves_it(pixels):
-    for height in range(40, 2000, 173):
-        for width in range(40, 2000, 171):
-            size = vlm_size(height, width, pixels)
-            assert smart_resize(*size, min_pixels=28 * 28, max_pixels=10**7) == size
-            exact = np.sqrt(pixels / (height * width)) * np.array([height, width])
-            assert (abs(np.array(size) - exact) <= np.where(exact < 28, 28, 14) + 1e-9).all()
-
-
-def test_vlm_size_refuses_what_qwen_refuses():
-    assert vlm_size(10, 2000)
-    for height, width in ((10, 2010), (2010, 10)):
-        with pytest.raises(InputError, match="1:200"):
-            vlm_size(height, width)
-    with pytest.raises(InputError, match="784"):
-        vlm_size(100, 100, pixels=700)
 
 
 def test_a_token_is_32_pixels_for_the_vae():

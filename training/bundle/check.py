@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from foresight.data.images import load_image, resize, to_pil, to_tensor, vlm_size
+from foresight.data.images import load_image, resize, to_pil, to_tensor
 from foresight.data.render import render
+from foresight.data.resolution import DEFAULT
 from foresight.data.scenes import SceneSpec, take
 from foresight.inspection.readout import round_trip
 from foresight.metrics.intervals import Interval, bootstrap
@@ -109,7 +110,7 @@ def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dic
         parts = []
         for path in sorted(photos.glob("*.jpg")):
             x = to_tensor(load_image(path))[None].to(vae.device)
-            x = resize(x, vlm_size(x.shape[2], x.shape[3]))
+            x = resize(x, DEFAULT.size(x.shape[2], x.shape[3]))
             parts.append({k: v.cpu() for k, v in compare(x, round_trip(vae, x)).scores.items() if k != "mask_iou"})
         figures |= table("photos", parts)
     return figures

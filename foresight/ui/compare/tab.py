@@ -12,11 +12,11 @@ from PIL import Image
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.factors import ANY
-from foresight.data.images import load_mask, resize, to_pil, to_tensor, vlm_size
+from foresight.data.images import load_mask, to_pil
 from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.readout import Reconstruction
+from foresight.inspection.readout import Reconstruction, prepare
 from foresight.settings import Settings
 from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
@@ -193,8 +193,7 @@ class CompareTab:
 
     def _original(self, image: Image.Image) -> str:
         """The file of an image at the size at which the VLM sees it."""
-        pixels = resize(to_tensor(image)[None], vlm_size(image.height, image.width))[0]
-        return keep(png(to_pil(pixels)), "original.png", self.grid)
+        return keep(png(to_pil(prepare(image)[0])), "original.png", self.grid)
 
     def _tile(self, reconstruction: Reconstruction) -> GridTile:
         name = (title(reconstruction.record) if reconstruction.record else reconstruction.name).replace("/", "-")
