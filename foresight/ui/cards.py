@@ -13,7 +13,7 @@ from foresight.metrics.baselines import SEED_TARGETS, meets_target
 from foresight.metrics.intervals import Interval
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import ExtractionPoint
-from foresight.ui.navigation import ImageSource
+from foresight.ui.services import ImageSource
 
 NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "Mask IoU", "psnr": "PSNR"}
 HINTS = {

@@ -19,8 +19,7 @@ from foresight.errors import InputError
 from foresight.schemas import MAX_SEED, whole
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeSlider
-from foresight.ui.navigation import ImageSource
-from foresight.ui.services import open_picture
+from foresight.ui.services import ImageSource, open_picture
 
 # What a scene is made from, as `make_scene` takes it; a link names those that are not so.
 FACTORS: dict[str, Any] = {

@@ -10,8 +10,7 @@ from PIL import Image
 from foresight.ui import generate
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import RawImage
-from foresight.ui.navigation import ImageSource
-from foresight.ui.services import open_picture
+from foresight.ui.services import ImageSource, open_picture
 
 
 class ImagePicker:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 
+from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
+from foresight.ui import generate
+from foresight.ui import view_link as link
+from foresight.ui.error_handling import show_errors
 from foresight.ui.gradio_internals import current_page, current_tab
-
-ImageSource = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
+from foresight.ui.services import QUIET, ImageSource
 
 
 @dataclass(frozen=True)
@@ -46,4 +52,82 @@ def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
     """Runs a function when the page is loaded, and again whenever the tab that is being built is opened."""
     tab = current_tab()
     triggers = [current_page().load, *([tab.select] if tab else [])]
-    gr.on(triggers, function, inputs, outputs, api_visibility="private", show_progress="hidden")
+    gr.on(triggers, function, inputs, outputs, **QUIET)
+
+
+class Router:
+    """Opens a tab where a view is written into its state of `Navigation`, an address asks for it, or Back returns."""
+
+    def __init__(self, navigation: Navigation, tabs: gr.Tabs, names: Sequence[str], inspector: Inspector) -> None:
+        """Adds its events to the current page.
+
+        Args:
+            navigation: The states.
+            tabs: All tabs.
+            names: Theirs, as addresses have them.
+            inspector: Has the point and the adapter of an address that names none.
+        """
+        self.navigation, self.tabs, self.names, self.inspector = navigation, tabs, names, inspector
+        self.states = {
+            "inspect": navigation.inspect,
+            "compare": navigation.compare,
+            "failures": navigation.failures,
+            "map": navigation.latent_map,
+            "train": navigation.train,
+        }
+        self.outputs = [tabs, *self.states.values()]
+        current_page().load(self.load, None, self.outputs, **QUIET)
+        for name, state in self.states.items():
+            if name in names:
+                open_tab = functools.partial(gr.Tabs, selected=name)
+                state.change(open_tab, None, tabs, js="() => { scrollTo(0, 0); }", **QUIET)
+
+    def follow(self, history: gr.HTML) -> None:
+        """Answers Back and Forward. history: is clicked with what `view_link.HISTORY` tells of them."""
+        history.click(self.travel, None, self.outputs, **QUIET)
+
+    @show_errors
+    def load(self, request: gr.Request) -> Any:
+        """The view of the address that the page is opened with."""
+        parameters = _own(request.query_params)
+        if parameters.keys() & {link.TAB, link.RUN, *link.NAMES}:
+            return self.open_address(parameters)
+        return {self.tabs: gr.skip()}
+
+    @show_errors
+    def travel(self, event: gr.EventData) -> Any:
+        """The view of the address that Back or Forward leads to; the tab alone where it shows that view still."""
+        parameters = _own(dict(parse_qsl(event.query.lstrip("?"))))
+        if event.stays:
+            return {self.tabs: gr.Tabs(selected=_tab_of(parameters))}
+        if not parameters:  # the address that the page began with
+            point = self.inspector.default_point
+            adapter = next((record.name for record in self.inspector.adapters(point)), None)
+            return {self.navigation.inspect: open_view(generate.examples()[0][1], str(point), adapter)}
+        return self.open_address(parameters)
+
+    def open_address(self, parameters: dict[str, str]) -> dict[Any, Any]:
+        """What an address asks for, written into a state; of a tab alone, the tab as it is. Raises InputError."""
+        name = _tab_of(parameters)
+        if name not in self.names:
+            raise InputError(f"there is no view of a tab {name!r}: choose from {', '.join(self.names)}.")
+        if parameters.keys() == {link.TAB} or name not in self.states:
+            return {self.tabs: gr.Tabs(selected=name)}
+        if name == "train":
+            return {self.navigation.train: parameters.get(link.RUN)}
+        if name == "inspect":
+            point = parameters.get("point", str(self.inspector.default_point))
+            view = open_view(link.source_of(parameters), point, parameters.get("adapter"))
+            return {self.navigation.inspect: view}
+        return {
+            self.states[name]: {**parameters, "at": time.time()}
+        }  # a new value, also when it is the same view again
+
+
+def _own(parameters: Mapping[str, str]) -> dict[str, str]:
+    """An address's parameters without Gradio's, such as __theme."""
+    return {name: value for name, value in parameters.items() if not name.startswith("__")}
+
+
+def _tab_of(parameters: Mapping[str, str]) -> str:
+    return parameters.get(link.TAB, "train" if link.RUN in parameters else "inspect")

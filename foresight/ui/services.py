@@ -11,6 +11,7 @@ from foresight.data.images import load_image
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 
+ImageSource = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one model event at a time
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # an event without name or spinner
 

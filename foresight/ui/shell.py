@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import time
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
 
 import gradio as gr
 from starlette.middleware import Middleware
 
-from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
-from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
 from foresight.ui.compare.tab import CompareTab
-from foresight.ui.error_handling import show_errors
 from foresight.ui.failures.tab import FailuresTab
 from foresight.ui.findings.tab import FindingsTab
 from foresight.ui.guard import OnlyHere
 from foresight.ui.inspect.tab import InspectTab
 from foresight.ui.latent_map.tab import LatentMapTab
-from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.navigation import Navigation, Router
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train.services import TrainingService
 from foresight.ui.train.tab import TrainTab
@@ -55,7 +49,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
     training: what the Train tab asks; None leaves training out, tab and endpoint.
     """
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
-        travelled = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
+        history = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         navigation = Navigation(gr.State(), gr.State())
         tabs: list[Tab] = [
             InspectTab(inspector, navigation),
@@ -73,7 +67,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
                     tab.build()
             with _tab("about", "About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
-        _open(app, row, navigation, inspector, [*(tab.name for tab in tabs), "about"], travelled)
+        Router(navigation, row, [*(tab.name for tab in tabs), "about"], inspector).follow(history)
     return app.queue(max_size=64)
 
 
@@ -82,61 +76,6 @@ def _tab(name: str, title: str) -> gr.Tab:
     tab = gr.Tab(title, id=name, elem_id=f"tab-{name}")
     tab.select(None, js=f"() => {{ window.viewHistory.opened('{name}'); }}", api_visibility="private")
     return tab
-
-
-def _open(
-    app: gr.Blocks, tabs: gr.Tabs, navigation: Navigation, inspector: Inspector, names: list[str], travelled: gr.HTML
-) -> None:
-    """A view written into a state of `navigation` opens its tab; so does an address that names a tab, image or run.
-
-    names: of the tabs that there are. travelled: is clicked when the browser goes back or forward.
-    """
-    behind = {
-        "inspect": navigation.inspect,
-        "compare": navigation.compare,
-        "failures": navigation.failures,
-        "map": navigation.latent_map,
-        "train": navigation.train,
-    }
-
-    def arrive(asked: dict[str, str]) -> Any:
-        """What an address asks for, written into a door; of a tab alone, the tab is shown as it is."""
-        name = asked.get(link.TAB, "train" if link.RUN in asked else "inspect")
-        if name not in names:
-            raise InputError(f"there is no view of a tab {name!r}: choose from {', '.join(names)}.")
-        if asked.keys() == {link.TAB} or name not in behind:
-            return {tabs: gr.Tabs(selected=name)}
-        if name == "train":
-            return {navigation.train: asked.get(link.RUN)}
-        if name == "inspect":
-            return {
-                navigation.inspect: open_view(
-                    link.source_of(asked), asked.get("point", str(inspector.default_point)), asked.get("adapter")
-                )
-            }
-        return {behind[name]: {**asked, "at": time.time()}}  # a new value, also when it is the same view again
-
-    @show_errors
-    def load(request: gr.Request) -> Any:
-        asked = {name: value for name, value in request.query_params.items() if not name.startswith("__")}
-        return arrive(asked) if asked.keys() & {link.TAB, link.RUN, *link.NAMES} else {tabs: gr.skip()}
-
-    @show_errors
-    def travel(event: gr.EventData) -> Any:
-        asked = {name: value for name, value in parse_qsl(event.query.lstrip("?")) if not name.startswith("__")}
-        if event.stays:
-            return {tabs: gr.Tabs(selected=asked.get(link.TAB, "train" if link.RUN in asked else "inspect"))}
-        if not asked:  # the address that the page began with
-            first = next((record.name for record in inspector.adapters(inspector.default_point)), None)
-            return {navigation.inspect: open_view(generate.examples()[0][1], str(inspector.default_point), first)}
-        return arrive(asked)
-
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    app.load(load, None, [tabs, *behind.values()], **quiet)
-    travelled.click(travel, None, [tabs, *behind.values()], **quiet)
-    for name, door in behind.items():
-        if name in names:
-            door.change(functools.partial(gr.Tabs, selected=name), None, tabs, js="() => { scrollTo(0, 0); }", **quiet)
 
 
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:

@@ -27,7 +27,7 @@ from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
 from foresight.ui import generate
 from foresight.ui.gradio_internals import get_upload_folder
-from foresight.ui.navigation import ImageSource
+from foresight.ui.services import ImageSource
 
 # An address with one of these asks for a view.
 NAMES = {"example", "scene", "upload", "point", "adapter", *generate.FACTORS}

@@ -194,10 +194,16 @@ def test_filters_act_while_pictures_are_still_evaluated(visit, gate, monkeypatch
 
 
 def test_table_charts_and_downloads(visit):
-    page = visit()
+    page = visit(1440)
+    page.get_by_role("button", name="Five on texture").click()
+    expect(page.get_by_label("Objects, least").first).to_have_value("5")
     evaluate(page)
     evaluated(page)
     page.get_by_role("tab", name="Table").click()
+    expect(
+        page.locator("#failures-table").get_by_role("gridcell").filter(has_text=re.compile("(.*,){4}"))
+    ).to_have_count(8)
+    assert page.locator("#failures-table .virtual-table-viewport").evaluate("e => e.scrollWidth <= e.clientWidth")
     page.locator("#failures-table").get_by_role("gridcell").filter(has_text="scene").first.click()
     expect(page.locator("#door textarea")).to_have_value(re.compile("^post-merge/1 tokens {'size'"))
     for tab, chart, words in (

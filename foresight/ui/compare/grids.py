@@ -12,7 +12,7 @@ from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, number
-from foresight.ui.navigation import ImageSource
+from foresight.ui.services import ImageSource
 from foresight.ui.uploads import address
 
 TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}

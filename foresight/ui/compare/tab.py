@@ -26,9 +26,9 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeSlider
-from foresight.ui.navigation import ImageSource, Navigation, on_open, open_view, updated_choices
+from foresight.ui.navigation import Navigation, on_open, open_view, updated_choices
 from foresight.ui.plots import depth_chart
-from foresight.ui.services import MODEL_QUEUE, QUIET, open_picture
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, open_picture
 from foresight.ui.uploads import keep
 
 Sides = tuple[str | None, str | None]  # titles of the tiles that were chosen to be left and right

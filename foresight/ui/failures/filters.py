@@ -15,6 +15,7 @@ from foresight.inspection.tables import Filter
 from foresight.metrics.matching import SIZES
 from foresight.metrics.scores import SCORES
 from foresight.ui.cards import NAMES
+from foresight.ui.services import QUIET
 
 SCORE_CHOICES = [(NAMES[name], name) for name in SCORES]
 ORDERS = ("worst first", "best first")
@@ -65,8 +66,7 @@ class FilterForm:
                 for (name, levels), label in zip(LEVELS.items(), _LABELS, strict=True)
             ]
         self.inputs: list[Any] = [self.score, self.order, *self.range, *self.factors]
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        self.score.change(self.label_range, self.score, self.range, **quiet)
+        self.score.change(self.label_range, self.score, self.range, **QUIET)
 
     def label_range(self, score: str) -> list[Any]:
         """Labels the range by the score that images are sorted by."""

@@ -17,6 +17,7 @@ from foresight.inspection.inspector import Inspector
 from foresight.ui.failures.filters import several
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 from foresight.ui.navigation import on_open, updated_choices
+from foresight.ui.services import QUIET
 
 SCENES, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
 PRESETS = {
@@ -24,7 +25,6 @@ PRESETS = {
     "Five on texture": EvaluationSettings(factors=SceneFactors(objects=(5, 5), backgrounds=("texture",))),
     "Small things": EvaluationSettings(factors=SceneFactors(objects=(1, 3), size="small", overlap=False)),
 }
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def values_of(settings: EvaluationSettings) -> dict[str, Any]:

@@ -25,6 +25,9 @@ NOTHING = '<p class="fs-failures-empty">No picture meets these filters.</p>'
 LISTED = 50  # broken files named on the page; all are in the exported table
 IMAGE_HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]
 SCENE_HEADERS = [*IMAGE_HEADERS, "background", "objects"]
+# Shares of the table's width: no column is wider than its page. A file's name and a scene's objects wrap.
+IMAGE_WIDTHS = ["5%", "45%", "9%", "9%", "10%", "11%", "11%"]
+SCENE_WIDTHS = ["5%", "10%", "8%", "8%", "9%", "10%", "9%", "11%", "30%"]
 # What an address calls the token of an evaluation that is kept: of scenes, which can be evaluated again, and of
 # uploads, which cannot.
 EVALUATION, UPLOADED = "evaluation", "uploaded"

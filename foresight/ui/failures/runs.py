@@ -34,7 +34,7 @@ from foresight.inspection.tables import as_csv, as_json, ordered, write_zip
 from foresight.settings import Settings
 from foresight.ui.failures import filters
 from foresight.ui.image_maps import png
-from foresight.ui.navigation import ImageSource
+from foresight.ui.services import ImageSource
 from foresight.ui.uploads import handed_in, keep
 
 PUBLIC_MOST = 64  # images; about eight seconds of two CPU cores, for which all others wait

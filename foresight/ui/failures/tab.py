@@ -25,11 +25,11 @@ from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures.filters import SCORE_CHOICES, FilterForm
-from foresight.ui.failures.form import FOLDER, QUIET, SCENES, SOURCES, UPLOAD, AdapterForm, ImageForm
+from foresight.ui.failures.form import FOLDER, SCENES, SOURCES, UPLOAD, AdapterForm, ImageForm
 from foresight.ui.failures.runs import ImageSet, KeptRuns, Run
 from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE
+from foresight.ui.services import MODEL_QUEUE, QUIET
 
 STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -99,6 +99,8 @@ class FailuresTab:
                 self.table = gr.Dataframe(
                     [],
                     headers=galleries.SCENE_HEADERS,
+                    column_widths=galleries.SCENE_WIDTHS,
+                    wrap=True,
                     interactive=False,
                     max_height=560,
                     elem_id="failures-table",
@@ -314,10 +316,11 @@ class FailuresTab:
         part = "" if len(rows) == len(run.rows) else f": {len(rows)} of {len(run.rows)}"
         scenes = run.settings is not None
         headers = galleries.SCENE_HEADERS if scenes else galleries.IMAGE_HEADERS
+        widths = galleries.SCENE_WIDTHS if scenes else galleries.IMAGE_WIDTHS
         updates: Updates = {
             self.gallery: galleries.gallery(rows, values[0], limit) if run.rows else "",
             self.link: galleries.view_link(run, values) if rows else "",
-            self.table: gr.Dataframe(galleries.table(rows, scenes), headers=headers),
+            self.table: gr.Dataframe(galleries.table(rows, scenes), headers=headers, column_widths=widths),
         }
         for kind, button in self.downloads.items():
             updates[button] = gr.Button(f"Download {DOWNLOADS[kind]}{part}", interactive=bool(rows))

@@ -20,10 +20,9 @@ from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
 from foresight.ui.gradio_internals import plotly_file
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE
+from foresight.ui.services import MODEL_QUEUE, QUIET
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _DRAW = Path(__file__).with_name("charts.js").read_text()
 
 

@@ -19,8 +19,7 @@ from foresight.ui import generate
 from foresight.ui.cards import NAMES, number
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_maps import Tile, tile_grid
-from foresight.ui.navigation import ImageSource
-from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
 
 
 @dataclass(frozen=True, eq=False)

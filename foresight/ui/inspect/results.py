@@ -19,8 +19,7 @@ from foresight.ui.image_maps import png, strip, tile_grid
 from foresight.ui.image_maps import tiles as report_tiles
 from foresight.ui.inspect.baselines import ResultSummary
 from foresight.ui.inspect.description import QUESTION
-from foresight.ui.navigation import ImageSource
-from foresight.ui.services import public_facts
+from foresight.ui.services import ImageSource, public_facts
 
 # An object's label, whether any of it is visible, its mask IoU, and the oracle's.
 ObjectIoU = tuple[str, bool, float | None, float | None]

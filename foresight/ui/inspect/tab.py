@@ -19,8 +19,8 @@ from foresight.ui.inspect.baselines import BaselinePanel
 from foresight.ui.inspect.description import QUESTION, Conversations
 from foresight.ui.inspect.point import PointControls
 from foresight.ui.inspect.results import ResultView, build_answer
-from foresight.ui.navigation import ImageSource, Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
 
 AWAITED = cards.awaiting("The last result, of another picture")
 

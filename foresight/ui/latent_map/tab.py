@@ -35,11 +35,10 @@ from foresight.ui.latent_map import address, panels, tiles
 from foresight.ui.latent_map.form import MapForm, presets, spec_of, values_of
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
-from foresight.ui.navigation import ImageSource, Navigation, on_open, open_view
-from foresight.ui.services import MODEL_QUEUE
+from foresight.ui.navigation import Navigation, on_open, open_view
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
 
 PAGE = 60  # tiles of a selection shown at a time
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 MODEL = QUIET | MODEL_QUEUE
 FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
 EMPTY = "No map yet: press “Draw the map”, or one of the three examples."

@@ -20,7 +20,7 @@ from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import Projected
 from foresight.ui import stopping
 from foresight.ui.error_handling import silent_error
-from foresight.ui.navigation import ImageSource
+from foresight.ui.services import ImageSource
 
 STOPPED = "Stopped. The last map and all scores so far stay."
 Updates = dict[Any, Any]  # of components

@@ -20,7 +20,7 @@ from foresight.maps.separability import Array
 from foresight.metrics.scores import SCORES
 from foresight.ui.cards import HINTS, NAMES, number
 from foresight.ui.image_maps import png
-from foresight.ui.navigation import ImageSource
+from foresight.ui.services import ImageSource
 
 THUMBNAIL = 112  # pixels
 NEIGHBOURS = 8

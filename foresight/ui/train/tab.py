@@ -17,6 +17,7 @@ from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors, show_errors_in
 from foresight.ui.inputs import RawFile
 from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.services import QUIET
 from foresight.ui.train import views
 from foresight.ui.train.charts import curves
 from foresight.ui.train.form import TrainForm
@@ -25,7 +26,6 @@ from foresight.ui.train.table import AdapterTable
 
 TICK = 1.0  # seconds between readings of the run's files
 WAITING_CLIENTS = 16  # clients of the endpoint that may wait for runs at once
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 LATEST = QUIET | {"trigger_mode": "always_last"}  # a choice made during another's answer counts
 
 # A click on anything in an HTML block that carries data-run chooses that run.

@@ -10,11 +10,11 @@ import gradio as gr
 
 from foresight.ui.error_handling import error_place, show_errors_in
 from foresight.ui.inputs import FreeDropdown
+from foresight.ui.services import QUIET
 from foresight.ui.train import views
 from foresight.ui.train.services import TrainingService
 from foresight.ui.uploads import keep
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 ONE_BY_ONE = QUIET | {"concurrency_id": "delete"}
 
 
