@@ -25,7 +25,7 @@ from foresight.inspection import evaluation
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import prepare
 from foresight.inspection.tables import as_csv
-from foresight.metrics.baselines import SEED_TARGETS
+from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SCORES
 from foresight.models.vae import load_vae
@@ -40,7 +40,7 @@ SHOWN = (  # of a summary
     ("nearest_", "nearest training image"),
     ("oracle_", "oracle: the VAE's own round trip"),
 )
-HEAD: tuple[str, ...] = ("", "LPIPS", "SSIM", "PSNR", "mask IoU")
+HEADS = dict(zip(SCORES, ("LPIPS", "HaarPSI", "SSIM", "PSNR", "mask IoU", "edge F1"), strict=True))
 
 
 def reconstruct(args: argparse.Namespace) -> Iterator[str]:
@@ -86,7 +86,9 @@ def _read(paths: list[Path], mask: Tensor | None) -> tuple[list[tuple[Path, Tens
 
 def _story(report: Report, line: dict[str, Any]) -> str:
     by_name = {line["adapter"]: line} | {of: line[of] for of in ("blank", "oracle", "skill")}
-    rows = [HEAD, *((of, *(_number(scores[name]) for name in SCORES)) for of, scores in by_name.items())]
+    names = [name for name in SCORES if line[name] is not None or line["oracle"][name] is not None]
+    rows = [("", *(HEADS[name] for name in names))]
+    rows += [(of, *(_number(scores[name]) for name in names)) for of, scores in by_name.items()]
     title = f"{line['image']} at {line['point']} → {line['reconstruction']} ({line['seconds']:.2f} s)"
     text = [title, *_table(rows)]
     if reason := line["mask_reason"]:
@@ -224,18 +226,21 @@ def _left_out(broken: Broken) -> dict[str, str]:
 
 
 def _summary(summary: dict[str, Any], out: Path) -> str:
-    rows = [HEAD]
+    names = [name for name in SCORES if summary["measured"][name] or summary["measured"][f"oracle_{name}"]]
+    rows = [("", *(HEADS[name] for name in names))]
     for prefix, title in SHOWN:
         if f"{prefix}lpips" in summary["scores"]:
-            rows.append((title, *(_mean(summary, prefix + name) for name in SCORES)))
-    rows.append(("skill of the means", *(_number(summary["skill"][name]) for name in SCORES)))
-    targets = ", ".join(f"{n} {'<' if n == 'lpips' else '>'} {value}" for n, value in SEED_TARGETS.items())
+            rows.append((title, *(_mean(summary, prefix + name) for name in names)))
+    rows.append(("skill of the means", *(_number(summary["skill"][name]) for name in names)))
+    targets = ", ".join(f"{n} {'<' if n in LOWER_IS_BETTER else '>'} {value}" for n, value in SEED_TARGETS.items())
+    data = summary["data"]
+    like_the_seed = (*data.get("objects", ()), *data.get("backgrounds", ())) == (1, 1, "white")
     missing = summary["not_measurable"]
     return "\n".join(
         [
             f"{summary['adapter']} at {summary['point']}: {summary['pictures']} pictures, 95 % intervals",
             *_table(rows),
-            f"  the seed study's targets: {targets}",
+            *([f"  the seed study's targets: {targets}"] if like_the_seed else []),
             *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
             *([f"  mask IoU not measurable in {missing} pictures: {NOT_MEASURABLE}"] if missing else []),
             *(f"  left out: {row['error']}" for row in summary["broken"]),

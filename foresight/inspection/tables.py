@@ -18,6 +18,7 @@ from foresight.data.archive import Broken
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.errors import InputError
 from foresight.inspection.evaluation import ImageScores
+from foresight.metrics.baselines import LOWER_IS_BETTER
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.matching import COLUMNS, ROWS, SIZES, ObjectScore
 from foresight.metrics.scores import SCORES
@@ -106,7 +107,7 @@ def ordered(lines: Iterable[L], name: str, worst_first: bool = True) -> list[L]:
     """Lines by a score, those without one last."""
     pairs = [(own_score(line, name), line) for line in lines]
     scored = [(value, line) for value, line in pairs if value is not None]
-    scored.sort(key=lambda pair: pair[0], reverse=worst_first == (name == "lpips"))
+    scored.sort(key=lambda pair: pair[0], reverse=worst_first == (name in LOWER_IS_BETTER))
     return [line for _, line in scored] + [line for value, line in pairs if value is None]
 
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+LOWER_IS_BETTER = ("lpips",)  # of all other scores more is better
 SEED_TARGETS = {"lpips": 0.35, "ssim": 0.75, "mask_iou": 0.60}  # the seed study's: LPIPS below, others above
 
 
 def meets_target(name: str, value: float) -> bool:
     """Whether a score reaches the seed study's target: LPIPS below it, the others above."""
-    return value < SEED_TARGETS[name] if name == "lpips" else value > SEED_TARGETS[name]
+    return value < SEED_TARGETS[name] if name in LOWER_IS_BETTER else value > SEED_TARGETS[name]
 
 
 def skill(name: str, score: float | None, blank: float | None, oracle: float | None) -> float | None:
@@ -33,7 +34,7 @@ def skill(name: str, score: float | None, blank: float | None, oracle: float | N
     """
     if score is None or blank is None or oracle is None:
         return None
-    gain = blank - oracle if name == "lpips" else oracle - blank
+    gain = blank - oracle if name in LOWER_IS_BETTER else oracle - blank
     return (score - blank) / (oracle - blank) if gain > 0 else None
 
 

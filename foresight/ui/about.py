@@ -18,11 +18,16 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 
 ### Scores
 - **LPIPS**: how different two pictures look to a neural network; 0 is the same picture. The seed's target: below 0.35.
+  The targets are shown for scenes like the seed's alone: one object on white.
+- **HaarPSI**: how alike two pictures look, by their Haar wavelets; 1 is the same. A second opinion beside LPIPS: no
+  adapter is trained on it. On white paper SSIM can put a blank page above a blurred reading; HaarPSI does not.
 - **SSIM**: how alike the local structure is; 1 is the same. Target: above 0.75.
 - **Mask IoU**: the overlap of the objects found in both pictures; 1 is exact. Target: above 0.60. It is 0 where no
   object stands out from the reconstruction's even background, even if a person still sees some. Where the
   reconstruction has no even background, objects cannot be told from it: the mask IoU is then *not measurable*, is
   counted apart and left out of every mean and order.
+- **Edge F1**: how much of the outlines in both pictures is in the same place, to 2 pixels; 1 is all. It stands in the
+  place of the mask IoU where a picture shows no objects on an even background, as photos do. Another photo gets 0.2.
 - **PSNR**: closeness of the pixels in decibels; 30 is good.
 - **Blank** is what an empty page scores, **oracle** the VAE's own round trip, the best any adapter could do. A pass
   says little where a blank page passes too.

@@ -9,17 +9,28 @@ from typing import Any
 from foresight.adapters.checkpoint import held_out_count, measured, score_tables, share_told
 from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.inspector import Report
-from foresight.metrics.baselines import SEED_TARGETS, meets_target
+from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS, meets_target
 from foresight.metrics.intervals import Interval
 from foresight.metrics.masks import NOT_MEASURABLE
+from foresight.metrics.scores import Scores
 from foresight.models.points import ExtractionPoint
 from foresight.ui.services import ImageSource
 
-NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "Mask IoU", "psnr": "PSNR"}
+NAMES = {
+    "lpips": "LPIPS",
+    "haarpsi": "HaarPSI",
+    "ssim": "SSIM",
+    "mask_iou": "Mask IoU",
+    "edge_f1": "Edge F1",
+    "psnr": "PSNR",
+}
 HINTS = {
     "lpips": "How different two pictures look; 0 is the same.",
+    "haarpsi": "How alike two pictures look, by their wavelets: a second opinion, which no adapter is trained on; "
+    "1 is the same.",
     "ssim": "How alike their structure is; 1 is the same.",
     "mask_iou": "How well the objects found in both overlap; 1 is exact.",
+    "edge_f1": "How much of the outlines of both is in the same place, to 2 pixels; 1 is all. Another photo gets 0.2.",
     "psnr": "How close the pixels are, in decibels; 30 is good.",
 }
 SEED_STUDY = (
@@ -28,6 +39,8 @@ SEED_STUDY = (
 )
 # What training calls the held-out scenes that adapters are judged by.
 ONE_ON_WHITE, ANY_SCENES = "one object on white", "1-5 objects, all backgrounds"
+HELD_OUT_PHOTOS = "held-out photos"
+NOTED = ("lpips", "haarpsi", "ssim", "mask_iou")  # scores that an adapter's note has, where its card has them
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
@@ -69,22 +82,37 @@ def awaiting(result: str) -> str:
 def metric_cards(report: Report, source: ImageSource = None) -> str:
     """A card for each score of the chosen adapter, with blank page and oracle on the same scale.
 
-    source: where it is a scene, beside what the adapter scored on held-out scenes of its kind.
+    A photo, which shows no objects on an even background, has a card of its edges in place of that of its masks.
+
+    source: beside what the adapter scored on held-out pictures of its kind; a scene like the seed study's also has the
+    targets of that.
     """
-    usual = _usual(report.chosen.card, source)
+    usual, targets = _usual(report.chosen.card, source), SEED_TARGETS if like_the_seed(source) else {}
+    names = shown_scores(report.chosen.scores)
+    note = f"The targets are those of the {SEED_STUDY}." if targets else "Skill: 0 is a blank page, 1 the oracle."
     return (
-        f'<div class="fs-cards">{"".join(_card(report, name, usual) for name in NAMES)}</div>'
-        f'<p class="fs-cards-note">The targets are those of the {SEED_STUDY}.</p>'
+        f'<div class="fs-cards">{"".join(_card(report, name, usual, targets.get(name)) for name in names)}</div>'
+        f'<p class="fs-cards-note">{note}</p>'
     )
 
 
+def shown_scores(scores: Scores | None) -> list[str]:
+    """The names of the scores that are shown of an image: edges where it has no mask IoU; None: not scored yet."""
+    edges = scores is not None and scores["mask_iou"] is None and scores["edge_f1"] is not None
+    return [name for name in NAMES if name != ("mask_iou" if edges else "edge_f1")]
+
+
+def like_the_seed(source: ImageSource) -> bool:
+    """Whether it is a scene like those of the seed study: one object on white."""
+    return isinstance(source, dict) and len(source["objects"]) == 1 and source["background"]["kind"] == "white"
+
+
 def _usual(card: dict[str, Any], source: ImageSource) -> dict[str, str]:
-    """By score, mean ± standard deviation over held-out scenes of the scene's kind: one object on white, or any."""
+    """By score, mean ± standard deviation over held-out pictures of its kind: one object on white, scene, photo."""
     scores = card.get("scores")
-    if not isinstance(source, dict) or not held_out_count(scores):
+    if not held_out_count(scores):
         return {}
-    simple = len(source["objects"]) == 1 and source["background"]["kind"] == "white"
-    title = ONE_ON_WHITE if simple else ANY_SCENES
+    title = ONE_ON_WHITE if like_the_seed(source) else ANY_SCENES if isinstance(source, dict) else HELD_OUT_PHOTOS
     expected = {}
     for name, (mean, low, high) in score_tables(scores).get(title, {}).items():
         if name in NAMES and low is not None and high is not None:
@@ -95,42 +123,41 @@ def _usual(card: dict[str, Any], source: ImageSource) -> dict[str, str]:
     return expected
 
 
-def _card(report: Report, name: str, usual: dict[str, str]) -> str:
+def _card(report: Report, name: str, usual: dict[str, str], target: float | None) -> str:
     value = report.chosen.scores[name]
     blank, oracle = report.blank.scores[name], report.oracle.scores[name]
-    arrow, better = ("↓", "lower") if name == "lpips" else ("↑", "higher")
-    sense = f'<span role="img" aria-label="{better} is better">{arrow} better</span>'
-    head = f'<h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4>'
+    arrow, better = ("↓", "lower") if name in LOWER_IS_BETTER else ("↑", "higher")
+    sense = f'<span role="img" aria-label="{better} is better" title="{better} is better">{arrow}</span>'
+    shown = "–" if value is None or blank is None else number(name, value)
+    head = f'<div class="head"><h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4><p class="value">{shown}</p></div>'
     if value is None or blank is None:
         reason = report.chosen.mask_reason or "it cannot be told here"
         word = "Not measurable" if reason == NOT_MEASURABLE else "Not scored"
-        return (
-            f'<div class="fs-card">{head}<p class="value">–</p><p class="verdict">{word}: {escape(reason)}.</p></div>'
-        )
+        return f'<div class="fs-card">{head}<p class="verdict">{word}: {escape(reason)}.</p></div>'
     skill = report.chosen.skill[name]
     extras = "" if skill is None else f"<span>skill {skill:.2f}</span>"
     if name in usual:
         extras += (
-            f'<span title="mean ± standard deviation of held-out scenes of this kind">held out {usual[name]}</span>'
+            f'<span title="mean ± standard deviation of held-out pictures of this kind">held out {usual[name]}</span>'
         )
     return (
-        f'<div class="fs-card">{head}<p class="value">{number(name, value)}</p>'
-        f"{_verdict(name, value, blank)}{_unseen(report, name)}{_scale(name, value, blank, oracle)}"
+        f'<div class="fs-card">{head}'
+        f"{_verdict(name, value, blank, target)}{_unseen(report, name)}{_scale(name, value, blank, oracle, target)}"
         f'<p class="marks"><span>○ blank {number(name, blank)}</span>'
         f"<span>◇ oracle {'not measurable' if oracle is None else number(name, oracle)}</span>{extras}</p></div>"
     )
 
 
-def _verdict(name: str, value: float, blank: float) -> str:
-    if name not in SEED_TARGETS:
-        return '<p class="verdict">No target was set.</p>'
-    target = f"{'&lt;' if name == 'lpips' else '&gt;'}&nbsp;{SEED_TARGETS[name]:.2f}"
+def _verdict(name: str, value: float, blank: float, target: float | None) -> str:
+    worse = value > blank if name in LOWER_IS_BETTER else value < blank
+    if target is None:
+        return '<p class="verdict fail">A blank page is better.</p>' if worse else ""
+    limit = f"{'&lt;' if name in LOWER_IS_BETTER else '&gt;'}&nbsp;{target:.2f}"
     if not meets_target(name, value):
-        return f'<p class="verdict fail">✗ Fail: the target is {target}</p>'
-    worse = value > blank if name == "lpips" else value < blank
+        return f'<p class="verdict fail">✗ Fail: the target is {limit}</p>'
     also = "; so does a blank page" if meets_target(name, blank) else ""
     also = "; yet a blank page is better" if worse else also
-    return f'<p class="verdict pass">✓ Pass: meets {target}{also}</p>'
+    return f'<p class="verdict pass">✓ Pass: meets {limit}{also}</p>'
 
 
 def _unseen(report: Report, name: str) -> str:
@@ -140,14 +167,13 @@ def _unseen(report: Report, name: str) -> str:
     return '<p class="verdict">No object stands out from the reconstruction’s background.</p>'
 
 
-def _scale(name: str, value: float, blank: float, oracle: float | None) -> str:
+def _scale(name: str, value: float, blank: float, oracle: float | None, target: float | None) -> str:
     """A line on which better is to the right: ▼ this picture, ○ blank, ◇ oracle, a tick for the target."""
-    target = SEED_TARGETS.get(name)
     values = [v for v in (value, blank, oracle, target) if v is not None]
-    if name == "lpips":
+    if name in LOWER_IS_BETTER:
         worst, best = max(values), 0.0
     else:
-        worst, best = min(0.0 if name == "mask_iou" else 1.0, *values), max(1.0, *values)
+        worst, best = min(0.0 if name in ("mask_iou", "edge_f1") else 1.0, *values), max(1.0, *values)
         worst = min(values) if name == "psnr" else worst
 
     def at(v: float) -> float:
@@ -193,11 +219,13 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     card = record.card
     facts = [f"{_size(record.parameters)} parameters"]
     facts += [f"trained on {escape(_amount(str(card['data'])))}"] if "data" in card else []
-    heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in SEED_TARGETS)
+    tables = score_tables(card.get("scores"))
+    names = [name for name in NOTED if any(name in scores for scores in tables.values())]
+    heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in names)
     rows = "".join(
         f"<tr><th scope=row>{escape(data)}</th>"
-        f"{''.join(_mean(scores.get(name), share_told(card.get('scores'), data, name)) for name in SEED_TARGETS)}</tr>"
-        for data, scores in sorted(score_tables(card.get("scores")).items(), reverse=True)
+        f"{''.join(_mean(scores.get(name), share_told(card.get('scores'), data, name)) for name in names)}</tr>"
+        for data, scores in sorted(tables.items(), reverse=True)
     )
     count = held_out_count(card.get("scores"))
     title = "Held-out scores" + (f", n = {count:,}" if count else "")

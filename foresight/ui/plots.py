@@ -11,6 +11,7 @@ from torch import Tensor
 from foresight.inspection.evaluation import ImageScores
 from foresight.inspection.readout import Reconstruction
 from foresight.inspection.tables import Level, own_score
+from foresight.metrics.baselines import LOWER_IS_BETTER
 from foresight.metrics.matching import CELLS
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.ui.cards import NAMES
@@ -23,7 +24,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _ENDS = {"blank": ("floor: blank page", "dot"), "oracle": ("ceiling: oracle", "dash")}
 INK, RULE = "#737d89", "rgba(128, 138, 150, 0.25)"
-_CHARTS = ("lpips", "ssim", "mask_iou", "psnr")  # scores that have a chart each, in two columns
+_CHARTS = ("lpips", "haarpsi", "ssim", "mask_iou", "edge_f1", "psnr")  # scores that have a chart each, in two columns
 
 
 def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
@@ -68,7 +69,7 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
                     col=column,
                 )
     figure.update_xaxes(categoryorder="array", categoryarray=depths)
-    return _dressed(figure, 520, legend=True)
+    return _dressed(figure, 260 * _rows(places), legend=True)
 
 
 def histograms(lines: Sequence[ImageScores]) -> Figure:
@@ -95,7 +96,7 @@ def histograms(lines: Sequence[ImageScores]) -> Figure:
                     x=mean, y=1, yref="y domain", text=name, showarrow=False, yanchor="bottom", row=row, col=column
                 )
     figure.update_yaxes(title="pictures", col=1)
-    return _dressed(figure, 460)
+    return _dressed(figure, 230 * _rows(places))
 
 
 def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
@@ -162,16 +163,21 @@ def _places(scores: Collection[str]) -> dict[str, tuple[int, int]]:
     return {score: (i // 2 + 1, i % 2 + 1) for i, score in enumerate(s for s in _CHARTS if s in scores)}
 
 
+def _rows(places: dict[str, tuple[int, int]]) -> int:
+    return max((row for row, _ in places.values()), default=1)
+
+
 def _charts(places: dict[str, tuple[int, int]]) -> Figure:
     from plotly.subplots import make_subplots
 
     units = {"psnr": ", dB"}
-    titles = [f"{NAMES[score]}{units.get(score, '')} {'↓' if score == 'lpips' else '↑'}" for score in places]
-    rows = max((row for row, _ in places.values()), default=1)
+    titles = [f"{NAMES[score]}{units.get(score, '')} {'↓' if score in LOWER_IS_BETTER else '↑'}" for score in places]
+    rows = _rows(places)
     cells: list[list[dict[str, str] | None]] = [
         [{} if (row, column) in places.values() else None for column in (1, 2)] for row in range(1, rows + 1)
     ]
-    return make_subplots(rows, 2, specs=cells, subplot_titles=titles, vertical_spacing=0.2, horizontal_spacing=0.1)
+    spacing = {"vertical_spacing": 0.4 / rows, "horizontal_spacing": 0.1}
+    return make_subplots(rows, 2, specs=cells, subplot_titles=titles, **spacing)
 
 
 def _short(point: ExtractionPoint) -> str:

@@ -204,7 +204,10 @@ def test_a_summary_tells_what_could_not_be_measured():
     row = {"image": "a", "mask_reason": None, **dict.fromkeys(SCORES, 0.5)}
     row |= {f"{of}_{name}": 0.5 for of in ("blank", "oracle") for name in SCORES}
     summary = evaluation.summarise([row, row | {"mask_iou": None, "mask_reason": NOT_MEASURABLE}])
-    text = _summary(summary | {"adapter": "linear", "point": "post-merge/6", "broken": []}, Path("out"))
+    text = _summary(
+        summary | {"adapter": "linear", "point": "post-merge/6", "data": {"images": "x"}, "broken": []}, Path("out")
+    )
+    assert "target" not in text
     assert "0.500 (n = 1), 1 of 2" in text and text.count("1 of 2") == 1
     assert f"mask IoU not measurable in 1 pictures: {NOT_MEASURABLE}" in text
 

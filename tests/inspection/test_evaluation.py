@@ -142,7 +142,7 @@ def test_the_nearest_is_the_one_of_least_error():
 
 
 def flat(lpips, iou, reason=None):
-    scores = {"lpips": lpips, "ssim": 1 - lpips, "psnr": 20.0, "mask_iou": iou}
+    scores = {"lpips": lpips, "haarpsi": 0.5, "ssim": 1 - lpips, "psnr": 20.0, "mask_iou": iou, "edge_f1": 0.5}
     row = {"image": "a", **scores, **{f"skill_{name}": 9.0 for name in SCORES}}
     row |= {f"oracle_{name}": 0.0 if name == "lpips" else 1.0 for name in SCORES}
     row |= {f"blank_{name}": 0.5 for name in SCORES}

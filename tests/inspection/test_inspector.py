@@ -69,7 +69,7 @@ def test_skills_lie_between_the_blank_page_and_the_oracle():
     blank = {"lpips": 0.5, "ssim": 0.8, "psnr": 10.0, "mask_iou": 0.0}
     oracle = {"lpips": 0.1, "ssim": 1.0, "psnr": 30.0, "mask_iou": 0.8}
     scores = {"lpips": 0.2, "ssim": 0.7, "psnr": 15.0, "mask_iou": None}
-    found = {name: skill(name, scores[name], blank[name], oracle[name]) for name in SCORES}
+    found = {name: skill(name, scores[name], blank[name], oracle[name]) for name in scores}
     assert found == {"lpips": pytest.approx(0.75), "ssim": pytest.approx(-0.5), "psnr": 0.25, "mask_iou": None}
 
 

@@ -24,7 +24,7 @@ def thing(shape="star", color="red", size="small", position="top left", iou=0.5,
 
 
 def line(image, lpips, iou=0.5, objects=(), background="white", plane=None, scene=True):
-    scores = {"lpips": lpips, "ssim": 1 - lpips, "psnr": 20.0, "mask_iou": iou}
+    scores = {"lpips": lpips, "haarpsi": 0.5, "ssim": 1 - lpips, "psnr": 20.0, "mask_iou": iou, "edge_f1": None}
     return ImageScores(
         name=image,
         scores={"adapter": scores, "oracle": dict(scores), "blank": dict(scores)},

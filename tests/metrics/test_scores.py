@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.ndimage import distance_transform_cdt
+from skimage.feature import canny
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from benchmarks.scores import lpips_package
@@ -13,7 +15,7 @@ from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
 from foresight.metrics.fidelity import psnr, ssim
 from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT, NOT_MEASURABLE
-from foresight.metrics.perceptual import LPIPS, TRUNK, lpips_model
+from foresight.metrics.perceptual import LPIPS, TRUNK, haarpsi, lpips_model
 from foresight.metrics.scores import Originals, compare, score
 
 
@@ -100,6 +102,50 @@ def test_ssim_and_psnr_equal_scikit_image(size):
             assert ratio.item() == pytest.approx(peak_signal_noise_ratio(*pair, data_range=1), abs=1e-3)
 
 
+def waves(height, width):
+    """A picture of three waves, one a colour: (3, height, width)."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    return torch.stack([0.5 + 0.5 * torch.sin(a * x + b * y) for a, b in ((9, 4), (23, -11), (3, 40))])
+
+
+@pytest.mark.parametrize(
+    ("size", "golden"),
+    [((64, 96), [0.548966, 0.650482, 0.017484, 1]), ((57, 83), [0.509091, 0.663789, 0.025627, 1])],
+)
+def test_haarpsi_equals_piq(size, golden):
+    x = waves(*size)
+    others = torch.stack([x.roll(2, -1), 0.8 * x.flip(0), torch.ones_like(x), x])
+    assert haarpsi(x[None], others).tolist() == pytest.approx(golden, abs=2e-5)  # of piq 0.8.0 in float64
+
+
+def test_haarpsi_of_pictures_without_a_coefficient():
+    black = torch.zeros(1, 3, 28, 28)
+    assert haarpsi(black, black).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_edge_f1_is_the_share_of_canny_s_edges_that_lie_near():
+    x, y, _ = scene_pictures(3)
+    for a, b, value in zip(x, y, compare(x, y).scores["edge_f1"].tolist(), strict=True):
+        own, other = (
+            canny((p * torch.tensor([0.2125, 0.7154, 0.0721]).view(3, 1, 1)).sum(0).numpy(), 3) for p in (a, b)
+        )
+        near = [distance_transform_cdt(~edges, "chessboard") <= 2 for edges in (own, other)]
+        precision, recall = near[0][other].mean(), near[1][own].mean()
+        assert value == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-3)
+    blank = torch.ones_like(x)
+    assert compare(x, x).scores["edge_f1"].tolist() == compare(blank, blank).scores["edge_f1"].tolist() == [1] * 3
+    assert compare(x, blank).scores["edge_f1"].tolist() == [0] * 3
+
+
+def test_edges_are_looked_for_where_no_objects_are_known():
+    x, y, masks = scene_pictures(3)
+    masks[1] = False
+    given = compare(x, y, masks).scores["edge_f1"]
+    assert given.isnan().tolist() == [True, False, True]
+    assert given[1] == compare(x, y).scores["edge_f1"][1]
+    assert compare(x[1:2], y, masks[1:2]).scores["edge_f1"].isfinite().all()
+
+
 def test_identical_pictures():
     x, _, mask = scene_pictures(2)
     scores = compare(x, x, mask).scores
@@ -175,7 +221,7 @@ def test_score_takes_pictures_and_tensors_alike():
     x, y, _ = scene_pictures(2)
     x, y = (p.mul(255).round() / 255 for p in (x, y))
     assert score(to_pil(x[1]), to_pil(y[1])) == pytest.approx(score(x[1], y[1]), abs=1e-5)
-    assert set(score(x[1], y[1])) == {"lpips", "ssim", "psnr", "mask_iou"}
+    assert set(score(x[1], y[1])) == {"lpips", "haarpsi", "ssim", "psnr", "mask_iou", "edge_f1"}
 
 
 @pytest.mark.parametrize(

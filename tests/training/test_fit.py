@@ -144,9 +144,11 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
     card = judge(task.adapters, {"one object on white": held}, vae)["post-merge/1-tokens"]
     assert card["n"] == 3 and card["one object on white"]["measured"] == {
         "lpips": 3,
+        "haarpsi": 3,
         "ssim": 3,
         "psnr": 3,
         "mask_iou": 2,
+        "edge_f1": 0,  # the objects are known
     }
     assert card["one object on white"]["mask_iou"][0] == pytest.approx(0.5, abs=0.01)  # of 1 and 0
     assert share_told(card, "one object on white", "mask_iou") == "2 of 3"

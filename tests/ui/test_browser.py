@@ -45,7 +45,7 @@ def changed(page, before):
 def test_the_first_page_has_an_example_reconstructed(visit):
     page = visit()
     expect(headline(page)).to_have_text("post-merge/1 read by tokens")
-    expect(page.locator("#metrics .fs-card")).to_have_count(4)
+    expect(page.locator("#metrics .fs-card")).to_have_count(5)
     expect(page.locator("#metrics")).to_contain_text("the target is")
     expect(page.locator("#tiles figure")).to_have_count(8)
     expect(page.locator("#slider img")).to_have_count(2)

@@ -84,7 +84,7 @@ def test_bad_input_is_one_sentence(client, picture, tmp_path):
 
 
 def comparison(records, done, far=False):
-    scores = {"lpips": 0.1, "ssim": 0.9, "psnr": 20.0, "mask_iou": None}
+    scores = {"lpips": 0.1, "haarpsi": 0.5, "ssim": 0.9, "psnr": 20.0, "mask_iou": None, "edge_f1": None}
     none = torch.empty(0)
     one = Reconstruction("oracle", none, scores, scores, none, none, none, "no <i>object</i> stands out")
     ends = [GridTile(one, "/o.png"), GridTile(replace(one, name="blank"), "/b.png")]
@@ -137,5 +137,5 @@ def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector
     linear = [trace for trace in figure.data if trace.name == "linear" and trace.yaxis == "y"]
     assert [list(trace.x) for trace in linear] == [["pre 2"], ["post 1"]]
     titles = [note.text for note in figure.layout.annotations]
-    assert titles == ["LPIPS ↓", "SSIM ↑", "PSNR, dB ↑"]  # none has a mask IoU, so there is no chart of it
-    assert len(list(figure.select_xaxes())) == 3
+    assert titles == ["LPIPS ↓", "HaarPSI ↑", "SSIM ↑", "PSNR, dB ↑"]  # none has a mask IoU, so there is no chart of it
+    assert len(list(figure.select_xaxes())) == 4

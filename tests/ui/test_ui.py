@@ -36,7 +36,8 @@ HERE = ExtractionPoint("post-merge", 4)
 
 
 def made(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruction:
-    scores: dict[str, float | None] = {"lpips": lpips, "ssim": ssim, "psnr": 20.0, "mask_iou": iou}
+    scores: dict[str, float | None] = {"lpips": lpips, "haarpsi": ssim, "ssim": ssim, "psnr": 20.0, "mask_iou": iou}
+    scores["edge_f1"] = None
     mask = torch.zeros(56, 56, dtype=torch.bool)
     mask[:, :28] = True
     flat = torch.full((56, 56), 0.25)
@@ -64,15 +65,34 @@ def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9)
 
 
 def test_verdicts_say_in_words_whether_the_target_is_met_and_whether_that_means_anything() -> None:
-    lpips, ssim, iou, psnr = cards.metric_cards(report()).split('<div class="fs-card">')[1:]
+    one = generate.make_scene("star", "red", 1, "any", "any", "white", True, 5)
+    lpips, haarpsi, ssim, iou, psnr = cards.metric_cards(report(), one).split('<div class="fs-card">')[1:]
     assert "✗ Fail: the target is &lt;&nbsp;0.35" in lpips and "0.400" in lpips and "blank 0.300" in lpips
     assert "✓ Pass: meets &gt;&nbsp;0.75; yet a blank page is better" in ssim
     assert "✗ Fail: the target is &gt;&nbsp;0.60" in iou and "oracle 0.990" in iou
-    assert "Pass" not in psnr and "Fail" not in psnr and "20.0 dB" in psnr
+    for card in (haarpsi, psnr):
+        assert "Pass" not in card and "Fail" not in card
+    assert "A blank page is better" in haarpsi and "20.0 dB" in psnr
+
+
+def test_targets_are_shown_for_scenes_like_the_seed_study_s_alone() -> None:
+    two = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
+    grey = generate.make_scene("star", "red", 1, "any", "any", "plain", True, 5)
+    for source in (two, grey, "/tmp/photo.png", None):
+        html = cards.metric_cards(report(), source)
+        assert "target" not in html and "A blank page is better" in html
+
+
+def test_a_photo_has_a_card_of_its_edges_in_place_of_that_of_its_masks() -> None:
+    photo = replace(report(iou=None).chosen, scores={**made("tokens", 0.4, 0.8, None).scores, "edge_f1": 0.43})
+    of_photo = replace(report(iou=None), reconstructions=[photo])
+    titles = [name for name in cards.NAMES.values() if f">{name} <" in cards.metric_cards(of_photo, "/tmp/photo.png")]
+    assert titles == ["LPIPS", "HaarPSI", "SSIM", "Edge F1", "PSNR"]
+    assert "Edge F1" not in cards.metric_cards(report())
 
 
 def test_better_is_to_the_right_on_every_scale() -> None:
-    for card, name in zip(cards.metric_cards(report()).split("<svg")[1:], "LSMP", strict=True):
+    for card, name in zip(cards.metric_cards(report()).split("<svg")[1:], "LHSMP", strict=True):
         blank = float(card.split('class="blank" cx="')[1].split('"')[0])
         oracle = float(card.split('class="oracle" d="M')[1].split(" ")[0])
         this = float(card.split('class="this" d="M')[1].split(" ")[0])
@@ -94,12 +114,12 @@ def test_an_iou_of_0_says_that_nothing_was_found() -> None:
 def test_not_measurable_is_no_0_on_the_card_and_no_tile() -> None:
     missing = replace(made("tokens", 0.4, 0.8, None), mask_reason=NOT_MEASURABLE)
     without = replace(report(), reconstructions=[missing])
-    card = cards.metric_cards(without).split('<div class="fs-card">')[3]
+    card = cards.metric_cards(without).split('<div class="fs-card">')[4]
     assert f"Not measurable: {NOT_MEASURABLE}" in card and "0.000" not in card and "Fail" not in card
     [tile] = [tile for tile in tiles(without) if tile.title == "masks"]
     assert tile.picture is None and tile.note == NOT_MEASURABLE
     oracle = replace(made("oracle", 0.001, 0.999, None), mask_reason=NOT_MEASURABLE)
-    card = cards.metric_cards(replace(report(), oracle=oracle)).split('<div class="fs-card">')[3]
+    card = cards.metric_cards(replace(report(), oracle=oracle)).split('<div class="fs-card">')[4]
     assert "0.500" in card and "oracle not measurable" in card
     told = cards.object_table([("red star", True, None, 0.9), ("blue ring", False, None, None)])
     assert "red star</b> not measurable<span>oracle 0.90" in told and "blue ring</b> hidden" in told

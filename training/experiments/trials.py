@@ -26,7 +26,7 @@ from training.latents import Latents
 from training.loop import Recipe
 from training.ridge import solve_linear
 
-SCORES = ("lpips", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
+SCORES = ("lpips", "haarpsi", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
 SWAPPED = "another picture's latents"  # a control: each image's adapter reads the next one's
 
 
@@ -202,8 +202,9 @@ def score(bench: Bench, images: Tensor, truth: Latents) -> dict[str, np.ndarray]
             "object_lpips": (comparison.lpips_map * mask).flatten(1).sum(1) / pixels,
             "object_error": (error * mask).flatten(1).sum(1) / pixels,
         }
-        for name, values in (comparison.scores | more).items():
-            parts[name].append(values.float().cpu())
+        scores = comparison.scores | more
+        for name in SCORES:
+            parts[name].append(scores[name].float().cpu())
     return {name: torch.cat(values).double().numpy() for name, values in parts.items()}
 
 

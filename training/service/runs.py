@@ -25,6 +25,7 @@ from foresight.adapters.modules import KINDS
 from foresight.adapters.registry import AdapterRecord, AdapterRegistry, record_name
 from foresight.errors import InputError
 from foresight.metrics.intervals import Interval
+from foresight.metrics.scores import SCORES
 from training.service.presets import checked_name, new_name
 from training.service.queue import delete_atomically
 
@@ -169,14 +170,10 @@ def card_text(name: str, config: dict[str, Any]) -> str:
     )
     scores = card.get("scores")
     rows = [
-        f"| {title} | "
-        + " | ".join(
-            _interval(table.get(s), share_told(scores, title, s)) for s in ("lpips", "ssim", "psnr", "mask_iou")
-        )
-        + " |"
+        f"| {title} | " + " | ".join(_interval(table.get(s), share_told(scores, title, s)) for s in SCORES) + " |"
         for title, table in score_tables(scores).items()
     ]
-    lines = ["| held out | LPIPS ↓ | SSIM ↑ | PSNR ↑ | mask IoU ↑ |", "|---|---|---|---|---|", *rows]
+    lines = ["| held out | LPIPS ↓ | HaarPSI ↑ | SSIM ↑ | PSNR ↑ | mask IoU ↑ | edge F1 ↑ |", "|---" * 7 + "|", *rows]
     fitted = card.get("config")
     recipe = fitted.get("recipe") if isinstance(fitted, dict) else None
     values = recipe if isinstance(recipe, dict) else {}

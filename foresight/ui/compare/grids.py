@@ -11,7 +11,7 @@ from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
-from foresight.ui.cards import HINTS, NAMES, number
+from foresight.ui.cards import HINTS, NAMES, number, shown_scores
 from foresight.ui.services import ImageSource
 from foresight.ui.uploads import address
 
@@ -169,7 +169,7 @@ def _scores(reconstruction: Reconstruction | None) -> str:
     items = "".join(
         f'<div title="{HINTS[name]}"><dt>{NAMES[name].replace("Mask ", "")}</dt>'
         f"<dd>{_score(reconstruction, name)}</dd></div>"
-        for name in NAMES
+        for name in shown_scores(None if reconstruction is None else reconstruction.scores)
     )
     return f"<dl>{items}</dl>"
 

@@ -9,12 +9,12 @@ from typing import Any
 from foresight.data.archive import Broken
 from foresight.inspection.evaluation import ImageScores, summarise
 from foresight.inspection.tables import own_score
-from foresight.metrics.baselines import SEED_TARGETS
+from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore
 from foresight.metrics.scores import SCORES
 from foresight.ui import view_link as link
-from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, number
+from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, like_the_seed, number, shown_scores
 from foresight.ui.failures import filters, form
 from foresight.ui.failures.runs import Row, Run
 from foresight.ui.uploads import address
@@ -23,11 +23,12 @@ EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and
 WAITING = '<p class="fs-failures-empty" role="status">Waiting for the model…</p>'
 NOTHING = '<p class="fs-failures-empty">No picture meets these filters.</p>'
 LISTED = 50  # broken files named on the page; all are in the exported table
+SCENE_SCORES = tuple(name for name in SCORES if name != "edge_f1")  # of scenes, whose objects are known
 IMAGE_HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]
-SCENE_HEADERS = [*IMAGE_HEADERS, "background", "objects"]
+SCENE_HEADERS = ["#", "picture", *(NAMES[n] for n in SCENE_SCORES), "distance", "background", "objects"]
 # Shares of the table's width: no column is wider than its page. A file's name and a scene's objects wrap.
-IMAGE_WIDTHS = ["5%", "45%", "9%", "9%", "10%", "11%", "11%"]
-SCENE_WIDTHS = ["5%", "10%", "8%", "8%", "9%", "10%", "9%", "11%", "30%"]
+IMAGE_WIDTHS = ["5%", "33%", "8%", "9%", "8%", "8%", "10%", "9%", "10%"]
+SCENE_WIDTHS = ["5%", "9%", "8%", "9%", "8%", "8%", "10%", "9%", "11%", "23%"]
 # What an address calls the token of an evaluation that is kept: of scenes, which can be evaluated again, and of
 # uploads, which cannot.
 EVALUATION, UPLOADED = "evaluation", "uploaded"
@@ -86,17 +87,17 @@ def summary(scores: Sequence[ImageScores], total: int) -> str:
     if not scores:
         return NOTHING
     means = summarise([one.flat() for one in scores])
+    names = [n for n in SCORES if means["measured"][n] or means["measured"][f"oracle_{n}"]]
     heads = "".join(
-        f'<th scope="col" title="{HINTS[n]}">{NAMES[n]} {"↓" if n == "lpips" else "↑"}</th>' for n in SCORES
+        f'<th scope="col" title="{HINTS[n]}">{NAMES[n]} {"↓" if n in LOWER_IS_BETTER else "↑"}</th>' for n in names
     )
     rows = "".join(
-        f'<tr><th scope="row">{title}</th>{"".join(_mean(means, prefix + n, n) for n in SCORES)}</tr>'
+        f'<tr><th scope="row">{title}</th>{"".join(_mean(means, prefix + n, n) for n in names)}</tr>'
         for prefix, title in _MEANS.items()
     )
-    skill = "".join(
-        f"<td>{'–' if means['skill'][n] is None else format(means['skill'][n], '.2f')}</td>" for n in SCORES
-    )
+    skill = "".join(f"<td>{'–' if means['skill'][n] is None else format(means['skill'][n], '.2f')}</td>" for n in names)
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
+    seed = f" Targets of the {SEED_STUDY}: {targets}." if all(like_the_seed(one.case) for one in scores) else ""
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in means["without_mask"].items())
     if means["not_measurable"]:
         none += (
@@ -105,8 +106,8 @@ def summary(scores: Sequence[ImageScores], total: int) -> str:
         )
     return (
         '<table class="fs-failures-means">'
-        f"<caption>Means of {len(scores)} of {total} pictures, with 95 % intervals. "
-        f"Targets of the {SEED_STUDY}: {targets}.{none}</caption>"
+        f"<caption>Means of {len(scores)} of {total} pictures, with 95 % intervals."
+        f"{seed}{none}</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead>"
         f'<tbody>{rows}<tr><th scope="row">skill</th>{skill}</tr></tbody></table>'
     )
@@ -147,7 +148,9 @@ def gallery(rows: Sequence[Row], score: str, limit: int) -> str:
 def _tile(row: Row, score: str) -> str:
     scores, name = row.scores, escape(short_name(row.scores), quote=True)
     value = f"{NAMES[score]} {_number(score, own_score(scores, score))}"
-    others = " · ".join(f"{NAMES[n]} {_number(n, own_score(scores, n))}" for n in ("lpips", "mask_iou") if n != score)
+    own = scores.scores["adapter"]
+    names = [n for n in shown_scores(own) if n in ("lpips", "haarpsi", "mask_iou", "edge_f1") and n != score]
+    others = " · ".join(f"{NAMES[n]} {_number(n, own[n])}" for n in names)
     objects = "".join(f"<li>{_object(one)}</li>" for one in scores.objects)
     notes = '<span class="far">⚠ unlike its training data</span>' if scores.distance > scores.far else ""
     if own_score(scores, "mask_iou") == 0:
@@ -178,18 +181,21 @@ def short_name(scores: ImageScores) -> str:
 
 def table(rows: Sequence[Row], scenes: bool = True) -> list[list[Any]]:
     """Cells for SCENE_HEADERS, or for IMAGE_HEADERS where the images are no scenes."""
-    cells = [
+    names = SCENE_SCORES if scenes else SCORES
+    return [
         [
             row.number,
             short_name(row.scores),
-            *(None if (v := own_score(row.scores, n)) is None else round(v, 4) for n in SCORES),
+            *(None if (v := own_score(row.scores, n)) is None else round(v, 4) for n in names),
             round(row.scores.distance, 2),
-            row.scores.background or "",
-            ", ".join(f"{one.color} {one.shape}" for one in row.scores.objects),
+            *([row.scores.background or "", _objects(row.scores)] if scenes else []),
         ]
         for row in rows
     ]
-    return cells if scenes else [row[: len(IMAGE_HEADERS)] for row in cells]
+
+
+def _objects(scores: ImageScores) -> str:
+    return ", ".join(f"{one.color} {one.shape}" for one in scores.objects)
 
 
 # A click on an image gives its number; one on the last button asks for more.

@@ -13,10 +13,10 @@ from foresight.data.images import to_pil
 from foresight.inspection.baselines import Baselines, Recalled
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import prepare
-from foresight.metrics.scores import SCORES, Scores
+from foresight.metrics.scores import Scores
 from foresight.models.points import ExtractionPoint
 from foresight.ui import generate
-from foresight.ui.cards import NAMES, number
+from foresight.ui.cards import NAMES, number, shown_scores
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_maps import Tile, tile_grid
 from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
@@ -84,9 +84,10 @@ def baselines_html(summary: ResultSummary, recalled: Recalled) -> str:
     """Both baselines as images, and their scores between those of the blank page and of the adapter."""
     blank, *rest = summary.scores.items()
     rows = [blank, ("mean", recalled.mean.scores), ("nearest scene", recalled.nearest.scores), *rest]
-    heads = "".join(f'<th scope="col">{NAMES[name]}</th>' for name in SCORES)
+    names = shown_scores(summary.scores[summary.adapter])
+    heads = "".join(f'<th scope="col">{NAMES[name]}</th>' for name in names)
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_score(n, scores[n])}</td>" for n in SCORES)}</tr>'
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_score(n, scores[n])}</td>" for n in names)}</tr>'
         for name, scores in rows
     )
     tiles = [

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import Reconstruction
 from foresight.metrics.matching import score_objects
-from foresight.metrics.scores import SCORES
 from foresight.ui import cards, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import cached_file
@@ -143,7 +142,7 @@ def object_ious(report: Report, source: ImageSource) -> list[ObjectIoU]:
 
 
 def _scores(reconstruction: Reconstruction) -> str:
-    values = {name: reconstruction.scores[name] for name in SCORES}
+    values = {name: reconstruction.scores[name] for name in cards.shown_scores(reconstruction.scores)}
     return ", ".join(f"{cards.NAMES[name]} {cards.number(name, v)}" for name, v in values.items() if v is not None)
 
 

@@ -74,7 +74,8 @@ def payload(
         for score in SCORES:
             values = np.full(latent_map.spec.scenes, np.nan)
             values[: len(table)] = [np.nan if row[score] is None else row[score] for row in table]
-            columns.append(_numbers(f"{score} {reader}", f"{NAMES[score]}, {reader}", values[data.rows], score))
+            if not np.isnan(values).all():
+                columns.append(_numbers(f"{score} {reader}", f"{NAMES[score]}, {reader}", values[data.rows], score))
     return json.dumps(
         {
             "id": latent_map.spec.id,

@@ -17,8 +17,7 @@ from foresight.inspection.readout import Reconstruction
 from foresight.maps.data import BACKGROUND, KINDS, MapSpec
 from foresight.maps.fit import LatentMap, Projected
 from foresight.maps.separability import Array
-from foresight.metrics.scores import SCORES
-from foresight.ui.cards import HINTS, NAMES, number
+from foresight.ui.cards import HINTS, NAMES, number, shown_scores
 from foresight.ui.image_maps import png
 from foresight.ui.services import ImageSource
 
@@ -132,7 +131,7 @@ def mismatch(spec: MapSpec, source: ImageSource) -> str:
 
 def _reconstruction(reconstruction: Reconstruction | str | None) -> str:
     if isinstance(reconstruction, Reconstruction):
-        scores = "".join(_score(name, reconstruction.scores[name]) for name in SCORES)
+        scores = "".join(_score(name, reconstruction.scores[name]) for name in shown_scores(reconstruction.scores))
         tag = f'<img src="{data_url(to_pil(reconstruction.image))}" alt="The reconstruction">'
         return f"<figure>{tag}<figcaption>read by {escape(reconstruction.name)} {scores}</figcaption></figure>"
     note = "is being read back …" if reconstruction is None else escape(reconstruction)

@@ -329,7 +329,7 @@ def pipeline(run: Run) -> Answer:
         [
             bar_chart(
                 f"{SCORE_NAMES[s]} of the whole pipeline", "what", scores, s,
-                baseline=blank[s], oracle=oracle[s], target=TARGETS[s],
+                baseline=blank[s], oracle=oracle[s], target=TARGETS.get(s),
             )
             for s in MAIN_SCORES
         ],

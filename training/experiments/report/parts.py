@@ -17,13 +17,14 @@ from training.experiments.statistics import finite, skill_interval
 
 SCORE_NAMES = {
     "lpips": "LPIPS",
+    "haarpsi": "HaarPSI",
     "ssim": "SSIM",
     "psnr": "PSNR, dB",
     "mask_iou": "mask IoU",
     "object_lpips": "LPIPS on objects",
     "object_error": "error on objects",
 }
-MAIN_SCORES = ("lpips", "ssim", "mask_iou")
+MAIN_SCORES = ("lpips", "haarpsi", "ssim", "mask_iou")
 TARGETS = SEED_TARGETS | {"box_iou": 0.60}  # the seed study's
 REFERENCES = ("blank", "mean", "nearest", "oracle")
 MEASURED = "mask IoU measured in"
