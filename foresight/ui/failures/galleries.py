@@ -27,8 +27,8 @@ SCENE_SCORES = tuple(name for name in SCORES if name != "edge_f1")  # of scenes,
 IMAGE_HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]
 SCENE_HEADERS = ["#", "picture", *(NAMES[n] for n in SCENE_SCORES), "distance", "background", "objects"]
 # Shares of the table's width: no column is wider than its page. A file's name and a scene's objects wrap.
-IMAGE_WIDTHS = ["5%", "33%", "8%", "9%", "8%", "8%", "10%", "9%", "10%"]
-SCENE_WIDTHS = ["5%", "9%", "8%", "9%", "8%", "8%", "10%", "9%", "11%", "23%"]
+IMAGE_WIDTHS: list[str | int] = ["5%", "33%", "8%", "9%", "8%", "8%", "10%", "9%", "10%"]
+SCENE_WIDTHS: list[str | int] = ["5%", "9%", "8%", "9%", "8%", "8%", "10%", "9%", "11%", "23%"]
 # What an address calls the token of an evaluation that is kept: of scenes, which can be evaluated again, and of
 # uploads, which cannot.
 EVALUATION, UPLOADED = "evaluation", "uploaded"
@@ -97,7 +97,7 @@ def summary(scores: Sequence[ImageScores], total: int) -> str:
     )
     skill = "".join(f"<td>{'–' if means['skill'][n] is None else format(means['skill'][n], '.2f')}</td>" for n in names)
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
-    seed = f" Targets of the {SEED_STUDY}: {targets}." if all(like_the_seed(one.case) for one in scores) else ""
+    seed = f" Targets of the {SEED_STUDY}: {targets}." if all(like_the_seed(one.source) for one in scores) else ""
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in means["without_mask"].items())
     if means["not_measurable"]:
         none += (
