@@ -120,3 +120,19 @@ def visit(request, browser, url):
     import browsing
 
     yield from browsing.visits(browser, url, request.module.READY)
+
+
+@pytest.fixture
+def hub(tiny, tmp_path, monkeypatch):
+    """A hub at this machine's own address with owner/vlm, and an empty cache for what comes from there."""
+    from huggingface_hub import constants
+
+    from benchmarks.local_hub import LocalHub
+
+    with LocalHub({"owner/vlm": tiny.folder}) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield server

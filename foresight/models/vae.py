@@ -17,7 +17,7 @@ from torch import Tensor
 
 from foresight.errors import InputError
 from foresight.models.digests import files_digest, joined, json_digest
-from foresight.models.hub import folder_of
+from foresight.models.hub import folder_of, pinned
 from foresight.paths import ASSETS
 
 BUNDLED = ASSETS / "vae"
@@ -258,7 +258,7 @@ def load_vae(
     root = folder_of(where, ["config.json", "vae/config.json"], "VAE")
     inside = "" if (root / "config.json").is_file() else "vae/"
     kind = _read_kind(root / inside / "config.json", label)
-    folder = folder_of(where, [inside + file for file in _WEIGHTS], "VAE") / inside
+    folder = folder_of(pinned(where, root), [inside + file for file in _WEIGHTS], "VAE") / inside
 
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if dtype is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from huggingface_hub.errors import StrictDataclassError
 from packaging.version import InvalidVersion, Version
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from foresight.data.images import PATCH, load_image, resize, to_bytes
 from foresight.data.resolution import DEFAULT, SMALLEST, Resolution
@@ -29,7 +29,7 @@ from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.digests import commit_of, file_digest, joined, json_digest
 from foresight.models.engine import Engine, kernels_usable
-from foresight.models.hub import folder_of, hub_digests
+from foresight.models.hub import folder_of, hub_digests, pinned
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.paths import ASSETS
 
@@ -74,7 +74,7 @@ class VLM:
         self.kernels, self.fp8 = kernels, fp8
         self._made_for: Any = None  # the model that `_engine` was made for
         self._loaded = -1, -1  # the depth up to which it is
-        self._source, self.folder = source, folder
+        self._source, self.folder = pinned(source, folder), folder
         try:
             self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
             reasons = qwen.unsupported(self.config)
@@ -265,9 +265,9 @@ class VLM:
         here = {file for file in files if (self.folder / file).is_file()}
         digests = [file_digest(self.folder / file) for file in here]
         if missing := tuple(sorted(files - here)):
-            if self.commit is None:
+            if Path(self._source).is_dir():
                 raise InputError(f"{self.name} has no {missing[0]}.")
-            digests += hub_digests(str(self._source), self.commit, missing)
+            digests += hub_digests(str(self._source), missing)
         return joined(digests)
 
     @cached_property
@@ -325,29 +325,36 @@ class VLM:
         return texts[0].strip() if isinstance(images, Image.Image) else [t.strip() for t in texts]
 
     def _load(self, point: ExtractionPoint | None) -> None:
-        """Reads the weights that `point` needs (None: all) and that are not here yet."""
-        from accelerate.utils import set_module_tensor_to_device
-
+        """Reads the weights that `point` needs (None: all) and that are not here yet, one file after the other."""
         missing = {n: p.shape for n, p in self.model.named_parameters() if p.is_meta and _needed(point, n)}
         stored = {_module_name(raw): (raw, file) for raw, file in self._stored.items()}
-        if absent := sorted(missing.keys() - stored.keys() - {"lm_head.weight"}):
-            raise InputError(f"{self.name} lacks the weight {absent[0]} ({len(absent)} missing in all).")
+        self._refuse_absent(missing.keys() - stored.keys() - {"lm_head.weight"})
         files = sorted({stored[name][1] for name in missing if name in stored})
         folder = folder_of(self._source, files, "model") if files else self.folder
         for file in files:
             with _open(folder / file, self.name) as shard:
-                for name in [n for n in missing if n in stored and stored[n][1] == file]:
-                    value = shard.get_tensor(stored[name][0])
-                    if value.shape != missing[name]:
-                        raise InputError(
-                            f"{self.name}: {name} is {list(value.shape)}, its config says {list(missing[name])}."
-                        )
-                    set_module_tensor_to_device(self.model, name, self.device, value, dtype=self.dtype)
+                for raw in shard.offset_keys():  # as they lie there: a disk reads on
+                    name = _module_name(raw)
+                    if name in missing and stored[name] == (raw, file):
+                        self._put(name, shard.get_tensor(raw), missing.pop(name))
+        self._refuse_absent(missing.keys() - {"lm_head.weight"})
         if point is None:
             self.model.tie_weights()
             if self.model.lm_head.weight.is_meta:
                 raise InputError(f"{self.name} lacks lm_head.weight, and its config does not tie it to the embedding.")
             self.model.to(self.device)  # buffers
+
+    def _refuse_absent(self, names: Set[str]) -> None:
+        if names:
+            raise InputError(f"{self.name} lacks the weight {min(names)} ({len(names)} missing in all).")
+
+    def _put(self, name: str, value: Tensor, shape: torch.Size) -> None:
+        """Makes a value from a file, mapped into memory and not read yet, the model's weight of that name."""
+        if value.shape != shape:
+            raise InputError(f"{self.name}: {name} is {list(value.shape)}, its config says {list(shape)}.")
+        module, _, leaf = name.rpartition(".")
+        weight = nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
+        setattr(self.model.get_submodule(module), leaf, weight)
 
     def _files(self, point: ExtractionPoint) -> set[str]:
         """The files that hold the weights for `point`."""
@@ -375,7 +382,9 @@ def _open(path: Path, name: str) -> Any:
     try:
         return safe_open(path, "pt")
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{name}: the weights in {path.name} cannot be read ({error}).") from error
+        raise InputError(
+            f"{name}: the weights in {path} are cut short or cannot be read ({error}): delete them, and get them again."
+        ) from error
 
 
 def _module_name(stored: str) -> str:

@@ -8,12 +8,12 @@ import torch
 from house import save_tiny_adapter, save_vae
 from safetensors.torch import load_file, save_file
 
+from benchmarks.local_hub import COMMIT
 from foresight.adapters.checkpoint import describe_adapter
-from foresight.adapters.identity import KEY, identity_of
+from foresight.adapters.identity import KEY
 from foresight.adapters.registry import AdapterRegistry
 from foresight.errors import InputError
 from foresight.models import digests
-from foresight.models.points import ExtractionPoint
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training.bundle.build import stamp
@@ -129,20 +129,16 @@ def test_an_identity_from_anybody_is_read_with_suspicion(house, bad):
     assert "the identity in its card cannot be read" in refused["deep"]
 
 
-def test_a_commit_stands_for_weights_that_are_not_downloaded(house, monkeypatch):
-    snapshot = house / "cache/models--a--b/snapshots" / ("a" * 40)
-    shutil.copytree(house / "vlm", snapshot)
-    vlm, vae, point = load_vlm(snapshot, "cpu"), load_vae(house / "vae", "cpu"), ExtractionPoint("post-merge", 1)
-    assert (
-        vlm.commit == "a" * 40
-        and identity_of(vlm, vae, point).weights == identity_of(load_vlm(house / "vlm", "cpu"), vae, point).weights
-    )
-    save_tiny_adapter(house / "runs/deep", "linear", "post-merge/1", house, fitted={"commit": "a" * 40})
-    for shard in snapshot.glob("*.safetensors"):
-        shard.unlink()
-    monkeypatch.setattr("foresight.models.vlm.hub_digests", lambda name, commit, files: ["other"])  # the hub's answer
-    fitting, refused = look(house, snapshot)
-    assert fitting == ["deep"] and "other weights" in refused["early"]
+def test_a_commit_stands_for_weights_that_are_not_downloaded(house, hub):
+    hub.repositories["owner/vlm"] = house / "vlm"
+    fitted = {"commit": COMMIT, "weights": "f" * 64}
+    save_tiny_adapter(house / "runs/same", "linear", "post-merge/2", house, fitted=fitted)
+    save_tiny_adapter(house / "runs/other", "linear", "post-merge/3", house, fitted={"weights": "0" * 64})
+    registry = AdapterRegistry(load_vlm("owner/vlm", "cpu"), load_vae(house / "vae", "cpu"), ["none", house / "runs"])
+    # Those fitted with a copy in a folder fit too: the hub tells what its files are.
+    assert [record.name for record in registry.adapters()] == ["early", "deep", "same"]
+    assert "other weights of the VLM" in registry.refused()[house / "runs/other"]
+    assert not [name for _, name, _ in hub.log if name.endswith(".safetensors")]
 
 
 def test_digests_are_computed_once_and_kept(tmp_path, monkeypatch):
