@@ -133,8 +133,9 @@ class Names(_Setting):
             raise InputError(f"{self.noun} must be a list of names, not {value!r}.")
         if self.at_least_one and not value:
             raise InputError(f"choose at least one of the {self.noun}.")
-        for word in value if self.known is not None else ():
-            Choice(self.noun, self.known or ()).check(word)
+        if self.known is not None:
+            for word in value:
+                Choice(self.noun.removesuffix("s"), self.known).check(word)
         return tuple(dict.fromkeys(value))
 
 

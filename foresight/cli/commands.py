@@ -6,6 +6,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,9 @@ from tqdm import tqdm
 from foresight.adapters.registry import BUNDLED, RUNS
 from foresight.cli import clips
 from foresight.data.archive import Broken, File, unpack
+from foresight.data.factors import SceneFactors
 from foresight.data.images import load_image, load_mask, to_pil
+from foresight.data.motion import MotionSpec
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.errors import InputError
@@ -280,11 +283,12 @@ def _notices(adapters: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
 
 
 def scene_spec(args: argparse.Namespace) -> SceneSpec:
-    """What the arguments say of scenes. Raises InputError."""
-    named = {key: getattr(args, key) for key in ("shapes", "colors", "backgrounds") if getattr(args, key)}
-    objects = args.objects or ((1, 3) if args.motion else (1, 5))
-    radius = args.radius or ((12, 40) if args.motion else (12, 64))
-    return SceneSpec(objects=objects, radius=radius, overlap=args.overlap, **named)
+    """What the arguments say of scenes; in motion there are fewer and smaller objects. Raises InputError."""
+    spec = MotionSpec().scene if args.motion else SceneSpec()
+    names = [field.name for field in fields(SceneFactors)]  # type: ignore[arg-type]
+    chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
+    factors = SceneFactors(**{"objects": spec.objects} | chosen).spec()
+    return replace(factors, radius=args.radius or (factors.radius if args.size else spec.radius))
 
 
 def _inspector(args: argparse.Namespace) -> Inspector:

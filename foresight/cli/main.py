@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import os
 import sys
@@ -11,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from foresight.data.factors import SceneFactors
 from foresight.errors import InputError
 from foresight.paths import RUNS
-from foresight.schemas import MAX_SEED, whole
+from foresight.schemas import MAX_SEED, Choice, Names, Pair, limits_of, whole
 
 EXAMPLES = {
     "reconstruct": """\
@@ -132,14 +134,20 @@ def _json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _scene_options(parser: argparse.ArgumentParser) -> None:
+    """A flag for each of SceneFactors; None where it is not given. What it takes is checked where factors are made."""
     group = parser.add_argument_group("what scenes hold")
     group.add_argument("--seed", type=_whole("--seed", 0, MAX_SEED), default=0, help="others give other scenes (0)")
-    group.add_argument("--objects", type=_range, metavar="1-3", help="from, to (default 1-5; in motion 1-3)")
-    group.add_argument("--radius", type=_range, metavar="12-64", help="pixels at 224² (default 12-64; in motion 12-40)")
-    group.add_argument("--shapes", type=_names, metavar="A,B", help="circle, star, … (default: all)")
-    group.add_argument("--colors", type=_names, metavar="A,B", help="red, blue, … (default: all)")
-    group.add_argument("--backgrounds", type=_names, metavar="A,B", help="white, plain, gradient, texture")
-    group.add_argument("--overlap", action=argparse.BooleanOptionalAction, default=True, help="(default)")
+    for field in dataclasses.fields(SceneFactors):  # type: ignore[arg-type]
+        flag, setting = f"--{field.name}", limits_of(SceneFactors, field.name)
+        if isinstance(setting, Pair):
+            group.add_argument(flag, type=_range, metavar="1-3", help="from, to (default 1-5; in motion 1-3)")
+        elif isinstance(setting, Names):
+            group.add_argument(flag, type=_names, metavar="A,B", help=f"{', '.join(setting.known)} (default: all)")
+        elif isinstance(setting, Choice):
+            group.add_argument(flag, metavar="NAME", help=f"{', '.join(setting.known)} (default {field.default})")
+        else:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help="of objects (default: they may)")
+    group.add_argument("--radius", type=_range, metavar="12-64", help="in place of --size, pixels at 224²")
 
 
 def _clip_options(parser: argparse.ArgumentParser, motion: bool = False, start: bool = False) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foresight.data.batch import Batch
 from foresight.data.motion import MAX_FRAMES, Flow
 from foresight.data.scenes import uniform
 from foresight.errors import InputError
@@ -55,7 +55,7 @@ class CameraSpec:
 
 
 @dataclass(frozen=True)
-class CameraPaths:
+class CameraPaths(Batch):
     """Where B cameras look, frame by frame, as tensors on one device.
 
     move: (B,) index into MOVES. windows: (B, F, 3): the centre's x and y in fractions of the photo, and the window's
@@ -66,13 +66,6 @@ class CameraPaths:
     windows: Tensor
     size: tuple[int, int]
     fps: float
-
-    def __len__(self) -> int:
-        return len(self.move)
-
-    def __getitem__(self, rows: Any) -> CameraPaths:
-        rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
-        return CameraPaths(self.move[rows], self.windows[rows], self.size, self.fps)
 
     def in_pixels(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Centres (B, F, 2) in pixels of a photo of h × w, and the scale (B, F): its pixels for one of the frame."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight.data.batch import Drawn, take_drawn
 from foresight.data.render import Rendered, coverage, pixel_centres, render
 from foresight.data.scenes import (
     COLOR_NAMES,
@@ -73,8 +74,8 @@ class MotionSpec:
 
 
 @dataclass(frozen=True)
-class MovingScenes:
-    """A batch of clips' descriptions, as tensors on one device. Indexing gives a smaller batch.
+class MovingScenes(Drawn):
+    """A batch of clips' descriptions, as tensors on one device.
 
     first: the scenes whose shapes, colours and backgrounds the clips have (its places are not the clips').
     motion: (B, N) index into MOTIONS. tracks: (B, F, N, 4) x, y, radius (fractions), rotation (radians) at each
@@ -87,14 +88,6 @@ class MovingScenes:
     present: Tensor
     fps: float
 
-    def __len__(self) -> int:
-        return len(self.motion)
-
-    def __getitem__(self, rows: Any) -> MovingScenes:
-        rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
-        tensors = (self.motion[rows], self.tracks[rows], self.present[rows])
-        return MovingScenes(self.first[rows], *tensors, self.fps)
-
     @property
     def frames(self) -> int:
         return self.tracks.shape[1]
@@ -104,22 +97,9 @@ class MovingScenes:
         """(H, W) in pixels."""
         return self.first.size
 
-    def chunks(self, length: int) -> list[MovingScenes]:
-        return [self[i : i + length] for i in range(0, len(self), length)]
-
-    def to(self, device: torch.device | str) -> MovingScenes:
-        tensors = (self.motion.to(device), self.tracks.to(device), self.present.to(device))
-        return MovingScenes(self.first.to(device), *tensors, self.fps)
-
     def resized(self, size: tuple[int, int]) -> MovingScenes:
         """The same clips for images of another (H, W)."""
         return replace(self, first=self.first.resized(size))
-
-    @staticmethod
-    def cat(parts: list[MovingScenes]) -> MovingScenes:
-        """Clips of one size, frame count, frame rate and number of slots as one batch."""
-        motion, tracks, present = (torch.cat([getattr(p, n) for p in parts]) for n in ("motion", "tracks", "present"))
-        return MovingScenes(Scenes.cat([p.first for p in parts]), motion, tracks, present, parts[0].fps)
 
     def reversed(self) -> MovingScenes:
         """The same clips from the last frame to the first: what differs is the direction of time alone."""
@@ -180,10 +160,6 @@ class MovingScenes:
             state = mix_hash(state + frame + 1)
         return state
 
-    def digest(self, i: int) -> str:
-        """Clip i's hash as 16 hexadecimal digits."""
-        return f"{int(self[i].hashes()) & 0xFFFF_FFFF_FFFF_FFFF:016x}"
-
     def split(self) -> list[str]:
         """The split each clip belongs to, by its hash alone; a clip and its reverse are always of one split."""
         both = mix_hash(self.hashes() + self.reversed().hashes())
@@ -242,15 +218,7 @@ def take_motion(
     count: int, seed: int, spec: MotionSpec, split: str | None = None, device: torch.device | str = "cpu"
 ) -> MovingScenes:
     """The first `count` clips of `seed` that belong to `split` (None: any)."""
-    if split is None:
-        return sample_motion(range(count), seed, spec, device)
-    start, parts = 0, list[MovingScenes]()
-    while (missing := count - sum(map(len, parts))) > 0:
-        batch = sample_motion(range(start, start + 2 * missing + 16), seed, spec, device)
-        start += len(batch)
-        rows = [i for i, name in enumerate(batch.split()) if name == split]
-        parts.append(batch[torch.tensor(rows[:missing], dtype=torch.long, device=device)])
-    return MovingScenes.cat(parts)
+    return take_drawn(lambda numbers: sample_motion(numbers, seed, spec, device), count, split)
 
 
 def _tracks(u: Tensor, motion: Tensor, first: Scenes, spec: MotionSpec) -> tuple[Tensor, Tensor]:

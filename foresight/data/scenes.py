@@ -13,73 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight.data.batch import Drawn, take_drawn
+from foresight.data.factors import BACKGROUNDS, COLOR_NAMES, SHAPES, SceneSpec
+from foresight.data.factors import COLORS as COLORS
+from foresight.data.factors import MAX_OBJECTS as MAX_OBJECTS
 from foresight.errors import InputError
 
-COLORS: dict[str, tuple[int, int, int]] = {
-    "red": (220, 30, 30),
-    "orange": (255, 140, 0),
-    "yellow": (250, 220, 20),
-    "green": (30, 150, 50),
-    "cyan": (30, 200, 220),
-    "blue": (30, 60, 220),
-    "purple": (120, 40, 160),
-    "pink": (255, 110, 180),
-    "brown": (130, 75, 30),
-    "black": (20, 20, 20),
-}
-BACKGROUNDS = ("white", "plain", "gradient", "texture")
 SPLITS = ("train", "val", "test")  # 80, 10 and 10 % of all scenes
 MARGIN = 3 / 224  # least distance of an object to the border, and between objects that may not overlap
-MAX_OBJECTS = 5
 PLACE = ("x", "y", "radius", "rotation")
 _CANDIDATES = 128  # places tried for an object
 _R2_STEP = (0.7548776662466927, 0.5698402909980532)  # 1 / p and 1 / p², p the real root of p³ = p + 1
-SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross", "bar", "ring")
-COLOR_NAMES = tuple(COLORS)
 
 
 @dataclass(frozen=True)
-class SceneSpec:
-    """What scenes may hold; every factor is drawn independently of the others.
-
-    objects: least and most objects (1 to 5). radius: pixels at a shorter side of 224 (12 to 64).
-    region: where centres may lie, as fractions (left, top, right, bottom). overlap: objects may cover each
-    other, though never another's centre; without it they keep apart, and shrink where there is no room.
-    size: (H, W) in pixels.
-    """
-
-    objects: tuple[int, int] = (1, 5)
-    shapes: tuple[str, ...] = SHAPES
-    colors: tuple[str, ...] = COLOR_NAMES
-    radius: tuple[float, float] = (12.0, 64.0)
-    region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    backgrounds: tuple[str, ...] = BACKGROUNDS
-    overlap: bool = True
-    size: tuple[int, int] = (224, 224)
-
-    def __post_init__(self) -> None:
-        low, high = self.objects
-        if not 1 <= low <= high <= MAX_OBJECTS:
-            raise InputError(f"objects must be a range within 1 to {MAX_OBJECTS}, not {low} to {high}.")
-        if not 12 <= self.radius[0] <= self.radius[1] <= 64:
-            raise InputError(f"radius must be a range within 12 to 64 px, not {self.radius[0]} to {self.radius[1]}.")
-        x0, y0, x1, y1 = self.region
-        if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
-            raise InputError(f"region must be fractions left ≤ right and top ≤ bottom in 0 to 1, not {self.region}.")
-        if min(self.size) < 56:
-            raise InputError(f"scenes need at least 56 px a side, not {self.size[0]} × {self.size[1]}.")
-        for noun, names, known in (
-            ("shape", self.shapes, SHAPES),
-            ("colour", self.colors, COLOR_NAMES),
-            ("background", self.backgrounds, BACKGROUNDS),
-        ):
-            if not names or not set(names) <= set(known):
-                raise InputError(f"unknown {noun} in {list(names)}: choose from {', '.join(known)}.")
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """A batch of scene descriptions, as tensors on one device. Indexing gives a smaller batch."""
+class Scenes(Drawn):
+    """A batch of scene descriptions, as tensors on one device."""
 
     size: tuple[int, int]
     count: Tensor  # (B,) objects in the scene; slots from there on are empty
@@ -90,32 +39,9 @@ class Scenes:
     tones: Tensor  # (B, 2, 3) the background's two colours, sRGB in [0, 1]
     pattern: Tensor  # (B, 6) angle, two frequencies (cycles a short side), two phases, sharpness
 
-    def __len__(self) -> int:
-        return len(self.count)
-
-    def __getitem__(self, rows: Any) -> Scenes:
-        rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
-        return self._with({k: v[rows] for k, v in self._tensors().items()})
-
-    def chunks(self, length: int) -> list[Scenes]:
-        return [self[i : i + length] for i in range(0, len(self), length)]
-
-    def to(self, device: torch.device | str) -> Scenes:
-        return self._with({k: v.to(device) for k, v in self._tensors().items()})
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
-
-    def _with(self, tensors: dict[str, Any]) -> Scenes:
-        return replace(self, **tensors)
-
     def resized(self, size: tuple[int, int]) -> Scenes:
         """The same scenes for pictures of another (H, W)."""
         return replace(self, size=size)
-
-    @staticmethod
-    def cat(parts: list[Scenes]) -> Scenes:
-        return parts[0]._with({k: torch.cat([p._tensors()[k] for p in parts]) for k in parts[0]._tensors()})
 
     def label(self, i: int, j: int) -> str:
         """``"red circle"``"""
@@ -179,10 +105,6 @@ class Scenes:
         ground = torch.cat([self.tones.flatten(1), self.pattern], 1)
         return fold(torch.cat([(ground * 4096).round().long(), self.background[:, None], each.sum(1)[:, None]], 1))
 
-    def digest(self, i: int) -> str:
-        """Scene i's hash as 16 hexadecimal digits."""
-        return f"{int(self[i].hashes()) & 0xFFFF_FFFF_FFFF_FFFF:016x}"
-
     def split(self) -> list[str]:
         """The split each scene belongs to: a function of its hash alone, so splits can never share a scene."""
         return [SPLITS[max(0, tenth - 7)] for tenth in (self.hashes() % 10).tolist()]
@@ -237,16 +159,7 @@ def take(
     count: int, seed: int, spec: SceneSpec, split: str | None = None, device: torch.device | str = "cpu"
 ) -> Scenes:
     """The first `count` scenes of `seed` that belong to `split` (None: any)."""
-    if split is None:
-        return sample(range(count), seed, spec, device)
-    start = 0
-    parts: list[Scenes] = []
-    while (missing := count - sum(map(len, parts))) > 0:
-        batch = sample(range(start, start + 2 * missing + 16), seed, spec, device)
-        start += len(batch)
-        rows = [i for i, name in enumerate(batch.split()) if name == split]
-        parts.append(batch[torch.tensor(rows[:missing], dtype=torch.long)])
-    return Scenes.cat(parts)
+    return take_drawn(lambda numbers: sample(numbers, seed, spec, device), count, split)
 
 
 def _background(u: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -89,19 +90,21 @@ def _serve(line: Connection) -> None:
     """A process's life: one task after another, until nobody is left to ask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app's Ctrl-C is the app's
     _compile()
-    with suppress(EOFError, BrokenPipeError):
+    with suppress(EOFError, BrokenPipeError), ThreadPoolExecutor(1) as executor:
         while True:
             line.send(_READY)
             task = line.recv()
             if task is None:  # a stop that came when the task was done
                 continue
             work, values = task
-            try:
-                line.send((_RESULT, work(Meter(line), *values)))
-            except Stopped:
+            future = executor.submit(work, Meter(line), *values)
+            error = future.exception()
+            if error is None:
+                line.send((_RESULT, future.result()))
+            elif isinstance(error, Stopped):
                 line.recv()
-            except Exception as error:  # noqa: BLE001 - raised again where it was asked for, by `Worker.do`
-                line.send((_ERROR, (error, traceback.format_exc())))
+            else:  # raised again where it was asked for, by `Worker.do`
+                line.send((_ERROR, (error, "".join(traceback.format_exception(error)))))
 
 
 def _compile() -> None:

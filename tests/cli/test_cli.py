@@ -106,6 +106,11 @@ def test_scenes_hold_what_is_asked_for(tmp_path, capsys):
         assert [thing["label"] in ("red star", "red ring") for thing in line["objects"]] == [True, True]
         assert all(20 <= thing["radius"] * 224 <= 24.01 for thing in line["scene"]["objects"])
     assert capsys.readouterr().out.startswith("4 scenes in ")
+    asked = ["--objects=1", "--size=small", "--position=top left", "--out", str(tmp_path / "small")]
+    assert main(["scenes", "--n", "4", *asked]) == 0
+    for line in lines((tmp_path / "small/scenes.jsonl").read_text()):
+        [thing] = line["scene"]["objects"]
+        assert 12 <= thing["radius"] * 224 <= 24.01 and thing["x"] <= 0.5 and thing["y"] <= 0.5
 
 
 def test_reconstruct_writes_the_picture_that_it_scores(scenes, models, adapter, tmp_path, capsys):
@@ -262,9 +267,13 @@ BAD = {
     "no number": (["scenes", "--n", "eight", "--out", "x"], "'eight' is not a whole number"),
     "half a scene": (["evaluate", "--scenes", "1.5", "--out", "x"], "--scenes must be a whole number"),
     "no finite number": (["scenes", "--n", "nan", "--out", "x"], "--n must be a whole number"),
-    "too many objects": (["scenes", "--objects", "1-9", "--out", "x"], "within 1 to 5"),
+    "too many objects": (
+        ["scenes", "--objects", "1-9", "--out", "x"],
+        "objects must be a whole number from 1 to 5, not 9",
+    ),
     "no range": (["scenes", "--objects", "few", "--out", "x"], "'few' is not a range such as 1-3"),
-    "unknown shape": (["scenes", "--shapes", "heart", "--out", "x"], "unknown shape"),
+    "unknown shape": (["scenes", "--shapes", "heart", "--out", "x"], "unknown shape 'heart': choose from circle"),
+    "unknown size": (["scenes", "--size", "huge", "--out", "x"], "unknown size 'huge': choose from any, small"),
     "no source": (["evaluate", "--out", "x"], "--scenes --images --clips is required"),
     "no folder": (["evaluate", "--images", "nowhere", "--out", "x"], "there is no folder 'nowhere'"),
     "no good file": (["evaluate", "--images", "{house}/bad", "--out", "x", ADAPTER], "none of the 1 files"),

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from training.experiments.bench import Bench
-from training.experiments.experiment import Experiment, ImageGrid, Measurement, Samples, write_grid
+from training.experiments.experiment import Experiment, Measurement, Samples, write_grid
 from training.experiments.trials import SWAPPED, Trial, decode_all, references, run_trials, score_all
 from training.latents import Latents
 
@@ -97,12 +97,12 @@ def measure(bench: Bench) -> Measurement:
     errors = {name: token_errors(decoded[name], test, test.points[name]) for name in decoded}
     means = torch.stack([error.mean(0) for error, *_ in errors.values()])
     image = (means / means.amax((1, 2), True).clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)
-    write_grid(bench.artifacts / "controls.png", [1 - image.repeat_interleave(16, 2).repeat_interleave(16, 3)])
+    images = [1 - image.repeat_interleave(16, 2).repeat_interleave(16, 3)]
     title = "Mean error by token (darker is more): " + ", ".join(decoded)
     return Measurement(
         {"scores": table | references(bench), "errors": {name: error_places(*e) for name, e in errors.items()}},
         {"scores": results.steps},
-        grids=[ImageGrid(file="controls.png", title=title, point=at, adapter="tokens")],
+        grids=[write_grid(bench.artifacts / "controls.png", images, title, at)],
     )
 
 

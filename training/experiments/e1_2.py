@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.experiments.bench import Bench
-from training.experiments.experiment import Experiment, ImageGrid, Measurement, write_grid
+from training.experiments.experiment import Experiment, Measurement, write_grid
 from training.experiments.trials import Trial, decode, example_rows, references, run_trials
 
 
@@ -16,13 +16,12 @@ def measure(bench: Bench) -> Measurement:
     before, after, at = *map(str, bench.merger), str(bench.recommended)
     rows, examples = example_rows(bench, test), dict.fromkeys((names[0], best, before, after, at, names[-1]))
     decoded = [decode(bench, results.modules[n][0], [x[rows] for x in trials[n].inputs(test)]) for n in examples]
-    write_grid(bench.artifacts / "e1_2.png", [test.pictures[rows].float() / 255, *decoded])
-    title = "Rows: original, then " + ", ".join(examples)
+    images, title = [test.pictures[rows].float() / 255, *decoded], "Rows: original, then " + ", ".join(examples)
     return Measurement(
         {"scores": results.table | references(bench)},
         {"scores": results.steps},
         results.parameters,
-        grids=[ImageGrid(file="e1_2.png", title=title, point=at, adapter="linear")],
+        grids=[write_grid(bench.artifacts / "e1_2.png", images, title, at, "linear")],
     )
 
 

@@ -12,7 +12,7 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec
 from training.experiments.bench import Bench
 from training.experiments.boxes import PooledBox, TokenBox, best_constant_box, box_loss, box_scores
-from training.experiments.experiment import Experiment, ImageGrid, Measurement, Samples, ScoreTable, write_grid
+from training.experiments.experiment import Experiment, Measurement, Samples, ScoreTable, write_grid
 from training.experiments.objects import object_scores
 from training.experiments.parallel import Learner, train_parallel, usual_recipe
 from training.experiments.trials import Trial, decode_all, round_trip, score_all, train_trials
@@ -77,9 +77,7 @@ def measure(bench: Bench) -> Measurement:
     modules = train_trials(bench, trials, "E1.4, several objects")
     original = test.pictures.float() / 255
     decoded = {trial.name: decode_all(bench, modules[trial.name], trial, test) for trial in trials}
-    write_grid(
-        bench.artifacts / "e1_4.png", [x[: bench.scale.kept] for x in (original, *(y[0] for y in decoded.values()))]
-    )
+    rows = [x[: bench.scale.kept] for x in (original, *(y[0] for y in decoded.values()))]
     decoded["oracle"] = [round_trip(bench, test)]
     scores = {name: score_all(bench, seeds, test) for name, seeds in decoded.items()}
     decoded |= {"originals": [original], "blank": [torch.ones_like(original)]}
@@ -88,7 +86,7 @@ def measure(bench: Bench) -> Measurement:
     return Measurement(
         {"scores": scores, "boxes": boxes, "objects": objects},
         {"boxes": steps, "scores": bench.scale.steps},
-        grids=[ImageGrid(file="e1_4.png", title=title, point=str(bench.recommended), adapter="tokens")],
+        grids=[write_grid(bench.artifacts / "e1_4.png", rows, title, bench.recommended)],
     )
 
 

@@ -12,7 +12,7 @@ from foresight.models.points import ExtractionPoint
 from training.data import scene_data
 from training.experiments.bench import Bench
 from training.experiments.e1_6 import best_points
-from training.experiments.experiment import Experiment, ImageGrid, Measurement, write_grid
+from training.experiments.experiment import Experiment, Measurement, write_grid
 from training.experiments.trials import (
     SWAPPED,
     Trial,
@@ -56,7 +56,6 @@ def measure(bench: Bench, layers: Measurement) -> Measurement:
     tokens = f"{at} tokens"
     rows, names = example_rows(bench, test), [*(f"{at} {k}" for k in KINDS), *(f"{p} tokens" for p in points[1:])]
     images = [test.pictures.float() / 255, *(decoded[n][0] for n in names), round_trip(bench, test)]
-    write_grid(bench.artifacts / "e1_5.png", [x[rows] for x in images])
     scores = {name: score_all(bench, seeds, test) for name, seeds in decoded.items()}
     swapped = {f"{tokens}, {SWAPPED}": score_all(bench, [x.roll(1, 0) for x in decoded[tokens]], test)}
     title = f"Rows: original, {', '.join(names)}, oracle"
@@ -64,7 +63,7 @@ def measure(bench: Bench, layers: Measurement) -> Measurement:
         {"scores": scores | swapped | references(bench)},
         {"latents": bench.scale.steps, "images": bench.scale.picture_steps},
         values={"points": list(map(str, points))},
-        grids=[ImageGrid(file="e1_5.png", title=title, point=str(at), adapter="tokens")],
+        grids=[write_grid(bench.artifacts / "e1_5.png", [x[rows] for x in images], title, at)],
     )
 
 

@@ -19,6 +19,7 @@ from foresight.data.images import to_pil
 
 Samples = Mapping[str, np.ndarray]  # {score: (S, N)}, NaN where an image has none
 ScoreTable = Mapping[str, Samples]  # {condition: its samples}
+GAP = 4  # pixels between the images of a grid
 
 
 class StudyPoints(BaseModel):
@@ -71,11 +72,12 @@ class Experiment:
     version: int = 1
 
 
-def write_grid(path: Path, rows: Sequence[Tensor], gap: int = 4) -> None:
+def write_grid(path: Path, rows: Sequence[Tensor], title: str, point: object, adapter: str = "tokens") -> ImageGrid:
     """Writes images (n, 3, H, W) of each row as one PNG: a row below another, the same image in one column."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for images in rows:
-        x = torch.nn.functional.pad(images.float().cpu().clamp(0, 1), (0, gap, 0, gap), value=1.0)
+        x = torch.nn.functional.pad(images.float().cpu().clamp(0, 1), (0, GAP, 0, GAP), value=1.0)
         lines.append(torch.cat(list(x), -1))
     to_pil(torch.cat(lines, -2)).save(path)
+    return ImageGrid(file=path.name, title=title, point=str(point), adapter=adapter)

@@ -15,7 +15,7 @@ from foresight.data.sources import open_photos
 from foresight.models.points import ExtractionPoint
 from training.data import collect, photo_source
 from training.experiments.bench import Bench
-from training.experiments.experiment import Experiment, ImageGrid, Measurement, Samples, write_grid
+from training.experiments.experiment import Experiment, Measurement, Samples, write_grid
 from training.experiments.trials import Trial, decode_all, example_rows, round_trip, score_all, train_trials
 from training.latents import Latents
 
@@ -111,14 +111,13 @@ def measure(bench: Bench) -> Measurement:
         if name == BOTH[1]:
             decoded[rival.name] = decode_all(bench, modules[rival.name], rival, test)
         table |= {f"{what}, {name}": score_all(bench, images, test) for what, images in decoded.items()}
-    write_grid(bench.artifacts / "held_out.png", examples)
     title = "Pairs of rows, original and reconstruction: new pairs, new backgrounds, 5 objects"
     covered = {name: hidden_share(s.to(bench.device)) for name, s in scenes.items()}
     return Measurement(
         {"scores": table},
         {"scores": bench.scale.steps},
         values={"covered": covered, "adapters": [t.name for t in trials], "splits": list(tests)},
-        grids=[ImageGrid(file="held_out.png", title=title, point=str(at), adapter="tokens")],
+        grids=[write_grid(bench.artifacts / "held_out.png", examples, title, at)],
     )
 
 

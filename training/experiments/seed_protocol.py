@@ -24,7 +24,7 @@ from foresight.metrics.fidelity import ssim
 from foresight.models import qwen2_5_vl as qwen
 from training.experiments.bench import Bench
 from training.experiments.e1_1 import BOTH, labels
-from training.experiments.experiment import Experiment, ImageGrid, Measurement, Samples, write_grid
+from training.experiments.experiment import Experiment, Measurement, Samples, write_grid
 from training.experiments.scale import Scale
 from training.experiments.trials import Trial, decode_all, round_trip, score_all, train_trials
 from training.latents import Latents
@@ -152,7 +152,6 @@ def measure(bench: Bench) -> Measurement:
             grey = {"grey_ssim": np.stack([grey_ssim(x, y) for y in seeds])}
             table[f"{stage.name}: {what}"] = {**score_all(bench, seeds, stage.test), **grey}
         examples += [x[: bench.scale.kept], images["adapter"][0][: bench.scale.kept]]
-    write_grid(bench.artifacts / "seed_protocol.png", examples)
     tied, free = (bench.scenes(bench.scale.seed_train, SCENES, spec, "train") for spec in (SEEDS_OWN, UNTIED))
     clusters = {"each shape in one colour": confounded(tied), "any shape in any colour": free}
     title = "Pairs of rows, original and reconstruction, for each protocol in order"
@@ -160,7 +159,7 @@ def measure(bench: Bench) -> Measurement:
         {"scores": table, "silhouettes": {name: silhouettes(bench, scenes) for name, scenes in clusters.items()}},
         {"scores": own.steps},
         values={"stages": [stage.name for stage in plan]},
-        grids=[ImageGrid(file="seed_protocol.png", title=title, point=str(bench.recommended), adapter="pooled")],
+        grids=[write_grid(bench.artifacts / "seed_protocol.png", examples, title, bench.recommended, "pooled")],
     )
 
 

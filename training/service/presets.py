@@ -11,13 +11,23 @@ import torch
 from torch import Tensor
 
 from foresight.adapters.modules import KINDS, TokenAdapter
-from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, SceneSpec
+from foresight.data.factors import (
+    BACKGROUNDS,
+    COLOR_NAMES,
+    MAX_OBJECTS,
+    SHAPES,
+    Backgrounds,
+    Colors,
+    Objects,
+    SceneSpec,
+    Shapes,
+)
 from foresight.data.sources import DataSpec, PhotoPart, ScenePart
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
-from foresight.schemas import MAX_SEED, Choice, Names, Number, Pair, Range, Whole, schema
+from foresight.schemas import MAX_SEED, Choice, Names, Number, Range, Whole, schema
 from training.data import SIDE, scene_data
 from training.fit import FitConfig, new_adapter
 from training.loop import Recipe
@@ -48,13 +58,13 @@ class TrainingSettings:
     scenes: Annotated[int, Whole("scenes", 16, 1_000_000)] = 2000
     photos_weight: Annotated[float, Number("the photos' weight", 0.01, 100)] = 1.0
     """Photos for each scene, where both are learned from."""
-    objects: Annotated[tuple[int, int], Pair("objects", 1, MAX_OBJECTS)] = (1, MAX_OBJECTS)
+    objects: Objects = (1, MAX_OBJECTS)
     """The fewest and the most of a scene, where `data` is "factors", as with all that follow up to backgrounds."""
-    shapes: Annotated[tuple[str, ...], Names("shapes")] = ()
-    colors: Annotated[tuple[str, ...], Names("colors")] = ()
+    shapes: Shapes = ()
+    colors: Colors = ()
     radius: Annotated[tuple[float, float], Range("radius", 12, 64)] = (12, 64)
     """Pixels at a shorter side of 224."""
-    backgrounds: Annotated[tuple[str, ...], Names("backgrounds")] = ()
+    backgrounds: Backgrounds = ()
     steps: Annotated[int, Whole("steps", 1, 1_000_000)] = 2000
     batch: Annotated[int, Whole("the batch", 1, 4096)] = 32
     lr: Annotated[float, Number("the learning rate", 1e-7, 1)] = 1e-3
