@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from foresight.adapters.registry import AdapterRecord
+from foresight.cli.output import Evaluation, OutputPaths, Row, interval, number, table
 from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec
 from foresight.data.clips import SUFFIXES, clip_files, write_clip
@@ -37,7 +35,6 @@ from foresight.inspection.inspector import Inspector
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.video import CONTROLS, TRUST
 
-TABLE, SUMMARY = "clips.csv", "summary.json"  # what `evaluate` writes of clips
 TITLES = {
     "lpips": "LPIPS",
     "ssim": "SSIM",
@@ -65,19 +62,17 @@ def is_clip(path: Path) -> bool:
 
 
 def reconstruct_clips(
-    inspector: Inspector, record: AdapterRecord, paths: list[Path], out: Path, args: argparse.Namespace
+    inspector: Inspector, record: AdapterRecord, paths: list[Path], out: OutputPaths, args: argparse.Namespace
 ) -> Iterator[str]:
     """An mp4 for each clip, and its scores; raises InputError at the end for files that hold none."""
-    names, broken = Counter[str](), list[str]()
+    broken = list[str]()
     for path in tqdm(paths, unit="clip", disable=None):
         [sample] = clip_samples([path], args.fps, args.frames, args.start)
         if isinstance(sample, Broken):
             broken.append(sample.reason.rstrip("."))
             continue
         report = read_out_clip(inspector, record, replace(sample, name=str(path)))
-        name = f"{path.stem}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
-        names[name] += 1  # two folders may have a clip of one name
-        target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".mp4")
+        target = out.path(path, ".mp4")
         write_clip(target, report.reconstruction, report.sample.fps)
         line = report.as_json(str(target))
         yield json.dumps(line) if args.json else _story(report, line)
@@ -87,10 +82,10 @@ def reconstruct_clips(
 
 def _story(report: ClipReport, line: dict[str, Any]) -> str:
     names = [n for n in TRUST if line[n] is not None]
-    rows = [("", *(TITLES[n] for n in names)), (line["adapter"], *(_number(line[n]) for n in names))]
-    rows += [(name, *(_number(line["controls"][name][n]) for n in names)) for name in CONTROLS]
+    rows = [("", *(TITLES[n] for n in names)), (line["adapter"], *(number(line[n]) for n in names))]
+    rows += [(name, *(number(line["controls"][name][n]) for n in names)) for name in CONTROLS]
     title = f"{line['clip']}, {line['frames']} frames at {line['fps']:g} a second, at {line['point']}"
-    text = [f"{title} → {line['reconstruction']} ({line['seconds']:.2f} s)", *_table(rows)]
+    text = [f"{title} → {line['reconstruction']} ({line['seconds']:.2f} s)", *table(rows)]
     worst = line["worst_frame"]["lpips"]
     text.append(f"  worst frame by LPIPS: {worst}, at {worst / line['fps']:.2f} s")
     if line["notice"]:
@@ -136,10 +131,8 @@ def moving_scenes(args: argparse.Namespace, spec: MotionSpec, out: Path) -> Iter
     yield f"{args.n} moving scenes in {out}: clips, exact frames, truth (masks, boxes, flow, occlusion), clips.jsonl"
 
 
-def evaluate_clips(
-    inspector: Inspector, record: AdapterRecord, out: Path, args: argparse.Namespace, scene: SceneSpec
-) -> Iterator[str]:
-    """clips.csv and summary.json; with --json every row and, last, the summary."""
+def clip_evaluation(args: argparse.Namespace, scene: SceneSpec) -> Evaluation:
+    """Clips of files, of a camera over photos, or of moving scenes. Raises InputError where there are none."""
     samples: Iterator[ClipSample | Broken]
     if args.clips:
         files = clip_files(args.clips) if args.clips.is_dir() else [args.clips]
@@ -154,35 +147,14 @@ def evaluate_clips(
         spec = motion_spec(args, scene)
         samples, total = motion_samples(args.scenes, args.seed, spec), args.scenes
         data = {"scenes": args.scenes, "seed": args.seed, "split": "test", **vars(spec), "scene": vars(scene)}
-    rows, broken = list[dict[str, Any]](), list[Broken]()
-    for sample in tqdm(samples, total=total, unit="clip", disable=None):
-        if isinstance(sample, Broken):
-            broken.append(sample)
-            line: dict[str, Any] = {"clip": sample.name, "error": sample.reason}
-        else:
-            line = flat(read_out_clip(inspector, record, sample))
-            rows.append(line)
-        if args.json:
-            yield json.dumps(line)
-    if not rows:
-        raise InputError(f"none of the {len(broken)} files is a clip: {broken[0].reason}")
-    summary = {
-        "point": str(record.point),
-        "adapter": record.name,
-        "model": inspector.vlm.name,
-        "vae": inspector.vae.name,
-        "data": data,
-        "clips": len(rows),
-        "scores": summarise(rows),
-        "trust": TRUST,
-        "broken": [{"clip": one.name, "error": one.reason} for one in broken],
-    }
-    (out / TABLE).write_text(_csv(rows), newline="")
-    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-    yield json.dumps({"summary": summary}) if args.json else _summary(summary, out)
+
+    def rows(inspector: Inspector, record: AdapterRecord) -> Iterator[Row | Broken]:
+        return (s if isinstance(s, Broken) else flat(read_out_clip(inspector, record, s)) for s in samples)
+
+    return Evaluation("clip", "clip", data, total, rows, summarise, summary_text)
 
 
-def flat(report: ClipReport) -> dict[str, Any]:
+def flat(report: ClipReport) -> Row:
     """One line of a table: the adapter's own scores under their names, a control's as "still_lpips"."""
     line = report.as_json()
     columns = ("clip", "point", "adapter", "frames", "fps", *TRUST, "missed")
@@ -191,53 +163,22 @@ def flat(report: ClipReport) -> dict[str, Any]:
     return row | {name: line[name] for name in ("distance", "far", "notice", "seconds")}
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, list[float | None] | None]:
-    """{"lpips": [mean, low, high], "still_lpips": …}: 95 % intervals over the clips that have the score, else None."""
+def summarise(rows: list[Row]) -> dict[str, Any]:
+    """95 % intervals over the clips that have a score: {"lpips": [mean, low, high], "still_lpips": …}, else None."""
     intervals: dict[str, list[float | None] | None] = {}
     for name in [*TRUST, *(f"{of}_{score}" for of in CONTROLS for score in TRUST)]:
         values = [row[name] for row in rows if row[name] is not None]
         intervals[name] = [*bootstrap(values)] if values else None
-    return intervals
+    return {"clips": len(rows), "scores": intervals, "trust": TRUST}
 
 
-def _summary(summary: dict[str, Any], out: Path) -> str:
+def summary_text(summary: dict[str, Any]) -> list[str]:
+    """The means of clips as lines of text."""
     scores = summary["scores"]
     rows = [("", summary["adapter"], *CONTROLS)]
     for name in TRUST:
         if scores[name] is not None:
-            cells = (scores[f"{of}_{name}"] for of in CONTROLS)
-            rows.append((TITLES[name], _interval(scores[name]), *(_interval(cell) for cell in cells)))
-    return "\n".join(
-        [
-            f"{summary['adapter']} at {summary['point']}: {summary['clips']} clips, 95 % intervals",
-            *_table(rows),
-            *(f"  {name}: {what}" for name, what in CONTROLS.items()),
-            *(f"  left out: {row['error']}" for row in summary["broken"]),
-            f"  every clip's scores are in {out / TABLE}, this summary in {out / SUMMARY}",
-        ]
-    )
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\r\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _interval(interval: list[float | None] | None) -> str:
-    if interval is None:
-        return "–"
-    mean, low, high = interval
-    return f"{mean:.3f}" if low is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines, columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+            rows.append(
+                (TITLES[name], *(interval(scores[key]) for key in (name, *(f"{of}_{name}" for of in CONTROLS))))
+            )
+    return [*table(rows), *(f"  {name}: {what}" for name, what in CONTROLS.items())]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from foresight.adapters.registry import BUNDLED, RUNS
+from foresight.adapters.registry import BUNDLED, RUNS, AdapterRecord
 from foresight.cli import clips
+from foresight.cli.output import SUMMARY, Evaluation, OutputPaths, Row, interval, number, table
 from foresight.data.archive import Broken, File, unpack
 from foresight.data.factors import SceneFactors
 from foresight.data.images import load_image, load_mask, to_pil
@@ -24,17 +24,24 @@ from foresight.data.motion import MotionSpec
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.errors import InputError
-from foresight.inspection import evaluation
+from foresight.inspection.evaluation import (
+    Evaluated,
+    file_samples,
+    folder_files,
+    scene_baselines,
+    scene_samples,
+    scenes_as_json,
+    summarise,
+)
+from foresight.inspection.evaluation import evaluate as evaluate_images
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import prepare
-from foresight.inspection.tables import as_csv
 from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SCORES
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 
-TABLE, SUMMARY = "pictures.csv", "summary.json"  # what `evaluate` writes
 CHUNK = 32  # scenes drawn at a time
 SHOWN = (  # of a summary
     ("", "reconstruction"),
@@ -59,17 +66,15 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     out = _folder(args.out)
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
-    names = Counter[str]()
+    paths_out = OutputPaths(out, record)
     for path, picture, objects in tqdm(pictures, unit="image", disable=None):
         report = inspector.inspect(picture, record.point, record.folder, objects, others=False)
-        name = f"{path.stem}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
-        names[name] += 1  # two folders may have a picture of one name
-        target = out / (name + (f"-{names[name]}" if names[name] > 1 else "") + ".png")
+        target = paths_out.path(path, ".png")
         to_pil(report.chosen.image).save(target)
         line = report.as_json(str(path), str(target))
         yield json.dumps(line) if args.json else _story(report, line)
     if paths:
-        yield from clips.reconstruct_clips(inspector, record, paths, out, args)
+        yield from clips.reconstruct_clips(inspector, record, paths, paths_out, args)
     if broken:
         raise InputError(f"{len(broken)} of {len(images)} left out: {'; '.join(broken)}.")
 
@@ -91,9 +96,9 @@ def _story(report: Report, line: dict[str, Any]) -> str:
     by_name = {line["adapter"]: line} | {of: line[of] for of in ("blank", "oracle", "skill")}
     names = [name for name in SCORES if line[name] is not None or line["oracle"][name] is not None]
     rows = [("", *(HEADS[name] for name in names))]
-    rows += [(of, *(_number(scores[name]) for name in names)) for of, scores in by_name.items()]
+    rows += [(of, *(number(scores[name]) for name in names)) for of, scores in by_name.items()]
     title = f"{line['image']} at {line['point']} → {line['reconstruction']} ({line['seconds']:.2f} s)"
-    text = [title, *_table(rows)]
+    text = [title, *table(rows)]
     if reason := line["mask_reason"]:
         text.append(f"  mask IoU not measurable: {reason}" if reason == NOT_MEASURABLE else f"  no mask IoU: {reason}")
     if report.chosen.distance > report.chosen.far:
@@ -156,18 +161,20 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
 
     Raises InputError, before anything is read, where the folder holds an evaluation already.
     """
-    if used := [name for name in (TABLE, clips.TABLE, SUMMARY) if (args.out / name).exists()]:
+    if used := [name for name in ("pictures.csv", "clips.csv", SUMMARY) if (args.out / name).exists()]:
         raise InputError(
             f"{str(args.out)!r} holds an evaluation already ({', '.join(used)}): empty it, or choose another folder."
         )
-    if args.clips or args.motion:
-        spec = scene_spec(args)
-        inspector = _inspector(args)
-        record = inspector.registry.find(args.adapter, args.point)
-        yield from clips.evaluate_clips(inspector, record, _folder(args.out), args, spec)
-        return
+    spec = scene_spec(args)
     with TemporaryDirectory() as unpacked:
-        yield from _evaluate(args, scene_spec(args), _image_files(args.images, unpacked) if args.images else [])
+        if args.clips or args.motion:
+            evaluation = clips.clip_evaluation(args, spec)
+        elif args.images:
+            evaluation = _file_evaluation(args.images, unpacked)
+        else:
+            evaluation = _scene_evaluation(args.scenes, args.seed, spec)
+        out, inspector = _folder(args.out), _inspector(args)
+        yield from evaluation.run(inspector, inspector.registry.find(args.adapter, args.point), out, args.json)
 
 
 def _image_files(path: Path, unpacked: str) -> list[Path | File | Broken]:
@@ -181,7 +188,7 @@ def _image_files(path: Path, unpacked: str) -> list[Path | File | Broken]:
         InputError: Where there is none.
     """
     if path.is_dir():
-        return [*evaluation.folder_files(path)]
+        return [*folder_files(path)]
     if not path.is_file():
         raise InputError(f"there is no folder {str(path)!r}, nor such a file.")
     if path.suffix.lower() != ".zip":
@@ -191,65 +198,46 @@ def _image_files(path: Path, unpacked: str) -> list[Path | File | Broken]:
     return [*files]
 
 
-def _evaluate(args: argparse.Namespace, spec: SceneSpec, files: list[Path | File | Broken]) -> Iterator[str]:
-    out = _folder(args.out)
-    inspector = _inspector(args)
-    record = inspector.registry.find(args.adapter, args.point)
-    if files:
-        rows = evaluation.evaluate(inspector, record, evaluation.file_samples(files))
-    else:
-        samples = evaluation.scene_samples(args.scenes, args.seed, spec)
-        rows = evaluation.evaluate(inspector, record, samples, evaluation.scene_baselines(args.seed, spec))
-    lines, broken = list[evaluation.ImageScores](), list[Broken]()
-    for row in tqdm(rows, total=len(files) or args.scenes, unit="image", disable=None):
-        if isinstance(row, Broken):
-            broken.append(row)
-        else:
-            lines.append(row.without_pixels())
-        if args.json:
-            yield json.dumps(_left_out(row) if isinstance(row, Broken) else row.flat())
-    if not lines:
-        raise InputError(f"none of the {len(broken)} files is a picture: {broken[0].reason}")
-    summary = {
-        "point": str(record.point),
-        "adapter": record.name,
-        "model": inspector.vlm.name,
-        "vae": inspector.vae.name,
-        "data": {"images": str(args.images)} if files else evaluation.scenes_as_json(args.scenes, args.seed, spec),
-        **evaluation.summarise([line.flat() for line in lines]),
-        "broken": [_left_out(one) for one in broken],
-    }
-    (out / TABLE).write_text(as_csv(lines, broken), newline="")
-    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-    yield json.dumps({"summary": summary}) if args.json else _summary(summary, out)
+def _file_evaluation(path: Path, unpacked: str) -> Evaluation:
+    files = _image_files(path, unpacked)
+    samples = file_samples(files)
+    return _image_evaluation({"images": str(path)}, len(files), lambda i, r: evaluate_images(i, r, samples))
 
 
-def _left_out(broken: Broken) -> dict[str, str]:
-    return {"image": broken.name, "error": broken.reason}
+def _scene_evaluation(count: int, seed: int, spec: SceneSpec) -> Evaluation:
+    samples, baselines = scene_samples(count, seed, spec), scene_baselines(seed, spec)
+    data = scenes_as_json(count, seed, spec)
+    return _image_evaluation(data, count, lambda i, r: evaluate_images(i, r, samples, baselines))
 
 
-def _summary(summary: dict[str, Any], out: Path) -> str:
+def _image_evaluation(
+    data: dict[str, Any], total: int, evaluated: Callable[[Inspector, AdapterRecord], Iterator[Evaluated | Broken]]
+) -> Evaluation:
+    def rows(inspector: Inspector, record: AdapterRecord) -> Iterator[Row | Broken]:
+        items = evaluated(inspector, record)
+        return (item if isinstance(item, Broken) else item.flat() for item in items)
+
+    return Evaluation("picture", "image", data, total, rows, summarise, summary_text)
+
+
+def summary_text(summary: dict[str, Any]) -> list[str]:
+    """The means of images as lines of text."""
     names = [name for name in SCORES if summary["measured"][name] or summary["measured"][f"oracle_{name}"]]
     rows = [("", *(HEADS[name] for name in names))]
     for prefix, title in SHOWN:
         if f"{prefix}lpips" in summary["scores"]:
             rows.append((title, *(_mean(summary, prefix + name) for name in names)))
-    rows.append(("skill of the means", *(_number(summary["skill"][name]) for name in names)))
+    rows.append(("skill of the means", *(number(summary["skill"][name]) for name in names)))
     targets = ", ".join(f"{n} {'<' if n in LOWER_IS_BETTER else '>'} {value}" for n, value in SEED_TARGETS.items())
     data = summary["data"]
     like_the_seed = (*data.get("objects", ()), *data.get("backgrounds", ())) == (1, 1, "white")
     missing = summary["not_measurable"]
-    return "\n".join(
-        [
-            f"{summary['adapter']} at {summary['point']}: {summary['pictures']} pictures, 95 % intervals",
-            *_table(rows),
-            *([f"  the seed study's targets: {targets}"] if like_the_seed else []),
-            *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
-            *([f"  mask IoU not measurable in {missing} pictures: {NOT_MEASURABLE}"] if missing else []),
-            *(f"  left out: {row['error']}" for row in summary["broken"]),
-            f"  every picture's scores are in {out / TABLE}, this summary in {out / SUMMARY}",
-        ]
-    )
+    return [
+        *table(rows),
+        *([f"  the seed study's targets: {targets}"] if like_the_seed else []),
+        *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
+        *([f"  mask IoU not measurable in {missing} pictures: {NOT_MEASURABLE}"] if missing else []),
+    ]
 
 
 def info(args: argparse.Namespace) -> Iterator[str]:
@@ -268,7 +256,7 @@ def _facts(facts: dict[str, Any]) -> str:
             f"VAE     {vae['name']}: {vae['kind']}, {vae['channels']} channels, {vae['downscale']} px a cell",
             f"device  {facts['device']}, {facts['dtype']}; the VAE {vae['dtype']}",
             "with    " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
-            *_table(points),
+            *table(points),
             *(f"  {what}: fitted with {', '.join(notices)}" for what, notices in _notices(facts["adapters"])),
             *(f"  {folder} does not fit: {reason}" for folder, reason in facts["refused"].items()),
         ]
@@ -303,22 +291,7 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def _mean(summary: dict[str, Any], name: str) -> str:
     """A mean with its interval, and of how many pictures it is where those are not all."""
-    interval, count, total = summary["scores"][name], summary["measured"][name], summary["pictures"]
-    text = "–" if interval is None else _interval(*interval)
+    text, count, total = interval(summary["scores"][name]), summary["measured"][name], summary["pictures"]
     return text if count == total else f"{text}, {count} of {total}"
-
-
-def _interval(mean: float, low: float | None, high: float | None) -> str:
-    return f"{mean:.3f} (n = 1)" if low is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines, columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]

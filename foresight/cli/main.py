@@ -142,7 +142,7 @@ def _scene_options(parser: argparse.ArgumentParser) -> None:
         if isinstance(setting, Pair):
             group.add_argument(flag, type=_range, metavar="1-3", help="from, to (default 1-5; in motion 1-3)")
         elif isinstance(setting, Names):
-            group.add_argument(flag, type=_names, metavar="A,B", help=f"{', '.join(setting.known)} (default: all)")
+            group.add_argument(flag, type=_names, metavar="A,B", help=f"{', '.join(setting.known or ())} (all)")
         elif isinstance(setting, Choice):
             group.add_argument(flag, metavar="NAME", help=f"{', '.join(setting.known)} (default {field.default})")
         else:

@@ -151,13 +151,17 @@ def iou_plane(lines: Iterable[ImageScores]) -> Tensor:
 
 def as_csv(lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
     """The table as CSV, one line an image; broken files at the end, with the reason in "error"."""
-    rows = [line.flat() for line in lines]
+    return rows_as_csv([line.flat() for line in lines], broken)
+
+
+def rows_as_csv(rows: Sequence[dict[str, Any]], broken: Sequence[Broken] = (), key: str = "image") -> str:
+    """`as_csv` of rows; key: the column of the files' names."""
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*(columns or ["image"]), "error"])
+    writer = csv.DictWriter(text, [*(columns or [key]), "error"])
     writer.writeheader()
     writer.writerows([*({k: _safe(v) for k, v in row.items()} for row in rows)])
-    writer.writerows({"image": _safe(b.name), "error": _safe(b.reason)} for b in broken)
+    writer.writerows({key: _safe(b.name), "error": _safe(b.reason)} for b in broken)
     return text.getvalue()
 
 

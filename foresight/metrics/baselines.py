@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-LOWER_IS_BETTER = ("lpips",)  # of all other scores more is better
+LOWER_IS_BETTER = ("lpips", "object_lpips", "object_error")  # of all other scores more is better
 SEED_TARGETS = {"lpips": 0.35, "ssim": 0.75, "mask_iou": 0.60}  # the seed study's: LPIPS below, others above
 
 
@@ -21,8 +22,13 @@ def meets_target(name: str, value: float) -> bool:
     return value < SEED_TARGETS[name] if name in LOWER_IS_BETTER else value > SEED_TARGETS[name]
 
 
+def gain(name: str, score: Any, blank: Any) -> Any:
+    """How much better a score is than the blank page's, numbers or arrays: above 0 is better, whichever score it is."""
+    return blank - score if name in LOWER_IS_BETTER else score - blank
+
+
 def skill(name: str, score: float | None, blank: float | None, oracle: float | None) -> float | None:
-    """(score - blank) / (oracle - blank): 0 is a blank page, 1 all that the VAE could give.
+    """The share of the oracle's gain on the blank page: 0 is a blank page, 1 all that the VAE could give.
 
     Args:
         name: the score's; of LPIPS less is better, of all others more.
@@ -34,8 +40,8 @@ def skill(name: str, score: float | None, blank: float | None, oracle: float | N
     """
     if score is None or blank is None or oracle is None:
         return None
-    gain = blank - oracle if name in LOWER_IS_BETTER else oracle - blank
-    return (score - blank) / (oracle - blank) if gain > 0 else None
+    most = gain(name, oracle, blank)
+    return float(gain(name, score, blank) / most) if most > 0 else None
 
 
 def skill_of_means(name: str, scores: ArrayLike, blank: ArrayLike, oracle: ArrayLike) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from PIL import Image
 
 from foresight.data.images import load_image
@@ -14,6 +15,11 @@ from foresight.inspection.inspector import Inspector
 ImageSource = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one model event at a time
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # an event without name or spinner
+
+
+def plain_html(value: str, elem_id: str, **options: Any) -> gr.HTML:
+    """An HTML block that keeps no space around itself."""
+    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)
 
 
 def public_facts(inspector: Inspector) -> dict[str, Any]:

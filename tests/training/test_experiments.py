@@ -53,10 +53,10 @@ def test_a_paired_interval_forgets_what_pictures_have_in_common():
 def test_a_skill_is_a_ratio_of_means_and_that_of_the_oracle_is_exactly_one():
     draw = np.random.default_rng(0)
     oracle, blank = draw.uniform(0.0, 0.01, (1, 60)), draw.uniform(0.2, 0.8, (1, 60))
-    assert statistics.skill_interval(np.repeat(oracle, 3, 0), blank, oracle) == [1.0, 1.0, 1.0]
-    assert statistics.skill_interval(blank, blank, oracle) == [0.0, 0.0, 0.0]
+    assert statistics.skill_interval("lpips", np.repeat(oracle, 3, 0), blank, oracle) == [1.0, 1.0, 1.0]
+    assert statistics.skill_interval("lpips", blank, blank, oracle) == [0.0, 0.0, 0.0]
     own = oracle + 0.1 * blank + draw.normal(0, 0.02, (1, 60))
-    found = statistics.skill_interval(own, blank, oracle)
+    found = statistics.skill_interval("lpips", own, blank, oracle)
     rows = draw.integers(60, size=(20_000, 60))
     ratios = (own - blank)[0][rows].mean(1) / (oracle - blank)[0][rows].mean(1)
     assert found[0] == pytest.approx((own - blank).mean() / (oracle - blank).mean())
@@ -67,8 +67,12 @@ def test_a_skill_is_a_ratio_of_means_and_that_of_the_oracle_is_exactly_one():
 
 def test_where_nothing_can_be_gained_there_is_no_skill():
     noise = np.random.default_rng(0).normal(size=(1, 40))
-    assert statistics.skill_interval(noise, noise * 0, noise) is None
-    assert statistics.skill_interval(noise, noise * np.nan, noise) is None
+    assert statistics.skill_interval("lpips", noise, noise * 0, noise) is None
+    assert statistics.skill_interval("lpips", noise, noise * np.nan, noise) is None
+    oracle, blank = np.full((1, 40), 0.1), np.full((1, 40), 0.3)  # by SSIM it is worse than a blank page
+    assert statistics.skill_interval("ssim", oracle, blank, oracle) is None
+    for name in ("object_lpips", "object_error"):
+        assert statistics.skill_interval(name, oracle, blank, oracle) == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("bad", [[], [float("nan"), 1.0]])

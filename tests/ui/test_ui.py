@@ -206,6 +206,14 @@ def test_the_curves_of_a_training_that_goes_wrong_are_drawn_as_far_as_they_go() 
     assert "<b>2</b>" in html and "<b>0.5</b>" in html and "nan" not in html and "inf" not in html
 
 
+def test_a_score_that_no_held_out_image_has_is_no_empty_chart() -> None:
+    scores = {"mine": {"n": 3, "held-out photos": {"lpips": [0.5, 0.4, 0.6]}}}
+    run = {"log": [{"step": 4, "losses": {"mine": 1.0}}], "settings": {"steps": 4}, "held_out": []}
+    assert curves(run).count("<figure>") == 3  # nobody knows yet
+    drawn = curves(run | {"held_out": [{"step": 4, "scores": scores}]})
+    assert drawn.count("<figure>") == 2 and "mask IoU" not in drawn
+
+
 def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:
     card = {"point": "post-merge/4", "data": "scenes:32768", "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512}}
     note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")

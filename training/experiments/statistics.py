@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from foresight.errors import InputError
+from foresight.metrics.baselines import gain
 from foresight.study import Verdict
 
 RESAMPLES = 4000
@@ -57,30 +58,30 @@ def paired(a: np.ndarray, b: np.ndarray) -> Interval:
     return interval(np.atleast_2d(a) - np.atleast_2d(b))
 
 
-def skill_interval(own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> Interval | None:
-    """Skill, the ratio (own - blank) / (oracle - blank) of mean scores, with its 95 % bootstrap interval.
+def skill_interval(name: str, own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> Interval | None:
+    """The `skill` of mean scores, with its 95 % bootstrap interval.
 
     The ratio itself is bootstrapped, both means over the same images and seeds, so that what equals the oracle has
     exactly [1, 1, 1].
 
     Args:
+        name: the score's.
         own: samples (S, N); blank, oracle: (1, N) or (S, N) of the same images. Images without one of the three are
             left out.
 
     Returns:
-        None where fewer than two images have all three, or where it is not certain that the oracle differs from the
+        None where fewer than two images have all three, or where it is not certain that the oracle is better than the
         blank page: a ratio by what may be nothing has no interval.
     """
-    gain, most = (np.broadcast_to(x - blank, np.atleast_2d(own).shape) for x in (own, oracle))
-    known = np.isfinite(gain).all(0) & np.isfinite(most).all(0)
+    gains, most = (np.broadcast_to(gain(name, x, blank), np.atleast_2d(own).shape) for x in (own, oracle))
+    known = np.isfinite(gains).all(0) & np.isfinite(most).all(0)
     if known.sum() < 2:
         return None
-    gain, most = gain[:, known], most[:, known]
-    _, low, high = interval(most)
-    if low <= 0 <= high:
+    gains, most = gains[:, known], most[:, known]
+    if interval(most)[1] <= 0:
         return None
-    low, high = np.quantile(_resampled_means(gain) / _resampled_means(most), [0.025, 0.975])
-    return [float(gain.mean() / most.mean()), float(low), float(high)]
+    low, high = np.quantile(_resampled_means(gains) / _resampled_means(most), [0.025, 0.975])
+    return [float(gains.mean() / most.mean()), float(low), float(high)]
 
 
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:

@@ -146,11 +146,7 @@ def _cell(title: str, tile: GridTile | None) -> str:
     buttons = "".join(
         f'<button type="button" data-do="{action}" data-tile="{label}" aria-label="{words} {label}" title="{words}">'
         f"{sign}</button>"
-        for action, sign, words in (
-            ("left", "◧", "Show left"),
-            ("right", "◨", "Show right"),
-            ("inspect", "⤢", "Inspect"),
-        )
+        for action, sign, words in ACTIONS
     )
     return (
         f'<figure><img class="frame" src="{address(tile.path)}" alt="{label}">{far}'

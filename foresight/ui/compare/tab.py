@@ -28,7 +28,7 @@ from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeSlider
 from foresight.ui.navigation import Navigation, on_open, open_view, updated_choices
 from foresight.ui.plots import depth_chart
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, open_picture
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, open_picture, plain_html
 from foresight.ui.uploads import keep
 
 Sides = tuple[str | None, str | None]  # titles of the tiles that were chosen to be left and right
@@ -83,13 +83,13 @@ class CompareTab:
         self.error = error_place("compare-stuck")
 
     def _build_results(self) -> None:
-        self.head = _html("", "compare-head", js_on_load=link.ADDRESS)
-        self.stale = _html("", "compare-stale")
-        self.grid = _html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
+        self.head = plain_html("", "compare-head", js_on_load=link.ADDRESS)
+        self.stale = plain_html("", "compare-stale")
+        self.grid = plain_html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
         with gr.Row(visible=False, elem_id="compare-sides") as self.sides:
             self.left = gr.Dropdown([], label="Left", min_width=150, elem_id="compare-left")
             self.right = gr.Dropdown([], label="Right", min_width=150, elem_id="compare-right")
-        self.pair = _html("", "compare-pair", js_on_load=grids.SLIDE)
+        self.pair = plain_html("", "compare-pair", js_on_load=grids.SLIDE)
         self.chart = gr.Plot(
             label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
         )
@@ -297,7 +297,3 @@ class CompareTab:
             "mask_reason": blank.mask_reason,  # a blank page is even, so it can only be the original's
         }
         yield scores, [(to_pil(tile.image), title(tile.record)) for tile in tiles if tile.record]
-
-
-def _html(value: str, elem_id: str, **more: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **more)

@@ -29,7 +29,7 @@ from foresight.ui.failures.form import FOLDER, SCENES, SOURCES, UPLOAD, AdapterF
 from foresight.ui.failures.runs import ImageSet, KeptRuns, Run
 from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 
 STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -76,9 +76,9 @@ class FailuresTab:
                     self.stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
                 self.error = error_place("failures-error")
             with gr.Column(scale=8, min_width=320):
-                self.status = _html(galleries.EMPTY, "failures-status")
-                self.means = _html("", "failures-means")
-                self.link = _html("", "failures-link", js_on_load=link.ADDRESS)
+                self.status = plain_html(galleries.EMPTY, "failures-status")
+                self.means = plain_html("", "failures-means")
+                self.link = plain_html("", "failures-link", js_on_load=link.ADDRESS)
                 self.filters = FilterForm()
                 self.filter_error = error_place("failures-filter-error")
                 self._build_views()
@@ -94,7 +94,7 @@ class FailuresTab:
     def _build_views(self) -> None:
         with gr.Tabs() as self.views:
             with gr.Tab("Gallery", id="gallery"):
-                self.gallery = _html("", "failures-gallery", js_on_load=galleries.PICK)
+                self.gallery = plain_html("", "failures-gallery", js_on_load=galleries.PICK)
             with gr.Tab("Table"):
                 self.table = gr.Dataframe(
                     [],
@@ -422,7 +422,3 @@ class FailuresTab:
 
 def _plot(label: str, elem_id: str) -> gr.Plot:
     return gr.Plot(label=label, elem_id=elem_id, elem_classes="fs-plot")
-
-
-def _html(value: str, elem_id: str, **options: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)

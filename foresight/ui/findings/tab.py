@@ -20,7 +20,7 @@ from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
 from foresight.ui.gradio_internals import plotly_file
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter
 _DRAW = Path(__file__).with_name("charts.js").read_text()
@@ -52,19 +52,19 @@ class FindingsTab:
             self.study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
             self.experiment = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
         self.error = error_place("findings-error")
-        self.summary = _html("", "findings-summary", js_on_load="trigger('load')")
-        self.text = _html("", "findings-text")
-        self.charts = _html(
+        self.summary = plain_html("", "findings-summary", js_on_load="trigger('load')")
+        self.text = plain_html("", "findings-text")
+        self.charts = plain_html(
             "",
             "findings-charts",
             html_template='<div class="fs-findings-charts"></div>',
             js_on_load=_DRAW,
             library=plotly_file(),
         )
-        self.tables = _html("", "findings-tables")
-        _html(parts.EXPLAINED, "findings-why")
+        self.tables = plain_html("", "findings-tables")
+        plain_html(parts.EXPLAINED, "findings-why")
         self.compare = gr.Button("Show three scenes, read by both", size="sm", elem_id="findings-compare")
-        self.pairs = _html(parts.pair_grid(None, [], PAIR_SCENES), "findings-pairs")
+        self.pairs = plain_html(parts.pair_grid(None, [], PAIR_SCENES), "findings-pairs")
         self._connect()
 
     def _connect(self) -> None:
@@ -160,7 +160,3 @@ class FindingsTab:
         """By the name that a study goes by, "bundled" or the folder that it lies in."""
         files = studies(self.bundled, self.runs)
         return {"bundled" if file == self.bundled else str(file.parent): file for file in files}
-
-
-def _html(value: str, elem_id: str, **options: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)

@@ -11,7 +11,6 @@ from foresight.models.points import STAGES, ExtractionPoint, Stage
 from foresight.ui import cards
 from foresight.ui.inputs import FreeRadio, FreeSlider
 from foresight.ui.inspect.diagram import diagram
-from foresight.ui.inspect.results import html
 from foresight.ui.navigation import updated_choices
 
 STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
@@ -60,6 +59,7 @@ class PointControls:
         self.inspector, self.points = inspector, inspector.vlm.points
         point = inspector.default_point
         names, name = self._adapters(point, None)
+        framed: dict[str, Any] = {"js_on_load": _CHOOSE, "container": True, "apply_default_css": False}
         with gr.Group(elem_classes="fs-point"):
             self.stage = gr.Radio(
                 [(STAGE_NAMES[s], s) for s in STAGES], value=point.stage, label="Extraction point", elem_id="stage"
@@ -67,10 +67,10 @@ class PointControls:
             self.layer = FreeSlider(
                 0, self.last(point.stage), value=point.layer, step=1, label="Layer", elem_id="layer"
             )
-            self.drawing = html(self._diagram(point), "diagram", js_on_load=_CHOOSE, container=True)
+            self.drawing = gr.HTML(self._diagram(point), **framed, elem_id="diagram")
             self.adapter = FreeRadio(names, value=name, label="Adapter", elem_id="adapter")
             note = self.note_on(point, name, None)
-            self.note = html(note, "adapter-note", js_on_load=_CHOOSE, container=True)
+            self.note = gr.HTML(note, **framed, elem_id="adapter-note")
         self.wish = gr.State()
         self.chosen: list[Any] = [self.stage, self.layer, self.adapter]
         self.outputs = [*self.chosen, self.note, self.drawing]

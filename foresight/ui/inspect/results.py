@@ -18,7 +18,7 @@ from foresight.ui.image_maps import png, strip, tile_grid
 from foresight.ui.image_maps import tiles as report_tiles
 from foresight.ui.inspect.baselines import ResultSummary
 from foresight.ui.inspect.description import QUESTION
-from foresight.ui.services import ImageSource, public_facts
+from foresight.ui.services import ImageSource, plain_html, public_facts
 
 # An object's label, whether any of it is visible, its mask IoU, and the oracle's.
 ObjectIoU = tuple[str, bool, float | None, float | None]
@@ -43,8 +43,8 @@ class ResultView:
         self.inspector = inspector
         nothing: list[Any] = [None, f'<p class="fs-head">{cards.NO_RESULT}</p>', "", "", "", None, None, None]
         sides, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
-        self.headline = html(headline, "headline", js_on_load=link.ADDRESS, padding=False)
-        self.stale = html("", "stale")
+        self.headline = plain_html(headline, "headline", js_on_load=link.ADDRESS, padding=False)
+        self.stale = plain_html("", "stale")
         with gr.Row(equal_height=False, elem_classes="fs-shown"):
             with gr.Column(scale=1, min_width=300, elem_classes="fs-view"):
                 self.slider = gr.ImageSlider(
@@ -56,10 +56,10 @@ class ResultView:
                     interactive=False,
                     elem_id="slider",
                 )
-                html(_SIDES, "sides")
+                plain_html(_SIDES, "sides")
             with gr.Column(scale=1, min_width=300):
-                self.metrics = html(metrics, "metrics")
-        self.tiles, self.objects = html(tiles, "tiles"), html(objects, "objects")
+                self.metrics = plain_html(metrics, "metrics")
+        self.tiles, self.objects = plain_html(tiles, "tiles"), plain_html(objects, "objects")
         with gr.Row(elem_classes="fs-files"):
             self.image_file = gr.DownloadButton(
                 "Download pictures (PNG)", image_file, size="sm", elem_id="download-png"
@@ -159,9 +159,3 @@ def build_answer(bundled: bool) -> tuple[gr.Textbox, gr.Textbox]:
     )
     question = gr.Textbox(QUESTION, label="Ask the model", submit_btn="Ask", max_length=500, elem_id="question")
     return answer, question
-
-
-def html(value: str, elem_id: str, **more: Any) -> gr.HTML:
-    """An HTML block with this elem_id; without more, one that keeps no space around itself."""
-    plain = None if "container" in more else "fs-plain"
-    return gr.HTML(value, elem_id=elem_id, elem_classes=plain, apply_default_css=False, **more)

@@ -36,7 +36,7 @@ from foresight.ui.latent_map.form import MapForm, presets, spec_of, values_of
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
 from foresight.ui.navigation import Navigation, on_open, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, plain_html
 
 PAGE = 60  # tiles of a selection shown at a time
 MODEL = QUIET | MODEL_QUEUE
@@ -88,7 +88,7 @@ class LatentMapTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
                 self.form = MapForm(points, point, self.examples, self.limits.points)
-                self.status = _html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
+                self.status = plain_html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
                 with gr.Group():
                     self.adapter = gr.Radio(**self._adapter_choice(str(point), None), elem_id="map-reader")
                     self.score_button = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
@@ -96,13 +96,13 @@ class LatentMapTab:
                 self.board = self._board()
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=4, min_width=320):
-                        self.detail = _html(HINT, "map-detail")
+                        self.detail = plain_html(HINT, "map-detail")
                         self.inspect_button = gr.Button(
                             "Open in Inspect", size="sm", visible=False, elem_id="map-inspect"
                         )
                     with gr.Column(scale=3, min_width=320):
-                        self.silhouettes = _html(panels.silhouette_panel(None), "map-silhouettes")
-                self.gallery = _html(tiles.gallery(None, [], 0), "map-gallery")
+                        self.silhouettes = plain_html(panels.silhouette_panel(None), "map-silhouettes")
+                self.gallery = plain_html(tiles.gallery(None, [], 0), "map-gallery")
                 with gr.Row():
                     self.more_button = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
                     self.save_button = gr.Button("Export", size="sm", interactive=False, elem_id="map-save")
@@ -117,7 +117,7 @@ class LatentMapTab:
         def thumbnail(request: list[Any]) -> str:  # a function, for Gradio marks it; a method cannot be
             return self.thumbnail(*request)
 
-        return _html(
+        return plain_html(
             "",
             "map",
             html_template=(_HERE / "tab.html").read_text(),
@@ -457,7 +457,3 @@ def _api_input(field: str, point: str) -> Any:
     if field == "background":
         return gr.Dropdown([ANY, *BACKGROUNDS], value=default, label=limits.noun)
     return FreeNumber(default, precision=0 if isinstance(default, int) else None, label=limits.noun)
-
-
-def _html(value: str, elem_id: str, **options: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)

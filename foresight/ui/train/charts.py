@@ -27,6 +27,8 @@ def curves(run: dict[str, Any]) -> str:
     charts = [_chart("Loss", losses, steps, _decades(losses), logarithmic=True)]
     for title, score, top in (("Held-out LPIPS ↓", "lpips", None), ("Held-out mask IoU ↑", "mask_iou", 1.0)):
         lines = [_finite((e["step"], first_mean(e["scores"].get(name), score)) for e in held_out) for name in names]
+        if held_out and not any(lines):  # no held-out image has it
+            continue
         title += _share(held_out[-1]["scores"], names, score) if held_out else ""
         highest = top or max((v for line in lines for _, v in line), default=1.0)
         highest = next((end for end in AXIS_ENDS if end >= highest), highest)

@@ -124,7 +124,7 @@ class TrainForm:
             self._add_factor_fields()
         with gr.Group(visible="pictures" in data) as self.upload:
             self.archive = RawFile(
-                label="A zip of pictures: random squares are learned from; at most a quarter is held out",
+                label="A zip of pictures; at most a quarter is held out",
                 file_types=[".zip"],
                 height=110,
                 elem_id="train-archive",

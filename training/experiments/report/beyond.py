@@ -31,7 +31,7 @@ def seed_protocol(run: Run) -> Answer:
     names, target = run.measurement.values["stages"], TARGETS["lpips"]
     of = {name: {w: run.scores[f"{name}: {w}"] for w in ("adapter", "blank", "oracle")} for name in names}
     lpips = {name: {what: samples["lpips"] for what, samples in of[name].items()} for name in names}
-    skills = {n: skill_interval(v["adapter"], v["blank"], v["oracle"]) for n, v in lpips.items()}
+    skills = {n: skill_interval("lpips", v["adapter"], v["blank"], v["oracle"]) for n, v in lpips.items()}
     gap = paired(lpips[names[1]]["adapter"], lpips[names[1]]["blank"])
     ends = {n: s for n, s in run.scores.items() if n.partition(": ")[0] in (names[0], names[-1])}
     clusters = run.measurement.tables["silhouettes"]
@@ -148,7 +148,7 @@ def held_out(run: Run) -> Answer:
         for a in values["adapters"]:
             three = [of(what, n)["lpips"] for what in (a, "blank", "oracle")]
             iou = of(a, n)["mask_iou"]
-            rows.append([a, n, *three, skill_interval(*three), of(a, n)["ssim"]])
+            rows.append([a, n, *three, skill_interval("lpips", *three), of(a, n)["ssim"]])
             rows[-1] += [None, None] if n == PHOTOS else [iou, measured(iou)]  # nobody knows a photo's objects
     return Answer(
         None,

@@ -138,7 +138,7 @@ def score_table(
 
 def skill(scores: ScoreTable, name: str, score: str = "lpips") -> Interval | None:
     """The skill of a condition, against "blank" and "oracle" of the same table."""
-    return skill_interval(*(scores[n][score] for n in (name, "blank", "oracle")))
+    return skill_interval(score, *(scores[n][score] for n in (name, "blank", "oracle")))
 
 
 def series(
