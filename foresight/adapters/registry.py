@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from foresight.adapters.checkpoint import (
     misfits,
 )
 from foresight.adapters.identity import compare, read_identity
-from foresight.adapters.modules import KINDS, Adapter
+from foresight.adapters.modules import KINDS, Adapter, PooledMLP
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
@@ -29,6 +31,7 @@ from foresight.models.vlm import VLM
 BUNDLED = paths.ASSETS / "adapters"
 RUNS = paths.RUNS / "adapters"  # where training puts adapters
 ORDER = ("tokens", "linear", "pooled")  # of adapters at one point
+NEAR = 1.5  # times an area: images are rounded to whole tokens, and narrow ones are larger
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,32 @@ class AdapterRecord:
     @property
     def point(self) -> ExtractionPoint:
         return ExtractionPoint.parse(self.card["point"])
+
+    @cached_property
+    def resolutions(self) -> list[Resolution]:
+        """At which it was fitted; the first is how large it reads a picture where nobody says otherwise.
+
+        Raises InputError where its card tells none that could be.
+        """
+        return [Resolution.parse(pixels) for pixels in read_identity(self.card).pixels] or [DEFAULT]
+
+    def size_notice(self, size: tuple[int, int]) -> str | None:
+        """That an image of (H, W) is of another size than those it was fitted at, whatever their shape; else None."""
+        height, width = size
+        if any(1 / NEAR < height * width / fitted.most < NEAR for fitted in self.resolutions):
+            return None
+        return f"fitted at {' and '.join(map(str, self.resolutions))}, here {width} × {height} pixels"
+
+    def reads(self, size: tuple[int, int]) -> bool:
+        """Whether it can read an image of (H, W): the pooled one paints images of one size, the others any."""
+        return self.kind != PooledMLP.kind or self.size_notice(size) is None
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raises InputError where it cannot read an image of (H, W)."""
+        if not self.reads(size):
+            raise InputError(
+                f"the pooled adapter {self.name!r} paints pictures of one size alone ({self.size_notice(size)})."
+            )
 
 
 def record_name(folder: Path, root: Path) -> str:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken, File
 from foresight.data.images import load_image
 from foresight.data.render import render
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.data.sources import folder_files as folder_files
 from foresight.errors import InputError
@@ -32,6 +32,7 @@ from foresight.metrics.matching import ObjectScore, plane, score_objects
 from foresight.metrics.scores import SCORES, Scores
 
 TRAINING = 256  # scenes of the training split that stand for what an adapter was trained on
+AHEAD = 4  # batches' memory of images that wait for others of their size
 _CHUNK = 32  # scenes rendered at a time
 
 
@@ -49,6 +50,11 @@ class Sample:
     source: dict[str, Any] | str | None = None
     objects: Tensor | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)"""
+        return self.image.shape[1], self.image.shape[2]
+
 
 @dataclass(frozen=True)
 class ImageScores:
@@ -58,7 +64,7 @@ class ImageScores:
     "mean" and "nearest". mask_reason: why the adapter's image has no mask IoU: the original's reason, or
     `masks.NOT_MEASURABLE`. seconds: its share of the batch's time. distance: of its latents to the adapter's training
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
-    (2, CELLS, CELLS), as from `matching.plane`.
+    (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it.
     """
 
     name: str
@@ -71,6 +77,7 @@ class ImageScores:
     source: dict[str, Any] | str | None
     objects: tuple[ObjectScore, ...]
     plane: Tensor = field(repr=False)
+    size: tuple[int, int]
 
     @property
     def background(self) -> str | None:
@@ -90,6 +97,8 @@ class ImageScores:
         }
         return {
             "image": self.name,
+            "width": self.size[1],
+            "height": self.size[0],
             **own,
             **{f"{of}_{name}": scores[name] for of, scores in others.items() for name in SCORES},
             "mask_reason": self.mask_reason,
@@ -114,10 +123,10 @@ class Evaluated(ImageScores):
         return ImageScores(**{part.name: getattr(self, part.name) for part in fields(ImageScores)})
 
 
-def scene_samples(count: int, seed: int, spec: SceneSpec) -> Iterator[Sample]:
+def scene_samples(count: int, seed: int, spec: SceneSpec, resolution: Resolution = DEFAULT) -> Iterator[Sample]:
     """The first `count` scenes of the test split, by number and hash; rendered when the iterator reaches them."""
     scenes = take(count, seed, spec, "test")
-    for number, sample in enumerate(samples_of(scenes)):
+    for number, sample in enumerate(samples_of(scenes, resolution)):
         yield replace(sample, name=f"scene {number} ({sample.name})")
 
 
@@ -126,27 +135,34 @@ def scenes_as_json(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
     return {"scenes": count, "seed": seed, "split": "test", **vars(spec)}
 
 
-def samples_of(scenes: Scenes) -> Iterator[Sample]:
-    """Scenes as samples, named by their hashes; rendered when the iterator reaches them."""
-    for part in scenes.chunks(_CHUNK):
-        drawn = render(part)
+def samples_of(scenes: Scenes, resolution: Resolution = DEFAULT) -> Iterator[Sample]:
+    """Scenes as samples, named by their hashes; drawn as the VLM sees them when the iterator reaches them."""
+    size = resolution.size(*scenes.size)
+    for part in scenes.chunks(_at_a_time(_CHUNK, size)):
+        drawn = render(part.resized(size))
         for i in range(len(part)):
-            image, visible = drawn.images[i].float() / 255, drawn.visible[i, : int(part.count[i])]
             yield Sample(
                 part.digest(i),
-                *prepare(image, drawn.mask[i]),
+                drawn.images[i].float() / 255,
+                drawn.mask[i],
                 source=part.describe(i),
-                objects=torch.stack([m for _, m in (prepare(image, mask) for mask in visible) if m is not None]),
+                objects=drawn.visible[i, : int(part.count[i])],
             )
 
 
-def scene_baselines(seed: int, spec: SceneSpec) -> TrainingBaselines:
+def _at_a_time(count: int, size: tuple[int, int]) -> int:
+    """How many images of (H, W) take the memory of `count` of 224²; at least one."""
+    return max(1, count * DEFAULT.most // max(DEFAULT.most, size[0] * size[1]))
+
+
+def scene_baselines(seed: int, spec: SceneSpec, resolution: Resolution = DEFAULT) -> TrainingBaselines:
     """Scenes of the training split, which shares none with the test split."""
-    drawn = render(take(TRAINING, seed, spec, "train")).images
-    return TrainingBaselines(torch.stack([prepare(image.float() / 255)[0] for image in drawn]))
+    size = resolution.size(*spec.size)
+    scenes = take(_at_a_time(TRAINING, size), seed, spec, "train").resized(size)
+    return TrainingBaselines(render(scenes).images.float() / 255)
 
 
-def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Broken]:
+def file_samples(files: Iterable[Path | File | Broken], resolution: Resolution = DEFAULT) -> Iterator[Sample | Broken]:
     """Files as samples, read when the iterator reaches them; one that cannot be read is given as Broken, not raised."""
     for file in files:
         if isinstance(file, Broken):
@@ -155,7 +171,7 @@ def file_samples(files: Iterable[Path | File | Broken]) -> Iterator[Sample | Bro
         name, path = file if isinstance(file, File) else (file.name, file)
         try:  # an unpacked file has a number for its name, which an error should not name
             image = load_image(path.read_bytes() if isinstance(file, File) else path)
-            yield Sample(name, prepare(image)[0], source=str(path))
+            yield Sample(name, prepare(image, None, resolution)[0], source=str(path))
         except InputError as error:
             yield Broken(name, str(error))
 
@@ -167,26 +183,70 @@ def evaluate(
     training: TrainingBaselines | None = None,
     batch: int | None = None,
 ) -> Iterator[Evaluated | Broken]:
-    """Evaluates images batch by batch and yields their scores in order, as batches end.
+    """Evaluates images batch by batch, each of one size, and yields their scores in order, as batches end.
 
     Args:
         inspector: the models.
         record: the adapter to read the images with.
         samples: the images; what is broken is handed on.
         training: what is known of the training images, of the samples' size.
-        batch: images at a time; None: 4 on a CPU, else 32.
+        batch: images of 224² at a time, of larger ones fewer; None: 4 on a CPU, else 32.
     """
     length = batch or (4 if inspector.vae.device.type == "cpu" else 32)
-    for _, group in groupby(samples, lambda s: s.image.shape if isinstance(s, Sample) else None):
-        while part := list(islice(group, length)):
-            yield from (sample for sample in part if isinstance(sample, Broken))
-            if images := [sample for sample in part if isinstance(sample, Sample)]:
-                yield from _evaluate_batch(inspector, record, images, training)
+    ready, given = dict[int, Evaluated | Broken](), 0
+    for batch_of_one_size in _batches(_checked(inspector, record, samples), length):
+        numbers, images = zip(*batch_of_one_size, strict=True)
+        if isinstance(images[0], Broken):
+            rows: Iterable[Evaluated | Broken] = images
+        else:
+            rows = _evaluate_batch(inspector, record, images, training)
+        for number, row in zip(numbers, rows, strict=True):
+            ready[number] = row
+            while given in ready:
+                yield ready.pop(given)
+                given += 1
+
+
+def _checked(
+    inspector: Inspector, record: AdapterRecord, samples: Iterable[Sample | Broken]
+) -> Iterator[Sample | Broken]:
+    """A file's image that is too large, or whose size the adapter cannot read, is Broken; of scenes all are: raised."""
+    for sample in samples:
+        if isinstance(sample, Sample):
+            try:
+                inspector.check_size(sample.size)
+                record.check_size(sample.size)
+            except InputError as error:
+                if not isinstance(sample.source, str):
+                    raise
+                yield Broken(sample.name, f"“{sample.name[:80]}”: {error}")
+                continue
+        yield sample
+
+
+def _batches(samples: Iterable[Sample | Broken], length: int) -> Iterator[list[tuple[int, Any]]]:
+    """Numbered images, those of one size together, and Brokens alone; what waits for others of its size is bounded."""
+    waiting: dict[tuple[int, int], list[tuple[int, Sample]]] = {}
+    area = 0  # pixels that wait
+    for number, sample in enumerate(samples):
+        if isinstance(sample, Broken):
+            yield [(number, sample)]
+            continue
+        height, width = sample.size
+        waiting.setdefault(sample.size, []).append((number, sample))
+        area += height * width
+        full = len(waiting[sample.size]) == _at_a_time(length, sample.size)
+        if full or area >= AHEAD * length * DEFAULT.most:
+            height, width = sample.size if full else next(iter(waiting))
+            batch = waiting.pop((height, width))
+            area -= len(batch) * height * width
+            yield batch
+    yield from waiting.values()
 
 
 @torch.inference_mode()
 def _evaluate_batch(
-    inspector: Inspector, record: AdapterRecord, samples: list[Sample], training: TrainingBaselines | None
+    inspector: Inspector, record: AdapterRecord, samples: Sequence[Sample], training: TrainingBaselines | None
 ) -> Iterator[Evaluated]:
     start, device = time.perf_counter(), inspector.vae.device
     originals = torch.stack([sample.image for sample in samples]).to(device)
@@ -213,6 +273,7 @@ def _evaluate_batch(
             source=sample.source,
             objects=_objects(sample, own),
             plane=plane(readout.mask.cpu(), own.mask, scored=own.mask_reason is None),
+            size=sample.size,
             original=sample.image,
             reconstruction=own.image,
         )

@@ -14,17 +14,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 from PIL import Image
 from torch import Tensor
 
 from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
+from foresight.data.resolution import Resolution
 from foresight.errors import InputError
 from foresight.inspection.readout import Clock, Readout, Reconstruction, decode, prepare, round_trip
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 
+Pixels = Resolution | str | int | None  # how large the VLM sees images
 LIBRARIES = ("torch", "transformers", "diffusers", "lpips", "gradio")
 
 
@@ -79,11 +82,18 @@ class Inspector:
     """A VLM, a VAE, and the adapters under `roots` that fit both; one inspection at a time.
 
     fast: lets the VAE compute in bfloat16 on a CPU that has it, in half the time; SSIM then differs by up to
-    0.001, LPIPS by less.
+    0.001, LPIPS by less. most_pixels: of an image, where others wait for it; None: as many as memory holds.
     """
 
-    def __init__(self, vlm: VLM, vae: VAE, roots: Sequence[str | Path] = (BUNDLED,), fast: bool = False) -> None:
-        self.vlm, self.vae = vlm, vae
+    def __init__(
+        self,
+        vlm: VLM,
+        vae: VAE,
+        roots: Sequence[str | Path] = (BUNDLED,),
+        fast: bool = False,
+        most_pixels: int | None = None,
+    ) -> None:
+        self.vlm, self.vae, self.most_pixels = vlm, vae, most_pixels
         self._half = fast and vae.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
         self.registry = AdapterRegistry(vlm, vae, roots)
         self._lock = threading.Lock()
@@ -97,6 +107,40 @@ class Inspector:
     def adapters(self, point: str | ExtractionPoint | None = None) -> list[AdapterRecord]:
         """The adapters that fit, as `AdapterRegistry.adapters` lists them."""
         return self.registry.adapters(point)
+
+    def resolution(self, pixels: Pixels, record: AdapterRecord) -> Resolution:
+        """What `pixels` means, as for `VLM.resolution`; None is what the adapter was fitted at.
+
+        Raises InputError, also where memory does not hold such images.
+        """
+        resolution = record.resolutions[0] if pixels is None else self.vlm.resolution(pixels)
+        if resolution.least == resolution.most:
+            self.check_size(resolution.size(1, 1))
+        return resolution
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raises InputError where an image of (H, W) is more than memory holds, or than may be asked for."""
+        pixels, text = size[0] * size[1], f"a picture of {size[1]} × {size[0]} pixels"
+        if self.most_pixels and pixels > 1.25 * self.most_pixels:  # a shape is rounded to whole tokens
+            raise InputError(
+                f"{text} is too large here, where others wait for it: choose {Resolution.area(self.most_pixels)}."
+            )
+        bytes_a_number = 2 if self._half else self.vae.dtype.itemsize
+        # Three activations of the decoder at 8/7 of the size; then the scores and the VLM, as measured.
+        needed = pixels * ((8 / 7) ** 2 * 3 * self.vae.widest * bytes_a_number + 400)
+        if needed > (free := _free_memory(self.vae.device)):
+            raise InputError(
+                f"{text} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: choose fewer."
+            )
+
+    def prepare(
+        self, image: Image.Image | Tensor, mask: Tensor | None, resolution: Resolution
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `readout.prepare`; raises InputError also where the image is too large, before it is made."""
+        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[-2:]
+        if height and width:
+            self.check_size(resolution.size(height, width))
+        return prepare(image, mask, resolution)
 
     def warm_up(self) -> None:
         """Inspects a blank page, so that the next inspection finds weights read and libraries set up."""
@@ -132,6 +176,7 @@ class Inspector:
         adapter: str | Path | None = None,
         mask: Tensor | None = None,
         others: bool = True,
+        pixels: Pixels = None,
     ) -> Report:
         """Reads one image out of its latents at one point, and scores that.
 
@@ -139,15 +184,17 @@ class Inspector:
             image: PIL, or (3, h, w) in [0, 1], of any size.
             point, adapter: as for `AdapterRegistry.find`.
             mask: (h, w) bool, what the image shows; None: the objects found there.
-            others: with every other adapter that fits the point.
+            others: with every other adapter that fits the point, and can read an image of this size.
+            pixels: how large the VLM sees the image, as for `resolution`.
 
         Raises:
             InputError: the image cannot be used, or there is no such adapter.
         """
         start = time.perf_counter()
         record = self.registry.find(adapter, point)
-        rest = [e for e in self.adapters(record.point) if e.folder != record.folder] if others else []
-        original, mask = prepare(image, mask)
+        original, mask = self.prepare(image, mask, self.resolution(pixels, record))
+        size = original.shape[1], original.shape[2]
+        rest = [e for e in self.adapters(record.point) if e.folder != record.folder and e.reads(size)] if others else []
         clock = Clock(self.vae.device)
         with self._lock, torch.inference_mode():
             readout = self._readout(original, mask, clock)
@@ -165,7 +212,11 @@ class Inspector:
 
     @torch.inference_mode()
     def sweep_layers(
-        self, image: Image.Image | Tensor, records: Sequence[AdapterRecord], mask: Tensor | None = None
+        self,
+        image: Image.Image | Tensor,
+        records: Sequence[AdapterRecord],
+        mask: Tensor | None = None,
+        pixels: Pixels = None,
     ) -> Iterator[Reconstruction]:
         """Reads one image at every record's point: how knowledge of it changes with depth.
 
@@ -175,17 +226,21 @@ class Inspector:
             image: PIL, or (3, h, w) in [0, 1], of any size.
             records: the adapters to read it with.
             mask: (h, w) bool, what the image shows; None: the objects found there.
+            pixels: how large the VLM sees the image, as for `resolution` with the first record.
 
         Yields:
             The oracle's, the blank page's and each record's reconstruction, each when it is done.
 
         Raises:
-            InputError: there is no record, or the image cannot be used.
+            InputError: there is no record, one cannot read images of this size, or the image cannot be used.
         """
         if not records:
             raise InputError("choose at least one adapter to read the picture with.")
         clock = Clock(self.vae.device)
-        readout = self._readout(*prepare(image, mask), clock)
+        original, mask = self.prepare(image, mask, self.resolution(pixels, records[0]))
+        for record in records:
+            record.check_size((original.shape[1], original.shape[2]))
+        readout = self._readout(original, mask, clock)
         yield from (readout.oracle, readout.blank)
         yield from self._read(readout, records, clock)
 
@@ -202,12 +257,18 @@ class Inspector:
         for record, (images, distances, far) in zip(records, decoded, strict=True):
             with clock.stage("scores"):
                 [scored] = readout.score([record.name], images)
-            yield replace(scored, record=record, distance=float(distances), far=far)
+            notice = record.size_notice((readout.image.shape[1], readout.image.shape[2]))
+            yield replace(scored, record=record, notice=notice, distance=float(distances), far=far)
 
     @torch.inference_mode()
     def reconstruct(self, originals: Tensor, records: Sequence[AdapterRecord], clock: Clock) -> Iterator[Decoded]:
-        """What each record makes of images (B, 3, H, W) in [0, 1] on the VAE's device, sides multiples of 28."""
+        """What each record makes of images (B, 3, H, W) in [0, 1] on the VAE's device, sides multiples of 28.
+
+        Raises InputError where one cannot read images of this size.
+        """
         size = originals.shape[2], originals.shape[3]
+        for record in records:
+            record.check_size(size)
         with clock.stage("latents"):
             latents = self.vlm.latents(originals, {record.point for record in records})
         for record in records:
@@ -228,3 +289,11 @@ class Inspector:
     def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor:
         """VAE latents (B, C, h, w) → images (B, 3, H, W) in [0, 1] of the given (H, W)."""
         return decode(self.vae, z, size, self._half)
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes that are free on a device, or in this machine."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for its own use
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return float(psutil.virtual_memory().available)

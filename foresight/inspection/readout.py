@@ -34,8 +34,8 @@ class Reconstruction:
     name: an adapter's, "oracle", "blank", "mean" or "nearest". image: (3, H, W) in [0, 1]. scores, skill: by the names
     in SCORES; None where there is none. lpips_map: (H, W), the spatial LPIPS. difference: (H, W) in [0, 1], mean over
     colours. mask: (H, W) bool, the objects found in it. mask_reason: why there is no mask IoU: the original's reason,
-    or `masks.NOT_MEASURABLE`. record: its adapter. distance: of the latents to the adapter's training latents; beyond
-    `far` the scores speak of the adapter more than of the latents.
+    or `masks.NOT_MEASURABLE`. record: its adapter. notice: that this was fitted at another size. distance: of the
+    latents to the adapter's training latents; beyond `far` the scores speak of the adapter more than of the latents.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Reconstruction:
     mask: Tensor
     mask_reason: str | None = None
     record: AdapterRecord | None = None
+    notice: str | None = None
     distance: float = 0.0
     far: float = float("inf")
 
@@ -65,7 +66,8 @@ class Reconstruction:
         values = {"adapter": self.name, **self.scores, "skill": self.skill, "mask_reason": self.mask_reason}
         if self.record is None:
             return values
-        return {"point": str(self.record.point), **values, "distance": self.distance, "far": self.far}
+        rest = {"distance": self.distance, "far": self.far, "notice": self.notice}
+        return {"point": str(self.record.point), **values, **rest}
 
 
 @torch.inference_mode()

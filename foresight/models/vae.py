@@ -76,6 +76,11 @@ class VAE(ABC):
     def downscale(self) -> int:
         """Pixels along each side of one latent cell: 8, or 32 for LTX-Video."""
 
+    @property
+    @abstractmethod
+    def widest(self) -> int:
+        """Channels of the decoder where it is widest, counted for each pixel: what decoding needs memory for."""
+
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] to scaled latents (B, C, h, w), float32, without a gradient.
@@ -157,6 +162,10 @@ class TinyVAE(VAE):
     def downscale(self) -> int:
         return 2 ** (len(self.model.config.encoder_block_out_channels) - 1)
 
+    @property
+    def widest(self) -> int:
+        return self.model.config.decoder_block_out_channels[-1]
+
     def _statistics(self) -> tuple[Any, Any]:
         return self.model.config.shift_factor, 1.0
 
@@ -174,6 +183,10 @@ class KLVAE(VAE):
     @property
     def downscale(self) -> int:
         return 2 ** (len(self.model.config.block_out_channels) - 1)
+
+    @property
+    def widest(self) -> int:
+        return max(self.model.config.block_out_channels[:2])  # the last block begins with those of the one before
 
     def _statistics(self) -> tuple[Any, Any]:
         config = self.model.config
@@ -197,6 +210,10 @@ class LTXVideoVAE(VAE):
     @property
     def downscale(self) -> int:
         return self.model.spatial_compression_ratio
+
+    @property
+    def widest(self) -> int:
+        return max(1, max(self.model.config.decoder_block_out_channels) // self.model.config.patch_size**2)
 
     def _statistics(self) -> tuple[Any, Any]:
         return self.model.latents_mean, self.model.latents_std

@@ -36,6 +36,7 @@ def line(image, lpips, iou=0.5, objects=(), background="white", plane=None, scen
         source={"background": {"kind": background}} if scene else image,
         objects=tuple(objects),
         plane=torch.zeros(2, CELLS, CELLS) if plane is None else plane,
+        size=(224, 224),
     )
 
 
