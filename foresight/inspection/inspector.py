@@ -143,8 +143,11 @@ class Inspector:
         return prepare(image, mask, resolution)
 
     def warm_up(self) -> None:
-        """Inspects a blank page, so that the next inspection finds weights read and libraries set up."""
-        if self.adapters(self.default_point):
+        """Inspects a blank page, so that the next inspection finds weights read and libraries set up.
+
+        Not of a large model, whose weights are read when somebody asks for something.
+        """
+        if not self.vlm.large and self.adapters(self.default_point):
             self.inspect(torch.ones(3, 224, 224))
 
     def facts(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from tqdm import tqdm
+
 from foresight import paths
 
 LARGE = 64 << 20  # bytes of a file from which its digest is kept on the disk
@@ -57,9 +59,11 @@ def _digest(path: Path, size: int, changed: int) -> str:
     if size >= LARGE and (known := _read(kept).get(key)):
         return known
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    bar = tqdm(total=size, desc=f"what {path.name} holds", unit="B", unit_scale=True, delay=1, leave=False)
+    with path.open("rb") as file, bar:
         while block := file.read(1 << 24):
             digest.update(block)
+            bar.update(len(block))
     if size >= LARGE:
         _write(kept, _read(kept) | {key: digest.hexdigest()})
     return digest.hexdigest()

@@ -36,6 +36,7 @@ from foresight.paths import ASSETS
 BUNDLED = ASSETS / "vlm"
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
+LARGE = 1 << 30  # bytes of weights that take more than a moment to read, and minutes to fetch
 DTYPES = (None, torch.float32, torch.bfloat16)
 _QUESTION = "\0question\0"  # stands in a prompt where the question goes
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights
@@ -94,6 +95,16 @@ class VLM:
         """Every extraction point, in order of depth."""
         depths = self.config.vision_config.depth, self.config.text_config.num_hidden_layers
         return [ExtractionPoint(s, k) for s, depth in zip(STAGES, depths, strict=True) for k in range(depth + 1)]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its weights in memory."""
+        return sum(p.numel() for p in self.model.parameters()) * self.dtype.itemsize
+
+    @property
+    def large(self) -> bool:
+        """Whether nothing should be read of its weights before somebody asks for something."""
+        return self.size > LARGE
 
     def point(self, text: str | ExtractionPoint) -> ExtractionPoint:
         """Parses a point and checks that this model has it."""

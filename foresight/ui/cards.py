@@ -44,6 +44,11 @@ NOTED = ("lpips", "haarpsi", "ssim", "mask_iou")  # scores that an adapter's not
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
+def not_asked(size: int) -> str:
+    """In place of a first result, where a model of that many bytes is read when it is asked for something."""
+    return f"No picture yet: press Reconstruct. Of the model's {size / 1e9:.1f} GB what the point needs is read then."
+
+
 def headline(report: Report, cold: bool = False, address: str = "", link: str = "") -> str:
     """What is shown, how long it took by stage, and a banner where the picture is far from the training data.
 

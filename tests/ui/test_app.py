@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
@@ -18,6 +19,8 @@ from serving import serve
 import app
 from foresight.data.images import load_image, load_mask
 from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
+from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
 from foresight.ui.shell import build_app
 
@@ -181,6 +184,21 @@ def test_only_uploads_are_opened(url, file, sentence):
     answer = urllib.request.urlopen(f"{url}/gradio_api/call/reconstruct/{event}").read().decode()
     assert answer.startswith("event: error")
     assert sentence in answer  # null: strangers are not told what is where
+
+
+def test_the_first_page_asks_nothing_of_a_large_model(inspector, hub, monkeypatch):
+    vlm = load_vlm("owner/vlm", "cpu")
+    large = Inspector(vlm, inspector.vae, inspector.registry.roots)
+    monkeypatch.setattr("foresight.models.vlm.LARGE", 0)
+    large.warm_up()
+    page = build_app(large, Settings())
+    answers = [f for f in page.fns.values() if "answer" in [getattr(o, "elem_id", None) for o in f.outputs]]
+    assert not [f for f in answers if "load" in [event for _, event in f.targets]]
+    assert len(large.adapters()) == 4 and "0.0 GB what the point needs is read then" in str(page.config)
+    assert all(p.is_meta for p in vlm.model.parameters())
+    assert not [name for _, name, _ in hub.log if name.endswith(".safetensors")]
+    large.inspect(torch.ones(3, 56, 56))
+    assert "model.safetensors" in [name for _, name, _ in hub.log]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import Reconstruction
 from foresight.metrics.matching import score_objects
+from foresight.models.vlm import VLM
 from foresight.ui import cards, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import cached_file
@@ -39,9 +40,13 @@ class ResultView:
     """
 
     def __init__(self, inspector: Inspector) -> None:
-        """Adds the view to the current layout; without an adapter at the default point it begins empty."""
+        """Adds the view to the current layout; where there is no first result it begins empty, and says why."""
         self.inspector = inspector
-        nothing: list[Any] = [None, f'<p class="fs-head">{cards.NO_RESULT}</p>', "", "", "", None, None, None]
+        vlm = inspector.vlm
+        why = (
+            cards.not_asked(vlm.size) if vlm.large and inspector.adapters(inspector.default_point) else cards.NO_RESULT
+        )
+        nothing: list[Any] = [None, f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
         sides, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
         self.headline = plain_html(headline, "headline", js_on_load=link.ADDRESS, padding=False)
         self.stale = plain_html("", "stale")
@@ -70,9 +75,9 @@ class ResultView:
         self.outputs += [self.image_file, self.data_file, self.summary]
 
     def _first(self) -> list[Any] | None:
-        """The values of the first example; None where no adapter reads the default point."""
+        """The values of the first example; None where no adapter reads the default point, and for a large model."""
         point = self.inspector.default_point
-        if not (records := self.inspector.adapters(point)):
+        if self.inspector.vlm.large or not (records := self.inspector.adapters(point)):
             return None
         _, scene = generate.examples()[0]
         image, mask = generate.draw(scene)
@@ -146,12 +151,14 @@ def _scores(reconstruction: Reconstruction) -> str:
     return ", ".join(f"{cards.NAMES[name]} {cards.number(name, v)}" for name, v in values.items() if v is not None)
 
 
-def build_answer(bundled: bool) -> tuple[gr.Textbox, gr.Textbox]:
-    """The answer and the question; bundled: the model knows drawn scenes only, which is said beside the answer."""
+def build_answer(vlm: VLM) -> tuple[gr.Textbox, gr.Textbox]:
+    """The answer and the question. The bundled model knows drawn scenes only, which is said beside the answer."""
+    whole = f"The answer needs the whole model, {vlm.size / 1e9:.1f} GB."
     answer = gr.Textbox(
         label="What the model says of the picture",
-        info=SCENES_ONLY if bundled else None,
-        placeholder="Ask below. The answer comes after the picture, since words take longer.",
+        info=SCENES_ONLY if vlm.name == "bundled" else None,
+        placeholder="Ask below. "
+        + (whole if vlm.large else "The answer comes after the picture, since words take longer."),
         lines=4,
         max_lines=4,
         interactive=False,

@@ -50,7 +50,7 @@ class InspectTab:
         api.add_endpoints(self.inspector)
 
     def build(self) -> None:
-        """Adds the tab to the current layout, with the first example already inspected."""
+        """Adds the tab to the current layout, with the first example inspected already, but by a large model."""
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
                 self.picker = ImagePicker(0, 250, "to inspect", "source", "refused")
@@ -67,7 +67,7 @@ class InspectTab:
             with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
                 self.result = ResultView(self.inspector)
                 BaselinePanel(self.inspector, self.result.summary)
-                self.answer, self.question = build_answer(self.inspector.vlm.name == "bundled")
+                self.answer, self.question = build_answer(self.inspector.vlm)
         self._connect()
 
     def _connect(self) -> None:
@@ -87,6 +87,8 @@ class InspectTab:
             "outputs": self.answer,
             **model,
         }
+        # An answer needs a large model whole: it is asked for by its own button alone.
+        on_change = {"fn": lambda: "", "outputs": self.answer, **QUIET} if self.inspector.vlm.large else asking
         picked = [*picker.outputs, scene.error, stale]
         drawing: dict[str, Any] = {
             "fn": show_errors_in(scene.error)(self.draw_scene),
@@ -98,7 +100,8 @@ class InspectTab:
         entered = [*picked, *point.outputs, point.wish, *scene.inputs]
         hush = self.conversations.hush
 
-        gr.on(fn=lambda: self.first_answer, inputs=None, outputs=self.answer, **model)
+        if not self.inspector.vlm.large:
+            gr.on(fn=lambda: self.first_answer, inputs=None, outputs=self.answer, **model)
         current_page().unload(hush)
         upload = picker.image.upload(show_errors_in(picker.error)(self.accept), picker.image, picked, **latest)
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
@@ -109,7 +112,7 @@ class InspectTab:
             scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
             view.change(self.enter, [view, picker.source, point.wish], entered, **QUIET),
         ):
-            change.success(**running).success(**asking)
+            change.success(**running).success(**on_change)
         picker.image.clear(lambda: (None, ""), None, [picker.source, picker.error], **QUIET).then(**running)
         self.go.click(**running)
         for button, state in ((self.to_map, self.navigation.latent_map), (self.to_compare, self.navigation.compare)):
