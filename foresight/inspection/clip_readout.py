@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
 from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES, load_clip
 from foresight.data.images import load_image, resize, to_tensor, vae_size
-from foresight.data.motion import MotionSpec, motion_flow, render_motion, take_motion
+from foresight.data.motion import (
+    MotionSpec,
+    MovingScenes,
+    motion_flow,
+    render_motion,
+    sample_motion,
+    take_motion,
+)
 from foresight.data.scenes import COLORS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
@@ -44,12 +51,28 @@ class ClipSample:
 
 
 @dataclass(frozen=True)
+class DecodedClip:
+    """What was read out of a clip, not yet scored. Pixels (F, 3, H, W) in [0, 1] on the VAE's device.
+
+    distance: of the worst step's latents to the adapter's training latents; beyond `far` the scores speak of the
+    adapter. seconds: from pixels to "reconstruction", and for the "oracle", which is the VAE's round trip.
+    """
+
+    sample: ClipSample
+    record: AdapterRecord
+    reconstruction: Tensor = field(repr=False)
+    oracle: Tensor = field(repr=False)
+    distance: float
+    far: float
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class ClipReport:
     """What was read out of a clip. Pixels (F, 3, H, W) in [0, 1] on the CPU.
 
     controls: scores of the true clip made wrong in time ("still", "shuffled", "lag"), and of the VAE's round trip
-    ("oracle"). distance: of the worst step's latents to the adapter's training latents; beyond `far` the scores speak
-    of the adapter. seconds: from pixels to reconstruction, and all scores.
+    ("oracle"). distance, far, seconds: as of DecodedClip, and the seconds of all "scores".
     """
 
     sample: ClipSample
@@ -80,9 +103,30 @@ class ClipReport:
         }
 
 
-@torch.inference_mode()
+def clip_records(inspector: Inspector) -> list[AdapterRecord]:
+    """The adapters that read clips, in order of depth; at each point those that tell a step's two frames apart first.
+
+    With a VAE that joins frames, those that were made for it; else every one: a still adapter gives both frames of a
+    step the same image.
+    """
+    joins = inspector.vae.frames_per_latent > 1
+    records = [record for record in inspector.adapters() if not joins or record.config["steps"] > 1]
+    return sorted(records, key=lambda record: (record.point.depth, not tells_frames_apart(record)))
+
+
+def tells_frames_apart(record: AdapterRecord) -> bool:
+    """Whether an adapter can give the two frames of a step different images."""
+    return record.config["frames"] == 2 or record.config["steps"] > 1
+
+
 def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample) -> ClipReport:
     """Reads a clip out at a record's point, and scores it beside its controls and the VAE's round trip."""
+    return score_clip(decode_clip(inspector, record, sample))
+
+
+@torch.inference_mode()
+def decode_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample) -> DecodedClip:
+    """Reads a clip out at a record's point, without any score. Raises InputError where the adapter reads no clips."""
     start, vae = time.perf_counter(), inspector.vae
     frames = sample.frames.to(vae.device)
     count, size = len(frames), (frames.shape[2], frames.shape[3])
@@ -94,41 +138,68 @@ def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSampl
     z = adapter.for_clip(latents, count)  # (1, J, C, h, w)
     video = vae.frames_per_latent > 1
     reconstruction = resize(vae.decode_clip(z, count)[0], size) if video else inspector.decode(z[0], size)
-    read_seconds = time.perf_counter() - start
+    decoded_in = time.perf_counter() - start
     if video:
         oracle = resize(vae.decode_clip(vae.encode_clip(resize(frames, vae_size(size))[None]), count)[0], size)
     else:
         oracle = inspector.round_trip(frames)
-    scorer = ClipScorer(frames, sample.truth)
-    scores, ceiling = scorer.score(reconstruction), scorer.score(oracle)
-    return ClipReport(
+    return DecodedClip(
         sample=sample,
         record=record,
-        reconstruction=reconstruction.cpu(),
-        oracle=oracle.cpu(),
-        scores=scores,
-        controls=scorer.controls() | {"oracle": ceiling},
+        reconstruction=reconstruction,
+        oracle=oracle,
         distance=float(adapter.distance(latents).max()),
         far=float(adapter.far),
-        seconds={"reconstruction": read_seconds, "scores": time.perf_counter() - start - read_seconds},
+        seconds={"reconstruction": decoded_in, "oracle": time.perf_counter() - start - decoded_in},
+    )
+
+
+@torch.inference_mode()
+def score_clip(decoded: DecodedClip) -> ClipReport:
+    """Scores a decoded clip beside its controls and the VAE's round trip."""
+    start, sample = time.perf_counter(), decoded.sample
+    scorer = ClipScorer(sample.frames.to(decoded.oracle.device), sample.truth)
+    scores, ceiling = scorer.score(decoded.reconstruction), scorer.score(decoded.oracle)
+    return ClipReport(
+        sample=sample,
+        record=decoded.record,
+        reconstruction=decoded.reconstruction.cpu(),
+        oracle=decoded.oracle.cpu(),
+        scores=scores,
+        controls=scorer.controls() | {"oracle": ceiling},
+        distance=decoded.distance,
+        far=decoded.far,
+        seconds=decoded.seconds | {"scores": time.perf_counter() - start},
     )
 
 
 def motion_samples(count: int, seed: int, spec: MotionSpec) -> Iterator[ClipSample]:
     """The first `count` moving scenes of the test split, with all that is known of them."""
-    clips, palette = take_motion(count, seed, spec, "test"), torch.tensor(list(COLORS.values())) / 255
+    clips = take_motion(count, seed, spec, "test")
     for start, part in zip(range(0, count, _CHUNK), clips.chunks(_CHUNK), strict=True):
-        drawn, flow = render_motion(part), motion_flow(part) if spec.frames > 1 else None
-        for i in range(len(part)):
-            objects = int(part.first.count[i])
-            truth = Truth(
-                drawn.visible[i, :, :objects],
-                palette[part.first.color[i, :objects]],
-                None if flow is None else flow.forward[i],
-                None if flow is None else flow.occluded[i],
-            )
-            name = f"moving scene {start + i} ({part.digest(i)})"
-            yield ClipSample(name, drawn.images[i].float() / 255, part.fps, truth, part.describe(i))
+        for i, sample in enumerate(_drawn(part)):
+            yield replace(sample, name=f"moving scene {start + i} ({part.digest(i)})")
+
+
+def motion_sample(seed: int, spec: MotionSpec) -> ClipSample:
+    """The first moving scene of a seed, whichever split it belongs to, with all that is known of it."""
+    [sample] = _drawn(sample_motion(range(1), seed, spec))
+    return replace(sample, name=f"moving scene of seed {seed}")
+
+
+def _drawn(clips: MovingScenes) -> Iterator[ClipSample]:
+    """Moving scenes, by their digests."""
+    palette = torch.tensor(list(COLORS.values())) / 255
+    drawn, flow = render_motion(clips), motion_flow(clips) if clips.frames > 1 else None
+    for i in range(len(clips)):
+        objects = int(clips.first.count[i])
+        truth = Truth(
+            drawn.visible[i, :, :objects],
+            palette[clips.first.color[i, :objects]],
+            None if flow is None else flow.forward[i],
+            None if flow is None else flow.occluded[i],
+        )
+        yield ClipSample(clips.digest(i), drawn.images[i].float() / 255, clips.fps, truth, clips.describe(i))
 
 
 def camera_samples(files: Iterable[Path], seed: int, spec: CameraSpec) -> Iterator[ClipSample | Broken]:

@@ -24,8 +24,8 @@ from foresight.ui.services import QUIET, ImageSource
 class Navigation:
     """One state a tab: an event that writes a view into it opens that tab on that view.
 
-    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; failures such a
-    query; train the name of a run.
+    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; failures and video
+    such a query; train the name of a run.
     """
 
     inspect: gr.State
@@ -33,6 +33,7 @@ class Navigation:
     train: gr.State = field(default_factory=gr.State)
     compare: gr.State = field(default_factory=gr.State)
     failures: gr.State = field(default_factory=gr.State)
+    video: gr.State = field(default_factory=gr.State)
 
 
 def open_view(source: ImageSource, point: str, adapter: str | None) -> dict[str, Any]:
@@ -73,6 +74,7 @@ class Router:
             "compare": navigation.compare,
             "failures": navigation.failures,
             "map": navigation.latent_map,
+            "video": navigation.video,
             "train": navigation.train,
         }
         self.outputs = [tabs, *self.states.values()]

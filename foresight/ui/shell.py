@@ -21,6 +21,7 @@ from foresight.ui.navigation import Navigation, Router
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train.services import TrainingService
 from foresight.ui.train.tab import TrainTab
+from foresight.ui.video.tab import VideoTab
 
 TITLE = """<header class="fs-title"><h1>Foresight</h1>
 <p>What does a vision-language model still know of a picture at this point of its depth?</p></header>"""
@@ -56,6 +57,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
             CompareTab(inspector, navigation, settings),
             FailuresTab(inspector, navigation, settings),
             LatentMapTab(inspector, navigation, settings),
+            VideoTab(inspector, navigation, settings),
             *([TrainTab(training, navigation, settings)] if training else []),
             FindingsTab(inspector, navigation),
         ]

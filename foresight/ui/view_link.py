@@ -5,6 +5,7 @@ the adapter.
 ?upload=3f…9a/photo.jpg&point=post-merge/6&adapter=tokens    (an upload, as long as the app keeps its file)
 ?tab=compare&example=one-on-white&adapters=tokens,linear&left=oracle&right=post-merge/6,tokens   (at many layers)
 ?tab=failures&point=post-merge/6&adapter=tokens&shapes=star  (many scenes; what is not named is as the tab has it)
+?tab=video&seed=7&motion=bounce&point=post-merge/6&adapter=tokens                (a clip: a moving scene, or an upload)
 ?run=quick-look                                              (a run of the Train tab)
 ?tab=findings                                                (a tab as it is)
 """
@@ -95,7 +96,7 @@ def query(source: ImageSource, point: str, adapter: str | None) -> str:
     """The address's part from ? on; empty where no link can open the source: without it another image would open."""
     if (image := _image(source)) is None:
         return ""
-    return _written({**image, "point": point, **({"adapter": adapter} if adapter else {})})
+    return written({**image, "point": point, **({"adapter": adapter} if adapter else {})})
 
 
 def compare_query(
@@ -105,7 +106,7 @@ def compare_query(
     if (image := _image(source)) is None:
         return ""
     sides = {side: title.replace(_BETWEEN, ",") for side, title in (("left", left), ("right", right)) if title}
-    return _written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides})
+    return written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides})
 
 
 def compare_sides(parameters: Mapping[str, str], titles: Collection[str]) -> tuple[str | None, str | None]:
@@ -138,10 +139,11 @@ def failures_query(point: str, adapter: str, fields: Mapping[str, Any], usual: M
     """`query` of the Failures tab; of the fields those that are not as usual."""
     changed = {name: value for name, value in fields.items() if value != usual[name]}
     words = {name: ",".join(value) if isinstance(value, list) else str(value) for name, value in changed.items()}
-    return _written({TAB: "failures", "point": point, "adapter": adapter, **words})
+    return written({TAB: "failures", "point": point, "adapter": adapter, **words})
 
 
-def _written(parameters: Mapping[str, str]) -> str:
+def written(parameters: Mapping[str, str]) -> str:
+    """An address's part from ? on."""
     return "?" + urlencode(parameters, safe="/,", quote_via=quote)
 
 
@@ -178,10 +180,7 @@ def _image(source: ImageSource) -> dict[str, str] | None:
     if source is None:
         return {}
     if isinstance(source, str):
-        path = Path(source).resolve()
-        name = f"{path.parent.name}/{path.name}"
-        kept = path.parent.parent == Path(get_upload_folder()).resolve() and _UPLOAD.fullmatch(name)
-        return {"upload": name} if kept else None
+        return {"upload": name} if (name := upload_name(source)) else None
     if "recipe" in source:
         return {name: str(value) for name, value in source["recipe"].items()}
     packed = zlib.compress(json.dumps(source, separators=(",", ":")).encode(), 9)
@@ -197,18 +196,29 @@ def source_of(parameters: Mapping[str, str]) -> ImageSource:
     if "scene" in parameters:
         return _unpack(parameters["scene"])
     if "upload" in parameters:
-        return _upload_path(parameters["upload"])
+        return upload_path(parameters["upload"])
     if factor := next((name for name in generate.FACTORS if name in parameters), None):
         raise InputError(f"an address with {factor} asks for a drawn scene, which needs its seed too, such as seed=0.")
     return None
 
 
-def _upload_path(text: str) -> str:
-    """The file of an upload. Its folder's name is a digest of what it holds, or random: nobody else can name it."""
+def upload_name(path: str) -> str | None:
+    """What an address calls an upload's file; None for any other file."""
+    file = Path(path).resolve()
+    name = f"{file.parent.name}/{file.name}"
+    kept = file.parent.parent == Path(get_upload_folder()).resolve() and _UPLOAD.fullmatch(name)
+    return name if kept else None
+
+
+def upload_path(text: str, noun: str = "picture") -> str:
+    """The file of an upload. Its folder's name is a digest of what it holds, or random: nobody else can name it.
+
+    Raises InputError where it is gone; noun: what it held.
+    """
     match = _UPLOAD.fullmatch(text)
     path = None if match is None else Path(get_upload_folder()) / match[1] / match[2]
     if path is None or not os.path.isfile(path):
-        raise InputError("the picture of this link was an upload, and is no longer kept here: upload it again.")
+        raise InputError(f"the {noun} of this link was an upload, and is no longer kept here: upload it again.")
     return str(path)
 
 

@@ -1,0 +1,123 @@
+"""The Video tab's controls: what clip, at which extraction point, read by which adapter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from foresight.adapters.registry import AdapterRecord, pick_adapter
+from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES
+from foresight.data.factors import ANY
+from foresight.data.motion import MOTIONS
+from foresight.errors import InputError
+from foresight.inspection.clip_readout import clip_records, tells_frames_apart
+from foresight.inspection.inspector import Inspector
+from foresight.models.points import STAGES, ExtractionPoint, Stage
+from foresight.ui.error_handling import error_place
+from foresight.ui.inputs import FreeNumber, FreeRadio, FreeSlider, RawFile
+from foresight.ui.video.source import MOST_FRAMES, MOST_OBJECTS, MovingScene, UploadedClip
+
+STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
+NO_ADAPTER = "No adapter reads clips at any point of this model with this VAE: train one first."
+
+
+class ClipForm:
+    """A moving scene to generate, or a file to upload.
+
+    Attributes:
+        scene: The components of a MovingScene, in its fields' order.
+        stretch: Those of an UploadedClip but its path, in its fields' order.
+        outputs: What `values` gives values for.
+    """
+
+    def __init__(self) -> None:
+        """Adds the form to the current layout."""
+        first = MovingScene()
+        with gr.Tabs() as self.tabs:
+            with gr.Tab("Moving scene", id="scene"):
+                with gr.Row():
+                    motion = gr.Dropdown(
+                        [ANY, *MOTIONS], value=first.motion, label="Motion", min_width=110, elem_id="video-motion"
+                    )
+                    self.seed = FreeNumber(first.seed, label="Seed", min_width=90, elem_id="video-seed")
+                objects = FreeSlider(1, MOST_OBJECTS, value=first.objects, step=1, label="Objects")
+                frames = FreeSlider(
+                    8, MOST_FRAMES, value=first.frames, step=1, label="Frames", elem_id="video-frames-drawn"
+                )
+                with gr.Row():
+                    self.generate = gr.Button("Generate", variant="primary", min_width=100, elem_id="video-generate")
+                    self.dice = gr.Button("Another seed", min_width=100, elem_id="video-dice")
+                self.scene_error = error_place("video-scene-error")
+            with gr.Tab("Upload", id="upload", elem_id="video-upload"):
+                self.file = RawFile(
+                    label="Clip: mp4, mov, webm, mkv or gif", type="filepath", height=120, elem_id="video-file"
+                )
+                with gr.Row():
+                    fps = FreeNumber(DEFAULT_FPS, label="Frames a second", min_width=90, elem_id="video-fps")
+                    count = FreeNumber(DEFAULT_FRAMES, label="Frames", min_width=70, elem_id="video-frames")
+                    start = FreeNumber(0, label="From second", min_width=90, elem_id="video-start")
+                self.again = gr.Button("Read the clip", variant="primary", elem_id="video-again")
+                self.file_error = error_place("video-file-error")
+        self.uploaded = gr.State()  # the path of the last file that is a clip
+        self.scene: list[Any] = [self.seed, motion, objects, frames]
+        self.stretch: list[Any] = [fps, count, start]
+        self.outputs = [self.tabs, *self.scene, self.file, self.uploaded, *self.stretch]
+
+    def values(self, source: MovingScene | UploadedClip) -> list[Any]:
+        """The values of `outputs` that a clip was made from; the other kind's stay as they are."""
+        if isinstance(source, MovingScene):
+            skipped = [gr.skip()] * (2 + len(self.stretch))
+            return [gr.Tabs(selected="scene"), source.seed, source.motion, source.objects, source.frames, *skipped]
+        shown = [source.path, source.path, source.fps, source.frames, source.start]
+        return [gr.Tabs(selected="upload"), *[gr.skip()] * len(self.scene), *shown]
+
+
+class ClipPoint:
+    """Stage, layer and adapter, of those that read clips alone.
+
+    Attributes:
+        chosen: The components, which say where latents are taken and by what they are read; `values` gives theirs.
+    """
+
+    def __init__(self, inspector: Inspector) -> None:
+        """Adds the controls to the current layout, at the inspector's default point or the first that is served."""
+        self.inspector = inspector
+        with gr.Group():
+            self.stage = FreeRadio([], label="Extraction point", elem_id="video-stage")
+            self.layer = FreeRadio(
+                [], label="Layer", info="Those at which an adapter reads clips.", elem_id="video-layer"
+            )
+            self.adapter = FreeRadio([], label="Adapter", elem_id="video-adapter")
+        self.chosen: list[Any] = [self.stage, self.layer, self.adapter]
+
+    def values(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[Any]:
+        """The choices there are now, and what is chosen: what is asked for where it is there, else the nearest."""
+        records = clip_records(self.inspector)
+        if not records:
+            return [gr.Radio([], value=None, info=NO_ADAPTER), gr.Radio([], value=None), gr.Radio([], value=None)]
+        default = self.inspector.default_point
+        stages = [one for one in STAGES if any(record.point.stage == one for record in records)]
+        at_stage = stage if stage in stages else default.stage if default.stage in stages else stages[0]
+        layers = list(dict.fromkeys(record.point.layer for record in records if record.point.stage == at_stage))
+        wanted = default.layer if layer is None else layer
+        at_layer = min(layers, key=lambda one: abs(one - wanted))
+        here = [record for record in records if record.point == ExtractionPoint(at_stage, at_layer)]
+        names = [record.name for record in here]
+        named = [(f"{one.name}: {_reads(one)}", one.name) for one in here]
+        return [
+            gr.Radio([(STAGE_NAMES[one], one) for one in stages], value=at_stage, info=""),
+            gr.Radio([(str(one), one) for one in layers], value=at_layer),
+            gr.Radio(named, value=adapter if adapter in names else names[0]),
+        ]
+
+    def record(self, stage: Stage | None, layer: int | None, adapter: str | None) -> AdapterRecord:
+        """The adapter that is chosen. Raises InputError where none reads clips there."""
+        records = clip_records(self.inspector)
+        if not records or stage is None or layer is None:
+            raise InputError(NO_ADAPTER)
+        return pick_adapter(records, ExtractionPoint(stage, layer), adapter)
+
+
+def _reads(record: AdapterRecord) -> str:
+    return "tells a step's two frames apart" if tells_frames_apart(record) else "from stills, one image a step"

@@ -1,0 +1,186 @@
+"""The Video tab: a clip, an extraction point → original, oracle and reconstruction in step, and how well it moves."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from foresight.inspection.clip_readout import decode_clip, score_clip
+from foresight.inspection.inspector import Inspector
+from foresight.models.points import Stage
+from foresight.settings import Settings
+from foresight.ui import generate
+from foresight.ui import view_link as link
+from foresight.ui.error_handling import error_place, show_errors_in
+from foresight.ui.image_maps import png
+from foresight.ui.navigation import Navigation, on_open
+from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.uploads import address as file_address
+from foresight.ui.uploads import keep
+from foresight.ui.video import address, export, player
+from foresight.ui.video.form import ClipForm, ClipPoint
+from foresight.ui.video.source import ClipSource, MovingScene, UploadedClip, sample_of
+
+_HERE = Path(__file__).parent
+_BUSY = '<div class="fs-video-head fs-video-busy"><p role="status">Reading the clip…</p></div>'
+
+
+class VideoTab:
+    """A clip and a point to choose; the player, the scores beside their controls, and files to take away."""
+
+    name = "video"
+    title = "Video"
+
+    def __init__(self, inspector: Inspector, navigation: Navigation, settings: Settings) -> None:
+        """Takes what the tab asks.
+
+        Args:
+            inspector: Has the models that read clips.
+            navigation: Brings addresses here.
+            settings: In public a clip is read on a click alone, and not by a link.
+        """
+        self.inspector, self.navigation, self.settings = inspector, navigation, settings
+
+    def add_endpoints(self) -> None:
+        """Adds nothing: clips are read on the page and by the command line."""
+
+    def build(self) -> None:
+        """Adds the tab to the current layout; nothing is read until somebody asks."""
+        self.source = gr.State()  # the `ClipSource` that is shown, or is to be
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=300):
+                self.form = ClipForm()
+                self.point = ClipPoint(self.inspector)
+                self.error = error_place("video-error")
+            with gr.Column(scale=8, min_width=320, elem_classes="fs-video"):
+                self.head = _html("", "video-head", js_on_load=link.ADDRESS)
+                self.player = _html(
+                    "",
+                    "video-player",
+                    html_template=(_HERE / "player.html").read_text(),
+                    js_on_load=(_HERE / "player.js").read_text(),
+                )
+                self.scores = _html("", "video-scores")
+                with gr.Row():
+                    self.mp4 = gr.DownloadButton(
+                        "Download side by side (mp4)", size="sm", interactive=False, elem_id="video-mp4"
+                    )
+                    self.csv = gr.DownloadButton(
+                        "Download scores (CSV)", size="sm", interactive=False, elem_id="video-csv"
+                    )
+        self._connect()
+
+    def _connect(self) -> None:
+        form, point, latest = self.form, self.point, QUIET | {"trigger_mode": "always_last"}
+        in_scene, in_file = show_errors_in(form.scene_error), show_errors_in(form.file_error)
+        uploading = [form.file, *form.stretch]
+        running: dict[str, Any] = {
+            "fn": show_errors_in(self.error)(self.read),
+            "inputs": [self.source, *point.chosen],
+            "outputs": [self.head, self.player, self.scores, self.mp4, self.csv, self.error],
+            **MODEL_QUEUE,
+            **QUIET,
+        }
+        drawing: dict[str, Any] = {
+            "fn": in_scene(self.draw),
+            "inputs": form.scene,
+            "outputs": [self.source, form.scene_error],
+            **QUIET,
+        }
+        accepting: dict[str, Any] = {
+            "fn": in_file(self.accept),
+            "inputs": uploading,
+            "outputs": [self.source, form.uploaded, form.file_error],
+            **latest,
+        }
+        arrival = self.navigation.video
+        upload = form.file.upload(**accepting)
+        upload.failure(lambda path: path, form.uploaded, form.file, **QUIET)
+        arrive = arrival.change(
+            show_errors_in(self.error)(self.arrive),
+            [arrival, *point.chosen],
+            [self.source, *form.outputs, *point.chosen, self.error],
+            **QUIET,
+        )
+        for change in (
+            form.generate.click(**drawing),
+            form.dice.click(generate.roll, None, form.seed, **QUIET).then(**drawing),
+            upload,
+            form.again.click(**accepting),
+            *([] if self.settings.public else [arrive]),
+        ):
+            change.success(**running)
+        for change in (  # no handler writes into the control that caused it, which may have been used again
+            point.stage.input(lambda *chosen: point.values(*chosen)[1:], point.chosen, point.chosen[1:], **latest),
+            point.layer.input(lambda *chosen: point.values(*chosen)[2:], point.chosen, point.chosen[2:], **latest),
+            point.adapter.input(None, None, None, **QUIET),
+        ):
+            change.success(**running, trigger_mode="always_last")
+        on_open(point.values, point.chosen, point.chosen)
+
+    def draw(self, *fields: Any) -> list[Any]:
+        """The moving scene of the form."""
+        return [MovingScene(*fields), ""]
+
+    def accept(self, path: str | None, *stretch: Any) -> list[Any]:
+        """The uploaded clip of the form, which is decoded here, so that what is wrong with it is said beside it."""
+        source = UploadedClip(path or "", *stretch)
+        sample_of(source)
+        return [source, path, ""]
+
+    def arrive(self, view: dict[str, str], *chosen: Any) -> list[Any]:
+        """A link's clip, point and adapter; what it does not name stays as it is."""
+        source = address.source_of(view) or MovingScene()
+        stage, layer, adapter = chosen
+        if "point" in view:
+            at = self.inspector.vlm.point(view["point"])
+            stage, layer = at.stage, at.layer
+        adapter = view.get("adapter", adapter)
+        self.point.record(stage, layer, adapter)
+        return [source, *self.form.values(source), *self.point.values(stage, layer, adapter), ""]
+
+    def read(
+        self, source: ClipSource | None, stage: Stage | None, layer: int | None, adapter: str | None
+    ) -> Iterator[dict[Component, Any]]:
+        """Reads the clip: first what can be played, then its scores. Nothing where no clip was chosen yet."""
+        if source is None:
+            yield {self.head: gr.skip()}
+            return
+        record = self.point.record(stage, layer, adapter)
+        sample = sample_of(source)
+        yield {self.head: _BUSY}
+        decoded = decode_clip(self.inspector, record, sample)
+        clips = zip(player.ROLES, (sample.frames, decoded.oracle, decoded.reconstruction), strict=True)
+        sheets = {
+            role: file_address(keep(png(player.sheet(frames)), f"{role}.png", self.player)) for role, frames in clips
+        }
+        token = secrets.token_urlsafe(6)
+        query = address.query(source, str(record.point), record.name)
+        words = link.link_html(query, source.path if isinstance(source, UploadedClip) else None)
+        yield {
+            self.head: player.headline(decoded, source.title, query, words),
+            self.player: player.payload(decoded, sheets, token),
+            self.scores: "",
+            self.mp4: gr.DownloadButton(interactive=False),
+            self.csv: gr.DownloadButton(interactive=False),
+        }
+        report = score_clip(decoded)
+        name = f"foresight-{source.title}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
+        mp4 = keep(export.side_by_side(report), f"{name}.mp4", self.mp4)
+        table = keep(export.frame_table(report).encode(), f"{name}.csv", self.csv)
+        yield {
+            self.head: player.headline(decoded, source.title, query, words, report),
+            self.player: player.payload(decoded, sheets, token, report),
+            self.scores: player.score_table(report),
+            self.mp4: gr.DownloadButton(value=mp4, interactive=True),
+            self.csv: gr.DownloadButton(value=table, interactive=True),
+        }
+
+
+def _html(value: str, elem_id: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **more)
