@@ -131,6 +131,7 @@ def test_an_upload_is_cut_with_a_notice_and_bad_ones_lose_nothing(visit, clip, t
         ("cut.mp4", clip.read_bytes()[:400], "is broken or cut short"),
     ):
         (tmp_path / name).write_bytes(content)
+        page.locator("#video-file").get_by_label("Clear").click()
         page.locator("#video-file input[type=file]").set_input_files(tmp_path / name)
         expect(page.locator("#video-file-error")).to_contain_text(sentence)
         expect(page.locator("#video-file")).to_contain_text("red")  # the last good one is back

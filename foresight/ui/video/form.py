@@ -83,20 +83,22 @@ class ClipPoint:
     def __init__(self, inspector: Inspector) -> None:
         """Adds the controls to the current layout, at the inspector's default point or the first that is served."""
         self.inspector = inspector
+        stage, layer, adapter = self._choices(None, None, None)
         with gr.Group():
-            self.stage = FreeRadio([], label="Extraction point", elem_id="video-stage")
-            self.layer = FreeRadio(
-                [], label="Layer", info="Those at which an adapter reads clips.", elem_id="video-layer"
-            )
-            self.adapter = FreeRadio([], label="Adapter", elem_id="video-adapter")
+            self.stage = FreeRadio(**stage, label="Extraction point", elem_id="video-stage")
+            self.layer = FreeRadio(**layer, label="Layer: those that an adapter reads clips at", elem_id="video-layer")
+            self.adapter = FreeRadio(**adapter, label="Adapter", elem_id="video-adapter")
         self.chosen: list[Any] = [self.stage, self.layer, self.adapter]
 
     def values(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[Any]:
         """The choices there are now, and what is chosen: what is asked for where it is there, else the nearest."""
-        records = clip_records(self.inspector)
+        return [gr.Radio(**choices) for choices in self._choices(stage, layer, adapter)]
+
+    def _choices(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[dict[str, Any]]:
+        records, default = clip_records(self.inspector), self.inspector.default_point
         if not records:
-            return [gr.Radio([], value=None, info=NO_ADAPTER), gr.Radio([], value=None), gr.Radio([], value=None)]
-        default = self.inspector.default_point
+            none: dict[str, Any] = {"choices": [], "value": None}
+            return [none | {"info": NO_ADAPTER}, none, none]
         stages = [one for one in STAGES if any(record.point.stage == one for record in records)]
         at_stage = stage if stage in stages else default.stage if default.stage in stages else stages[0]
         layers = list(dict.fromkeys(record.point.layer for record in records if record.point.stage == at_stage))
@@ -104,11 +106,13 @@ class ClipPoint:
         at_layer = min(layers, key=lambda one: abs(one - wanted))
         here = [record for record in records if record.point == ExtractionPoint(at_stage, at_layer)]
         names = [record.name for record in here]
-        named = [(f"{one.name}: {_reads(one)}", one.name) for one in here]
         return [
-            gr.Radio([(STAGE_NAMES[one], one) for one in stages], value=at_stage, info=""),
-            gr.Radio([(str(one), one) for one in layers], value=at_layer),
-            gr.Radio(named, value=adapter if adapter in names else names[0]),
+            {"choices": [(STAGE_NAMES[one], one) for one in stages], "value": at_stage, "info": ""},
+            {"choices": [(str(one), one) for one in layers], "value": at_layer},
+            {
+                "choices": [(f"{record.name}: {_reads(record)}", record.name) for record in here],
+                "value": adapter if adapter in names else names[0],
+            },
         ]
 
     def record(self, stage: Stage | None, layer: int | None, adapter: str | None) -> AdapterRecord:
