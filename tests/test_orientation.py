@@ -11,7 +11,6 @@ import torch
 from photos import ORIENTATIONS, save_photo
 from PIL import Image
 
-from foresight.cli.commands import _read
 from foresight.data.archive import File
 from foresight.data.images import load_image, load_mask, to_tensor
 from foresight.data.sources import center_view, folder_files, open_photos
@@ -59,7 +58,6 @@ DOORS = {
     "load_image twice": lambda path: seen(load_image(load_image(path))),
     "PIL into the inspector": lambda path: seen(Image.open(path)),
     "an upload to Inspect and Compare": lambda path: seen(generate.image_and_mask(str(path))[0]),
-    "reconstruct on the command line": lambda path: _read([path], None)[0][0][1],
     "evaluate a folder": lambda path: evaluated(folder_files(path.parent)),
     "evaluate an archive": lambda path: evaluated(unzipped(path)),
     "extract a folder": extracted,

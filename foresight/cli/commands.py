@@ -22,6 +22,7 @@ from foresight.data.factors import SceneFactors
 from foresight.data.images import load_image, load_mask, to_pil
 from foresight.data.motion import MotionSpec
 from foresight.data.render import render
+from foresight.data.resolution import Resolution
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
@@ -59,16 +60,26 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
         raise InputError("--mask is for one IMAGE: give them one at a time.")
     paths = [path for path in args.images if clips.is_clip(path)]
     images = [path for path in args.images if path not in paths]
+    count = len(images)
     if args.mask and paths:
         raise InputError("--mask is for an image, not for a clip.")
+    _refuse_pixels_of_clips(args, bool(paths))
+    mask = load_mask(args.mask) if args.mask else None
     # All images are read before the models are, and before anything is written.
-    pictures, broken = _read(images, load_mask(args.mask) if args.mask else None) if images else ([], [])
+    images, broken = _check(images, mask) if images else ([], [])
     out = _folder(args.out)
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
     paths_out = OutputPaths(out, record)
-    for path, picture, objects in tqdm(pictures, unit="image", disable=None):
-        report = inspector.inspect(picture, record.point, record.folder, objects, others=False)
+    for path in tqdm(images, unit="image", disable=None):
+        try:
+            image = load_image(path)
+            report = inspector.inspect(image, record.point, record.folder, mask, others=False, pixels=args.pixels)
+        except InputError as error:  # of this image's size
+            if len(images) == 1:
+                raise
+            broken.append(f"{path}: {str(error).rstrip('.')}")
+            continue
         target = paths_out.path(path, ".png")
         to_pil(report.chosen.image).save(target)
         line = report.as_json(str(path), str(target))
@@ -76,15 +87,21 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     if paths:
         yield from clips.reconstruct_clips(inspector, record, paths, paths_out, args)
     if broken:
-        raise InputError(f"{len(broken)} of {len(images)} left out: {'; '.join(broken)}.")
+        raise InputError(f"{len(broken)} of {count} left out: {'; '.join(broken)}.")
 
 
-def _read(paths: list[Path], mask: Tensor | None) -> tuple[list[tuple[Path, Tensor, Tensor | None]], list[str]]:
-    """Each file that is a picture, prepared; why the others are none. Raises InputError where all are of those."""
+def _refuse_pixels_of_clips(args: argparse.Namespace, clip: bool) -> None:
+    if args.pixels and clip:
+        raise InputError("--pixels is for images: clips are seen at about 224² pixels.")
+
+
+def _check(paths: list[Path], mask: Tensor | None) -> tuple[list[Path], list[str]]:
+    """The files that are pictures, and why the others are none. Raises InputError where all are of those."""
     pictures, broken = [], []
     for path in paths:
         try:
-            pictures.append((path, *prepare(load_image(path), mask)))
+            prepare(load_image(path), mask)
+            pictures.append(path)
         except InputError as error:
             broken.append(str(error).rstrip("."))
     if not pictures:
@@ -101,6 +118,8 @@ def _story(report: Report, line: dict[str, Any]) -> str:
     text = [title, *table(rows)]
     if reason := line["mask_reason"]:
         text.append(f"  mask IoU not measurable: {reason}" if reason == NOT_MEASURABLE else f"  no mask IoU: {reason}")
+    if report.chosen.notice:
+        text.append(f"  the adapter was {report.chosen.notice}")
     if report.chosen.distance > report.chosen.far:
         text.append("  far from what the adapter was trained on: the scores speak of the adapter")
     return "\n".join(text)
@@ -166,13 +185,14 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
             f"{str(args.out)!r} holds an evaluation already ({', '.join(used)}): empty it, or choose another folder."
         )
     spec = scene_spec(args)
+    _refuse_pixels_of_clips(args, bool(args.clips or args.motion))
     with TemporaryDirectory() as unpacked:
         if args.clips or args.motion:
             evaluation = clips.clip_evaluation(args, spec)
         elif args.images:
-            evaluation = _file_evaluation(args.images, unpacked)
+            evaluation = _file_evaluation(args.images, unpacked, args.pixels)
         else:
-            evaluation = _scene_evaluation(args.scenes, args.seed, spec)
+            evaluation = _scene_evaluation(args.scenes, args.seed, spec, args.pixels)
         out, inspector = _folder(args.out), _inspector(args)
         yield from evaluation.run(inspector, inspector.registry.find(args.adapter, args.point), out, args.json)
 
@@ -198,25 +218,34 @@ def _image_files(path: Path, unpacked: str) -> list[Path | File | Broken]:
     return [*files]
 
 
-def _file_evaluation(path: Path, unpacked: str) -> Evaluation:
+def _file_evaluation(path: Path, unpacked: str, pixels: str | None) -> Evaluation:
     files = _image_files(path, unpacked)
-    samples = file_samples(files)
-    return _image_evaluation({"images": str(path)}, len(files), lambda i, r: evaluate_images(i, r, samples))
+
+    def evaluated(inspector: Inspector, record: AdapterRecord, resolution: Resolution) -> Iterator[Evaluated | Broken]:
+        return evaluate_images(inspector, record, file_samples(files, resolution))
+
+    return _image_evaluation({"images": str(path)}, len(files), evaluated, pixels)
 
 
-def _scene_evaluation(count: int, seed: int, spec: SceneSpec) -> Evaluation:
-    samples, baselines = scene_samples(count, seed, spec), scene_baselines(seed, spec)
-    data = scenes_as_json(count, seed, spec)
-    return _image_evaluation(data, count, lambda i, r: evaluate_images(i, r, samples, baselines))
+def _scene_evaluation(count: int, seed: int, spec: SceneSpec, pixels: str | None) -> Evaluation:
+    def evaluated(inspector: Inspector, record: AdapterRecord, resolution: Resolution) -> Iterator[Evaluated | Broken]:
+        samples = scene_samples(count, seed, spec, resolution)
+        return evaluate_images(inspector, record, samples, scene_baselines(seed, spec, resolution))
+
+    return _image_evaluation(scenes_as_json(count, seed, spec), count, evaluated, pixels)
 
 
 def _image_evaluation(
-    data: dict[str, Any], total: int, evaluated: Callable[[Inspector, AdapterRecord], Iterator[Evaluated | Broken]]
+    data: dict[str, Any],
+    total: int,
+    evaluated: Callable[[Inspector, AdapterRecord, Resolution], Iterator[Evaluated | Broken]],
+    pixels: str | None,
 ) -> Evaluation:
     def rows(inspector: Inspector, record: AdapterRecord) -> Iterator[Row | Broken]:
-        items = evaluated(inspector, record)
+        items = evaluated(inspector, record, inspector.resolution(pixels, record))
         return (item if isinstance(item, Broken) else item.flat() for item in items)
 
+    data = data | {"pixels": pixels or "as the adapter was fitted"}
     return Evaluation("picture", "image", data, total, rows, summarise, summary_text)
 
 
@@ -231,12 +260,13 @@ def summary_text(summary: dict[str, Any]) -> list[str]:
     targets = ", ".join(f"{n} {'<' if n in LOWER_IS_BETTER else '>'} {value}" for n, value in SEED_TARGETS.items())
     data = summary["data"]
     like_the_seed = (*data.get("objects", ()), *data.get("backgrounds", ())) == (1, 1, "white")
-    missing = summary["not_measurable"]
+    missing, others = summary["not_measurable"], summary["other_sizes"]
     return [
         *table(rows),
         *([f"  the seed study's targets: {targets}"] if like_the_seed else []),
         *(f"  {n} pictures have no mask IoU: {why}" for why, n in summary["without_mask"].items()),
         *([f"  mask IoU not measurable in {missing} pictures: {NOT_MEASURABLE}"] if missing else []),
+        *([f"  {others} pictures are of another size than the adapter was fitted at"] if others else []),
     ]
 
 

@@ -21,6 +21,7 @@ EXAMPLES = {
     "reconstruct": """\
   python -m foresight reconstruct cat.jpg
   python -m foresight reconstruct a.png b.png --point pre-merge/6 --adapter linear --json
+  python -m foresight reconstruct cat.jpg --pixels native
   python -m foresight reconstruct scenes/images/00000.png --mask scenes/masks/00000.png
   python -m foresight reconstruct cat.mp4 --fps 8 --frames 16 --start 2.5""",
     "scenes": """\
@@ -31,7 +32,7 @@ EXAMPLES = {
     "evaluate": """\
   python -m foresight evaluate --scenes 64 --out runs/evaluation
   python -m foresight evaluate --scenes 512 --objects 1 --backgrounds white --adapter linear --out runs/linear
-  python -m foresight evaluate --images photos --point post-merge/0 --out runs/photos --json
+  python -m foresight evaluate --images photos --point post-merge/0 --pixels 448² --out runs/photos --json
   python -m foresight evaluate --scenes 32 --motion --out runs/motion
   python -m foresight evaluate --images photos --motion --point pre-merge/3 --out runs/pans
   python -m foresight evaluate --clips videos --fps 4 --frames 8 --out runs/clips""",
@@ -127,6 +128,12 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 def _adapter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--point", help="such as pre-merge/0 (default: post-merge at half depth)")
     parser.add_argument("--adapter", default="tokens", help="linear, pooled, tokens (default) or a FOLDER")
+    parser.add_argument(
+        "--pixels",
+        type=_pixels,
+        help="how large the model sees images: 448², 100000, LEAST-MOST as of its own processor, or native, which is "
+        "the model's normal size (default: what the adapter was fitted at)",
+    )
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:
@@ -160,6 +167,17 @@ def _clip_options(parser: argparse.ArgumentParser, motion: bool = False, start: 
     group.add_argument("--fps", type=_rate, default=8.0, help="frames a second, by time stamps (default 8)")
     if start:
         group.add_argument("--start", type=_rate, default=0.0, help="seconds into a file at which its clip begins (0)")
+
+
+def _pixels(text: str) -> str:
+    """Checked here; what native means depends on the model, which is not read yet."""
+    from foresight.data.resolution import Resolution
+
+    try:
+        Resolution.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+    return text
 
 
 def _rate(text: str) -> float:

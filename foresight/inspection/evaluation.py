@@ -64,7 +64,8 @@ class ImageScores:
     "mean" and "nearest". mask_reason: why the adapter's image has no mask IoU: the original's reason, or
     `masks.NOT_MEASURABLE`. seconds: its share of the batch's time. distance: of its latents to the adapter's training
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
-    (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it.
+    (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it. notice: that
+    the adapter was fitted at another one.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ImageScores:
     objects: tuple[ObjectScore, ...]
     plane: Tensor = field(repr=False)
     size: tuple[int, int]
+    notice: str | None
 
     @property
     def background(self) -> str | None:
@@ -102,6 +104,7 @@ class ImageScores:
             **own,
             **{f"{of}_{name}": scores[name] for of, scores in others.items() for name in SCORES},
             "mask_reason": self.mask_reason,
+            "notice": self.notice,
             "distance": self.distance,
             "far": self.far,
             "background": self.background,
@@ -274,6 +277,7 @@ def _evaluate_batch(
             objects=_objects(sample, own),
             plane=plane(readout.mask.cpu(), own.mask, scored=own.mask_reason is None),
             size=sample.size,
+            notice=record.size_notice(sample.size),
             original=sample.image,
             reconstruction=own.image,
         )
@@ -295,10 +299,10 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         {"pictures": N, "without_mask": {reason: images} of originals without objects, "not_measurable": in how many
-        reconstructions no background is found, "measured": {"lpips": images, …}, "scores": {"lpips": [mean, low,
-        high], …}, "skill": {"lpips": of the means, …}}. Mask IoU is of the images that have one; what none has is
-        None. Where only one has a score, its low and high are None. A skill is of the images in which adapter, blank
-        page and oracle all have the score.
+        reconstructions no background is found, "other_sizes": images of another size than the adapter was fitted at,
+        "measured": {"lpips": images, …}, "scores": {"lpips": [mean, low, high], …}, "skill": {"lpips": of the means,
+        …}}. Mask IoU is of the images that have one; what none has is None. Where only one has a score, its low and
+        high are None. A skill is of the images in which adapter, blank page and oracle all have the score.
 
     Raises:
         InputError: there is no line.
@@ -312,6 +316,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     reasons = Counter(row["mask_reason"] for row in table if row["mask_reason"])
     return {
         "pictures": len(table),
+        "other_sizes": sum(bool(row.get("notice")) for row in table),
         "not_measurable": reasons.pop(NOT_MEASURABLE, 0),
         "without_mask": dict(reasons),
         "measured": {name: len(known) for name, known in values.items()},

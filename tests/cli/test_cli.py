@@ -124,6 +124,34 @@ def test_reconstruct_writes_the_picture_that_it_scores(scenes, models, adapter, 
         assert line["lpips"] == pytest.approx(theirs["lpips"], abs=2e-2)
 
 
+def test_pixels_are_how_large_the_model_sees_images(scenes, models, adapter, tmp_path, capsys):
+    image = str(scenes / "images/00000.png")
+    for pixels, side, notice in [("112²", 112, "fitted at 224², here 112 × 112 pixels"), ("native", 224, None)]:
+        out = ["--pixels", pixels, "--out", str(tmp_path / pixels)]
+        assert main(["reconstruct", image, *models, *adapter, *out, "--json"]) == 0
+        [line] = lines(capsys.readouterr().out)
+        assert line["notice"] == notice and load_image(line["reconstruction"]).size == (side, side)
+    assert main(["evaluate", "--images", image, *models, *adapter, "--pixels", "112²", "--out", str(tmp_path)]) == 0
+    assert "1 pictures are of another size than the adapter was fitted at" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["other_sizes"] == 1 and summary["data"]["pixels"] == "112²"
+    with (tmp_path / "pictures.csv").open() as file:
+        assert [(row["width"], row["height"]) for row in csv.DictReader(file)] == [("112", "112")]
+    assert main(["evaluate", "--scenes", "1", "--motion", "--pixels", "112²", "--out", str(tmp_path / "clips")]) == 2
+    assert "--pixels is for images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pixels", "sentence"),
+    [("448", "a side of 448 is written 448²"), ("many", "'many' is no number of pixels"), ("6000²", "too many")],
+)
+def test_pixels_that_cannot_be_meant_are_refused(pixels, sentence, capsys):
+    with pytest.raises(SystemExit):
+        main(["reconstruct", "cat.jpg", "--pixels", pixels])
+    told = capsys.readouterr()
+    assert sentence in told.err and told.err.count("\n") == 1 and not told.out
+
+
 def test_the_good_are_written_and_the_bad_listed(scenes, models, adapter, tmp_path, capsys):
     (tmp_path / "bad.png").write_text("no picture")
     images = [str(tmp_path / "bad.png"), str(scenes / "images/00000.png"), "nowhere.png"]

@@ -37,6 +37,7 @@ def line(image, lpips, iou=0.5, objects=(), background="white", plane=None, scen
         objects=tuple(objects),
         plane=torch.zeros(2, CELLS, CELLS) if plane is None else plane,
         size=(224, 224),
+        notice=None,
     )
 
 
