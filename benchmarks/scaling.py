@@ -76,6 +76,7 @@ def adapter_task(vlm: VLM, vae: VAE, hidden: int) -> Fit:
         torch.randn(ROWS, vae.channels, cells, cells, device=device),
         torch.zeros(1, 3, 224, 224, dtype=torch.uint8, device=device).expand(ROWS, -1, -1, -1),
         torch.zeros(1, 224, 224, dtype=torch.bool, device=device).expand(ROWS, -1, -1),
+        torch.zeros(ROWS, dtype=torch.uint8, device=device),
     )
     adapter = new_adapter("tokens", point, vlm, vae, hidden).to(device)
     return Fit({f"{point}-tokens": adapter}, latents, vae, FitConfig((str(point),), images_from=1))

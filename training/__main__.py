@@ -24,8 +24,9 @@ FIT_EXAMPLES = """examples:
       --vae stabilityai/sd-vae-ft-mse --points post-merge/14 --data scenes:20000 --latents runs/latents --out runs/7b
 --data is scenes:N, folders and zips of photos (PHOTOS,MORE.zip), or parts of a mixture joined by +. Parts share the
 images that are learned from as their weights say: half as many views of photos as scenes above, where a view is a
-random crop. Without scenes there are 8 views of each photo. --held-out photos, at most a quarter, are not learned from,
-and a tenth chooses the penalty of linear probes.
+random crop. Without scenes there are 8 views of each photo. motion:N and pans:PHOTOS are steps of clips, two frames
+each; tokens adapters that learn from them tell the two apart. --held-out photos, at most a quarter, are not learned
+from, and a tenth chooses the penalty of linear probes.
 A run that was cut off, even by kill -9, goes on with the same command, to the same weights."""
 EXTRACT_EXAMPLES = """examples:
   python -m training extract --points post-merge/6,pre-merge/6 --data scenes:2000 --out runs/latents
@@ -34,7 +35,10 @@ EXTRACT_EXAMPLES = """examples:
       --points post-merge/7,post-merge/14 --data scenes:100000 --out runs/latents
 What lies in --out already is not computed again: a run that was cut off goes on, and more points or
 pictures are added. `fit --latents` takes the same scenes from there."""
-DATA_HELP = "scenes:N, generated; a FOLDER or ZIP of photos; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
+DATA_HELP = (
+    "scenes:N, generated; motion:N, steps of moving ones; a FOLDER or ZIP of photos; pans:FOLDER, steps of a camera "
+    "over them; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
+)
 BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, then what they can do):
   python -m training bundle vlm --seconds 500 --out runs/bundle
   python -m training bundle vae --photos PHOTOS --seconds 500 --out runs/bundle
@@ -92,9 +96,10 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--out", type=Path, default=RUNS / "bundle")
     bundle.add_argument("--start", type=Path, help="weights to start from")
     bundle.add_argument(
-        "--photos", type=Path, help="folder of JPEG photos: for vlm and vae to learn from, for check to measure"
+        "--photos", type=Path, help="folder of JPEG photos: for vlm and vae to learn from, for the others to measure"
     )
-    bundle.add_argument("--pool", type=at_least(1), default=32_768, help="scenes to learn from")
+    bundle.add_argument("--pool", type=at_least(1), default=32_768, help="images for vlm, scenes for vae to learn from")
+    bundle.add_argument("--data", default="scenes:32768", help="for adapters to learn from, as in fit")
     bundle.add_argument("--steps", type=at_least(1))
     bundle.add_argument("--seconds", type=above(0), help="as many steps as fit into this time")
     bundle.add_argument("--workers", type=at_least(1), default=2, help="processes that write the VLM's texts")
@@ -103,7 +108,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--hidden", type=at_least(1))
     bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     bundle.add_argument("--halo-weight", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
-    bundle.add_argument("--vlm", type=Path, help="VLM to check, or to stamp (the bundled one)")
+    bundle.add_argument("--vlm", type=Path, help="VLM to check, to stamp, or to fit adapters to (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check, or to stamp (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae"), help="check one of them")
     bundle.add_argument("-n", type=at_least(1), default=512, help="held-out scenes of each kind")
@@ -238,6 +243,7 @@ def experiments_command(args: argparse.Namespace) -> None:
 def bundle_command(args: argparse.Namespace) -> None:
     from accelerate import PartialState
 
+    from foresight.data.sources import parse_data
     from training.bundle import build
 
     state = PartialState(cpu=args.device == "cpu")  # one process, or one of several under `accelerate launch`
@@ -252,8 +258,9 @@ def bundle_command(args: argparse.Namespace) -> None:
             raise InputError("the VAE learns from photos: name their folder with --photos.")
         build.build_vae(args.out, args.photos, device, args.pool, length, args.start)
     elif args.what == "adapters":
-        config = (args.points.split(","), args.kinds.split(","), args.pool, args.hidden)
-        build.build_adapters(args.out, device, *config, length, args.n, args.start, args.seed, args.halo_weight)
+        config = (args.points.split(","), args.kinds.split(","), parse_data(args.data), args.photos, args.hidden)
+        rest = (args.start, args.seed, args.halo_weight, args.vlm)
+        build.build_adapters(args.out, device, *config, length, args.n, *rest)
     elif args.what == "stamp":
         for folder in build.stamp(args.out, args.vlm, args.vae):
             print(f"stamped {folder}")

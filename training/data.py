@@ -1,6 +1,7 @@
-"""What adapters learn from and are judged by: generated scenes, photos, or a mixture of both.
+"""What adapters learn from and are judged by: generated scenes, photos, clips of both, or a mixture.
 
-Shapes: B images of H × W pixels; photos become squares of SIDE pixels, so that one tensor holds them all.
+Shapes: B images of H × W pixels; photos become squares of SIDE pixels, so that one tensor holds them all. Clips have
+FRAMES frames, which are FRAMES / 2 steps of the VLM, each of which is a row.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 import torch
 
 from foresight.data.archive import Broken
+from foresight.data.camera import CameraSpec, film, sample_camera
+from foresight.data.images import load_image, to_tensor
+from foresight.data.motion import MotionSpec, MovingScenes, render_motion, take_motion
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
-from foresight.data.sources import DataSpec, Photo, PhotoPool, ScenePart, open_photos, photo_views
+from foresight.data.sources import DataSpec, Photo, PhotoPool, ScenePart, in_threads, open_photos, photo_views
 from foresight.metrics.masks import foreground
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
@@ -27,6 +32,13 @@ SIDE = 224  # pixels a side of a view of a photo
 ONE_ON_WHITE = SceneSpec(objects=(1, 1), backgrounds=WHITE)
 HELD_OUT = {"one object on white": ONE_ON_WHITE, "1-5 objects, all backgrounds": SceneSpec()}
 HELD_OUT_PHOTOS = "held-out photos"
+HELD_OUT_MOTION = "moving scenes"
+HELD_OUT_PANS = "camera over held-out photos"
+FRAMES = 8
+STEPS = FRAMES // 2
+RATES = (2.0, 4.0, 8.0)  # frames a second, one batch of clips after the other
+MOTION = MotionSpec(frames=FRAMES)
+CAMERA = CameraSpec(frames=FRAMES)
 HELD_OUT_SEED = 2000
 VALIDATION = 1024  # rows of the validation split, at most; else an eighth of the training rows
 
@@ -44,7 +56,7 @@ def scene_source(groups: list[Scenes], batch: int, device: torch.device) -> Sour
 
     def draw(part: Scenes) -> Batch:
         drawn = render(part.to(device), batch)
-        return drawn.images, drawn.mask
+        return Batch(drawn.images, drawn.mask)
 
     chunks = [part for group in groups for part in group.chunks(batch)]
     return Source(sum(map(len, chunks)), [partial(draw, part) for part in chunks])
@@ -55,16 +67,55 @@ def chosen_scenes(count: int, seed: int, factors: SceneSpec | None, split: str) 
     return mixture(count, seed, split) if factors is None else [take(count, seed, factors, split)]
 
 
-def photo_source(photos: Sequence[Photo], rows: int, batch: int, seed: int | None, side: int = SIDE) -> Source:
-    """`rows` views of photos, as from `photo_views`; a mask is what stands out there."""
+def photo_source(
+    photos: Sequence[Photo],
+    rows: int,
+    batch: int,
+    seed: int | None,
+    side: int = SIDE,
+    device: torch.device | str = "cpu",
+) -> Source:
+    """`rows` views of photos, as from `photo_views`; a mask is what stands out there, which is found on `device`."""
 
     def read(part: range) -> Batch:
         views = np.stack(list(photo_views(photos, part, side, seed)))  # (B, side, side, 3)
-        images = torch.from_numpy(views).permute(0, 3, 1, 2).contiguous()
-        return images, foreground(images.float() / 255)[0]
+        images = torch.from_numpy(views).to(device).permute(0, 3, 1, 2).contiguous()
+        return Batch(images, foreground(images.float() / 255)[0])
 
     numbers = range(rows)
     return Source(rows, [partial(read, numbers[i : i + batch]) for i in range(0, rows, batch)])
+
+
+def motion_source(clips: MovingScenes, batch: int, device: torch.device) -> Source:
+    """The steps of moving scenes, rendered on `device`, at most `batch` steps at a time."""
+
+    def draw(part: MovingScenes, fps: float) -> Batch:
+        drawn = render_motion(part.to(device))
+        return Batch(drawn.images, drawn.mask, fps)
+
+    parts = zip(clips.chunks(max(1, batch // STEPS)), cycle(RATES))
+    return Source(len(clips) * STEPS, [partial(draw, part, fps) for part, fps in parts])
+
+
+def pan_source(photos: Sequence[Photo], rows: int, batch: int, seed: int, device: torch.device) -> Source:
+    """At least `rows` steps of clips of a camera over photos, filmed on `device`, clip k over photo k % len(photos)."""
+
+    def load(number: int) -> torch.Tensor:
+        photo = photos[number % len(photos)]
+        return to_tensor(load_image(photo.path, 2 * SIDE, photo.name))
+
+    def shoot(part: range, fps: float) -> Batch:
+        clips = []
+        for number, photo in zip(part, in_threads(load, part), strict=True):
+            paths = sample_camera(range(number, number + 1), seed, CAMERA, (photo.shape[1], photo.shape[2]), device)
+            clips.append(film(photo[None].to(device), paths))
+        frames = torch.cat(clips)  # (B, F, 3, H, W)
+        masks = foreground(frames.flatten(0, 1))[0].unflatten(0, frames.shape[:2])
+        return Batch((frames * 255).round().byte(), masks, fps)
+
+    numbers, each = range(-(-rows // STEPS)), max(1, batch // STEPS)
+    parts = zip((numbers[i : i + each] for i in numbers[::each]), cycle(RATES))
+    return Source(len(numbers) * STEPS, [partial(shoot, part, fps) for part, fps in parts])
 
 
 @dataclass(frozen=True)
@@ -94,21 +145,30 @@ class TrainingData:
 
     def source(self, split: str, batch: int, device: torch.device) -> Source:
         """Its rows of "train"; or of "val", an eighth as many and VALIDATION at most, of each part the same share."""
-        rows = self.spec.photo_rows([len(photos[split]) for photos in self.splits])
-        scenes = 0 if self.spec.scenes is None else self.spec.scenes.count
+        rows = self.spec.photo_rows([len(photos["train"]) for photos in self.splits])
+        scenes, steps = (0 if part is None else part.count for part in (self.spec.scenes, self.spec.motion))
         if split != "train":
-            train = self.spec.photo_rows([len(photos["train"]) for photos in self.splits])
-            share = min(1 / 8, VALIDATION / (scenes + sum(train)))
-            rows, scenes = [max(1, round(share * n)) for n in train], scenes and max(16, round(share * scenes))
-        sources = [photo_source(p[split], n, batch, self.seed) for p, n in zip(self.splits, rows, strict=True)]
+            share = min(1 / 8, VALIDATION / (scenes + steps + sum(rows)))
+            rows = [max(1, round(share * n)) for n in rows]
+            scenes, steps = (n and max(16, round(share * n)) for n in (scenes, steps))
+        sources = []
         if scenes:
-            sources = [scene_source(chosen_scenes(scenes, self.seed, self.factors, split), batch, device), *sources]
+            sources.append(scene_source(chosen_scenes(scenes, self.seed, self.factors, split), batch, device))
+        if steps:
+            clips = take_motion(-(-steps // STEPS), self.seed, MOTION, split, device)
+            sources.append(motion_source(clips, batch, device))
+        for part, photos, count in zip(self.spec.photos, self.splits, rows, strict=True):
+            if part.filmed:
+                sources.append(pan_source(photos[split], count, batch, self.seed, device))
+            else:
+                sources.append(photo_source(photos[split], count, batch, self.seed, device=device))
         return Source(sum(source.count for source in sources), [part for source in sources for part in source.parts])
 
     def held_out(self, batch: int, device: torch.device) -> dict[str, Source]:
         """What a run is judged by: {title: images that it never learned from}, as many as `open_data` was asked for.
 
-        Scenes of the test split, of the run's own factors or of HELD_OUT, and the middle squares of held-out photos.
+        Scenes of the test split, of the run's own factors or of HELD_OUT, and the middle squares of held-out photos;
+        of a run that learns from clips also steps of moving scenes, and of a camera over held-out photos.
         """
         specs: dict[str, SceneSpec] = {}
         count = self.count
@@ -120,9 +180,26 @@ class TrainingData:
             title: scene_source([take(count, HELD_OUT_SEED, spec, "test")], batch, device)
             for title, spec in specs.items()
         }
-        if photos := [photo for split in self.splits for photo in split["test"]][:count]:
-            sources[HELD_OUT_PHOTOS] = photo_source(photos, len(photos), batch, None)
-        return sources
+        if self.spec.motion is not None and count:
+            clips = take_motion(-(-count // STEPS), HELD_OUT_SEED, MOTION, "test", device)
+            sources[HELD_OUT_MOTION] = motion_source(clips, batch, device)
+        return sources | photo_tests(self._test_photos(False)[:count], self._test_photos(True)[:count], batch, device)
+
+    def _test_photos(self, filmed: bool) -> list[Photo]:
+        parts = zip(self.spec.photos, self.splits, strict=True)
+        return [photo for part, split in parts if part.filmed == filmed for photo in split["test"]]
+
+
+def photo_tests(
+    photos: Sequence[Photo], filmed: Sequence[Photo], batch: int, device: torch.device
+) -> dict[str, Source]:
+    """The middle squares of photos, and a clip of a camera over each of the filmed ones, by their titles."""
+    sources: dict[str, Source] = {}
+    if photos:
+        sources[HELD_OUT_PHOTOS] = photo_source(photos, len(photos), batch, None, device=device)
+    if filmed:
+        sources[HELD_OUT_PANS] = pan_source(filmed, len(filmed) * STEPS, batch, HELD_OUT_SEED, device)
+    return sources
 
 
 def open_data(spec: DataSpec, factors: SceneSpec | None = None, seed: int = 0, held_out: int = 64) -> TrainingData:

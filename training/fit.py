@@ -69,8 +69,11 @@ class FitConfig:
     """How long, how fast, and with which seed."""
 
 
-def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: int | None) -> Adapter:
-    """An untrained adapter that fits a point of a VLM and a VAE."""
+def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: int | None, frames: int = 1) -> Adapter:
+    """An untrained adapter that fits a point of a VLM and a VAE.
+
+    frames: 2 makes token adapters that tell the two frames of a clip's step apart.
+    """
     if kind not in KINDS:
         raise InputError(f"{kind!r} is no kind of adapter: choose from {', '.join(KINDS)}.")
     token = 16 if point.stage == "pre-merge" else 32  # pixels a side of the VAE's image
@@ -80,6 +83,8 @@ def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: i
         sizes["hidden"] = hidden or max(128, vlm.width(point) // 4)
     if kind == "pooled":
         sizes["canvas"] = 256 // vae.downscale
+    if kind == "tokens":
+        sizes["frames"] = frames
     return KINDS[kind](**sizes)
 
 
@@ -113,10 +118,17 @@ class Fit:
         weights = (config.pixel_weight, config.object_weight, config.halo_weight, config.perceptual_weight)
         self._image_loss = ImageLoss(vae, config.window, *weights)
 
+    def compile(self) -> None:
+        """Compiles the picture part of the loss, which takes a minute at first: for long runs on a GPU."""
+        self._image_loss.compile()
+
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.latents.targets.device)
-        targets = self.latents.targets[where]
-        outputs = {name: self.adapters[name](self.latents.points[point_of(name)][where]) for name in self.modules}
+        targets, frames = self.latents.targets[where], self.latents.frames[where]
+        outputs = {
+            name: self.adapters[name].for_frames(self.latents.points[point_of(name)][where], frames)
+            for name in self.modules
+        }
         losses = {
             name: ((z - targets) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean()
             for name, z in outputs.items()
@@ -170,7 +182,7 @@ def prepare(
     adapters, solved = dict[str, Adapter](), dict[str, float]()
     for point in points:
         for kind in config.kinds:
-            adapter = new_adapter(kind, point, vlm, vae, config.hidden).to(vlm.device)
+            adapter = new_adapter(kind, point, vlm, vae, config.hidden, 1 + config.data.has_clips).to(vlm.device)
             adapter.fit_statistics(latents.points[str(point)][some], latents.targets[some])
             adapter.card = {
                 "point": str(point),
@@ -232,8 +244,8 @@ def judge(
             parts: dict[str, list[Tensor]] = {}
             for i in range(0, len(latents), batch):
                 x = latents.pictures[i : i + batch].float() / 255
-                inputs = latents.points[point_of(name)][i : i + batch]
-                y = read_out(adapter, vae, (x.shape[2], x.shape[3]), inputs)
+                inputs = latents.points[point_of(name)][i : i + batch], latents.frames[i : i + batch]
+                y = read_out(adapter.for_frames, vae, (x.shape[2], x.shape[3]), *inputs)
                 for score, values in compare(x, y, latents.masks[i : i + batch]).scores.items():
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())
             measured = {score: torch.cat(values).tolist() for score, values in parts.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -30,27 +31,43 @@ from training.store import Store, key_of, name_of, picture_hashes
 
 TARGETS = "targets"
 READ_SIDE = 448  # pixels: twice the shorter side, at the most, of what the VLM sees
-Batch = tuple[Tensor, Tensor]  # pictures (B, 3, H, W) uint8, masks of what they show (B, H, W) bool
 Progress = Callable[[int, int], None]  # how many images of how many are done
 WHITE = ("white",)
 
 
+class Batch(NamedTuple):
+    """Pictures or clips that are drawn or read together, and masks of what they show."""
+
+    pictures: Tensor
+    """(B, 3, H, W) uint8, or clips (B, F, 3, H, W) of an even number of frames."""
+    masks: Tensor
+    """(B, H, W) or (B, F, H, W) bool."""
+    fps: float = 2.0
+    """Frames a second of clips."""
+
+
 @dataclass(frozen=True)
 class Latents:
-    """N pictures of one size at several points, row by row the same picture.
+    """N pictures of one size at several points, row by row the same picture; some may be frames of clips.
 
-    points: {"post-merge/6": (N, 1, H, W, D)} in the VLM's dtype. targets: (N, C, h, w), the VAE's latents of
-    the pictures at the VAE's size. pictures: (N, 3, H, W) uint8 at the VLM's size. masks: (N, H, W) bool, what
-    shows an object.
+    points: {"post-merge/6": (N, 1, H, W, D)} in the VLM's dtype, of a picture, or of a step of a clip. targets:
+    (N, C, h, w), the VAE's latents of the pictures at the VAE's size. pictures: (N, 3, H, W) uint8 at the VLM's size.
+    masks: (N, H, W) bool, what shows an object. frames: (N,) uint8, which of its step's two frames a picture is; a
+    still is both, and is counted as one or the other by turns.
     """
 
     points: dict[str, Tensor]
     targets: Tensor
     pictures: Tensor
     masks: Tensor
+    frames: Tensor
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def __getitem__(self, rows: slice) -> Latents:
+        points = {name: x[rows] for name, x in self.points.items()}
+        return Latents(points, *(x[rows] for x in (self.targets, self.pictures, self.masks, self.frames)))
 
 
 def processes() -> tuple[int, int]:
@@ -102,12 +119,35 @@ class Extractor:
         return {TARGETS if n == self._targets else n: value for n, value in (fresh | known).items()}
 
     @torch.no_grad()
+    def rows(self, batch: Batch) -> dict[str, Tensor]:
+        """What `Latents` has of a batch: a row for each picture, and for each step of a clip.
+
+        Of a step's two frames one is kept, by turns the first and the second. Latents of clips are not stored.
+        """
+        pictures, masks, fps = batch
+        if pictures.ndim == 4:
+            turns = torch.arange(len(pictures)) % 2
+            return {**self(pictures), "pictures": pictures, "masks": masks, "frames": turns.byte()}
+        clips = pictures.to(self.vlm.device)
+        steps = self.vlm.latents(clips, self._points, fps)
+        count = len(clips) * (clips.shape[1] // 2)
+        rows = torch.arange(count, device=clips.device)
+        frames = (rows + rows // (clips.shape[1] // 2)) % 2  # else a step's place in its clip would tell the frame
+        kept, shown = (x.to(clips.device).unflatten(1, (-1, 2)).flatten(0, 1)[rows, frames] for x in (clips, masks))
+        values = {name: states.flatten(0, 1)[:, None] for name, states in steps.items()}
+        values[TARGETS] = self._targets_of(kept.float() / 255)
+        return {**values, "pictures": kept, "masks": shown, "frames": frames.byte()}
+
+    def _targets_of(self, x: Tensor) -> Tensor:
+        return self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))
+
+    @torch.no_grad()
     def _compute(self, pictures: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         x = pictures.to(self.vlm.device).float() / 255
         points = [name for name in names if name != self._targets]
         values = self.vlm.latents(x, points) if points else {}
         if self._targets in names:
-            values[self._targets] = self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))
+            values[self._targets] = self._targets_of(x)
         return values
 
 
@@ -128,7 +168,7 @@ def extract(
 
     def draw(part: Scenes) -> Batch:
         drawn = render(part.to(vlm.device), batch)
-        return drawn.images, drawn.mask
+        return Batch(drawn.images, drawn.mask)
 
     parts = [part for group in scenes for part in group.chunks(batch)]
     with Extractor(vlm, vae, points, store) as extractor:
@@ -153,8 +193,7 @@ def gather(
     drawn = in_threads(lambda draw: draw(), batches[rank::world], 1)
 
     def latents_of_next() -> dict[str, Tensor]:
-        pictures, masks = next(drawn)
-        return {**extractor(pictures), "pictures": pictures.to(device), "masks": masks.to(device)}
+        return {name: value.to(device) for name, value in extractor.rows(next(drawn)).items()}
 
     results = in_turn(latents_of_next, len(batches), device) if shared else (latents_of_next() for _ in batches)
     for values in tqdm(results, "latents", len(batches), unit="batch", leave=False, disable=processes()[0] > 0):
@@ -165,7 +204,7 @@ def gather(
         start += len(values["pictures"])
         if progress:
             progress(start, total)
-    rest = {name: kept.pop(name) for name in (TARGETS, "pictures", "masks")}
+    rest = {name: kept.pop(name) for name in (TARGETS, "pictures", "masks", "frames")}
     return Latents(kept, **rest)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from foresight.data.images import resize_weights
 from foresight.metrics.masks import CONTRAST, HALO
-from foresight.metrics.perceptual import lpips_model
+from foresight.metrics.perceptual import LPIPS, lpips_model
 from foresight.models.vae import VAE
 
 BESIDE = 3  # pixels around an object that still count as near it
@@ -65,6 +65,29 @@ class ImageLoss:
             masks, around = cut(torch.stack([masks, around], 1), corners * scale, self.side * scale).unbind(1)
             valid = seen_whole(corners, grid, self.side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         down, across = (resize_axis(z.shape[d] * self.vae.downscale, originals.shape[d], z.device) for d in (2, 3))
+        lpips = lpips_model(z.device) if self.perceptual_weight else None
+        return self._compare(z, originals, masks, around, valid, down, across, lpips).view(adapters, -1).mean(1)
+
+    def compile(self) -> None:
+        """Compiles the comparison, which takes a minute at first: for long runs on a GPU."""
+        self._compare = torch.compile(self._compare, dynamic=False)  # type: ignore[method-assign]
+
+    def _compare(
+        self,
+        z: Tensor,
+        originals: Tensor,
+        masks: Tensor,
+        around: Tensor,
+        valid: Tensor,
+        down: Tensor,
+        across: Tensor,
+        lpips: LPIPS | None,
+    ) -> Tensor:
+        """Losses (A · B,) of latents (A · B, C, h, w) against what they should show, all of it cut alike.
+
+        down, across: as from `resize_axis`, from the decoded picture's size to the original's.
+        """
+        adapters = len(z) // len(originals)
         x = (originals.float() / 255).repeat(adapters, 1, 1, 1)
         y = self.vae.decode(z, clamp=False)
         with torch.autocast(y.device.type, enabled=False):  # `resize`, whose own backward is never twice the same
@@ -84,11 +107,10 @@ class ImageLoss:
                 loss
                 + self.halo_weight * ((off - CONTRAST / 2).relu() * around.repeat(adapters, 1, 1)).sum((1, 2)) / area
             )
-        if self.perceptual_weight:
-            lpips = lpips_model(y.device)
+        if lpips is not None:
             features = [f.repeat(adapters, 1, 1, 1) for f in lpips.features(x[: len(originals)])]
             loss = loss + self.perceptual_weight * lpips.distance(features, lpips.features(y))
-        return loss.view(adapters, -1).mean(1)
+        return loss
 
 
 def beside(masks: Tensor, reach: int) -> Tensor:

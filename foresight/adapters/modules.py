@@ -80,6 +80,14 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         """
         return self._by_step(latents).mean(2).flatten(0, 1)
 
+    def for_frames(self, latents: Tensor, frames: Tensor) -> Tensor:
+        """Single steps (B, 1, H, W, D) → VAE latents (B, C, h, w), float32, of one frame each, 0 or 1 by `frames` (B,).
+
+        An adapter of one frame a step gives both the same. Raises InputError where D is another.
+        """
+        z = self._by_step(latents)[:, 0]  # (B, 1 or 2, C, h, w)
+        return z[torch.arange(len(z), device=z.device), frames.to(z.device).long() % self.frames]
+
     def for_clip(self, latents: Tensor, frames: int) -> Tensor:
         """Latents (B, T, H, W, D) of clips of F frames → VAE latents (B, J, C, h, w), float32.
 

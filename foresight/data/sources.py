@@ -1,14 +1,17 @@
-"""What `--data` means: generated scenes, photos out of folders and zip archives, or a mixture of both.
+"""What `--data` means: generated scenes, photos out of folders and zip archives, clips of both, or a mixture.
 
     DATA    PART, or PART+PART+…
     PART    SOURCE, or SOURCE*WEIGHT
     SOURCE  scenes:N                N generated scenes
+            motion:N                N steps of generated scenes in motion
             photos:PATH[,PATH…]     the photos of these folders and zips together; `photos:` may be left out
+            pans:PATH[,PATH…]       steps of clips of a camera that pans and zooms over these photos
 
 Such as `scenes:2000`, `PHOTOS`, `scenes:20000+photos:PHOTOS,MORE.zip*0.5`. The parts share the rows, which are the
-images that are learned from, as their weights say (1 where none is given). `scenes:N` is N rows, and so fixes the
-others; without scenes there are VIEWS rows for each photo. A row of a photo is a view of it: a random crop, which may
-be flipped. A text that is the path of a folder or zip as it stands is that, whatever characters are in its name.
+images that are learned from, as their weights say (1 where none is given). `scenes:N`, or else `motion:N`, is N rows,
+and so fixes the others; without them there are VIEWS rows for each photo. A row of a photo is a view of it: a random
+crop, which may be flipped. A row of a clip is one step of it, which is two frames. A text that is the path of a folder
+or zip as it stands is that, whatever characters are in its name.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -50,7 +53,7 @@ _Out = TypeVar("_Out")
 
 @dataclass(frozen=True)
 class ScenePart:
-    """Generated scenes of a mixture."""
+    """Generated scenes of a mixture, or steps of scenes in motion."""
 
     count: int
     """How many, of the train split."""
@@ -66,6 +69,8 @@ class PhotoPart:
     """Folders and zip archives."""
     weight: float = 1.0
     """Its share of the rows, beside the other parts' weights."""
+    filmed: bool = False
+    """Whether its rows are steps of clips of a camera that moves over the photos, and not views of them."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +81,34 @@ class DataSpec:
     """At most one part of scenes."""
     photos: tuple[PhotoPart, ...]
     """Any number of parts of photos; at least one part in all."""
+    motion: ScenePart | None = None
+    """At most one part of scenes in motion."""
 
     def __str__(self) -> str:
         """The text that parses to it."""
-        parts = [] if self.scenes is None else [(f"scenes:{self.scenes.count}", self.scenes.weight)]
-        parts += [(f"photos:{','.join(part.paths)}", part.weight) for part in self.photos]
+        generated = (("scenes", self.scenes), ("motion", self.motion))
+        parts = [(f"{kind}:{part.count}", part.weight) for kind, part in generated if part]
+        parts += [
+            (f"{'pans' if part.filmed else 'photos'}:{','.join(part.paths)}", part.weight) for part in self.photos
+        ]
         return "+".join(text if weight == 1 else f"{text}*{weight:g}" for text, weight in parts)
 
     def public(self) -> DataSpec:
         """The same with the names of folders and zips alone, as a card may tell them."""
-        names = (tuple(Path(path).name for path in part.paths) for part in self.photos)
-        parts = tuple(PhotoPart(n, part.weight) for n, part in zip(names, self.photos, strict=True))
-        return DataSpec(self.scenes, parts)
+        parts = (replace(part, paths=tuple(Path(path).name for path in part.paths)) for part in self.photos)
+        return replace(self, photos=tuple(parts))
+
+    @property
+    def has_clips(self) -> bool:
+        """Whether some rows are steps of clips."""
+        return self.motion is not None or any(part.filmed for part in self.photos)
 
     def photo_rows(self, counts: Sequence[int]) -> list[int]:
         """How many rows each part of photos gives, at least one, if these are the numbers of their photos."""
         weights = [part.weight for part in self.photos]
         each = VIEWS * sum(counts) / sum(weights) if weights else 0.0  # rows for a weight of 1
-        if self.scenes is not None:
-            each = self.scenes.count / self.scenes.weight
+        if generated := self.scenes or self.motion:
+            each = generated.count / generated.weight
         return [max(1, round(each * weight)) for weight in weights]
 
 
@@ -107,13 +121,17 @@ def parse_data(text: str) -> DataSpec:
     if os.path.exists(text):
         return DataSpec(None, (PhotoPart((text,)),))
     parts = [_parse_part(part.strip(), text) for part in text.split("+")]
-    scenes = [part for part in parts if isinstance(part, ScenePart)]
-    if len(scenes) > 1:
-        raise InputError(f"{text!r} names scenes {len(scenes)} times: one scenes:N is enough.")
-    return DataSpec(scenes[0] if scenes else None, tuple(part for part in parts if isinstance(part, PhotoPart)))
+    generated: dict[str, ScenePart] = {}
+    for kind, part in parts:
+        if isinstance(part, ScenePart):
+            if kind in generated:
+                raise InputError(f"{text!r} names {kind} more than once: one {kind}:N is enough.")
+            generated[kind] = part
+    photos = tuple(part for _, part in parts if isinstance(part, PhotoPart))
+    return DataSpec(generated.get("scenes"), photos, generated.get("motion"))
 
 
-def _parse_part(part: str, whole: str) -> ScenePart | PhotoPart:
+def _parse_part(part: str, whole: str) -> tuple[str, ScenePart | PhotoPart]:
     source, _, factor = part.rpartition("*") if "*" in part else (part, "", "1")
     try:
         weight = float(factor)
@@ -122,17 +140,18 @@ def _parse_part(part: str, whole: str) -> ScenePart | PhotoPart:
     if not 0 < weight < float("inf"):
         raise InputError(f"the weight {factor!r} in {part!r} must be a number above 0, as in photos:FOLDER*0.5.")
     kind, _, rest = source.partition(":")
-    if kind == "scenes":
+    if kind in ("scenes", "motion"):
         if not rest.isdecimal() or int(rest) < 1:
-            raise InputError(f"{part!r} is no number of scenes: write scenes:N, such as scenes:2000.")
-        return ScenePart(int(rest), weight)
-    paths = tuple(path.strip() for path in source.removeprefix("photos:").split(","))
+            raise InputError(f"{part!r} is no number of scenes: write {kind}:N, such as {kind}:2000.")
+        return kind, ScenePart(int(rest), weight)
+    filmed = kind == "pans"
+    paths = tuple(path.strip() for path in source.removeprefix("pans:" if filmed else "photos:").split(","))
     if not all(paths):
         raise InputError(
             f"{whole!r} names no data somewhere: write scenes:N, a FOLDER or ZIP, or several joined by +, such as "
             "scenes:2000+photos:FOLDER*0.5."
         )
-    return PhotoPart(paths, weight)
+    return "photos", PhotoPart(paths, weight, filmed)
 
 
 @dataclass(frozen=True)

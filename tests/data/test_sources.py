@@ -64,7 +64,7 @@ def test_what_data_means(text, spec):
         ("scenes:none", "'scenes:none' is no number of scenes: write scenes:N"),
         ("scenes:0", "is no number of scenes"),
         ("scenes:-5", "is no number of scenes"),
-        ("scenes:1+scenes:2", "names scenes 2 times"),
+        ("scenes:1+scenes:2", "names scenes more than once"),
         ("photos:A*x", "the weight 'x' in 'photos:A[*]x' must be a number above 0"),
         ("photos:A*0", "must be a number above 0"),
         ("photos:A*-1", "must be a number above 0"),

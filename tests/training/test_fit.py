@@ -170,7 +170,7 @@ def test_photos_are_learned_from_and_judged_by(house, photos, tmp_path, monkeypa
     assert [len(part) for part in few.splits[0].values()] == [30, 4, 3]
     assert few.source("train", 4, CPU).count == 60 and few.source("val", 4, CPU).count == 8
     (source,) = few.held_out(2, CPU).values()
-    pictures, masks = source.parts[0]()
+    pictures, masks, _ = source.parts[0]()
     assert pictures.shape == (2, 3, 224, 224) and pictures.dtype == torch.uint8 and source.count == 3
     assert masks.float().mean().item() == pytest.approx((60 / 230) ** 2, rel=0.1)  # the square that was painted
     task = prepare(config, vlm, vae)

@@ -14,13 +14,14 @@ from accelerate.utils import broadcast_object_list
 
 from foresight.adapters.checkpoint import list_adapters, load_adapter, save_adapter
 from foresight.adapters.identity import KEY, identity_of
+from foresight.data.sources import DataSpec, open_photos
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.schemas import to_json
 from training.bundle import vae as vae_bundle
 from training.bundle import vlm as vlm_bundle
 from training.bundle.check import check_vae, check_vlm
-from training.data import scene_data
+from training.data import collect, open_data, photo_tests
 from training.fit import FitConfig, prepare, run_fit
 from training.loop import Recipe, Step, Task, train
 
@@ -97,24 +98,28 @@ def build_adapters(
     device: torch.device,
     points: Sequence[str],
     kinds: Sequence[str],
-    scenes: int,
+    spec: DataSpec,
+    photos: Path | None,
     hidden: int | None,
     length: Length,
     held_out: int,
     start: Path | None,
     seed: int,
     halo_weight: float,
+    vlm_folder: Path | None,
 ) -> None:
     """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side; from those in `start`, if given.
 
-    seed: of the scenes. halo_weight: as in FitConfig.
+    spec: what they learn from, whose photos are all for that. photos: a folder of others that they are judged by,
+    beside `held_out` scenes of each kind. vlm: in place of the bundled one. seed: of the data. halo_weight: as in
+    FitConfig.
     """
-    vlm, vae = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
+    vlm, vae = load_vlm(vlm_folder, device, torch.float32), load_vae(None, device, torch.float32)
     recipe = replace(LATENTS, seed=seed)
     config = FitConfig(
         tuple(points),
         tuple(kinds),
-        scene_data(scenes),
+        spec,
         held_out=held_out,
         hidden=hidden,
         pixel_weight=6.0,
@@ -124,17 +129,24 @@ def build_adapters(
         window=12,  # half the cost of 16, and a small object still fits
         recipe=recipe,
     )
-    task = prepare(config, vlm, vae, 256)
+    data = replace(open_data(spec, None, seed, held_out=0), count=held_out)
+    task = prepare(config, vlm, vae, 256, data=data)
+    if photos:
+        pool = open_photos([str(photos)]).photos
+        for title, source in photo_tests(pool, pool if spec.has_clips else (), 64, device).items():
+            task.held_out[title] = collect(vlm, vae, source, points, shared=True)
+    if device.type == "cuda":
+        task.compile()
     pictures = PICTURES
     if start:
         for name, adapter in task.modules.items():  # but not linear probes, which are solved anew
             adapter.load_state_dict(load_adapter(start / name.replace("/", "-")).state_dict())
         pictures = replace(PICTURES, lr=PICTURES.lr * 0.7)
     else:
-        first = replace(length, seconds=length.seconds and length.seconds * LATENTS_SHARE)
+        first = Length(length.steps and length.steps // 4, length.seconds and length.seconds * LATENTS_SHARE)
         task.config = replace(config, recipe=_fitted(task, config.recipe, device, first))
         print(f"{task.rows} pictures, {task.config.recipe.steps} steps on latents", file=sys.stderr)
-        report(train(task, task.config.recipe, device))
+        report(train(task, task.config.recipe, device, out / "latents"))
         length = replace(length, seconds=length.seconds and length.seconds * (1 - LATENTS_SHARE))
     task.config = replace(task.config, images_from=0.0)
     task.config = replace(task.config, recipe=_fitted(task, replace(pictures, seed=seed), device, length))

@@ -97,7 +97,7 @@ def stages(bench: Bench) -> list[Trial]:
     whole = [[with_last_state(bench, data, True) for data in pair] for pair in (seeds_own, untied, independent)]
     image_alone = [with_last_state(bench, data, False) for data in independent]
     (a, unseen), held = whole[0], scale.seed_test
-    again = Latents({k: v[:held] for k, v in a.points.items()}, a.targets[:held], a.pictures[:held], a.masks[:held])
+    again = a[:held]
     many = bench.latents([bench.scenes(scale.train, SCENES, INDEPENDENT, "train")], [at])
     return [
         pooled("the seed's protocol", a, again),

@@ -139,7 +139,7 @@ class Monitor:
         self.loss_sums: dict[str, Tensor] = {}
         self.summed_steps = 0
         title, latents = next(iter(task.held_out.items()))
-        self.few_held_out = {title: _first(latents, SCORED["cpu" if self.vae.device.type == "cpu" else "cuda"])}
+        self.few_held_out = {title: latents[: SCORED["cpu" if self.vae.device.type == "cpu" else "cuda"]]}
 
     def record(self, step: Step) -> None:
         """Counts a step's losses, and writes their mean, scores and samples where it is time to."""
@@ -196,7 +196,7 @@ class Monitor:
             tables = score_tables(card_scores).items()
             flat = {f"{name}/{title}/{score}": v[0] for title, table in tables for score, v in table.items()}
             self.tracker.log(flat, step)
-        self._write_samples(_first(next(iter(held_out.values())), SAMPLES))
+        self._write_samples(next(iter(held_out.values()))[:SAMPLES])
 
     def _write_samples(self, latents: Latents) -> None:
         """One sheet: the originals, then a row of each adapter's reconstructions."""
@@ -247,11 +247,6 @@ def memory(device: torch.device) -> dict[str, Any]:
 
     machine, used = psutil.virtual_memory(), psutil.Process().memory_info().rss
     return {"what": "memory", "used": used, "free": machine.available, "total": machine.total}
-
-
-def _first(latents: Latents, count: int) -> Latents:
-    points = {name: x[:count] for name, x in latents.points.items()}
-    return Latents(points, latents.targets[:count], latents.pictures[:count], latents.masks[:count])
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
