@@ -1,6 +1,6 @@
 """Draws docs/story.png: a scene and a photograph, read back at five points of the bundled model.
 
-    python docs/make_story.py
+    PYTHONPATH=. python docs/make_story.py
 
 The photograph is scikit-image's own astronaut (public domain, NASA), which nothing here was trained on.
 """
@@ -34,8 +34,8 @@ def main() -> None:
         draw.text((GAP + column * (SIDE + GAP) + SIDE / 2, HEAD / 2), title, "black", font, anchor="mm")
     for row, image in enumerate((scene, photo)):
         reports = [inspector.inspect(image, point, "tokens", others=False) for point in POINTS]
-        images: list[torch.Tensor] = [reports[0].original, *(r.reconstructions[0].picture for r in reports)]
-        for column, pixels in enumerate([*images, reports[0].oracle.picture]):
+        images: list[torch.Tensor] = [reports[0].original, *(r.reconstructions[0].image for r in reports)]
+        for column, pixels in enumerate([*images, reports[0].oracle.image]):
             page.paste(to_pil(pixels), (GAP + column * (SIDE + GAP), HEAD + row * (SIDE + GAP)))
     page.quantize(256).save(Path(__file__).with_name("story.png"), optimize=True)
 

@@ -45,7 +45,9 @@ BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, the
   python -m training bundle adapters --points post-merge/6 --kinds linear,tokens --out assets/adapters
   python -m training bundle check -n 512 --photos PHOTOS
 stamp writes into the cards of adapters under --out which VLM and VAE they were fitted with, for cards that do not say:
-  python -m training bundle stamp --out assets/adapters"""
+  python -m training bundle stamp --out assets/adapters
+table prints what the cards of adapters under --out say, as in docs/bundled_weights.md:
+  python -m training bundle table --out assets/adapters"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,7 +94,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
         command.add_arguments(experiments)
 
     bundle = commands.add_parser("bundle", help="build or check what assets/ holds", epilog=BUNDLE_EXAMPLES, **style)
-    bundle.add_argument("what", choices=("vlm", "vae", "adapters", "stamp", "check"))
+    bundle.add_argument("what", choices=("vlm", "vae", "adapters", "stamp", "table", "check"))
     bundle.add_argument("--out", type=Path, default=RUNS / "bundle")
     bundle.add_argument("--start", type=Path, help="weights to start from")
     bundle.add_argument(
@@ -245,6 +247,7 @@ def bundle_command(args: argparse.Namespace) -> None:
 
     from foresight.data.sources import parse_data
     from training.bundle import build
+    from training.bundle.table import table
 
     state = PartialState(cpu=args.device == "cpu")  # one process, or one of several under `accelerate launch`
     device = state.device
@@ -264,6 +267,8 @@ def bundle_command(args: argparse.Namespace) -> None:
     elif args.what == "stamp":
         for folder in build.stamp(args.out, args.vlm, args.vae):
             print(f"stamped {folder}")
+    elif args.what == "table":
+        print(table(args.out))
     else:
         build.check(args.only, args.vlm, args.vae, args.photos, args.n, device)
 

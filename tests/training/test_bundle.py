@@ -2,15 +2,18 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from foresight.models import qwen2_5_vl as qwen
+from foresight.paths import ASSETS
 from training.bundle import clip_lessons
 from training.bundle import vlm as lessons
 from training.bundle.observations import observe
+from training.bundle.table import table
 from training.bundle.vlm import IGNORE, OPENING, SLOTS, ConversationTask
 
 
@@ -60,3 +63,8 @@ def test_a_slot_holds_the_longest_conversation():
         for slot, turn in zip(SLOTS, conversation, strict=True):
             text = lessons.question_text(turn.question) + turn.answer + "<|im_end|>"
             assert len(tokenizer(text)["input_ids"]) <= slot, turn
+
+
+def test_the_page_of_the_bundled_weights_has_the_table_of_their_cards():
+    page = Path(__file__).parents[2] / "docs/bundled_weights.md"
+    assert table(ASSETS / "adapters") in page.read_text()

@@ -48,11 +48,19 @@ and in their places: what is missing was in the latents, and was lost in taking 
 from the same scenes for both.</p>
 </div>"""
 
+OTHER_WEIGHTS = (
+    "This study was made with other weights than those that are loaded: its numbers are not theirs. "
+    "<code>python -m training experiments c1</code> makes one anew."
+)
 _WORDS = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "mask IoU", "box_iou": "box IoU"}
 
 
-def overview(study: Study) -> str:
-    """What the study is of, and a line for each experiment: the seed's number, what was found, the verdict."""
+def overview(study: Study, other_weights: bool = False) -> str:
+    """What the study is of, and a line for each experiment: the seed's number, what was found, the verdict.
+
+    other_weights: whether it was made with other weights than those that are loaded, which is said then.
+    """
+    warning = f'<p class="other-weights">{OTHER_WEIGHTS}</p>' if other_weights else ""
     facts = [f"model {study.model}", f"VAE {study.vae}", f"on {study.device}", f"made {study.created}"]
     rows = "".join(
         f"<tr><th scope=row>{escape(e.title)}</th><td>{_seed(e)}</td><td>{escape(e.verdict_reason)}</td>"
@@ -60,7 +68,7 @@ def overview(study: Study) -> str:
         for e in study.experiments.values()
     )
     return (
-        f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(facts))}</p>'
+        f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(facts))}</p>{warning}'
         f'<table class="overview"><thead><tr><th scope=col>Experiment</th><th scope=col>Seed study</th>'
         f"<th scope=col>Found here, with 95 % intervals</th><th scope=col>Claim</th></tr></thead><tbody>{rows}</tbody>"
         f"</table>{_list('What to do with it', study.recommendations, opened=True)}"

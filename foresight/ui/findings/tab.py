@@ -11,6 +11,7 @@ import gradio as gr
 from foresight.data.factors import ANY
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector, Report
+from foresight.models.digests import revision
 from foresight.models.points import ExtractionPoint
 from foresight.paths import RUNS
 from foresight.study import Study
@@ -113,7 +114,9 @@ class FindingsTab:
         study = self.load(name)
         choices = [(experiment.title, key) for key, experiment in study.experiments.items()]
         first = next(iter(study.experiments), None)
-        return parts.overview(study), gr.Dropdown(choices, value=first), *self.show_experiment(name, first)
+        made_with = study.settings.get("model_revision")
+        other = made_with is not None and made_with != revision(self.inspector.vlm.folder)
+        return parts.overview(study, other), gr.Dropdown(choices, value=first), *self.show_experiment(name, first)
 
     @show_errors
     def show_experiment(self, name: str | None, key: str | None) -> tuple[str, str, str]:
