@@ -29,7 +29,8 @@ def main() -> int:
         from foresight.models.vae import load_vae
         from foresight.models.vlm import load_vlm
 
-        inspector = Inspector(load_vlm(settings.model), load_vae(settings.vae), (BUNDLED, RUNS), fast=True)
+        vlm = load_vlm(settings.model, settings.device, settings.dtype)
+        inspector = Inspector(vlm, load_vae(settings.vae, settings.device), (BUNDLED, RUNS), fast=True)
 
         def warm_up() -> None:
             with suppress(InputError):  # told by the first page, which needs the same

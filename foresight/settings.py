@@ -28,8 +28,10 @@ class Settings:
     host: address to listen on; None is this machine only. port: None is the first free one from 7860.
     public: strangers may use it: no training, no details of errors. no_train: leave training out.
     local, which no flag sets: whoever reaches the app sits at this machine.
-    model, vae: a folder or hub id; None is the bundled one. runs: where runs and their adapters are kept; None is
-    `runs` in the folder where the app is started. share: open a link through Gradio's servers.
+    model, vae: a folder or hub id; None is the bundled one. device, dtype: where and in which numbers the VLM is
+    computed, the VAE on the same device; None is bfloat16 on the GPU, if any, and float32 on the CPU. runs: where runs
+    and their adapters are kept; None is `runs` in the folder where the app is started. share: open a link through
+    Gradio's servers.
     mcp: serve the named endpoints to assistants too, as tools of the Model Context Protocol.
     """
 
@@ -39,6 +41,8 @@ class Settings:
     no_train: bool = False
     model: str | None = None
     vae: str | None = None
+    device: str | None = None
+    dtype: str | None = None
     runs: str | None = None
     share: bool = False
     mcp: bool = False
@@ -66,6 +70,8 @@ class Settings:
             no_train=_switch("no_train", text["no_train"]),
             model=text["model"],
             vae=text["vae"],
+            device=text["device"],
+            dtype=text["dtype"],
             runs=text["runs"],
             share=share,
             mcp=mcp,
@@ -100,6 +106,17 @@ def loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --model, --vae, --device and --dtype, which mean the same wherever models are run."""
+    where = "a folder, or a hub id such as owner/name or owner/name@revision (default: the bundled one)"
+    parser.add_argument("--model", help=f"Qwen2.5-VL: {where}")
+    parser.add_argument("--vae", help=f"VAE: {where}")
+    parser.add_argument("--device", help="cpu, cuda, or one of several GPUs such as cuda:1 (default: the GPU, if any)")
+    parser.add_argument(
+        "--dtype", help="of latents: float32 or bfloat16 (default: bfloat16 on a GPU, float32 on a CPU)"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python app.py",
@@ -113,8 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "named in the app, and its owner's login on the hub is not used)",
     )
     parser.add_argument("--port", help="port (default: the first free one from 7860)")
-    parser.add_argument("--model", help="Qwen2.5-VL, a folder or hub id (default: the bundled one)")
-    parser.add_argument("--vae", help="VAE, a folder or hub id (default: the bundled one)")
+    add_model_arguments(parser)
     parser.add_argument("--runs", metavar="DIR", help="where runs and their adapters are kept (default: ./runs)")
     for flag, what in (
         ("--public", "strangers may use it: no training, no details of errors"),

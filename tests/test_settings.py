@@ -17,8 +17,11 @@ def test_nothing_said_is_a_private_app_on_bundled_models() -> None:
 
 def test_a_flag_wins_over_its_variable() -> None:
     variables = {"FORESIGHT_PORT": "8080", "FORESIGHT_NO_TRAIN": "yes", "FORESIGHT_MODEL": "a/b"}
-    settings = Settings.read(["--port", "9090", "--public"], variables)
-    assert settings == Settings(port=9090, public=True, no_train=True, model="a/b")
+    settings = Settings.read(
+        ["--port", "9090", "--public", "--dtype", "bfloat16"], variables | {"FORESIGHT_DEVICE": "cpu"}
+    )
+    chosen = {"device": "cpu", "dtype": "bfloat16"}
+    assert settings == Settings(port=9090, public=True, no_train=True, model="a/b", **chosen)
 
 
 @pytest.mark.parametrize(("variables", "public"), [({"SPACE_ID": "me/it"}, True), ({"FORESIGHT_PUBLIC": "0"}, False)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
 from foresight.paths import RUNS
+from foresight.settings import add_model_arguments
 from training.arguments import above, at_least
 
 if TYPE_CHECKING:
@@ -119,10 +120,8 @@ def _parser(study: bool) -> argparse.ArgumentParser:
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="Qwen2.5-VL: a folder or hub id (the bundled one)")
-    parser.add_argument("--vae", help="VAE: a folder or hub id (the bundled one)")
+    add_model_arguments(parser)
     parser.add_argument("--points", required=True, help="extraction points, such as post-merge/6,pre-merge/8")
-    parser.add_argument("--device", choices=("cuda", "cpu"), help="the GPU where there is one")
 
 
 def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator:
@@ -134,13 +133,15 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA GPU here.")
+    from foresight.models.placement import device_of
+
+    chosen = device_of(device)
     if log_with and find_spec(log_with) is None:
         raise InputError(f"--log-with {log_with} needs the package {log_with}, which is not installed here.")
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # one may wait long for another's share
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
-    return Accelerator(cpu=on_cpu, log_with=log_with, kwargs_handlers=[patience])
+    if chosen.index is not None:  # else each process of several takes a GPU of its own
+        torch.cuda.set_device(chosen)
+    return Accelerator(cpu=chosen.type == "cpu", log_with=log_with, kwargs_handlers=[patience])
 
 
 def fit_command(args: argparse.Namespace) -> None:
@@ -171,7 +172,7 @@ def fit_command(args: argparse.Namespace) -> None:
     data = open_data(config.data, None, args.seed, args.held_out)
     for file in data.broken if accelerator.is_main_process else ():
         print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
-    vlm = load_vlm(args.model, accelerator.device)
+    vlm = load_vlm(args.model, accelerator.device, args.dtype)
     vae = load_vae(args.vae, accelerator.device)
     store = open_store(args.latents, vlm) if args.latents else None
     accelerator.init_trackers("foresight", {name: str(value) for name, value in vars(args).items()})
@@ -212,7 +213,8 @@ def extract_command(args: argparse.Namespace) -> None:
         raise InputError("extract takes every image of --data once: leave the weights out.")
     scenes = mixture(data.scenes.count, args.seed, "train") if data.scenes else []
     files, _unpacked = list_files([path for part in data.photos for path in part.paths])
-    vlm, vae = load_vlm(args.model, accelerator.device), load_vae(args.vae, accelerator.device)
+    vlm = load_vlm(args.model, accelerator.device, args.dtype)
+    vae = load_vae(args.vae, accelerator.device)
     done, broken = 0, list[tuple[str, str]]()
     total, quiet = sum(map(len, scenes)) + len(files), not accelerator.is_main_process
     with (

@@ -310,7 +310,7 @@ def scene_spec(args: argparse.Namespace) -> SceneSpec:
 
 
 def _inspector(args: argparse.Namespace) -> Inspector:
-    return Inspector(load_vlm(args.model), load_vae(args.vae), (BUNDLED, RUNS))
+    return Inspector(load_vlm(args.model, args.device, args.dtype), load_vae(args.vae, args.device), (BUNDLED, RUNS))
 
 
 def _folder(path: Path) -> Path:

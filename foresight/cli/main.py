@@ -16,6 +16,7 @@ from foresight.data.factors import SceneFactors
 from foresight.errors import InputError
 from foresight.paths import RUNS
 from foresight.schemas import MAX_SEED, Choice, Names, Pair, limits_of, whole
+from foresight.settings import add_model_arguments
 
 EXAMPLES = {
     "reconstruct": """\
@@ -38,7 +39,8 @@ EXAMPLES = {
   python -m foresight evaluate --clips videos --fps 4 --frames 8 --out runs/clips""",
     "info": """\
   python -m foresight info
-  python -m foresight info --model Qwen/Qwen2.5-VL-3B-Instruct --vae stabilityai/sd-vae-ft-mse --json""",
+  python -m foresight info --model Qwen/Qwen2.5-VL-3B-Instruct --vae stabilityai/sd-vae-ft-mse --json
+  python -m foresight info --model Qwen/Qwen2.5-VL-7B-Instruct@main --device cpu --dtype bfloat16""",
 }
 
 
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "images", nargs="+", metavar="FILE", type=Path, help="images, or mp4, mov, webm, mkv, gif clips"
     )
-    _model_options(command)
+    add_model_arguments(command)
     _adapter_options(command)
     command.add_argument("--mask", type=Path, metavar="PNG", help="what the image shows, white on black")
     _clip_options(command, start=True)
@@ -109,20 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--clips", type=Path, metavar="PATH", help="the clips in a folder, or one clip")
     _scene_options(command)
     _clip_options(command, motion=True, start=True)
-    _model_options(command)
+    add_model_arguments(command)
     _adapter_options(command)
     command.add_argument("--out", type=Path, metavar="DIR", required=True)
     _json_option(command)
 
     command = add("info", "list extraction points, adapters that fit, device and versions")
-    _model_options(command)
+    add_model_arguments(command)
     _json_option(command)
     return parser
-
-
-def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="Qwen2.5-VL: a folder or hub id (default: the bundled one)")
-    parser.add_argument("--vae", help="VAE: a folder or hub id (default: the bundled one)")
 
 
 def _adapter_options(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,6 +22,7 @@ from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
 from foresight.data.resolution import Resolution
 from foresight.errors import InputError
 from foresight.inspection.readout import Clock, Readout, Reconstruction, decode, prepare, round_trip
+from foresight.models.placement import free_memory, native_bfloat16
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
@@ -94,7 +94,7 @@ class Inspector:
         most_pixels: int | None = None,
     ) -> None:
         self.vlm, self.vae, self.most_pixels = vlm, vae, most_pixels
-        self._half = fast and vae.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        self._half = fast and vae.device.type == "cpu" and native_bfloat16()
         self.registry = AdapterRegistry(vlm, vae, roots)
         self._lock = threading.Lock()
         self._oracle: tuple[Tensor, Tensor] | None = None  # the last originals and their round trip
@@ -128,7 +128,7 @@ class Inspector:
         bytes_a_number = 2 if self._half else self.vae.dtype.itemsize
         # Three activations of the decoder at 8/7 of the size; then the scores and the VLM, as measured.
         needed = pixels * ((8 / 7) ** 2 * 3 * self.vae.widest * bytes_a_number + 400)
-        if needed > (free := _free_memory(self.vae.device)):
+        if needed > (free := free_memory(self.vae.device)):
             raise InputError(
                 f"{text} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: choose fewer."
             )
@@ -292,11 +292,3 @@ class Inspector:
     def decode(self, z: Tensor, size: tuple[int, int]) -> Tensor:
         """VAE latents (B, C, h, w) → images (B, 3, H, W) in [0, 1] of the given (H, W)."""
         return decode(self.vae, z, size, self._half)
-
-
-def _free_memory(device: torch.device) -> float:
-    """Bytes that are free on a device, or in this machine."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for its own use
-        return float(torch.cuda.mem_get_info(device)[0] + kept)
-    return float(psutil.virtual_memory().available)

@@ -18,6 +18,7 @@ from torch import Tensor
 from foresight.errors import InputError
 from foresight.models.digests import files_digest, joined, json_digest
 from foresight.models.hub import folder_of, pinned
+from foresight.models.placement import device_of, dtype_of
 from foresight.paths import ASSETS
 
 BUNDLED = ASSETS / "vae"
@@ -261,7 +262,7 @@ KINDS: dict[str, type[VAE]] = {
 def load_vae(
     name: str | Path | None = None,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> VAE:
     """Load a VAE from a folder or hub id, frozen; None is the bundled one.
 
@@ -277,9 +278,8 @@ def load_vae(
     kind = _read_kind(root / inside / "config.json", label)
     folder = folder_of(pinned(where, root), [inside + file for file in _WEIGHTS], "VAE") / inside
 
-    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if dtype is None:
-        dtype = torch.float32 if on.type == "cpu" or kind == "AutoencoderTiny" else torch.bfloat16
+    on = device_of(device)
+    dtype = dtype_of(dtype or (torch.float32 if kind == "AutoencoderTiny" else None), on)
     return KINDS[kind](_read_model(kind, folder, label), label, on, dtype, folder)
 
 

@@ -30,6 +30,7 @@ from foresight.models import qwen2_5_vl as qwen
 from foresight.models.digests import commit_of, file_digest, joined, json_digest
 from foresight.models.engine import Engine, kernels_usable
 from foresight.models.hub import folder_of, hub_digests, pinned
+from foresight.models.placement import device_of, dtype_of, free_memory, native_bfloat16
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.paths import ASSETS
 
@@ -37,7 +38,6 @@ BUNDLED = ASSETS / "vlm"
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _TOKENIZER = (("tokenizer.json", "vocab.json"), ("tokenizer_config.json",))  # transformers makes up what is missing
 LARGE = 1 << 30  # bytes of weights that take more than a moment to read, and minutes to fetch
-DTYPES = (None, torch.float32, torch.bfloat16)
 _QUESTION = "\0question\0"  # stands in a prompt where the question goes
 _SMALL_FILES = ["*.json", "*.jinja", "*.txt"]  # config, processor, tokenizer, index: all but the weights
 
@@ -340,6 +340,7 @@ class VLM:
         missing = {n: p.shape for n, p in self.model.named_parameters() if p.is_meta and _needed(point, n)}
         stored = {_module_name(raw): (raw, file) for raw, file in self._stored.items()}
         self._refuse_absent(missing.keys() - stored.keys() - {"lm_head.weight"})
+        self._refuse_too_large(point)
         files = sorted({stored[name][1] for name in missing if name in stored})
         folder = folder_of(self._source, files, "model") if files else self.folder
         for file in files:
@@ -354,6 +355,31 @@ class VLM:
             if self.model.lm_head.weight.is_meta:
                 raise InputError(f"{self.name} lacks lm_head.weight, and its config does not tie it to the embedding.")
             self.model.to(self.device)  # buffers
+
+    def _bytes(self, point: ExtractionPoint | None, dtype: torch.dtype) -> int:
+        """Memory of the weights that `point` needs (None: all) and that are not here yet."""
+        missing = (p for n, p in self.model.named_parameters() if p.is_meta and _needed(point, n))
+        return dtype.itemsize * sum(p.numel() for p in missing)
+
+    def _refuse_too_large(self, point: ExtractionPoint | None) -> None:
+        """Raises InputError, which says what would fit, where the weights for `point` take more memory than is free."""
+        free, needed = free_memory(self.device), self._bytes(point, self.dtype)
+        if needed <= free:
+            return
+        half = self._bytes(point, torch.bfloat16)
+        fitting = [p for p in self.points if self._bytes(p, self.dtype) <= free]
+        ways = []
+        if self.dtype == torch.float32 and half <= free and (self.device.type == "cuda" or native_bfloat16()):
+            ways.append(f"--dtype bfloat16, which needs {half / 1e9:.1f} GB")
+        if fitting:
+            ways.append(f"the points up to {fitting[-1]}")
+        if self.device.type == "cuda" and 2 * half <= free_memory(torch.device("cpu")):
+            ways.append("--device cpu, which is slow")
+        what, would = f"{point or 'answers'} in {str(self.dtype).removeprefix('torch.')}", " or ".join(ways)
+        raise InputError(
+            f"{self.name} needs {needed / 1e9:.1f} GB for {what}, and {self.device} has {free / 1e9:.1f} GB free: "
+            f"{would + ' would fit' if would else 'none of it fits'}."
+        )
 
     def _refuse_absent(self, names: Set[str]) -> None:
         if names:
@@ -421,14 +447,14 @@ def _needed(point: ExtractionPoint | None, name: str) -> bool:
 def load_vlm(
     name: str | Path | None = None,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype | None = None,
     kernels: bool | None = None,
     fp8: bool = False,
 ) -> VLM:
     """Load a Qwen2.5-VL from a folder or hub id; None is the bundled one.
 
-    Weights are read when a point first needs them. device: None is the GPU where there is one. dtype: None is
-    bfloat16 on a GPU and float32 on the CPU. kernels: whether norms, rotary embedding and SwiGLU run as Triton
+    Weights are read when a point first needs them. device, dtype: as for `placement`; None is bfloat16 on the GPU
+    where there is one, and float32 on the CPU. kernels: whether norms, rotary embedding and SwiGLU run as Triton
     kernels; None is where these can be compiled. fp8: whether latents are computed with weights and activations
     in 8 bits, which is faster and less exact (docs/benchmarks.md); answers are not. Raises InputError for whatever
     cannot be found, is no Qwen2.5-VL, or cannot run here.
@@ -447,11 +473,8 @@ def load_vlm(
     for names in _TOKENIZER:
         if not any((folder / name).is_file() for name in names):
             raise InputError(f"model {label!r} has no {' or '.join(names)}.")
-    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if dtype not in DTYPES:
-        why = ", which overflows in the last blocks of the vision tower" if dtype == torch.float16 else ""
-        raise InputError(f"latents are computed in float32 or bfloat16, not {str(dtype).removeprefix('torch.')}{why}.")
-    dtype = dtype or (torch.float32 if on.type == "cpu" and not fp8 else torch.bfloat16)
+    on = device_of(device)
+    dtype = dtype_of(dtype or (torch.bfloat16 if fp8 else None), on)
     if fp8 and dtype != torch.bfloat16:
         raise InputError(f"8-bit latents are computed beside bfloat16, not {str(dtype).removeprefix('torch.')}.")
     if fp8 and on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 9):

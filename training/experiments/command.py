@@ -22,6 +22,7 @@ from foresight.models.digests import revision
 from foresight.models.hub import folder_of
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from foresight.settings import add_model_arguments
 from training.arguments import at_least
 from training.experiments import store
 from training.experiments.bench import Bench
@@ -65,14 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", help=f"some of {', '.join([*ALL, *GROUPS])}, with commas; and what they need")
     parser.add_argument("--skip", default="", help="experiments to leave for a later call")
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="both", help="the seed's, ours, or both")
-    parser.add_argument("--model", help="Qwen2.5-VL: a folder or hub id (the bundled one)")
-    parser.add_argument("--vae", help="VAE: a folder or hub id (the bundled one)")
+    add_model_arguments(parser)
     parser.add_argument("--photos", type=Path, help="folder of photos, as a test of what no adapter has seen")
     parser.add_argument("--points", type=int, help=f"at most so many extraction points ({FULL.points})")
     parser.add_argument("--scenes", type=int, help=f"training scenes ({FULL.train}); fewer where memory is short")
     parser.add_argument("--no-report", action="store_true", help="leave figures and FINDINGS.md to a later call")
     parser.add_argument("--seed", type=at_least(0), default=0)
-    parser.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
 
 
 def chosen(only: str | None, skip: str, protocol: str) -> list[Experiment]:
@@ -138,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
         if record := store.load(args.out, e.name, settings | _own_settings(e, args)):
             finished[e.name] = record
     if missing := [e for e in experiments if e.name not in finished]:
-        vlm, vae = load_vlm(args.model, args.device), load_vae(args.vae, args.device)
+        vlm, vae = load_vlm(args.model, args.device, args.dtype), load_vae(args.vae, args.device)
         bench = Bench(vlm, vae, scale, args.out / store.ARTIFACTS, args.seed, args.model, args.photos)
         for e in missing:
             finished[e.name] = _run_one(e, bench, args, settings | _own_settings(e, args), finished)

@@ -21,6 +21,7 @@ from foresight.adapters.checkpoint import WEIGHTS, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
 from foresight.inspection.readout import read_out
+from foresight.models.placement import native_bfloat16
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.schemas import from_json
@@ -87,7 +88,7 @@ def _fit(run: Run, queue: JobQueue) -> None:
 
 def vae_dtype(device: torch.device) -> torch.dtype | None:
     """What the VAE computes in: bfloat16 on a CPU that multiplies it fast, else (None) the VAE's own choice."""
-    fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    fast = device.type == "cpu" and native_bfloat16()
     return torch.bfloat16 if fast else None
 
 
