@@ -135,7 +135,7 @@ BAD = {
     "no rate": (["FIT", "--lr", "nan", "--out", "x"], "argument --lr: must be a number above 0"),
     "no seed": (["experiments", "c1", "--seed", "-1", "--out", "x"], "argument --seed: must be a whole number, 0"),
     "no tracker": (["FIT", "--log-with", "NEITHER", "--out", "x"], "which is not installed here"),
-    "no GPU": (["FIT", "--device", "cuda", "--out", "x"], "torch finds no CUDA GPU"),
+    "no GPU": (["FIT", "--device", "cuda", "--out", "x"], "PyTorch finds no CUDA GPUs"),
 }
 
 
