@@ -28,7 +28,7 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
-from foresight.ui import generate
+from foresight.ui import examples, generate
 from foresight.ui.shell import build_app, launch
 from training.service.service import TrainingService
 
@@ -132,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as runs, sync_playwright() as driver:
         app = build_app(inspector, Settings(), TrainingService(inspector, runs))
         with gr.Blocks() as peer:
-            gr.Image(generate.draw(generate.examples()[0][1])[0], elem_id="picture", format="png")
+            gr.Image(generate.image_and_mask(examples.example("one-on-white"))[0], elem_id="picture", format="png")
             gr.Button("Reconstruct")
         url, bare = (launch(one, Settings(), **quiet)[1] for one in (app, peer))
         path = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))

@@ -120,7 +120,7 @@ def _story(report: Report, line: dict[str, Any]) -> str:
         text.append(f"  mask IoU not measurable: {reason}" if reason == NOT_MEASURABLE else f"  no mask IoU: {reason}")
     if report.chosen.notice:
         text.append(f"  the adapter was {report.chosen.notice}")
-    if report.chosen.distance > report.chosen.far:
+    if report.chosen.unfamiliar:
         text.append("  far from what the adapter was trained on: the scores speak of the adapter")
     return "\n".join(text)
 

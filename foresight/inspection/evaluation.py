@@ -23,12 +23,14 @@ from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.data.sources import folder_files as folder_files
 from foresight.errors import InputError
+from foresight.inspection.familiarity import unfamiliar
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Clock, Readout, Reconstruction, prepare
 from foresight.metrics.baselines import TrainingBaselines, skill_of_means
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore, plane, score_objects
+from foresight.metrics.patches import PhotoScores, score_photo
 from foresight.metrics.scores import SCORES, Scores
 
 TRAINING = 256  # scenes of the training split that stand for what an adapter was trained on
@@ -65,7 +67,8 @@ class ImageScores:
     `masks.NOT_MEASURABLE`. seconds: its share of the batch's time. distance: of its latents to the adapter's training
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
     (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it. notice: that
-    the adapter was fitted at another one.
+    the adapter was fitted at another one. photo: of an image
+    that is no scene, where it is read worst and what it is like.
     """
 
     name: str
@@ -80,6 +83,12 @@ class ImageScores:
     plane: Tensor = field(repr=False)
     size: tuple[int, int]
     notice: str | None
+    photo: PhotoScores | None = field(default=None, kw_only=True)
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether a person should be warned: see `familiarity.unfamiliar`."""
+        return unfamiliar(self.distance, self.far, self.scores["adapter"]["lpips"])
 
     @property
     def background(self) -> str | None:
@@ -110,6 +119,7 @@ class ImageScores:
             "background": self.background,
             "objects": len(self.objects) or None,
             **factors,
+            **(self.photo.flat() if self.photo else {}),
             "seconds": self.seconds,
         }
 
@@ -278,6 +288,7 @@ def _evaluate_batch(
             plane=plane(readout.mask.cpu(), own.mask, scored=own.mask_reason is None),
             size=sample.size,
             notice=record.size_notice(sample.size),
+            photo=None if isinstance(sample.source, dict) else score_photo(sample.image, own.lpips_map),
             original=sample.image,
             reconstruction=own.image,
         )

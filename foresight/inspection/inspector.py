@@ -21,7 +21,9 @@ from torch import Tensor
 from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
 from foresight.data.resolution import Resolution
 from foresight.errors import InputError
+from foresight.inspection.familiarity import READ_WRONG
 from foresight.inspection.readout import Clock, Readout, Reconstruction, decode, prepare, round_trip
+from foresight.metrics.perceptual import lpips_model
 from foresight.models.placement import free_memory, native_bfloat16
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
@@ -212,6 +214,33 @@ class Inspector:
             mask_reason=readout.mask_reason,
             seconds=clock.seconds | {"total": time.perf_counter() - start},
         )
+
+    @torch.inference_mode()
+    def suggest(self, report: Report, tries: int = 4) -> AdapterRecord | None:
+        """The adapter nearest in depth that knows a report's picture, and reads it right; None where there is none.
+
+        Args:
+            report: of a picture that its chosen adapter reads wrong.
+            tries: so many that know it are tried, each for the time of one decoding.
+        """
+        original, order = report.original[None].to(self.vae.device), self.vlm.points.index
+        tried = [one.record.folder for one in report.reconstructions if one.record and not one.is_right]
+        records = [record for record in self.adapters() if record.folder not in tried]
+        records.sort(key=lambda record: abs(order(record.point) - order(report.point)))
+        with self._lock:
+            latents = self.vlm.latents(original, {record.point for record in records})
+            lpips = lpips_model(self.vae.device)
+            for record in records:
+                adapter, x = self.registry.load(record), latents[str(record.point)].to(self.vae.device)
+                if float(adapter.distance(x)) > float(adapter.far):
+                    continue
+                image = self.decode(adapter(x), (original.shape[2], original.shape[3]))
+                if float(lpips(original, image)) <= READ_WRONG:
+                    return record
+                tries -= 1
+                if not tries:
+                    break
+        return None
 
     @torch.inference_mode()
     def sweep_layers(

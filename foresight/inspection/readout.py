@@ -22,6 +22,7 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.data.images import load_image, resize, to_bytes, vae_size
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
+from foresight.inspection.familiarity import READ_WRONG, unfamiliar
 from foresight.metrics.baselines import skill
 from foresight.metrics.scores import SCORES, Originals, Scores
 from foresight.models.vae import VAE
@@ -50,6 +51,16 @@ class Reconstruction:
     notice: str | None = None
     distance: float = 0.0
     far: float = float("inf")
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the picture is read right, by the bar of `familiarity`."""
+        return self.scores["lpips"] is not None and self.scores["lpips"] <= READ_WRONG
+
+    @property
+    def unfamiliar(self) -> bool:
+        """Whether a person should be warned: see `familiarity.unfamiliar`."""
+        return unfamiliar(self.distance, self.far, self.scores["lpips"])
 
     @property
     def card(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from foresight.inspection.evaluation import ImageScores
 from foresight.metrics.baselines import LOWER_IS_BETTER
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.matching import COLUMNS, ROWS, SIZES, ObjectScore
+from foresight.metrics.patches import TRAITS
 from foresight.metrics.scores import SCORES
 
 OBJECT_SCORES = {"object_iou": "iou", "object_lpips": "lpips"}  # attributes of ObjectScore
@@ -31,6 +32,7 @@ LEVELS: dict[str, tuple[str, ...]] = {  # of a factor, in the order of charts
     "position": tuple(f"{row} {column}" for row in ROWS for column in COLUMNS),
     "objects": tuple(str(n) for n in range(1, MAX_OBJECTS + 1)),
     "background": BACKGROUNDS,
+    **TRAITS,
 }
 _IMAGE_LEVELS: dict[str, Callable[[ImageScores], str]] = {  # of the factors that all objects of an image share
     "objects": lambda scores: str(len(scores.objects)),
@@ -115,7 +117,7 @@ def by_factor(lines: Iterable[ImageScores], factor: str, name: str) -> list[Leve
     """The mean of a score at each level of a factor that occurs, with its 95 % interval over images.
 
     Args:
-        lines: Of images; those without scene have no factors.
+        lines: Of images; those without scene have traits in place of factors.
         factor: A key of LEVELS.
         name: In SCORES, the score of every image that has the level; or in OBJECT_SCORES, that of the objects at the
             level alone, averaged over an image first.
@@ -135,6 +137,10 @@ def by_factor(lines: Iterable[ImageScores], factor: str, name: str) -> list[Leve
 
 def _levels(line: ImageScores, factor: str, name: str) -> Iterator[tuple[str, list[float | None]]]:
     """The levels that an image has, with the scores at that level."""
+    if factor in TRAITS:
+        if line.photo is not None and name in SCORES:
+            yield line.photo.traits[factor], [own_score(line, name)]
+        return
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
     for one in line.objects:
         groups[_IMAGE_LEVELS[factor](line) if factor in _IMAGE_LEVELS else getattr(one, factor)].append(one)

@@ -37,8 +37,8 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 - **Skill** puts a score between these two: 0 is no better than a blank page, 1 is the oracle, and below 0 is worse
   than showing nothing. There is none where the oracle itself is no better than a blank page.
 - **Distance** tells how unlike its training pictures a picture's latents look to the adapter: 1 is usual, and 99 of 100
-  training pictures stay under the limit. Beyond it the scores speak of the adapter, which never learned such latents,
-  more than of what the latents hold.
+  training pictures stay under the limit. Beyond it, where the picture is read wrong too (LPIPS over 0.35), the scores
+  speak of the adapter, which never learned such latents, more than of what the latents hold.
 
 ### The seed study
 The work that this one starts from asked whether a language model's latents still hold what a picture looked like. It

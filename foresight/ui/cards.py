@@ -49,28 +49,50 @@ def not_asked(size: int) -> str:
     return f"No picture yet: press Reconstruct. Of the model's {size / 1e9:.1f} GB what the point needs is read then."
 
 
-def headline(report: Report, cold: bool = False, address: str = "", link: str = "") -> str:
-    """What is shown, how long it took by stage, and a banner where the picture is far from the training data.
+def headline(report: Report, cold: bool = False, address: str = "", link: str = "", steps: str = "") -> str:
+    """What is shown, how long it took by stage, and what to think of it: a banner where the adapter does not serve.
 
     cold: made while the app was starting, so that its time would tell nothing. address: of this view, empty where no
-    link can open it. link: the same in words, as HTML.
+    link can open it. link: the same in words, as HTML. steps: what to do about a picture that is read wrong, from
+    `next_steps`.
     """
     name, seconds = escape(report.chosen.name), report.seconds
     stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
     time = "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
-    distance, limit = report.chosen.distance, report.chosen.far
-    if far := distance > limit:
+    chosen = report.chosen
+    where = f"distance {chosen.distance:.2f}, limit {chosen.far:.2f}"
+    if chosen.unfamiliar:
         notice = (
-            f"<strong>⚠ Unlike what this adapter was trained on</strong> (distance {distance:.2f}, "
-            f"limit {limit:.2f}): these scores speak of the adapter more than of the latents."
+            f"<strong>⚠ This adapter has not learned pictures like this one</strong> ({where}). What you see tells "
+            f"more of the adapter than of what the model still knows here. {steps}"
         )
+    elif not chosen.is_right:
+        notice = f"Much of this picture is not read here, though it is like what the adapter learned ({where}). {steps}"
+    elif chosen.distance > chosen.far:
+        notice = f"Unlike what this adapter was trained on ({where}), and read well all the same."
     else:
-        notice = f"Like what this adapter was trained on: distance {distance:.2f}, limit {limit:.2f}."
+        notice = f"Like what this adapter was trained on: {where}."
     return (
         f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
         f'<p class="time">{time}{" · " + link if link else ""}</p>'
-        f'<p class="{"far" if far else "near"}" role="status">{notice}</p></div>'
+        f'<p class="{"far" if chosen.unfamiliar else "near"}" role="status">{notice}</p></div>'
     )
+
+
+def next_steps(point: ExtractionPoint, better: AdapterRecord | None, trains: bool) -> str:
+    """What to do about a picture that is read wrong: a button for the adapter that reads it, a link to the Train tab.
+
+    point: where it is read wrong. better: as from `Inspector.suggest`. trains: whether this page has a Train tab.
+    """
+    steps = []
+    if better is not None:
+        at = "here" if better.point == point else f"at {better.point}"
+        name = escape(better.name)
+        button = f'<button type="button" data-point="{better.point}" data-adapter="{name}">{name} {at}</button>'
+        steps.append(f"Try {button}, the nearest that reads it.")
+    if trains:
+        steps.append('<a href="?tab=train">Fit one on your pictures</a>.')
+    return " ".join(steps)
 
 
 def stale(point: ExtractionPoint | None) -> str:

@@ -14,8 +14,7 @@ from torch import Tensor
 from foresight.data.factors import ANY, POSITIONS, RADII, SceneFactors
 from foresight.data.images import to_pil
 from foresight.data.render import render
-from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, sample
-from foresight.errors import InputError
+from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, sample
 from foresight.schemas import MAX_SEED, whole
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeSlider
@@ -32,15 +31,6 @@ FACTORS: dict[str, Any] = {
     "background": "white",
     "overlap": True,
 }
-
-# Examples on the first page: name, seed, what they hold.
-EXAMPLES: tuple[tuple[str, int, SceneSpec], ...] = (
-    ("one on white", 7, SceneSpec(objects=(1, 1), radius=(36, 64), backgrounds=("white",))),
-    ("three, overlapping", 3, SceneSpec(objects=(3, 3), radius=(28, 64), backgrounds=("gradient",))),
-    ("five on texture", 5, SceneSpec(objects=(5, 5), backgrounds=("texture",))),
-    ("four apart", 2, SceneSpec(objects=(4, 4), backgrounds=("plain",), overlap=False)),
-    ("wide", 4, SceneSpec(objects=(3, 3), backgrounds=("texture",), size=(168, 308))),
-)
 
 
 def make_scene(
@@ -84,23 +74,6 @@ def _draw(scene: str) -> tuple[Image.Image, Tensor]:
 def visible(scene: dict[str, Any]) -> Tensor:
     """What is seen of each object of a described scene: (N, H, W) bool."""
     return render(Scenes.from_description(scene)).visible[0]
-
-
-def examples() -> list[tuple[str, dict[str, Any]]]:
-    """The examples' names and scenes."""
-    return [(name, example(_slug(name))) for name, _, _ in EXAMPLES]
-
-
-def example(slug: str) -> dict[str, Any]:
-    """The example of that name, as links write it: "one-on-white". Raises InputError where there is none."""
-    for name, seed, spec in EXAMPLES:
-        if _slug(name) == slug:
-            return sample(range(1), seed, spec).describe(0) | {"recipe": {"example": slug}}
-    raise InputError(f"there is no example {slug!r}: choose from {', '.join(_slug(name) for name, _, _ in EXAMPLES)}.")
-
-
-def _slug(name: str) -> str:
-    return name.replace(",", "").replace(" ", "-")
 
 
 def roll() -> int:

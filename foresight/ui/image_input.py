@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from foresight.ui import generate
+from foresight.ui import examples, generate
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import RawImage
 from foresight.ui.services import ImageSource, open_picture
@@ -24,20 +24,21 @@ class ImagePicker:
         outputs: What `values` gives values for.
     """
 
-    def __init__(self, first: int, height: int, purpose: str, elem_id: str, error_id: str) -> None:
+    def __init__(self, first: str, height: int, purpose: str, elem_id: str, error_id: str) -> None:
         """Adds the input to the current layout.
 
         Args:
-            first: The number of the example that it begins with.
+            first: The name of the example that it begins with.
             height: Of the input, in pixels.
             purpose: What the image is for, as in "to inspect".
             elem_id: The input's.
             error_id: The elem_id of the place of its errors.
         """
-        self._scenes = generate.examples()
-        self._images = [(generate.draw(scene)[0], name) for name, scene in self._scenes]
+        sources = examples.examples()
+        self._sources = [*sources.values()]
+        self._images = [(generate.image_and_mask(source)[0], name) for name, source in sources.items()]
         self.image = RawImage(
-            self._images[first][0],
+            generate.image_and_mask(sources[first])[0],
             label="Picture: drop, click or paste one",
             type="filepath",
             image_mode=None,
@@ -49,16 +50,16 @@ class ImagePicker:
             alt_text=f"The picture {purpose}",
         )
         self.error = error_place(error_id)
-        self.source = gr.State(self._scenes[first][1])
+        self.source = gr.State(sources[first])
         self.outputs = [self.image, self.source, self.error]
 
     def build_examples(self, elem_id: str) -> None:
-        """Adds the examples to the current layout, in one row."""
+        """Adds the examples to the current layout: a row of scenes, and one of photos."""
         self.examples = gr.Gallery(
             self._images,
             show_label=False,
             columns=5,
-            height=94,
+            height=190,
             allow_preview=False,
             object_fit="contain",
             format="png",
@@ -77,7 +78,7 @@ class ImagePicker:
 
     def example(self, event: gr.SelectData) -> list[Any]:
         """`values` of the example that was chosen."""
-        return self.values(self._scenes[event.index][1])
+        return self.values(self._sources[event.index])
 
     def put_back(self, source: ImageSource) -> Image.Image | None:
         """The image that stood in the input before an upload that is none."""

@@ -13,7 +13,7 @@ import gradio as gr
 
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
-from foresight.ui import generate
+from foresight.ui import examples
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors
 from foresight.ui.gradio_internals import current_page, current_tab
@@ -105,7 +105,7 @@ class Router:
         if not parameters:  # the address that the page began with
             point = self.inspector.default_point
             adapter = next((record.name for record in self.inspector.adapters(point)), None)
-            return {self.navigation.inspect: open_view(generate.examples()[0][1], str(point), adapter)}
+            return {self.navigation.inspect: open_view(examples.examples()[examples.FIRST], str(point), adapter)}
         return self.open_address(parameters)
 
     def open_address(self, parameters: dict[str, str]) -> dict[Any, Any]:

@@ -53,7 +53,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
         history = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
         navigation = Navigation(gr.State(), gr.State())
         tabs: list[Tab] = [
-            InspectTab(inspector, navigation),
+            InspectTab(inspector, navigation, trains=training is not None),
             CompareTab(inspector, navigation, settings),
             FailuresTab(inspector, navigation, settings),
             LatentMapTab(inspector, navigation, settings),

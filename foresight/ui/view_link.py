@@ -26,7 +26,7 @@ from urllib.parse import quote, urlencode
 
 from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
-from foresight.ui import generate
+from foresight.ui import examples, generate
 from foresight.ui.gradio_internals import get_upload_folder
 from foresight.ui.services import ImageSource
 
@@ -131,7 +131,8 @@ def link_html(address: str, source: ImageSource) -> str:
     """The link to an address in words, with what is to be known of it; or why there is none."""
     if not address:
         return "no link: the picture is a file of this machine"
-    kept = f", for the {KEPT // 3600} hours that the upload is kept" if isinstance(source, str) else ""
+    uploaded = isinstance(source, str) and not examples.photo_slug(source)
+    kept = f", for the {KEPT // 3600} hours that the upload is kept" if uploaded else ""
     return f'<a href="{escape(address)}">link to this view</a>{kept}'
 
 
@@ -179,6 +180,8 @@ def _image(source: ImageSource) -> dict[str, str] | None:
     """What an address says of a source's image; None for a file that is no upload."""
     if source is None:
         return {}
+    if slug := examples.photo_slug(source):
+        return {"example": slug}
     if isinstance(source, str):
         return {"upload": name} if (name := upload_name(source)) else None
     if "recipe" in source:
@@ -190,7 +193,7 @@ def _image(source: ImageSource) -> dict[str, str] | None:
 def source_of(parameters: Mapping[str, str]) -> ImageSource:
     """The picture that an address asks for; None where it names none. Raises InputError where there is no such one."""
     if "example" in parameters:
-        return generate.example(parameters["example"])
+        return examples.example(parameters["example"])
     if "seed" in parameters:
         return generate.make_scene(**fields_of(parameters, generate.FACTORS))
     if "scene" in parameters:
@@ -238,6 +241,8 @@ def _unpack(text: str) -> dict[str, Any]:
 
 def name_of(source: ImageSource) -> str:
     """A short name for files: "example-one-on-white", "seed-11-star", "scene-0f…" or an upload's own."""
+    if slug := examples.photo_slug(source):
+        return f"example-{slug}"
     if isinstance(source, str):
         return Path(source).stem[:40]
     if source is None:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from foresight.inspection.evaluation import ImageScores
 from foresight.inspection.tables import LEVELS, Filter, as_csv, as_json, by_factor, iou_plane, ordered, write_zip
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.matching import CELLS, ObjectScore
+from foresight.metrics.patches import Patch, PhotoScores
 from foresight.metrics.scores import SCORES
 
 
@@ -97,6 +99,16 @@ def test_scores_by_factor_are_means_over_pictures():
     assert [(level.name, level.pictures) for level in by_factor(TABLE, "objects", "lpips")] == [("1", 1), ("2", 2)]
     assert [level.name for level in by_factor(TABLE, "background", "ssim")] == ["white", "texture"]
     assert all(by_factor([TABLE[3]], factor, "lpips") == [] for factor in LEVELS)  # a photo has no factors
+
+
+def test_photos_are_grouped_by_what_they_are_like():
+    photo = PhotoScores({"detail": "busy", "brightness": "dark", "aspect": "wide"}, (Patch(0, 14, 14, 0.75),))
+    lines = [replace(line("a.png", lpips, scene=False), photo=photo) for lpips in (0.1, 0.3)]
+    [busy] = by_factor([*lines, *TABLE], "detail", "lpips")
+    assert (busy.name, busy.pictures, busy.mean) == ("busy", 2, pytest.approx(0.2))
+    assert by_factor(lines, "aspect", "object_iou") == [] == by_factor(lines, "shape", "lpips")
+    row = next(csv.DictReader(io.StringIO(as_csv(lines))))
+    assert row["brightness"] == "dark" and row["worst_patches"] == "0,14,14: 0.7500"
     with pytest.raises(InputError, match="no factor 'mood'"):
         by_factor(TABLE, "mood", "lpips")
 

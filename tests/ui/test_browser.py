@@ -11,6 +11,8 @@ from photos import ORIENTATIONS, save_photo
 from PIL import Image
 from serving import serve
 
+from foresight.inspection.inspector import Inspector
+
 READY = "#tiles img"
 QUARTERS = """async image => {
   await image.decode();
@@ -46,10 +48,20 @@ def test_the_first_page_has_an_example_reconstructed(visit):
     page = visit()
     expect(headline(page)).to_have_text("post-merge/1 read by tokens")
     expect(page.locator("#metrics .fs-card")).to_have_count(5)
-    expect(page.locator("#metrics")).to_contain_text("the target is")
+    expect(page.locator("#metrics")).to_contain_text("Edge F1")  # it is a photo
     expect(page.locator("#tiles figure")).to_have_count(8)
     expect(page.locator("#slider img")).to_have_count(2)
     expect(page.locator("#answer textarea")).not_to_have_value("", timeout=PATIENCE)
+
+
+def test_a_picture_read_wrong_offers_an_adapter_that_reads_it(visit, monkeypatch):
+    monkeypatch.setattr(Inspector, "suggest", lambda self, report: self.adapters()[0])
+    page = visit(asked="example=cat")
+    offer = page.locator("#headline button")
+    expect(offer).to_have_text("linear at pre-merge/2")
+    offer.click()
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#layer input[type=number]")).to_have_value("2")
 
 
 def test_another_example_another_picture_and_nothing_moves(visit):
@@ -392,7 +404,8 @@ def test_an_upload_and_a_broken_one(visit, tmp_path):
 
 @pytest.mark.parametrize("name", ["png", "json"])
 def test_downloads(visit, name):
-    page = visit()
+    page = visit(asked="example=one-on-white")
+    expect(page.locator("#metrics")).to_contain_text("the target is")
     with page.expect_download() as download:
         page.locator(f"#download-{name}").click()
     assert download.value.suggested_filename == f"foresight-example-one-on-white-post-merge-1-tokens.{name}"

@@ -14,7 +14,7 @@ from gradio_client import Client
 from house import build_house
 
 from foresight.settings import Settings
-from foresight.ui import generate, view_link
+from foresight.ui import examples, view_link
 from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.shell import launch
@@ -47,7 +47,7 @@ def url(tiny, tmp_path_factory):
             with gr.Tab("Elsewhere"):
                 bring, gone = gr.Button("Show on map"), gr.JSON(elem_id="gone")
                 follow = gr.Button("Follow a link")
-        scene = generate.examples()[2][1]
+        scene = examples.example("five-on-texture")
         follow.click(
             lambda: {"tab": "map", "points": "pre-merge/2", "scenes": "40", "tokens": "2"}, None, navigation.latent_map
         )

@@ -10,7 +10,7 @@ import pytest
 from foresight.errors import InputError
 from foresight.maps.data import MapSpec, Progress
 from foresight.settings import Settings
-from foresight.ui import generate, stopping
+from foresight.ui import examples, stopping
 from foresight.ui.latent_map import address, form, panels, tiles
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import STOPPED, MapTask, Tasks, status_line
@@ -168,7 +168,7 @@ def test_numbers_are_taken_as_typed_or_refused_but_never_rounded():
 
 
 def test_a_picture_of_another_kind_is_warned_of():
-    one, five = generate.examples()[0][1], generate.examples()[2][1]
+    one, five = examples.example("one-on-white"), examples.example("five-on-texture")
     assert tiles.mismatch(SPEC, one) == ""
     assert "one object on white, and your picture has 5 objects on texture" in tiles.mismatch(SPEC, five)
     assert tiles.mismatch(MapSpec(SPEC.points, objects=5, background="any"), five) == ""

@@ -146,8 +146,19 @@ def test_a_headline_has_its_link_and_what_is_to_be_known_of_it() -> None:
     assert link.link_html("", "/home/cat.png") == "no link: the picture is a file of this machine"
 
 
-def test_the_banner_comes_beyond_the_limit_only() -> None:
-    assert "⚠" in cards.headline(report(distance=1.3)) and "⚠" not in cards.headline(report(distance=1.1))
+def test_the_banner_comes_for_what_is_beyond_the_limit_and_read_wrong() -> None:
+    other = AdapterRecord(Path("<b>"), False, {"kind": "linear", "card": {"point": "pre-merge/2"}}, 1)
+    steps = cards.next_steps(HERE, other, trains=True)
+    assert 'data-point="pre-merge/2" data-adapter="&lt;b&gt;"' in steps and "Fit one on your pictures" in steps
+    assert cards.next_steps(HERE, None, trains=False) == ""
+    wrong = cards.headline(report(distance=1.3), steps=steps)
+    assert "⚠" in wrong and "has not learned pictures like this one" in wrong and steps in wrong
+    lost = cards.headline(report(distance=1.1), steps=steps)  # LPIPS 0.4
+    assert "⚠" not in lost and "Much of this picture is not read here" in lost and steps in lost
+    for distance, words in ((1.3, "read well all the same"), (1.1, "Like what this adapter was trained on")):
+        right = replace(report().chosen, distance=distance, scores=report().chosen.scores | {"lpips": 0.1})
+        told = cards.headline(replace(report(), reconstructions=[right]), steps=steps)
+        assert words in told and "⚠" not in told and steps not in told
 
 
 def test_names_and_cards_from_anybody_are_escaped() -> None:

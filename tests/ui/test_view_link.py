@@ -15,7 +15,7 @@ import torch
 
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
-from foresight.ui import generate
+from foresight.ui import examples, generate
 from foresight.ui import view_link as link
 from foresight.ui.failures import filters, form
 
@@ -38,7 +38,7 @@ def packed(value: Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     "case",
     [
-        *(scene for _, scene in generate.examples()),
+        *examples.examples().values(),
         generate.make_scene("star", "any", 4, "any", "top left", "any", False, 11),
     ],
 )
@@ -81,7 +81,7 @@ def parsed(address: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(address[1:]).items()}
 
 
-@pytest.mark.parametrize("case", [generate.example("wide"), FIVE, None])
+@pytest.mark.parametrize("case", [examples.example("wide"), FIVE, None])
 def test_a_comparison_is_written_and_read_again(case: Any) -> None:
     found = parsed(link.compare_query(case, ["tokens", "linear"]))
     assert found[link.TAB] == "compare" and link.source_of(found) == case
@@ -108,7 +108,8 @@ def test_names_for_files() -> None:
     scene = generate.make_scene("star", "any", 2, "any", "top left", "white", False, 11)
     assert link.name_of(scene) == "seed-11-star-2-top-left"
     assert link.name_of("/tmp/x/cat.jpeg") == "cat" and link.name_of(FIVE).startswith("scene-")
-    assert link.name_of(generate.example("wide")) == "example-wide"
+    assert link.name_of(examples.example("wide")) == "example-wide"
+    assert link.name_of(examples.example("cat")) == "example-cat"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def head(comparison: Comparison) -> str:
     note = f" No mask IoU: {escape(of_original)}." if of_original else ""
     if missing := [tile.reconstruction.mask_reason for tile in tiles].count(NOT_MEASURABLE):
         note += f" Mask IoU not measurable in {missing} of {len(tiles)} tiles: {NOT_MEASURABLE}."
-    far = sum(tile.reconstruction.distance > tile.reconstruction.far for tile in tiles)
+    far = sum(tile.reconstruction.unfamiliar for tile in tiles)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
     names = list(dict.fromkeys(record.name for record in comparison.records))
     address = link.compare_query(comparison.source, names, comparison.left, comparison.right)
@@ -142,7 +142,7 @@ def _cell(title: str, tile: GridTile | None) -> str:
             f'<figure class="waiting">{frame}{_scores(None)}<div class="do"><button disabled>◧</button></div></figure>'
         )
     reconstruction, label = tile.reconstruction, escape(title, quote=True)
-    far = '<span class="far">⚠ unlike its training</span>' if reconstruction.distance > reconstruction.far else ""
+    far = '<span class="far">⚠ unlike its training</span>' if reconstruction.unfamiliar else ""
     buttons = "".join(
         f'<button type="button" data-do="{action}" data-tile="{label}" aria-label="{words} {label}" title="{words}">'
         f"{sign}</button>"

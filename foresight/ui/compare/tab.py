@@ -64,7 +64,7 @@ class CompareTab:
         self._connect_looking()
 
     def _build_form(self) -> None:
-        self.picker = ImagePicker(1, 220, "to compare", "compare-source", "compare-refused")
+        self.picker = ImagePicker("three, overlapping", 220, "to compare", "compare-source", "compare-refused")
         self.picker.build_examples("compare-examples")
         with gr.Group():
             self.objects = FreeSlider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")

@@ -12,6 +12,7 @@ from foresight.inspection.tables import own_score
 from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore
+from foresight.metrics.patches import PhotoScores
 from foresight.metrics.scores import SCORES
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, like_the_seed, number, shown_scores
@@ -44,10 +45,10 @@ def status(run: Run) -> str:
     else:
         left = run.remaining()
         progress = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")
-    far = sum(one.distance > one.far for one in run.scores)
+    far = sum(one.unfamiliar for one in run.scores)
     notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
     placeless = run.seconds is not None and not any(bool(one.plane.any()) for one in run.scores)
-    without = " ".join(["factors"] * (run.settings is None) + ["places"] * placeless)
+    without = "places" if placeless else ""
     return (
         f'<div class="fs-failures-status" data-without="{without}">'
         f"<h3>{run.record.point} <span>read by</span> {escape(run.record.name)}</h3>"
@@ -152,7 +153,11 @@ def _tile(row: Row, score: str) -> str:
     names = [n for n in shown_scores(own) if n in ("lpips", "haarpsi", "mask_iou", "edge_f1") and n != score]
     others = " · ".join(f"{NAMES[n]} {_number(n, own[n])}" for n in names)
     objects = "".join(f"<li>{_object(one)}</li>" for one in scores.objects)
-    notes = '<span class="far">⚠ unlike its training data</span>' if scores.distance > scores.far else ""
+    notes = '<span class="far">⚠ unlike its training data</span>' if scores.unfamiliar else ""
+    boxes = _boxes(scores.photo, scores.size) if scores.photo else ""
+    if scores.photo:
+        worst = ", ".join(f"{patch.lpips:.2f}" for patch in scores.photo.patches)
+        notes += f'<span class="rest">{", ".join(scores.photo.traits.values())}; LPIPS in the boxes {worst}</span>'
     if own_score(scores, "mask_iou") == 0:
         notes += '<span class="far">⚠ no object is found where one was</span>'
     if scores.mask_reason == NOT_MEASURABLE:
@@ -160,11 +165,18 @@ def _tile(row: Row, score: str) -> str:
     return (
         f'<button type="button" data-number="{row.number}" title="Open in Inspect" '
         f'aria-label="{name}, {value}: open in Inspect">'
-        f'<span class="both"><img src="{address(row.original)}" alt="original">'
-        f'<img src="{address(row.reconstruction)}" alt="reconstruction"></span>'
+        f'<span class="both"><span><img src="{address(row.original)}" alt="original">{boxes}</span>'
+        f'<span><img src="{address(row.reconstruction)}" alt="reconstruction">{boxes}</span></span>'
         f'<b>{value}</b><span class="rest">{others}</span><span class="rest">{name}</span>'
         f"{notes}<ul>{objects}</ul></button>"
     )
+
+
+def _boxes(photo: PhotoScores, size: tuple[int, int]) -> str:
+    """Where a photo is read worst, laid over its picture, which is fitted into its frame as an SVG is."""
+    height, width = size
+    boxes = "".join(f'<rect x="{p.left}" y="{p.top}" width="{p.side}" height="{p.side}"/>' for p in photo.patches)
+    return f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{boxes}</svg>'
 
 
 def _object(scores: ObjectScore) -> str:

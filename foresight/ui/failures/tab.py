@@ -34,6 +34,8 @@ from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
 PAGE = 24  # images shown at first, and added by "more"
+_OBJECT_CHOICES = [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
+_PICTURE_CHOICES = [(f"{label} of the picture", name) for label, name in SCORE_CHOICES]
 _OBJECT_TITLES = dict(zip(OBJECT_SCORES, ("IoU", "LPIPS"), strict=True))
 # Hands a file to the browser's downloads as soon as it is written.
 _SAVE = """file => {
@@ -107,11 +109,11 @@ class FailuresTab:
                 )
             with gr.Tab("What fails", elem_id="failures-of-factors"):
                 self.factor_score = gr.Dropdown(
-                    [("IoU of each object", "object_iou"), ("LPIPS on each object", "object_lpips")]
-                    + [(f"{label} of the picture", name) for label, name in SCORE_CHOICES],
+                    _OBJECT_CHOICES + _PICTURE_CHOICES,
                     value="object_iou",
                     label="Score",
-                    info="Means with 95 % intervals over pictures. Only generated scenes have factors.",
+                    info="Means with 95 % intervals over pictures. Photos, which have no known objects, are "
+                    "grouped by what they are like.",
                     elem_id="failures-factor-score",
                 )
                 self.factor_chart = _plot("Scores by factor", "failures-factors")
@@ -140,7 +142,7 @@ class FailuresTab:
             event(show_errors_in(self.error)(handler), inputs, outputs, **MODEL_QUEUE, **QUIET)
             for event, handler in ((clicked.then, self.evaluate), (linked.then, self.evaluate_link))
         ]
-        ended = [self.status, self.start, self.stop, self.filters.score]
+        ended = [self.status, self.start, self.stop, self.filters.score, self.factor_score]
         for evaluation in evaluations:
             evaluation.then(**self._showing()).then(self.finish, self.run, ended, **QUIET)
             evaluation.failure(self.finish, self.run, ended, **QUIET)  # then, too, does not follow a failure
@@ -183,7 +185,7 @@ class FailuresTab:
             **self._buttons(stopping.going()),
             **dict(zip(self.filters.range, run.filters[2:4], strict=True)),
             **self.filters.offer(run.settings, run.filters),
-            # Where images have no factors, a tab that is not offered may be open.
+            # Where no place is known, a tab that is not offered may be open.
             **({} if run.settings else {self.views: gr.Tabs(selected="gallery")}),
         }
         status_time = gallery_time = time.perf_counter()
@@ -217,9 +219,12 @@ class FailuresTab:
             return {self.status: galleries.EMPTY, **self._buttons(stopping.idle())}
         run.end()
         known = {n for n in SCORES if any(own_score(one, n) is not None for one in run.scores)} | {run.filters[0]}
+        grouped = [(label, name) for label, name in _PICTURE_CHOICES if name in known]
+        of_photos = gr.update(choices=grouped, value="lpips") if run.settings is None else None
         return {
             self.status: galleries.status(run),
             **self._buttons(stopping.idle()),
+            self.factor_score: of_photos or gr.update(choices=_OBJECT_CHOICES + grouped),
             self.filters.score: gr.update(choices=[(label, name) for label, name in SCORE_CHOICES if name in known]),
         }
 
@@ -327,6 +332,8 @@ class FailuresTab:
         if run.seconds is None:
             return updates
         scores = [row.scores for row in rows]
+        if not scenes and factor_score in OBJECT_SCORES:  # no object is known
+            factor_score = "lpips"
         current = run, {row.number for row in rows}, factor_score
         if charted is None or charted[:2] != current[:2]:
             updates[self.means] = galleries.summary(scores, len(run.rows)) if run.rows else ""

@@ -12,7 +12,7 @@ from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import Reconstruction
 from foresight.metrics.matching import score_objects
 from foresight.models.vlm import VLM
-from foresight.ui import cards, generate
+from foresight.ui import cards, examples, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import cached_file
 from foresight.ui.image_maps import png, strip, tile_grid
@@ -30,6 +30,14 @@ SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says o
 _SIDES = '<p class="fs-sides"><span>◀ original</span><span>drag the line</span><span>reconstruction ▶</span></p>'
 
 
+# A button of the banner tells which adapter it offers.
+_FOLLOW = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('[data-adapter]');
+  if (button) trigger('click', {point: button.dataset.point, adapter: button.dataset.adapter});
+});"""
+
+
 class ResultView:
     """A result in words, images and files, with the first example's as it begins.
 
@@ -39,16 +47,21 @@ class ResultView:
         outputs: What `values` gives values for; `stale` is not among them.
     """
 
-    def __init__(self, inspector: Inspector) -> None:
-        """Adds the view to the current layout; where there is no first result it begins empty, and says why."""
-        self.inspector = inspector
+    def __init__(self, inspector: Inspector, trains: bool = False) -> None:
+        """Adds the view to the current layout; where there is no first result it begins empty, and says why.
+
+        Args:
+            inspector: Knows which other adapter may serve.
+            trains: Whether the page has a Train tab.
+        """
+        self.inspector, self.trains = inspector, trains
         vlm = inspector.vlm
         why = (
             cards.not_asked(vlm.size) if vlm.large and inspector.adapters(inspector.default_point) else cards.NO_RESULT
         )
         nothing: list[Any] = [None, f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
         sides, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
-        self.headline = plain_html(headline, "headline", js_on_load=link.ADDRESS, padding=False)
+        self.headline = plain_html(headline, "headline", js_on_load=link.ADDRESS + _FOLLOW, padding=False)
         self.stale = plain_html("", "stale")
         with gr.Row(equal_height=False, elem_classes="fs-shown"):
             with gr.Column(scale=1, min_width=300, elem_classes="fs-view"):
@@ -79,9 +92,9 @@ class ResultView:
         point = self.inspector.default_point
         if self.inspector.vlm.large or not (records := self.inspector.adapters(point)):
             return None
-        _, scene = generate.examples()[0]
-        image, mask = generate.draw(scene)
-        return self.values(self.inspector.inspect(image, point, records[0].folder, mask), scene, first=True)
+        source = examples.examples()[examples.FIRST]
+        image, mask = generate.image_and_mask(source)
+        return self.values(self.inspector.inspect(image, point, records[0].folder, mask), source, first=True)
 
     def values(self, report: Report, source: ImageSource, first: bool = False) -> list[Any]:
         """A report as the values of `outputs`.
@@ -98,9 +111,13 @@ class ResultView:
         heading = f"{title} at {report.point}, {chosen.name} adapter: {_scores(chosen)}"
         address, objects = link.query(source, str(report.point), chosen.name), object_ious(report, source)
         record = json.dumps(result_record(self.inspector, report, source, objects), indent=2)
+        steps = ""
+        if not chosen.is_right:
+            better = None if self.inspector.vlm.large else self.inspector.suggest(report)  # it reads every point
+            steps = cards.next_steps(report.point, better, self.trains)
         return [
             (cached_file(original.png, "original.png"), cached_file(marked.png, "reconstruction.png")),
-            cards.headline(report, first, address, link.link_html(address, source)),
+            cards.headline(report, first, address, link.link_html(address, source), steps),
             cards.metric_cards(report, source),
             tile_grid(tiles),
             cards.object_table(objects),

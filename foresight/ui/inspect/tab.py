@@ -10,7 +10,7 @@ import gradio as gr
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import ExtractionPoint, Stage
-from foresight.ui import api, cards, generate
+from foresight.ui import api, cards, examples, generate
 from foresight.ui.error_handling import show_errors, show_errors_in
 from foresight.ui.generate import SceneControls
 from foresight.ui.gradio_internals import current_page
@@ -35,14 +35,15 @@ class InspectTab:
     name = "inspect"
     title = "Inspect"
 
-    def __init__(self, inspector: Inspector, navigation: Navigation) -> None:
+    def __init__(self, inspector: Inspector, navigation: Navigation, trains: bool = False) -> None:
         """Takes what the tab asks.
 
         Args:
             inspector: Reads images, and has the model that describes them.
             navigation: Brings views here, and opens Compare and the latent map.
+            trains: Whether the page has a Train tab.
         """
-        self.inspector, self.navigation = inspector, navigation
+        self.inspector, self.navigation, self.trains = inspector, navigation, trains
         self.conversations = Conversations(inspector.vlm)
 
     def add_endpoints(self) -> None:
@@ -53,7 +54,7 @@ class InspectTab:
         """Adds the tab to the current layout, with the first example inspected already, but by a large model."""
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-                self.picker = ImagePicker(0, 250, "to inspect", "source", "refused")
+                self.picker = ImagePicker(examples.FIRST, 190, "to inspect", "source", "refused")
                 with gr.Tabs(elem_classes="fs-sources"):
                     with gr.Tab("Examples"):
                         self.picker.build_examples("examples")
@@ -65,7 +66,7 @@ class InspectTab:
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
                     self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
             with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
-                self.result = ResultView(self.inspector)
+                self.result = ResultView(self.inspector, self.trains)
                 BaselinePanel(self.inspector, self.result.summary)
                 self.answer, self.question = build_answer(self.inspector.vlm)
         self._connect()
@@ -125,6 +126,7 @@ class InspectTab:
             point.layer.input(self.change_layer, moved, point.after_layer, **latest),
             point.drawing.click(self.jump, moved[1:], point.outputs, **latest),
             point.note.click(self.jump, moved[1:], point.outputs, **latest),
+            self.result.headline.click(self.follow, moved[1:-1], [*point.outputs, point.wish], **latest),
             point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.wish], **latest),
         ):
             change.success(**running, trigger_mode="always_last")
@@ -132,7 +134,8 @@ class InspectTab:
     @cached_property
     def first_answer(self) -> str:
         """What the model says of the first example: made for the first visitor, ready for later ones."""
-        return str(self.inspector.vlm.describe(generate.draw(generate.examples()[0][1])[0], QUESTION))
+        first = examples.examples()[examples.FIRST]
+        return str(self.inspector.vlm.describe(generate.image_and_mask(first)[0], QUESTION))
 
     # The result
 
@@ -203,6 +206,12 @@ class InspectTab:
         """The point that was clicked, in the drawing or in the note."""
         self.conversations.hush(request)
         return self.point.values(ExtractionPoint.parse(str(event.point)), wish, layer, adapter)
+
+    def follow(self, layer: float | None, adapter: str | None, event: gr.EventData, request: gr.Request) -> list[Any]:
+        """The adapter that the banner offers, at its point."""
+        self.conversations.hush(request)
+        point, wish = ExtractionPoint.parse(str(event.point)), str(event.adapter)
+        return [*self.point.values(point, wish, layer, adapter), wish]
 
     @show_errors
     def choose_adapter(self, stage: Stage, layer: float, adapter: str, request: gr.Request) -> list[str]:
