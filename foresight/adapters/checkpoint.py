@@ -72,6 +72,27 @@ def describe_adapter(name: str | Path) -> dict[str, Any]:
     return _read_config(folder_of(name, [CONFIG], "adapter"), f"adapter {str(name)!r}")
 
 
+def build_empty(config: dict[str, Any], label: str) -> Adapter:
+    """The adapter that a checked config builds, shapes alone: it may ask for more memory than there is.
+
+    InputError, which begins with `label`, where its tensors are too large to be counted.
+    """
+    with torch.device("meta"):
+        return _build(config, label)
+
+
+def check_weights(folder: Path, adapter: Adapter, label: str) -> None:
+    """Raises InputError, which begins with `label`, unless a folder's weights are those of an adapter and all there.
+
+    The numbers are not read: whether they are finite, loading tells.
+    """
+    head, size = _read_start(folder / WEIGHTS, 8 + MAX_HEADER, label)
+    length, header = _read_header(head, _shapes(adapter), label)
+    ends = [entry.get("data_offsets", [0, -1])[-1] for entry in header.values()]
+    if not all(type(end) is int for end in ends) or size != 8 + length + max(ends):
+        raise InputError(f"{label}: {WEIGHTS} is cut short or too long.")
+
+
 def list_adapters(root: str | Path) -> list[Path]:
     """Every adapter's folder under `root`, sorted; nothing in them is read, and hidden ones are left out."""
     # Unlike rglob, os.walk passes over folders that are deleted or renamed while it looks.
@@ -157,9 +178,7 @@ def misfits(
 
 def _load(folder: Path, label: str) -> Adapter:
     config = _read_config(folder, label)
-    with torch.device("meta"):  # shapes alone: a config may ask for more memory than there is
-        shapes = {key: list(value.shape) for key, value in _build(config, label).state_dict().items()}
-    weights = _read_weights(folder / WEIGHTS, shapes, label)
+    weights = _read_weights(folder / WEIGHTS, _shapes(build_empty(config, label)), label)
     adapter = _build(config, label)
     adapter.load_state_dict(weights)
     return adapter.eval()
@@ -189,15 +208,26 @@ def _build(config: dict[str, Any], label: str) -> Adapter:
         raise InputError(f"{label}: {CONFIG} asks for tensors that are too large.") from error
 
 
-def _read(path: Path, limit: int, label: str) -> bytes:
-    """A file of at most `limit` bytes."""
+def _shapes(adapter: Adapter) -> dict[str, list[int]]:
+    return {key: list(value.shape) for key, value in adapter.state_dict().items()}
+
+
+def _read_start(path: Path, count: int, label: str) -> tuple[bytes, int]:
+    """The first `count` bytes of a file, and how many it has."""
     try:
-        if not path.is_file():
+        if not path.is_file():  # opening a pipe would wait for ever
             raise FileNotFoundError(path)
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            return file.read(count), os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise InputError(f"{label} has no {path.name}.") from error
+    except OSError as error:
+        raise InputError(f"{label}: {path.name} cannot be read ({error.strerror}).") from error
+
+
+def _read(path: Path, limit: int, label: str) -> bytes:
+    """A file of at most `limit` bytes."""
+    data, _ = _read_start(path, limit + 1, label)
     if len(data) > limit:
         raise InputError(f"{label}: {path.name} is larger than the {limit >> 10} kB allowed.")
     return data
@@ -229,31 +259,37 @@ def _parse(data: bytes, what: str) -> dict[str, Any]:
 def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, exactly those of `shapes`."""
     data = _read(path, MAX_WEIGHTS, label)
+    _read_header(data, shapes, label)
+    try:
+        weights = parse_safetensors(data)
+    except SafetensorError as error:
+        raise InputError(f"{label}: {WEIGHTS} is broken: {error}.") from error
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise InputError(f"{label}: {key!r} has values that are not finite.")
+    return weights
+
+
+def _read_header(data: bytes, shapes: dict[str, list[int]], label: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The length in bytes of a safetensors file's header and its entries, exactly those of `shapes`."""
     length = int.from_bytes(data[:8], "little")
     if data[8:9] != b"{" or length > MAX_HEADER:
         pickled = data[:2] == b"PK" or data[:1] == b"\x80"  # torch.save's zip, or a bare pickle
         fault = "is a pickle and not opened" if pickled else "has no safetensors header, or one too long"
-        raise InputError(f"{label}: {path.name} {fault}.")
-    header = _parse(data[8 : 8 + length], f"{label}: the header of {path.name}")
+        raise InputError(f"{label}: {WEIGHTS} {fault}.")
+    header = _parse(data[8 : 8 + length], f"{label}: the header of {WEIGHTS}")
     header.pop("__metadata__", None)
     if missing := sorted(shapes.keys() - header.keys()):
-        raise InputError(f"{label}: {path.name} lacks {missing[0]!r}, which its config builds.")
+        raise InputError(f"{label}: {WEIGHTS} lacks {missing[0]!r}, which its config builds.")
     for key, entry in header.items():
         if key not in shapes:
-            raise InputError(f"{label}: {path.name} has {key!r}, which its config does not build.")
+            raise InputError(f"{label}: {WEIGHTS} has {key!r}, which its config does not build.")
         dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
         if shape != shapes[key]:
             raise InputError(f"{label}: {key!r} has the shape {shape}; its config says {shapes[key]}.")
         if dtype not in DTYPES:
             raise InputError(f"{label}: {key!r} is of dtype {dtype}; allowed are {', '.join(DTYPES)}.")
-    try:
-        weights = parse_safetensors(data)
-    except SafetensorError as error:
-        raise InputError(f"{label}: {path.name} is broken: {error}.") from error
-    for key, value in weights.items():
-        if not value.isfinite().all():
-            raise InputError(f"{label}: {key!r} has values that are not finite.")
-    return weights
+    return length, header
 
 
 def sync(path: Path) -> None:

@@ -14,6 +14,8 @@ from foresight import paths
 from foresight.adapters.checkpoint import (
     CONFIG,
     WEIGHTS,
+    build_empty,
+    check_weights,
     describe_adapter,
     list_adapters,
     load_adapter,
@@ -224,6 +226,8 @@ class AdapterRegistry:
             written = (folder / CONFIG).stat().st_mtime_ns
         except FileNotFoundError:
             return None
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})."
         if self._entries.get(folder, (None,))[0] != written:
             try:
                 found = self._record(folder, root)
@@ -260,7 +264,8 @@ class AdapterRegistry:
             names = [(card.get("model"), vlm.name), (card.get("vae"), vae.name)]
             others = [f"it is for {its!r}, not for {here!r}" for its, here in names if its not in (None, here)]
             return "; ".join(others + faults)
-        with torch.device("meta"):  # shapes alone
-            adapter = KINDS[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
+        label = f"adapter {str(folder)!r}"
+        adapter = build_empty(config, label)
+        check_weights(folder, adapter, label)
         bundled = root is not None and root == self.roots[0]
         return AdapterRecord(folder, bundled, config, adapter.parameter_count, root, tuple(notices))

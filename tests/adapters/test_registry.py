@@ -50,11 +50,29 @@ def test_tells_why_another_does_not_fit(house, card, reason):
         registry.find(where)
 
 
-def test_a_broken_folder_hides_no_other(house):
+def cut_short(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-2])
+
+
+def unreadable(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/proc/self/mem")  # root may read what any mode forbids, but not this
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
+        (cut_short, "model.safetensors is cut short or too long"),
+        (unreadable, "config.json cannot be read"),
+    ],
+)
+def test_a_broken_folder_hides_no_other(house, spoil, reason):
     folder, registry = house
     where = save_tiny_adapter(folder / "runs/broken", "linear", "post-merge/1", folder)
-    (where / "config.json").write_text("{")
-    assert registry.refused() == {where: f"adapter {str(where)!r}: config.json is not JSON."}
+    spoil(where)
+    assert list(registry.refused()) == [where] and f"adapter {str(where)!r}: {reason}" in registry.refused()[where]
     assert len(registry.adapters()) == 4
 
 
