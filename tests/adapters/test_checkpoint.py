@@ -26,11 +26,11 @@ from foresight.errors import InputError
 
 def adapter():
     torch.manual_seed(0)
-    made = LinearProbe(6, 4, fold=1, cells=4)
-    made.card = {"point": "post-merge/3", "model": "a model", "vae": "a VAE", "scores": {"lpips": 0.01}}
-    made.mean.uniform_(-1, 1)
-    made.std.uniform_(1, 2)
-    return made
+    probe = LinearProbe(6, 4, fold=1, cells=4)
+    probe.card = {"point": "post-merge/3", "model": "a model", "vae": "a VAE", "scores": {"lpips": 0.01}}
+    probe.mean.uniform_(-1, 1)
+    probe.std.uniform_(1, 2)
+    return probe
 
 
 def latents():
@@ -65,9 +65,9 @@ def test_the_mixin_reads_it_too(folder):
 
 
 def test_saving_leaves_the_adapter_alone(tmp_path):
-    made = adapter()
-    save_adapter(made, tmp_path)
-    assert all(torch.equal(value, made.state_dict()[key]) for key, value in adapter().state_dict().items())
+    original = adapter()
+    save_adapter(original, tmp_path)
+    assert all(torch.equal(value, original.state_dict()[key]) for key, value in adapter().state_dict().items())
 
 
 @pytest.mark.parametrize("value", [torch.nan, 1e6])  # 1e6 is infinite in float16
@@ -92,9 +92,9 @@ def test_a_config_from_before_clips_is_read(folder):
 
 
 def test_an_adapter_for_clips_is_read_as_it_was_written(tmp_path):
-    made = LinearProbe(6, 4, fold=1, cells=4, frames=2, card=adapter().card)
-    read = load_adapter(save_adapter(made, tmp_path))
-    torch.testing.assert_close(read.for_clip(latents(), 2), made.for_clip(latents(), 2), atol=1e-2, rtol=1e-2)
+    probe = LinearProbe(6, 4, fold=1, cells=4, frames=2, card=adapter().card)
+    read = load_adapter(save_adapter(probe, tmp_path))
+    torch.testing.assert_close(read.for_clip(latents(), 2), probe.for_clip(latents(), 2), atol=1e-2, rtol=1e-2)
 
 
 def test_listing(folder, tmp_path):

@@ -107,8 +107,8 @@ def test_every_name_at_a_point_means_one_adapter(house):
     folder, registry = house
     for name in ("tokens", "a/mine", "b/mine", "b/tokens"):
         save_tiny_adapter(folder / "runs" / name, "linear", "post-merge/1", folder)
-    found = [record.name for record in registry.adapters("post-merge/1")]
-    assert found == ["tokens", "linear", "pooled", "a/mine", "b/mine", "b/tokens", "./tokens"]
+    names = [record.name for record in registry.adapters("post-merge/1")]
+    assert names == ["tokens", "linear", "pooled", "a/mine", "b/mine", "b/tokens", "./tokens"]
     assert registry.find("tokens").bundled and not registry.find(folder / "runs/tokens").bundled
 
 

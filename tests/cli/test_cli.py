@@ -61,10 +61,10 @@ def test_help_shows_examples(command, capsys):
 
 
 def test_scenes_are_written_whole_and_drawn_again(scenes, tmp_path):
-    found = lines((scenes / "scenes.jsonl").read_text())
-    assert len(found) == 3
+    scenes_written = lines((scenes / "scenes.jsonl").read_text())
+    assert len(scenes_written) == 3
     covered = False
-    for line in found:
+    for line in scenes_written:
         drawn = render(Scenes.from_description(line["scene"]))
         covered = covered or not torch.equal(drawn.full, drawn.visible)
         picture = to_tensor(Image.open(scenes / line["image"])) * 255
@@ -74,9 +74,9 @@ def test_scenes_are_written_whole_and_drawn_again(scenes, tmp_path):
             assert torch.equal(load_mask(scenes / thing["mask"]), drawn.visible[0, j])
             assert thing["box"] == drawn.boxes[0, j].tolist()
     assert covered  # so that visible parts were told from full ones
-    asked = ["--objects", "3-5", "--backgrounds", "white", "--out", str(tmp_path)]
-    assert main(["scenes", "--n", "2", *asked]) == 0
-    assert lines((tmp_path / "scenes.jsonl").read_text()) == found[:2]
+    options = ["--objects", "3-5", "--backgrounds", "white", "--out", str(tmp_path)]
+    assert main(["scenes", "--n", "2", *options]) == 0
+    assert lines((tmp_path / "scenes.jsonl").read_text()) == scenes_written[:2]
 
 
 def test_scenes_do_not_mix_with_others(tmp_path, capsys):
@@ -98,15 +98,15 @@ def test_a_reader_that_goes_away_ends_it_quietly(tmp_path):
 
 
 def test_scenes_hold_what_is_asked_for(tmp_path, capsys):
-    asked = ["--objects=2", "--shapes=star,ring", "--colors=red", "--radius=20-24", "--no-overlap"]
-    assert main(["scenes", "--n", "4", "--split", "val", *asked, "--out", str(tmp_path)]) == 0
+    options = ["--objects=2", "--shapes=star,ring", "--colors=red", "--radius=20-24", "--no-overlap"]
+    assert main(["scenes", "--n", "4", "--split", "val", *options, "--out", str(tmp_path)]) == 0
     for line in lines((tmp_path / "scenes.jsonl").read_text()):
         assert line["split"] == "val"
         assert [thing["label"] in ("red star", "red ring") for thing in line["objects"]] == [True, True]
         assert all(20 <= thing["radius"] * 224 <= 24.01 for thing in line["scene"]["objects"])
     assert capsys.readouterr().out.startswith("4 scenes in ")
-    asked = ["--objects=1", "--size=small", "--position=top left", "--out", str(tmp_path / "small")]
-    assert main(["scenes", "--n", "4", *asked]) == 0
+    options = ["--objects=1", "--size=small", "--position=top left", "--out", str(tmp_path / "small")]
+    assert main(["scenes", "--n", "4", *options]) == 0
     for line in lines((tmp_path / "small/scenes.jsonl").read_text()):
         [thing] = line["scene"]["objects"]
         assert 12 <= thing["radius"] * 224 <= 24.01 and thing["x"] <= 0.5 and thing["y"] <= 0.5
@@ -115,10 +115,10 @@ def test_scenes_hold_what_is_asked_for(tmp_path, capsys):
 def test_reconstruct_writes_the_picture_that_it_scores(scenes, models, adapter, tmp_path, capsys):
     images = [str(scenes / f"images/0000{i}.png") for i in range(2)]
     assert main(["reconstruct", *images, *models, *adapter, "--out", str(tmp_path), "--json"]) == 0
-    found = lines(capsys.readouterr().out)
-    assert [line["image"] for line in found] == images
-    assert {line["adapter"] for line in found} == {"post-merge-1-linear"}
-    for image, line in zip(images, found, strict=True):
+    results = lines(capsys.readouterr().out)
+    assert [line["image"] for line in results] == images
+    assert {line["adapter"] for line in results} == {"post-merge-1-linear"}
+    for image, line in zip(images, results, strict=True):
         theirs = score(load_image(image), load_image(line["reconstruction"]))
         assert line["ssim"] == pytest.approx(theirs["ssim"], abs=2e-3)  # 8 bits
         assert line["lpips"] == pytest.approx(theirs["lpips"], abs=2e-2)
@@ -156,10 +156,10 @@ def test_the_good_are_written_and_the_bad_listed(scenes, models, adapter, tmp_pa
     (tmp_path / "bad.png").write_text("no picture")
     images = [str(tmp_path / "bad.png"), str(scenes / "images/00000.png"), "nowhere.png"]
     assert main(["reconstruct", *images, *models, *adapter, "--out", str(tmp_path / "out"), "--json"]) == 2
-    told = capsys.readouterr()
-    assert [line["image"] for line in lines(told.out)] == images[1:2]
+    output = capsys.readouterr()
+    assert [line["image"] for line in lines(output.out)] == images[1:2]
     assert len(list((tmp_path / "out").iterdir())) == 1
-    assert told.err.splitlines()[-1].startswith("error: 2 of 3 left out: “bad.png” is not a JPEG")
+    assert output.err.splitlines()[-1].startswith("error: 2 of 3 left out: “bad.png” is not a JPEG")
 
 
 def test_pictures_of_one_name_keep_apart(scenes, models, adapter, tmp_path, capsys):
@@ -210,8 +210,8 @@ def test_evaluate_an_archive_and_keep_what_the_folder_holds(scenes, models, adap
     assert last["summary"]["pictures"] == 1
     before = (tmp_path / "out/summary.json").read_bytes()
     assert main(["evaluate", "--scenes", "1", "--out", str(tmp_path / "out"), *models, *adapter]) == 2
-    told = capsys.readouterr()
-    assert "holds an evaluation already (pictures.csv, summary.json)" in told.err and not told.out
+    output = capsys.readouterr()
+    assert "holds an evaluation already (pictures.csv, summary.json)" in output.err and not output.out
     assert (tmp_path / "out/summary.json").read_bytes() == before
 
 
@@ -224,9 +224,9 @@ def test_numbers_are_taken_as_the_app_takes_them(tmp_path):
 def test_evaluate_scenes_beside_all_floors(models, adapter, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("foresight.inspection.evaluation.TRAINING", 4)
     assert main(["evaluate", "--scenes", "2", *models, *adapter, "--out", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     for floor in ("blank page", "training mean", "nearest training image", "oracle", "skill"):
-        assert floor in shown
+        assert floor in output
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["data"]["split"] == "test" and summary["data"]["objects"] == [1, 5]
     assert (summary["point"], summary["pictures"], summary["broken"]) == ("post-merge/1", 2, [])
@@ -248,8 +248,8 @@ def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypa
     odd = save_tiny_adapter(tmp_path / "runs/adapters/odd", "linear", "post-merge/1", house, fitted={"vae": "0" * 64})
     save_tiny_adapter(tmp_path / "runs/adapters/half", "linear", "post-merge/2", house, fitted={"dtype": "bfloat16"})
     assert main(["info", *models, "--json"]) == 0
-    [found] = lines(capsys.readouterr().out)
-    points = {p["point"]: p for p in found["points"]}
+    [facts] = lines(capsys.readouterr().out)
+    points = {p["point"]: p for p in facts["points"]}
     first, *_, last = points
     assert (first, last) == ("pre-merge/0", "post-merge/3")
     assert points["post-merge/1"] == {
@@ -257,12 +257,12 @@ def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypa
         "width": 48,
         "adapters": ["tokens", "linear", "pooled"],
     }
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert list(found["refused"]) == [str(odd.relative_to(tmp_path))]
+    assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert list(facts["refused"]) == [str(odd.relative_to(tmp_path))]
     assert main(["info", *models]) == 0
-    told = capsys.readouterr().out
-    assert "tokens, linear, pooled" in told
-    assert "half at post-merge/2: fitted with another dtype ('bfloat16', here 'float32')" in told
+    output = capsys.readouterr().out
+    assert "tokens, linear, pooled" in output
+    assert "half at post-merge/2: fitted with another dtype ('bfloat16', here 'float32')" in output
 
 
 IMAGE, ADAPTER = "{scenes}/images/00000.png", "--adapter={house}/bundled/post-merge-1-linear"
@@ -319,6 +319,6 @@ def test_bad_input_is_one_sentence_and_exit_2(case, house, scenes, models, tmp_p
         code = main(arguments)
     except SystemExit as ended:  # argparse's own
         code = ended.code
-    told = capsys.readouterr()
-    assert code == 2 and told.out == ""
-    assert message in told.err and told.err.startswith("error: ") and told.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert code == 2 and output.out == ""
+    assert message in output.err and output.err.startswith("error: ") and output.err.count("\n") == 1

@@ -46,8 +46,8 @@ def test_reconstruct(clip, options, tmp_path, capsys):
     )
     assert load_clip(line["reconstruction"], fps=None).frames.shape == (7, 3, 196, 280)
     assert main(["reconstruct", str(clip), *options, "--out", str(tmp_path), "--frames", "3", "--start", "0.2"]) == 0
-    told = capsys.readouterr().out
-    assert "3 frames at 8 a second, at post-merge/1" in told and "still" in told and "lasts 0.9 s" in told
+    output = capsys.readouterr().out
+    assert "3 frames at 8 a second, at post-merge/1" in output and "still" in output and "lasts 0.9 s" in output
 
 
 def test_bad_clips_are_told_and_the_others_read(clip, options, tmp_path, capsys):
@@ -64,8 +64,8 @@ def test_bad_clips_are_told_and_the_others_read(clip, options, tmp_path, capsys)
 def test_scenes_in_motion(tmp_path, capsys):
     command = ["scenes", "--motion", "--n", "2", "--frames", "5", "--motions", "translation,bounce"]
     assert main([*command, "--out", str(tmp_path)]) == 0
-    told = lines((tmp_path / "clips.jsonl").read_text())
-    for line in told:
+    clips = lines((tmp_path / "clips.jsonl").read_text())
+    for line in clips:
         truth = np.load(tmp_path / line["truth"])
         count = len(line["scene"]["objects"])
         assert 1 <= count <= 3 and truth["visible"].shape == (5, count, 224, 224)

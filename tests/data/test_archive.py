@@ -20,9 +20,9 @@ def picture(size=(56, 56), kind="PNG"):
 
 
 def packed(path, entries, how=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", how) as made:
+    with zipfile.ZipFile(path, "w", how) as archive:
         for name, data in entries:
-            made.writestr(name, data)
+            archive.writestr(name, data)
     return path
 
 
@@ -59,13 +59,13 @@ def test_pictures_come_out_under_our_names_and_the_rest_is_told(tmp_path):
 
 def test_links_encrypted_and_oddly_packed_files_are_left_out(tmp_path):
     path = tmp_path / "odd.zip"
-    with zipfile.ZipFile(path, "w") as made:
+    with zipfile.ZipFile(path, "w") as archive:
         link = zipfile.ZipInfo("link.png")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        made.writestr(link, "/etc/passwd")
-        made.writestr("secret.png", picture())
-        made.writestr("lzma.png", picture(), zipfile.ZIP_LZMA)
-        made.writestr("good.png", picture())
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("secret.png", picture())
+        archive.writestr("lzma.png", picture(), zipfile.ZIP_LZMA)
+        archive.writestr("good.png", picture())
     data = bytearray(path.read_bytes())
     place = data.index(b"secret.png", data.index(b"PK\x01\x02")) - 46  # its entry in the directory
     data[place + 8] |= 1

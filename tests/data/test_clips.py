@@ -341,12 +341,12 @@ def test_something_something(tmp_path, place):
     (labels / "labels.json").write_text(json.dumps({"Moving something up": "45", "Spinning something": "120"}))
     (labels / "validation.json").write_text(json.dumps(entries))
     (labels / "test.json").write_text(json.dumps([{"id": "116154"}]))
-    found = something_something(tmp_path)
-    assert [(c.path.stem, c.label, c.number) for c in found] == [
+    labelled = something_something(tmp_path)
+    assert [(c.path.stem, c.label, c.number) for c in labelled] == [
         ("9", "moving pen up", 45),
         ("74225", "spinning cube", 120),
     ]
-    assert found[0].template == "Moving [something] up"
+    assert labelled[0].template == "Moving [something] up"
     (unlabelled,) = something_something(tmp_path, "test")
     assert unlabelled.path.stem == "116154" and unlabelled.label is None
     with pytest.raises(InputError, match=r"no train\.json"):

@@ -195,8 +195,8 @@ def test_cmyk_photos_keep_their_colours():
     swatch = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
     swatch.paste((255, 0, 0, 0), (32, 0, 64, 64))
     for kind in ("JPEG", "TIFF"):
-        shown = pixels(encode(swatch, kind))
-        assert abs(shown[32, 8] - (255, 0, 0)).max() <= 8 and abs(shown[32, 56] - (0, 255, 255)).max() <= 8
+        decoded = pixels(encode(swatch, kind))
+        assert abs(decoded[32, 8] - (255, 0, 0)).max() <= 8 and abs(decoded[32, 56] - (0, 255, 255)).max() <= 8
 
 
 def test_a_pipe_does_not_block(tmp_path):

@@ -102,8 +102,8 @@ def test_a_drawn_centroid_is_the_track():
     assert drawn.images.shape == (6, 16, 3, 224, 224) and drawn.mask.shape == (6, 16, 224, 224)
     mask = drawn.full[:, :, 0].float()
     at = torch.arange(224) + 0.5
-    found = torch.stack([(mask.sum(2) * at).sum(-1), (mask.sum(3) * at).sum(-1)], -1) / mask.sum((2, 3))[..., None]
-    assert (found - batch.centres()[:, :, 0]).abs().max() < 0.25
+    centroids = torch.stack([(mask.sum(2) * at).sum(-1), (mask.sum(3) * at).sum(-1)], -1) / mask.sum((2, 3))[..., None]
+    assert (centroids - batch.centres()[:, :, 0]).abs().max() < 0.25
 
 
 @pytest.mark.parametrize("motion", ["translation", "rotation", "growth", "bounce", "occlusion"])
@@ -145,10 +145,10 @@ def test_splits_share_no_clip_and_a_reverse_stays_in_its_split():
     spec = MotionSpec(frames=4)
     names = sample_motion(range(2000), 0, spec).split()
     assert [round(names.count(s) / 2000, 1) for s in SPLITS] == [0.8, 0.1, 0.1]
-    found = {name: take_motion(30, seed, spec, name) for seed, name in enumerate(SPLITS)}
-    for name, batch in found.items():
+    clips = {name: take_motion(30, seed, spec, name) for seed, name in enumerate(SPLITS)}
+    for name, batch in clips.items():
         assert len(batch) == 30 and set(batch.split()) == set(batch.reversed().split()) == {name}
-    assert len({h for batch in found.values() for h in batch.hashes().tolist()}) == 90
+    assert len({h for batch in clips.values() for h in batch.hashes().tolist()}) == 90
 
 
 def test_a_reverse_shows_the_same_frames_backwards():
@@ -162,9 +162,11 @@ def test_a_reverse_shows_the_same_frames_backwards():
 
 def test_a_description_is_plain_json_with_every_track():
     batch = clips("vanish", count=1, frames=8)
-    told = json.loads(json.dumps(batch.describe(0)))
-    (thing,) = told["objects"]
-    assert told["frames"] == len(thing["track"]) == 8 and thing["motion"] == "vanish" and thing["track"][-1] is None
+    description = json.loads(json.dumps(batch.describe(0)))
+    (thing,) = description["objects"]
+    assert (
+        description["frames"] == len(thing["track"]) == 8 and thing["motion"] == "vanish" and thing["track"][-1] is None
+    )
     assert thing["track"][0]["x"] == pytest.approx(float(batch.tracks[0, 0, 0, 0]))
 
 

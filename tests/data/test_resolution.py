@@ -47,9 +47,9 @@ def test_what_people_write():
         ("3136-1003520", 3136, 1003520),
         ("Native", 3136, 10**6),
     ]:
-        found = Resolution.parse(text, native)
-        assert (found.least, found.most) == (least, most)
-        assert Resolution.parse(str(found)) == found
+        resolution = Resolution.parse(text, native)
+        assert (resolution.least, resolution.most) == (least, most)
+        assert Resolution.parse(str(resolution)) == resolution
     assert str(Resolution.area(448**2)) == "448²"
 
 

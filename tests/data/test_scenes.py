@@ -86,12 +86,12 @@ def test_other_descriptions_are_refused(change):
 def test_splits_share_no_scene():
     names = sample(range(4000), 0, SceneSpec(objects=(1, 1))).split()
     assert [round(names.count(s) / 4000, 1) for s in SPLITS] == [0.8, 0.1, 0.1]
-    found = {name: take(60, seed, SceneSpec(), name) for seed, name in enumerate(SPLITS)}
-    for name, batch in found.items():
+    scenes = {name: take(60, seed, SceneSpec(), name) for seed, name in enumerate(SPLITS)}
+    for name, batch in scenes.items():
         assert len(batch) == 60 and set(batch.split()) == {name}
         assert batch.resized((448, 448)).split() == batch.split()
         assert same(take(20, SPLITS.index(name), SceneSpec(), name), batch[:20])
-    hashes = [set(batch.hashes().tolist()) for batch in found.values()]
+    hashes = [set(batch.hashes().tolist()) for batch in scenes.values()]
     assert len(set.union(*hashes)) == 180
 
 

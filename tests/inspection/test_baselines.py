@@ -24,10 +24,10 @@ def house(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def memory(house):
-    made = Baselines(house[1], COUNT)
-    assert list(made.gather()) == [0, 3, 6, 9]  # a batch of each part of the mixture
-    assert list(made.gather()) == []  # once is enough
-    return made
+    baselines = Baselines(house[1], COUNT)
+    assert list(baselines.gather()) == [0, 3, 6, 9]  # a batch of each part of the mixture
+    assert list(baselines.gather()) == []  # once is enough
+    return baselines
 
 
 def remembered(size=(224, 224)):
@@ -39,33 +39,33 @@ def remembered(size=(224, 224)):
 @pytest.mark.parametrize("point", POINTS)
 def test_a_remembered_scene_is_its_own_nearest(memory, point):
     for picture in remembered()[::5]:
-        found = memory.recall(picture, point, None)
-        assert torch.equal(found.nearest.image, picture) and found.count == COUNT
-        assert found.nearest.scores["lpips"] == pytest.approx(0, abs=1e-5)
-        assert Scenes.from_description(found.scene).split() == ["train"]
+        recalled = memory.recall(picture, point, None)
+        assert torch.equal(recalled.nearest.image, picture) and recalled.count == COUNT
+        assert recalled.nearest.scores["lpips"] == pytest.approx(0, abs=1e-5)
+        assert Scenes.from_description(recalled.scene).split() == ["train"]
 
 
 def test_the_floors_are_scored_as_any_picture_is(memory):
     scene = take(1, 9, MIXTURE[3], "test")
     drawn = render(scene)
     original, mask = drawn.images[0].float() / 255, drawn.mask[0]
-    found = memory.recall(original, POINTS[1], mask)
-    pictures = torch.stack([remembered().mean(0), found.nearest.image])
-    assert torch.allclose(found.mean.image, pictures[0], atol=1e-5)
-    assert not torch.equal(found.nearest.image, original)  # no test scene is among those remembered
+    recalled = memory.recall(original, POINTS[1], mask)
+    pictures = torch.stack([remembered().mean(0), recalled.nearest.image])
+    assert torch.allclose(recalled.mean.image, pictures[0], atol=1e-5)
+    assert not torch.equal(recalled.nearest.image, original)  # no test scene is among those remembered
     expected = compare(original[None], pictures, mask[None]).scores
     for name in SCORES:
-        told = [found.mean.scores[name], found.nearest.scores[name]]
-        assert told == pytest.approx(expected[name].tolist(), abs=1e-4) or told == [None, None], name
-    assert found.mean.scores["edge_f1"] is None is found.nearest.scores["edge_f1"]  # the objects are known
+        values = [recalled.mean.scores[name], recalled.nearest.scores[name]]
+        assert values == pytest.approx(expected[name].tolist(), abs=1e-4) or values == [None, None], name
+    assert recalled.mean.scores["edge_f1"] is None is recalled.nearest.scores["edge_f1"]  # the objects are known
 
 
 def test_a_picture_of_another_shape_has_its_nearest_in_that_shape(memory):
     wide = remembered((168, 308))[4]
-    found = memory.recall(wide, POINTS[1], None)
-    assert found.nearest.image.shape == found.mean.image.shape == wide.shape
+    recalled = memory.recall(wide, POINTS[1], None)
+    assert recalled.nearest.image.shape == recalled.mean.image.shape == wide.shape
     assert torch.equal(
-        found.mean.image, resize(memory.recall(remembered()[0], POINTS[1], None).mean.image[None], (168, 308))[0]
+        recalled.mean.image, resize(memory.recall(remembered()[0], POINTS[1], None).mean.image[None], (168, 308))[0]
     )
 
 

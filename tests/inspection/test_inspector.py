@@ -45,10 +45,10 @@ def test_pictures_are_what_the_parts_make(report, inspector, pictures):
     vae, x = inspector.vae, pictures[:1]
     assert [r.name for r in report.reconstructions] == ["linear", "tokens", "pooled"]
     latents = inspector.vlm.latents(x, ["post-merge/1"])["post-merge/1"]
-    for made in report.reconstructions:
-        z = load_adapter(made.record.folder)(latents)
-        torch.testing.assert_close(made.image, resize(vae.decode(z), (224, 224))[0])
-        assert made.card["point"] == "post-merge/1"
+    for reconstruction in report.reconstructions:
+        z = load_adapter(reconstruction.record.folder)(latents)
+        torch.testing.assert_close(reconstruction.image, resize(vae.decode(z), (224, 224))[0])
+        assert reconstruction.card["point"] == "post-merge/1"
     z = vae.encode(resize(x, (256, 256)))
     torch.testing.assert_close(report.oracle.image, resize(vae.decode(z), (224, 224))[0])
     assert torch.equal(report.blank.image, torch.ones(3, 224, 224))
@@ -56,10 +56,10 @@ def test_pictures_are_what_the_parts_make(report, inspector, pictures):
 
 
 def test_scores_are_those_of_each_picture_alone(report, pictures):
-    for made in (*report.reconstructions, report.oracle, report.blank):
-        assert made.scores == pytest.approx(score(pictures[0], made.image), abs=1e-4)
-        torch.testing.assert_close(made.difference, (made.image - pictures[0]).abs().mean(0))
-        assert made.lpips_map.shape == made.mask.shape == (224, 224)
+    for reconstruction in (*report.reconstructions, report.oracle, report.blank):
+        assert reconstruction.scores == pytest.approx(score(pictures[0], reconstruction.image), abs=1e-4)
+        torch.testing.assert_close(reconstruction.difference, (reconstruction.image - pictures[0]).abs().mean(0))
+        assert reconstruction.lpips_map.shape == reconstruction.mask.shape == (224, 224)
     # This VAE was never trained: a blank page beats its oracle, so there is nothing to gain.
     assert report.oracle.scores["lpips"] > report.blank.scores["lpips"]
     assert report.reconstructions[0].skill == dict.fromkeys(report.blank.scores)
@@ -69,8 +69,8 @@ def test_skills_lie_between_the_blank_page_and_the_oracle():
     blank = {"lpips": 0.5, "ssim": 0.8, "psnr": 10.0, "mask_iou": 0.0}
     oracle = {"lpips": 0.1, "ssim": 1.0, "psnr": 30.0, "mask_iou": 0.8}
     scores = {"lpips": 0.2, "ssim": 0.7, "psnr": 15.0, "mask_iou": None}
-    found = {name: skill(name, scores[name], blank[name], oracle[name]) for name in scores}
-    assert found == {"lpips": pytest.approx(0.75), "ssim": pytest.approx(-0.5), "psnr": 0.25, "mask_iou": None}
+    skills = {name: skill(name, scores[name], blank[name], oracle[name]) for name in scores}
+    assert skills == {"lpips": pytest.approx(0.75), "ssim": pytest.approx(-0.5), "psnr": 0.25, "mask_iou": None}
 
 
 def test_tells_how_far_the_latents_are(report, inspector, pictures):
@@ -111,8 +111,8 @@ def test_a_given_mask_is_what_counts(inspector, drawn, pictures):
     left[:, :112] = True
     report = inspector.inspect(pictures[0], adapter="linear", mask=left, others=False)
     assert torch.equal(report.mask, left) and report.mask_reason is None
-    found = report.oracle.mask
-    iou = float((found & left).sum() / (found | left).sum())
+    oracle_mask = report.oracle.mask
+    iou = float((oracle_mask & left).sum() / (oracle_mask | left).sum())
     assert report.oracle.scores["mask_iou"] == pytest.approx(iou)
     nothing = inspector.inspect(pictures[0], adapter="linear", mask=torch.zeros_like(left), others=False)
     assert nothing.oracle.scores["mask_iou"] is None and nothing.mask_reason == "the given mask is empty"
@@ -147,8 +147,11 @@ def test_bad_input_is_told(inspector, pictures):
 
 def test_fast_is_near(inspector, pictures, report):
     quick = Inspector(inspector.vlm, inspector.vae, inspector.registry.roots, fast=True)
-    made = quick.inspect(pictures[0], "post-merge/1", "linear")
-    for ours, theirs in ((made.oracle, report.oracle), (made.reconstructions[0], report.reconstructions[0])):
+    quick_report = quick.inspect(pictures[0], "post-merge/1", "linear")
+    for ours, theirs in (
+        (quick_report.oracle, report.oracle),
+        (quick_report.reconstructions[0], report.reconstructions[0]),
+    ):
         torch.testing.assert_close(ours.image, theirs.image, atol=0.02, rtol=0)
         assert ours.image.dtype == torch.float32
 

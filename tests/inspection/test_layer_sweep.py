@@ -12,9 +12,9 @@ from foresight.errors import InputError
 @pytest.fixture(scope="module")
 def inspector(tiny, tmp_path_factory):
     house = tmp_path_factory.mktemp("house")
-    made = build_house(tiny.folder, house)
+    inspector = build_house(tiny.folder, house)
     save_tiny_adapter(house / "runs/mine", "tokens", "post-merge/3", house, seed=1)
-    return made
+    return inspector
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +44,16 @@ def test_each_tile_is_what_an_inspection_finds(inspector, scene, masked):
 
 
 def test_latents_of_all_points_come_from_one_pass_and_tiles_one_by_one(inspector, scene, monkeypatch):
-    asked, decoded = [], []
+    requested, decoded = [], []
     latents, decode = inspector.vlm.latents, inspector.decode
-    monkeypatch.setattr(inspector.vlm, "latents", lambda x, points: asked.append(len(points)) or latents(x, points))
+    monkeypatch.setattr(inspector.vlm, "latents", lambda x, points: requested.append(len(points)) or latents(x, points))
     monkeypatch.setattr(inspector, "decode", lambda z, size: decoded.append(len(z)) or decode(z, size))
     stream = inspector.sweep_layers(scene[0], inspector.adapters())
     next(stream), next(stream), next(stream)
     before = len(decoded)
-    assert asked == [3] and before <= 2  # at most the oracle's and the first tile's: no other was waited for
+    assert requested == [3] and before <= 2  # at most the oracle's and the first tile's: no other was waited for
     rest = list(stream)
-    assert asked == [3] and len(decoded) == before + len(rest)
+    assert requested == [3] and len(decoded) == before + len(rest)
 
 
 def test_no_object_is_a_reason_and_no_adapter_one_sentence(inspector):

@@ -29,12 +29,12 @@ SPEC = MapSpec((BEFORE, HERE), scenes=48, neighbours=6, clusters=3)
 
 def finish(steps):
     """What a generator returns, and what it has yielded."""
-    told = []
+    progress = []
     while True:
         try:
-            told.append(next(steps))
+            progress.append(next(steps))
         except StopIteration as end:
-            return end.value, told
+            return end.value, progress
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +64,27 @@ def two_directions(count=60, spread=0.3, seed=0):
 def test_a_silhouette_by_hand():
     # a: 0° and 90°, b: 180° twice. Cosine distances: a0–a1 1, a0–b 2, a1–b 1, b–b 0.
     latents = np.array([[1, 0], [0, 2], [-3, 0], [-1, 0]], np.float32)
-    told = silhouettes(latents, {"x": np.array(["a", "a", "b", "b"])})["x"]
-    assert told.classes["a"] == pytest.approx(((2 - 1) / 2 + (1 - 1) / 1) / 2)
-    assert told.classes["b"] == pytest.approx(1.0)  # own distance 0, others 1.5
-    assert told.value == pytest.approx(0.625) and told.count == 4
+    silhouette = silhouettes(latents, {"x": np.array(["a", "a", "b", "b"])})["x"]
+    assert silhouette.classes["a"] == pytest.approx(((2 - 1) / 2 + (1 - 1) / 1) / 2)
+    assert silhouette.classes["b"] == pytest.approx(1.0)  # own distance 0, others 1.5
+    assert silhouette.value == pytest.approx(0.625) and silhouette.count == 4
 
 
 def test_silhouettes_equal_scikit_learns_and_stand_out_of_their_floor():
     latents, labels = two_directions()
     clusters = cluster(latents, 3)
     chance = np.random.default_rng(1).permutation(labels)
-    told = silhouettes(latents, {"true": labels, "chance": chance, "one": np.full(60, "a")}, clusters)
-    assert told["true"].value == pytest.approx(silhouette_score(latents, labels, metric="cosine"), abs=1e-5)
-    assert told["true"].stands_out and not told["chance"].stands_out and told["one"] is None
-    assert told["true"].floor < 0.05 and told["true"].agreement == adjusted_mutual_info_score(labels, clusters)
+    scores = silhouettes(latents, {"true": labels, "chance": chance, "one": np.full(60, "a")}, clusters)
+    assert scores["true"].value == pytest.approx(silhouette_score(latents, labels, metric="cosine"), abs=1e-5)
+    assert scores["true"].stands_out and not scores["chance"].stands_out and scores["one"] is None
+    assert scores["true"].floor < 0.05 and scores["true"].agreement == adjusted_mutual_info_score(labels, clusters)
 
 
 def test_silhouettes_of_many_are_of_a_sample():
     latents, labels = two_directions(2 * MOST // 3 * 3)
-    told = silhouettes(latents, {"x": labels}, seed=3)["x"]
-    assert told.count == MOST and told == silhouettes(latents, {"x": labels}, seed=3)["x"]
-    assert told.value == pytest.approx(silhouette_score(latents, labels, metric="cosine"), abs=0.02)
+    silhouette = silhouettes(latents, {"x": labels}, seed=3)["x"]
+    assert silhouette.count == MOST and silhouette == silhouettes(latents, {"x": labels}, seed=3)["x"]
+    assert silhouette.value == pytest.approx(silhouette_score(latents, labels, metric="cosine"), abs=0.02)
 
 
 def test_clusters_look_at_directions_and_the_largest_comes_first():
@@ -124,27 +124,27 @@ def test_latents_and_labels_are_those_of_the_scenes(vlm, data):
 
 
 def test_several_objects_are_told_by_the_largest(vlm):
-    found, _ = finish(extract(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=5)))
+    extracted, _ = finish(extract(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=5)))
     for i in range(20):
-        largest = max(found.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
-        assert found.labels["shape"][i] == largest["shape"]
-        assert found.labels["objects"][i] == str(int(found.scenes.count[i]))
+        largest = max(extracted.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
+        assert extracted.labels["shape"][i] == largest["shape"]
+        assert extracted.labels["objects"][i] == str(int(extracted.scenes.count[i]))
 
 
 def test_tokens_are_the_same_cells_at_each_layer(vlm):
-    found, told = finish(extract(vlm, replace(SPEC, scenes=20, tokens=6)))
-    assert [p.done for p in told] == [0, 16, 20]
-    assert len(found.rows) == 120 and found.latents[BEFORE].shape == (120, 32)
-    drawn = render(found.scenes)
+    extracted, steps = finish(extract(vlm, replace(SPEC, scenes=20, tokens=6)))
+    assert [p.done for p in steps] == [0, 16, 20]
+    assert len(extracted.rows) == 120 and extracted.latents[BEFORE].shape == (120, 32)
+    drawn = render(extracted.scenes)
     whole = vlm.latents(drawn.images.float() / 255, [BEFORE, HERE])
     for i in range(0, 120, 7):
-        scene, (row, column) = found.rows[i], found.cells[i]
-        assert np.allclose(found.latents[HERE][i], whole[HERE][scene, 0, row, column].numpy(), atol=1e-4)
+        scene, (row, column) = extracted.rows[i], extracted.cells[i]
+        assert np.allclose(extracted.latents[HERE][i], whole[HERE][scene, 0, row, column].numpy(), atol=1e-4)
         patches = whole[BEFORE][scene, 0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        assert np.allclose(found.latents[BEFORE][i], patches.mean((0, 1)).numpy(), atol=1e-4)
+        assert np.allclose(extracted.latents[BEFORE][i], patches.mean((0, 1)).numpy(), atol=1e-4)
         cell = drawn.mask[scene, 28 * row : 28 * row + 28, 28 * column : 28 * column + 28].float().mean()
-        assert (found.labels["shape"][i] == BACKGROUND) == bool(cell < 0.25)
-        assert np.isnan(found.measures["radius"][i]) == bool(cell < 0.25)
+        assert (extracted.labels["shape"][i] == BACKGROUND) == bool(cell < 0.25)
+        assert np.isnan(extracted.measures["radius"][i]) == bool(cell < 0.25)
 
 
 def test_token_cells_are_different_and_inside():
@@ -164,12 +164,12 @@ def test_rows_of_takes_the_mean_or_the_cells():
 
 
 def test_a_map_is_the_same_each_time_and_its_layers_are_turned_onto_each_other(maps, data):
-    found = maps.find(SPEC)
+    latent_map = maps.find(SPEC)
     again, _ = finish(fit(data, SPEC))
-    first, second = (found.layers[p] for p in SPEC.points)
+    first, second = (latent_map.layers[p] for p in SPEC.points)
     for point in SPEC.points:
-        assert np.array_equal(again.layers[point].coordinates, found.layers[point].coordinates)
-        assert np.square(found.layers[point].coordinates).mean() == pytest.approx(1, abs=1e-4)
+        assert np.array_equal(again.layers[point].coordinates, latent_map.layers[point].coordinates)
+        assert np.square(latent_map.layers[point].coordinates).mean() == pytest.approx(1, abs=1e-4)
     assert first.change is None and second.change == pytest.approx(
         procrustes(first.coordinates, second.coordinates)[2], abs=1e-4
     )
@@ -188,15 +188,15 @@ def test_what_is_kept_is_not_made_again(maps):
 
 
 def test_a_scene_of_the_map_is_projected_onto_itself(maps):
-    found = maps.find(SPEC)
-    places = found.layers[HERE].coordinates
+    latent_map = maps.find(SPEC)
+    places = latent_map.layers[HERE].coordinates
     typical = np.median(np.linalg.norm(places[:, None] - places[None], axis=-1))
     for i in (3, 30):
-        one = maps.project(SPEC, render(found.data.scenes[i]).images[0].float() / 255)
-        assert np.allclose(one.latents[HERE][0], found.data.latents[HERE][i], atol=1e-4)
+        one = maps.project(SPEC, render(latent_map.data.scenes[i]).images[0].float() / 255)
+        assert np.allclose(one.latents[HERE][0], latent_map.data.latents[HERE][i], atol=1e-4)
         assert np.linalg.norm(one.places[HERE][0] - places[i]) < 0.3 * typical
-        assert found.neighbours(HERE, one, 1)[0].tolist() == [i]
-        assert i not in found.neighbours(HERE, i, 47)[0] and len(found.neighbours(HERE, i, 99)[0]) == 47
+        assert latent_map.neighbours(HERE, one, 1)[0].tolist() == [i]
+        assert i not in latent_map.neighbours(HERE, i, 47)[0] and len(latent_map.neighbours(HERE, i, 99)[0]) == 47
 
 
 def test_three_dimensions(maps):
@@ -206,13 +206,13 @@ def test_three_dimensions(maps):
 
 
 def test_closing_stops_the_fit_and_its_process_goes_on(data):
-    asked = {"n_neighbors": 6, "n_components": 2, "min_dist": 0.1, "random_state": 0}
+    parameters = {"n_neighbors": 6, "n_components": 2, "min_dist": 0.1, "random_state": 0}
     with worker() as there:
-        for_ever = there.do(map_worker.reduce, data.latents[HERE], asked | {"n_epochs": 10**7}, None)
+        for_ever = there.do(map_worker.reduce, data.latents[HERE], parameters | {"n_epochs": 10**7}, None)
         while not next(for_ever)[1]:
             pass
         for_ever.close()
-        _, places = finish(there.do(map_worker.reduce, data.latents[HERE], asked, None))[0]
+        _, places = finish(there.do(map_worker.reduce, data.latents[HERE], parameters, None))[0]
     assert places.shape == (48, 2)
     with worker() as again:
         assert again is there
@@ -245,19 +245,19 @@ def out_of_memory(meter):
 def test_silhouettes_leave_the_background_out(vlm):
     spec = replace(SPEC, points=(HERE,), scenes=20, tokens=8)
     tokens, _ = finish(extract(vlm, spec))
-    found, _ = finish(fit(tokens, spec))
-    shown = tokens.labels["shape"] != BACKGROUND
-    assert 0 < shown.sum() < 160
-    told = found.layers[HERE].silhouettes
-    assert told["shape"].count == shown.sum() and BACKGROUND not in told["shape"].classes
-    labels = {name: column[shown] for name, column in tokens.labels.items()}
-    assert told["size"].value == silhouettes(tokens.latents[HERE][shown], labels)["size"].value
+    latent_map, _ = finish(fit(tokens, spec))
+    objects = tokens.labels["shape"] != BACKGROUND
+    assert 0 < objects.sum() < 160
+    scores = latent_map.layers[HERE].silhouettes
+    assert scores["shape"].count == objects.sum() and BACKGROUND not in scores["shape"].classes
+    labels = {name: column[objects] for name, column in tokens.labels.items()}
+    assert scores["size"].value == silhouettes(tokens.latents[HERE][objects], labels)["size"].value
 
 
 def test_too_few_to_compare_have_no_silhouettes():
     latents, labels = two_directions()
-    clusters, told = map_worker.group(None, latents, {"x": labels}, np.arange(60) < 2, 3, 0)
-    assert told == {"x": None} and set(clusters) == {0, 1, 2}
+    clusters, scores = map_worker.group(None, latents, {"x": labels}, np.arange(60) < 2, 3, 0)
+    assert scores == {"x": None} and set(clusters) == {0, 1, 2}
 
 
 def test_latents_that_would_fill_the_memory_are_not_taken(vlm, monkeypatch):
@@ -282,11 +282,11 @@ def test_the_newest_latents_are_kept_and_older_ones_as_far_as_there_is_room(vlm,
 def test_scores_of_an_adapter_that_was_trained_anew_are_not_shown(tiny, data, tmp_path):
     """The folder and the name are the same, but the weights are others."""
     inspector = build_house(tiny.folder, tmp_path)
-    table, found, record = MapScores(inspector), LatentMap(SPEC, data, {}), inspector.registry.find("linear")
-    finish(table.score(found, record, 2))
-    assert {name: len(scores) for name, scores in table.known(found).items()} == {f"linear at {record.point}": 2}
+    table, latent_map, record = MapScores(inspector), LatentMap(SPEC, data, {}), inspector.registry.find("linear")
+    finish(table.score(latent_map, record, 2))
+    assert {name: len(scores) for name, scores in table.known(latent_map).items()} == {f"linear at {record.point}": 2}
     os.utime(record.folder / "model.safetensors", ns=(0, 0))
-    assert table.known(found) == {}
+    assert table.known(latent_map) == {}
 
 
 def test_points_in_order_of_depth(vlm):
@@ -296,7 +296,7 @@ def test_points_in_order_of_depth(vlm):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         ({"points": ()}, "at least one"),
         ({"scenes": 5}, "scenes must be"),
@@ -312,6 +312,6 @@ def test_points_in_order_of_depth(vlm):
         ({"background": "photo"}, "background"),
     ],
 )
-def test_an_impossible_map_is_one_sentence(change, told):
-    with pytest.raises(InputError, match=told):
+def test_an_impossible_map_is_one_sentence(change, sentence):
+    with pytest.raises(InputError, match=sentence):
         replace(SPEC, **change)

@@ -20,10 +20,10 @@ def scene(count):
 
 def test_each_object_has_the_pixels_nearest_to_it():
     visible = torch.stack([box(4, 4, 14, 14), box(40, 4, 50, 14)])  # 100 pixels each
-    found = box(4, 4, 9, 14) | box(40, 4, 50, 18)  # half of the first; the second and 40 pixels below it
+    mask = box(4, 4, 9, 14) | box(40, 4, 50, 18)  # half of the first; the second and 40 pixels below it
     lpips = torch.zeros(56, 56)
     lpips[:, 28:] = 0.5
-    first, second = score_objects(scene(2), visible, found, lpips)
+    first, second = score_objects(scene(2), visible, mask, lpips)
     assert first.iou == pytest.approx(50 / 100) and second.iou == pytest.approx(100 / 140)
     assert (first.lpips, second.lpips) == (0.0, 0.5)
     assert (first.shape, first.color, first.size, first.position) == ("square", "red", "small", "bottom left")
@@ -31,24 +31,24 @@ def test_each_object_has_the_pixels_nearest_to_it():
 
 def test_what_is_found_between_two_counts_once():
     visible = torch.stack([box(0, 0, 10, 10), box(20, 0, 30, 10)])
-    found = box(0, 0, 30, 10)  # both, and the 100 pixels between them: half to each
-    ious = [o.iou for o in score_objects(scene(2), visible, found, torch.zeros(56, 56))]
+    mask = box(0, 0, 30, 10)  # both, and the 100 pixels between them: half to each
+    ious = [o.iou for o in score_objects(scene(2), visible, mask, torch.zeros(56, 56))]
     assert ious == pytest.approx([100 / 150, 100 / 150], abs=0.04)  # one column is as near to both
 
 
 def test_an_object_that_is_hidden_or_cannot_be_told_has_no_score():
     visible = torch.stack([box(0, 0, 10, 10), box(0, 0, 0, 0)])
-    shown, hidden = score_objects(scene(2), visible, box(0, 0, 10, 10), torch.ones(56, 56))
-    assert shown.iou == 1 and hidden.iou is None and hidden.lpips is None and shown.lpips == 1
+    visible_object, hidden = score_objects(scene(2), visible, box(0, 0, 10, 10), torch.ones(56, 56))
+    assert visible_object.iou == 1 and hidden.iou is None and hidden.lpips is None and visible_object.lpips == 1
     assert [o.iou for o in score_objects(scene(2), visible, None, torch.ones(56, 56))] == [None, None]
 
 
 def test_a_perfect_picture_of_a_real_scene_has_ious_of_one():
-    made = sample(range(3), 1, SceneSpec(objects=(4, 5)))
-    drawn = render(made)
+    scenes = sample(range(3), 1, SceneSpec(objects=(4, 5)))
+    drawn = render(scenes)
     for i in range(3):
-        visible = drawn.visible[i, : int(made.count[i])]
-        scores = score_objects(made.describe(i), visible, drawn.mask[i], torch.zeros(224, 224))
+        visible = drawn.visible[i, : int(scenes.count[i])]
+        scores = score_objects(scenes.describe(i), visible, drawn.mask[i], torch.zeros(224, 224))
         assert [o.iou for o in scores] == [1.0] * len(visible)
 
 
@@ -58,9 +58,9 @@ def test_names_of_sizes_and_places():
 
 
 def test_the_plane_is_shares_of_cells():
-    original, made = box(0, 0, 4, 2), box(2, 0, 6, 2)  # cells of 2 × 2 pixels
-    found = plane(original, made)
-    assert found.shape == (2, CELLS, CELLS)
-    assert found[0, 0, :4].tolist() == [0, 1, 0, 0] and found[1, 0, :4].tolist() == [1, 1, 1, 0]
-    assert found[:, 1:].sum() == 0 and plane(original, made, scored=False).sum() == 0
+    original, reconstruction = box(0, 0, 4, 2), box(2, 0, 6, 2)  # cells of 2 × 2 pixels
+    planes = plane(original, reconstruction)
+    assert planes.shape == (2, CELLS, CELLS)
+    assert planes[0, 0, :4].tolist() == [0, 1, 0, 0] and planes[1, 0, :4].tolist() == [1, 1, 1, 0]
+    assert planes[:, 1:].sum() == 0 and plane(original, reconstruction, scored=False).sum() == 0
     assert plane(box(0, 0, 1, 1), box(0, 0, 1, 1))[0, 0, 0] == 0.25

@@ -80,9 +80,9 @@ def test_one_frame_late_is_one_step_off_and_the_right_way(scorer):
 
 def test_controls_are_scored_like_the_clips_they_are(scorer, clip):
     for name, order in control_orders(FRAMES).items():
-        made, known = scorer.score(clip[0][order]), scorer.controls()[name]
+        scores, known = scorer.score(clip[0][order]), scorer.controls()[name]
         for series in ("frames", "pairs"):
-            for score, values in getattr(made, series).items():
+            for score, values in getattr(scores, series).items():
                 torch.testing.assert_close(values, getattr(known, series)[score], equal_nan=True, atol=1e-5, rtol=1e-4)
     assert sorted(control_orders(5)["shuffled"]) == list(range(5)) != control_orders(5)["shuffled"]
     assert control_orders(2)["shuffled"] == [1, 0]
@@ -102,10 +102,10 @@ def test_flicker_is_seen_by_the_scores_of_time():
     flow = torch.zeros(3, 2, 64, 64)
     flickering = grey.clone()
     flickering[1::2] += 0.1
-    found = ClipScorer(grey, Truth(flow=flow, occluded=flow[:, 0] > 1)).score(flickering)
-    assert found.pairs["warp_error"].tolist() == pytest.approx([0.1] * 3)
-    assert found.pairs["difference_error"].tolist() == pytest.approx([0.1] * 3)
-    assert found.means()["mask_iou"] is None and found.means()["direction_right"] is None
+    scores = ClipScorer(grey, Truth(flow=flow, occluded=flow[:, 0] > 1)).score(flickering)
+    assert scores.pairs["warp_error"].tolist() == pytest.approx([0.1] * 3)
+    assert scores.pairs["difference_error"].tolist() == pytest.approx([0.1] * 3)
+    assert scores.means()["mask_iou"] is None and scores.means()["direction_right"] is None
 
 
 def test_scores_of_frames_are_those_of_images_and_the_worst_is_named(scorer, clip):
@@ -116,9 +116,9 @@ def test_scores_of_frames_are_those_of_images_and_the_worst_is_named(scorer, cli
     images = compare(clip[0], bad, clip[1].masks[:, 0]).scores
     for name, values in scores.frames.items():
         torch.testing.assert_close(values, images[name], equal_nan=True)
-    told = scores.as_json()
-    assert told["worst_frame"]["lpips"] == 4 and len(told["by_frame"]["ssim"]) == FRAMES
-    assert len(told["by_pair"]["tlpips"]) == FRAMES - 1
+    record = scores.as_json()
+    assert record["worst_frame"]["lpips"] == 4 and len(record["by_frame"]["ssim"]) == FRAMES
+    assert len(record["by_pair"]["tlpips"]) == FRAMES - 1
 
 
 def test_what_is_not_found_is_missed_and_went_nowhere(scorer, clip):
@@ -137,11 +137,11 @@ def test_objects_are_told_apart_by_colour():
     palette, errors = torch.tensor(list(COLORS.values())) / 255, []
     for i in range(8):
         frames = drawn.images[i].float() / 255
-        found = centroids(find_objects(frames, palette[clips.first.color[i]]))
+        tracks = centroids(find_objects(frames, palette[clips.first.color[i]]))
         truth = centroids(drawn.visible[i])
         large = drawn.visible[i].sum((-2, -1)) > drawn.full[i].sum((-2, -1)) / 2  # others need not be found
-        assert not found[large].isnan().any()
-        errors.append((found - truth).norm(dim=-1)[large])
+        assert not tracks[large].isnan().any()
+        errors.append((tracks - truth).norm(dim=-1)[large])
     errors = torch.cat(errors)
     assert len(errors) > 80 and errors.median() < 0.1 and errors.max() < 1.5
 
@@ -182,8 +182,8 @@ def test_a_pan_is_the_motion_of_the_whole_frame():
 
 
 def test_one_frame_has_no_time():
-    found = ClipScorer(torch.rand(1, 3, 32, 32)).score(torch.rand(1, 3, 32, 32))
-    assert found.means()["tlpips"] is None and found.means()["lpips"] > 0 and found.direction_right.numel() == 0
+    scores = ClipScorer(torch.rand(1, 3, 32, 32)).score(torch.rand(1, 3, 32, 32))
+    assert scores.means()["tlpips"] is None and scores.means()["lpips"] > 0 and scores.direction_right.numel() == 0
 
 
 def test_warp_takes_frames_back():
@@ -194,16 +194,16 @@ def test_warp_takes_frames_back():
 
 
 @pytest.mark.parametrize(
-    ("made", "sentence"),
+    ("other", "sentence"),
     [
         (lambda c: c[:-1], "differ in size"),
         (lambda c: c + 1, "within 0 to 1"),
         (lambda c: c * torch.nan, "within 0 to 1"),
     ],
 )
-def test_other_clips_are_refused(scorer, clip, made, sentence):
+def test_other_clips_are_refused(scorer, clip, other, sentence):
     with pytest.raises(InputError, match=sentence):
-        scorer.score(made(clip[0]))
+        scorer.score(other(clip[0]))
 
 
 def test_other_originals_and_truths_are_refused(clip):

@@ -56,8 +56,8 @@ def start(arguments, launcher=("-m", "training")):
 
 def test_extracting_twice_computes_once(models, fitting, fitted, tmp_path, capsys, monkeypatch):
     store, out = tmp_path / "store", tmp_path / "out"
-    asked = ["extract", *models, "--data", "scenes:12", "--batch", "5", "--out", str(store)]
-    assert main(asked) == 0
+    command = ["extract", *models, "--data", "scenes:12", "--batch", "5", "--out", str(store)]
+    assert main(command) == 0
     assert capsys.readouterr().out.startswith(f"12 pictures at {POINTS} in {store}")
     shards = {p.name: p.read_bytes() for p in store.glob("*.safetensors")}
 
@@ -68,7 +68,7 @@ def test_extracting_twice_computes_once(models, fitting, fitted, tmp_path, capsy
         return latents(self, images, points)
 
     monkeypatch.setattr(VLM, "latents", count)
-    assert main(asked) == 0
+    assert main(command) == 0
     assert not seen and {p.name: p.read_bytes() for p in store.glob("*.safetensors")} == shards
     assert main([*fitting, "--latents", str(store), "--out", str(out)]) == 0
     assert sum(seen) == 16  # the validation scenes alone, which linear probes ask for
@@ -84,33 +84,33 @@ def test_a_folder_with_broken_files(models, tmp_path, capsys):
         to_pil(x / 255).save(folder / f"{k}.png")
     (folder / "1b.png").write_bytes(b"no picture")
     assert main(["extract", *models, "--data", str(folder), "--out", str(tmp_path / "store")]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("3 pictures at ") and "1 files left out" in told.out
-    assert "left out: 1b.png: “1b.png” is not a JPEG" in told.err
+    output = capsys.readouterr()
+    assert output.out.startswith("3 pictures at ") and "1 files left out" in output.out
+    assert "left out: 1b.png: “1b.png” is not a JPEG" in output.err
 
 
 def test_killed_while_it_extracts_and_while_it_trains(fitting, fitted, tmp_path):
     """kill -9 of the real command, twice; then the same command ends with the same bits."""
     store, out = tmp_path / "store", tmp_path / "out"
-    asked = [*fitting, "--latents", store, "--save-every", "-1", "--out", out]
+    command = [*fitting, "--latents", store, "--save-every", "-1", "--out", out]
     for sign in (lambda: len(list(store.glob("*.safetensors"))) > 0, (out / STATE).exists):
-        child = start(asked)
+        child = start(command)
         while child.poll() is None and not sign():
             time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     assert 0 < torch.load(out / STATE)["step"] < 8 and not weights(out)
-    assert main([str(a) for a in asked]) == 0
+    assert main([str(a) for a in command]) == 0
     assert equal(weights(out), weights(fitted))
-    assert main([*map(str, asked), "--resume"]) == 0  # nothing is left to do, and nothing is lost
+    assert main([*map(str, command), "--resume"]) == 0  # nothing is left to do, and nothing is lost
     assert equal(weights(out), weights(fitted))
 
 
 def test_two_processes_do_what_one_does(fitting, fitted, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517", "-m", "training")
     child = start([*fitting, "--latents", tmp_path / "store", "--out", tmp_path / "out"], launcher)
-    told = child.communicate(timeout=120)[0].decode()
-    assert child.returncode == 0, told
+    output = child.communicate(timeout=120)[0].decode()
+    assert child.returncode == 0, output
     for name, values in weights(fitted).items():
         for key, value in weights(tmp_path / "out")[name].items():
             torch.testing.assert_close(value, values[key], rtol=1e-2, atol=1e-3)
@@ -160,9 +160,9 @@ def test_bad_input_is_one_sentence_and_exit_2(case, models, fitting, fitted, tmp
         code = main(given)
     except SystemExit as ended:  # argparse's own
         code = ended.code
-    told = capsys.readouterr()
-    assert code == 2 and told.out == ""
-    last = told.err.splitlines()[-1]
+    output = capsys.readouterr()
+    assert code == 2 and output.out == ""
+    last = output.err.splitlines()[-1]
     assert BAD[case][1] in last and last.startswith("error: ")
 
 

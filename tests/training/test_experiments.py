@@ -56,13 +56,13 @@ def test_a_skill_is_a_ratio_of_means_and_that_of_the_oracle_is_exactly_one():
     assert statistics.skill_interval("lpips", np.repeat(oracle, 3, 0), blank, oracle) == [1.0, 1.0, 1.0]
     assert statistics.skill_interval("lpips", blank, blank, oracle) == [0.0, 0.0, 0.0]
     own = oracle + 0.1 * blank + draw.normal(0, 0.02, (1, 60))
-    found = statistics.skill_interval("lpips", own, blank, oracle)
+    skill_ends = statistics.skill_interval("lpips", own, blank, oracle)
     rows = draw.integers(60, size=(20_000, 60))
     ratios = (own - blank)[0][rows].mean(1) / (oracle - blank)[0][rows].mean(1)
-    assert found[0] == pytest.approx((own - blank).mean() / (oracle - blank).mean())
-    assert found[1:] == pytest.approx(np.quantile(ratios, [0.025, 0.975]), abs=0.001)
+    assert skill_ends[0] == pytest.approx((own - blank).mean() / (oracle - blank).mean())
+    assert skill_ends[1:] == pytest.approx(np.quantile(ratios, [0.025, 0.975]), abs=0.001)
     wide = statistics.interval((blank - own) / (blank - oracle).mean())  # what it was: the denominator held still
-    assert found[2] - found[1] < (wide[2] - wide[1]) / 3
+    assert skill_ends[2] - skill_ends[1] < (wide[2] - wide[1]) / 3
 
 
 def test_where_nothing_can_be_gained_there_is_no_skill():
@@ -146,10 +146,10 @@ def test_objects_of_a_clean_picture_are_found_one_by_one():
         objects=(3, 3), shapes=("circle", "square"), overlap=False, backgrounds=("white",), radius=(20, 40)
     )
     drawn = render(sample(range(4), 5, spec))
-    found = objects.object_scores(drawn.images.float() / 255, drawn.visible)
-    assert (found["missed a picture"] == 0).all()
-    assert (found["extra a picture"] == 0).all()
-    assert (found["IoU an object, 0 if missed"] > 0.95).all()
+    scores = objects.object_scores(drawn.images.float() / 255, drawn.visible)
+    assert (scores["missed a picture"] == 0).all()
+    assert (scores["extra a picture"] == 0).all()
+    assert (scores["IoU an object, 0 if missed"] > 0.95).all()
     blank = objects.object_scores(torch.ones(4, 3, 224, 224), drawn.visible)
     assert (blank["missed a picture"] == 3).all()
     sliver = drawn.visible.clone()
@@ -183,8 +183,8 @@ def test_a_waterfalls_bar_begins_where_the_one_before_it_ended():
 
 
 def test_scores_of_boxes_by_hand():
-    found = boxes.box_scores(torch.tensor([[0.0, 0, 0.5, 0.5]]), torch.tensor([[0.0, 0, 0.5, 1.0]]))
-    assert {k: float(v[0]) for k, v in found.items()} == pytest.approx(
+    scores = boxes.box_scores(torch.tensor([[0.0, 0, 0.5, 0.5]]), torch.tensor([[0.0, 0, 0.5, 1.0]]))
+    assert {k: float(v[0]) for k, v in scores.items()} == pytest.approx(
         {"mean IoU": 0.5, "IoU > 0.5": 0, "IoU > 0.75": 0, "centre error, px of 224": 56, "size error, px of 224": 56}
     )
 
@@ -235,8 +235,8 @@ def test_seams_are_not_blamed_for_the_objects_that_lie_on_them():
 
 def test_errors_that_follow_norms_correlate_with_them():
     norms = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = error_places(norms**2, norms, torch.zeros(5, 8, 8))
-    assert found["rank correlation of error and norm"] == pytest.approx(np.ones((1, 5)))
+    places = error_places(norms**2, norms, torch.zeros(5, 8, 8))
+    assert places["rank correlation of error and norm"] == pytest.approx(np.ones((1, 5)))
 
 
 def test_the_seeds_scenes_have_one_colour_a_shape_and_ours_all():
@@ -331,11 +331,11 @@ def test_tables_come_back_from_disk_as_they_were(tmp_path):
     own, blank = np.array([[0.25, np.nan, 1.5], [2.0, 3.0, -4.0]]), np.array([[1.0, 2.0, 3.0]])
     tables = {"scores": {"tokens, all": {"lpips": own, "ssim": own + 1}, "blank": {"lpips": blank, "ssim": blank}}}
     record = kept.save(tmp_path, "e9", Measurement(tables, {"scores": 7}), ABOUT | {"settings": {}})
-    found = kept.measured(tmp_path, "e9", record)
-    assert found.steps == {"scores": 7} and list(found.tables["scores"]) == ["tokens, all", "blank"]
+    measurement = kept.measured(tmp_path, "e9", record)
+    assert measurement.steps == {"scores": 7} and list(measurement.tables["scores"]) == ["tokens, all", "blank"]
     for name, samples in tables["scores"].items():
         for score, values in samples.items():
-            np.testing.assert_array_equal(found.tables["scores"][name][score], values)
+            np.testing.assert_array_equal(measurement.tables["scores"][name][score], values)
 
 
 def run_of(tables, **more):
@@ -354,8 +354,8 @@ def test_an_experiment_without_an_answer_of_its_own_is_told_by_its_numbers():
 @pytest.mark.parametrize(("tokens", "pooled", "advice"), [(0.9, 0.5, "Keep"), (0.5, 0.9, "is not needed")])
 def test_advice_follows_the_numbers(tokens, pooled, advice):
     def of(iou):
-        found = boxes.box_scores(torch.rand(6, 4), torch.rand(6, 4))
-        return {name: values[None] for name, values in found.items()} | {"mean IoU": np.full((1, 6), iou)}
+        scores = boxes.box_scores(torch.rand(6, 4), torch.rand(6, 4))
+        return {name: values[None] for name, values in scores.items()} | {"mean IoU": np.full((1, 6), iou)}
 
     drawn = torch.rand(2, 3, 56, 56)
     objects_ = {n: {k: v[None] for k, v in objects.object_scores(drawn, torch.ones(2, 1, 56, 56).bool()).items()}

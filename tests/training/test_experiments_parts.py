@@ -76,11 +76,11 @@ def test_no_scene_is_both_learned_from_and_tested_on(bench):
 
 
 def test_held_out_splits_hold_what_they_say(bench):
-    made = splits(bench)
-    assert unseen_pair(made["new pairs of shape and colour"]).all()
-    assert not any(unseen_pair(s).any() for name, s in made.items() if name != "new pairs of shape and colour")
-    assert (made[crowd_name(5)].count == 5).all()
-    assert made["smaller objects"].place[:, 0, 2].max() * 224 < 18.1
+    parts = splits(bench)
+    assert unseen_pair(parts["new pairs of shape and colour"]).all()
+    assert not any(unseen_pair(s).any() for name, s in parts.items() if name != "new pairs of shape and colour")
+    assert (parts[crowd_name(5)].count == 5).all()
+    assert parts["smaller objects"].place[:, 0, 2].max() * 224 < 18.1
 
 
 def test_scenes_with_and_without_a_held_out_pair_have_as_many_objects(bench):
@@ -100,9 +100,9 @@ def test_photos_are_middle_squares_of_the_studys_size(bench, tmp_path):
     x = torch.zeros(3, 100, 300)
     x[0, :, 100:200] = 1.0  # the middle square is red
     to_pil(x).save(tmp_path / "a.png")
-    [found] = photos(replace(bench, photos=tmp_path), [bench.recommended]).values()
-    assert found.pictures.shape == (1, 3, 84, 84) and found.masks.all()
-    assert found.pictures[0, :, 10, 10].tolist() == [255, 0, 0] == found.pictures[0, :, 80, 80].tolist()
+    [data] = photos(replace(bench, photos=tmp_path), [bench.recommended]).values()
+    assert data.pictures.shape == (1, 3, 84, 84) and data.masks.all()
+    assert data.pictures[0, :, 10, 10].tolist() == [255, 0, 0] == data.pictures[0, :, 80, 80].tolist()
 
 
 def test_blends_of_few_points_are_compared_each_with_its_own(bench):
@@ -150,16 +150,16 @@ def test_seeds_differ_and_a_seed_repeats_to_the_bit(bench):
 
 def test_the_seeds_latents_are_transformers_own(bench, tiny):
     pictures = torch.randint(0, 256, (1, 3, 56, 84), dtype=torch.uint8)
-    found, alone = (last_state(bench, pictures, text, "What is it?") for text in (True, False))
+    with_text, alone = (last_state(bench, pictures, text, "What is it?") for text in (True, False))
     image = to_pil(pictures[0].float() / 255)
     assert torch.equal(to_tensor(image), pictures[0].float() / 255)
     prompt = bench.vlm.prompt("What is it?")
     inputs = tiny.processor(text=[prompt], images=[image], return_tensors="pt", do_resize=False)
     with torch.no_grad():
         hidden = tiny.model.model(**inputs).last_hidden_state  # (1, tokens, D), after the final norm
-    torch.testing.assert_close(found, hidden.mean(1), rtol=1e-3, atol=1e-3)
-    shown = inputs["input_ids"][0] == bench.vlm.config.image_token_id
-    torch.testing.assert_close(alone, hidden[:, shown].mean(1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(with_text, hidden.mean(1), rtol=1e-3, atol=1e-3)
+    at_image = inputs["input_ids"][0] == bench.vlm.config.image_token_id
+    torch.testing.assert_close(alone, hidden[:, at_image].mean(1), rtol=1e-3, atol=1e-3)
 
 
 def test_the_seeds_test_pictures_are_its_first_training_pictures_and_later_stages_share_none(bench):
@@ -202,9 +202,9 @@ def test_e1_5_goes_on_with_decoded_images(bench):
 
 def test_the_experiment_in_the_docs_runs_and_is_reported(bench):
     code = dedent(experiments.__doc__.split("`noise.py`:")[1].split("With `NOISE`")[0])
-    made: dict = {}
-    exec(code, made)
-    answer = plain_answer(Run(made["NOISE"].measure(bench), bench.names, {}))
+    calls: dict = {}
+    exec(code, calls)
+    answer = plain_answer(Run(calls["NOISE"].measure(bench), bench.names, {}))
     assert [row[0] for row in answer.tables[0].rows][:3] == ["noise 0.0", "noise 0.1", "noise 1.0"]
     clean, *_, noisy = answer.tables[0].rows[:3]
     assert clean[1][0] < noisy[1][0] and answer.verdict is None and answer.charts

@@ -114,13 +114,13 @@ def test_a_study_that_was_killed_ends_as_one_that_was_not(study, run, tmp_path):
 
 
 def test_e1_1s_silhouettes_are_scikit_learns_by_the_cosine(study):
-    table, found = experiments(study[0])["e1_1"].tables[0], np.load(study[0] / "artifacts" / FEATURES)
+    table, features = experiments(study[0])["e1_1"].tables[0], np.load(study[0] / "artifacts" / FEATURES)
     rows = {row[0]: row for row in table.rows}
     for k, factor in enumerate(table.columns[1:], 1):
         for point in ("pre-merge/3", "post-merge/1"):
             theirs = [
                 silhouette_score(x, truth, metric="cosine")
-                for x, truth in zip(found[point], found[factor], strict=True)
+                for x, truth in zip(features[point], features[factor], strict=True)
             ]
             assert rows[point][k][0] == pytest.approx(np.mean(theirs), abs=1e-4)
 
@@ -161,7 +161,7 @@ def test_every_images_scores_are_on_disk(study):
 
 
 def test_e1_5_is_at_the_best_points_that_e1_6_found(study):
-    found = experiments(study[0])
-    [best] = [line.what.split(", ")[2].split()[0] for line in found["e1_6"].key if "(best of all)" in line.what]
-    rows = [row[0] for row in found["e1_5"].tables[0].rows]
+    results = experiments(study[0])
+    [best] = [line.what.split(", ")[2].split()[0] for line in results["e1_6"].key if "(best of all)" in line.what]
+    rows = [row[0] for row in results["e1_5"].tables[0].rows]
     assert f"{best} tokens" in rows and "oracle" in rows and "nearest" in rows

@@ -65,13 +65,13 @@ def counted(models, monkeypatch):
 
 def test_rows_are_the_scenes_in_order(models, scenes):
     vlm, vae = models
-    found = extract(vlm, vae, scenes, POINTS, batch=4)
+    latents = extract(vlm, vae, scenes, POINTS, batch=4)
     drawn = [render(group) for group in scenes]
     pictures = torch.cat([d.images for d in drawn])
-    assert torch.equal(found.pictures, pictures) and torch.equal(found.masks, torch.cat([d.mask for d in drawn]))
-    assert [tuple(found.points[p].shape) for p in POINTS] == [(12, 1, 4, 6, 32), (12, 1, 2, 3, 48)]
+    assert torch.equal(latents.pictures, pictures) and torch.equal(latents.masks, torch.cat([d.mask for d in drawn]))
+    assert [tuple(latents.points[p].shape) for p in POINTS] == [(12, 1, 4, 6, 32), (12, 1, 2, 3, 48)]
     for point, values in vlm.latents(pictures[9:10] / 255, POINTS).items():
-        torch.testing.assert_close(found.points[point][9:10], values, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(latents.points[point][9:10], values, rtol=1e-4, atol=1e-5)
 
 
 def test_a_store_changes_nothing_and_saves_the_work(models, scenes, counted, tmp_path):
@@ -129,9 +129,9 @@ def test_files_of_many_sizes_with_broken_ones_between(models, tmp_path):
     files = [File(path.name, path) for path in sorted(tmp_path.glob("*.*g"))]
     store = open_store(tmp_path / "store", vlm)
     with Extractor(vlm, vae, POINTS, store) as extractor:
-        found = list(extract_files(extractor, files, batch=2))
-    assert sum(n for n in found if not isinstance(n, Broken)) == 4
-    assert [b.name for b in found if isinstance(b, Broken)] == ["0b.png", "1b.jpg"]
+        batches = list(extract_files(extractor, files, batch=2))
+    assert sum(n for n in batches if not isinstance(n, Broken)) == 4
+    assert [b.name for b in batches if isinstance(b, Broken)] == ["0b.png", "1b.jpg"]
     sizes = [tuple(store.get([key], "post-merge/1").shape[1:4]) for key in store._places["post-merge/1"]]
     assert sorted(sizes) == sorted([(1, 8, 8), (1, 7, 10), (1, 8, 8), (1, 7, 10)])
 
@@ -140,8 +140,8 @@ def share(rank, house, scenes, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     vlm, vae = load_models(house)
-    found = extract(vlm, vae, scenes, POINTS, 4, open_store(folder / "store", vlm), shared=True)
-    torch.save(found.__dict__, folder / f"{rank}.pt")
+    latents = extract(vlm, vae, scenes, POINTS, 4, open_store(folder / "store", vlm), shared=True)
+    torch.save(latents.__dict__, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 

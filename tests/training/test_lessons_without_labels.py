@@ -62,11 +62,11 @@ def test_crops_of_photos_are_drawn_by_their_seed_and_change_colours():
 
 
 def test_what_is_said_of_a_moving_object_is_where_it_goes():
-    images, told = clip_lessons.moving_scenes(40, 3, torch.device("cpu"))
+    images, sentences = clip_lessons.moving_scenes(40, 3, torch.device("cpu"))
     assert images.shape == (40, clip_lessons.FRAMES, 3, clip_lessons.SIDE, clip_lessons.SIDE)
     clips = clip_lessons.take_motion(40, 3, clip_lessons.MOVING, "train")
     moved = 0
-    for i, turns in enumerate(told):
+    for i, turns in enumerate(sentences):
         for j in range(int(clips.first.count[i])):
             name, motion = clips.first.label(i, j), MOTIONS[int(clips.motion[i, j])]
             if motion in ("translation", "occlusion") and (heading := clips.heading(i, j)):
@@ -80,6 +80,6 @@ def test_what_is_said_of_a_moving_object_is_where_it_goes():
 
 def test_a_camera_is_said_to_go_where_its_windows_go():
     photo = natural_images.procedural(1, 256, torch.Generator().manual_seed(0))[0]
-    clips, told = clip_lessons.camera_moves([photo], 12, 0)
+    clips, sentences = clip_lessons.camera_moves([photo], 12, 0)
     assert clips.shape == (12, clip_lessons.FRAMES, 3, clip_lessons.SIDE, clip_lessons.SIDE)
-    assert len({turns[1].answer for turns in told}) > 3
+    assert len({turns[1].answer for turns in sentences}) > 3

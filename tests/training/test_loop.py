@@ -277,11 +277,11 @@ def test_processes_share_a_batch(children, tmp_path):
     recipe, alone = replace(RECIPE, batch=7), Regression(noise=0)
     losses = [[float(loss) for loss in step.losses.values()] for step in train(alone, recipe, CPU)]
     in_processes(children, 3, tmp_path, recipe)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
-    for each in found:
+    states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
+    for each in states:
         torch.testing.assert_close(torch.tensor(each["losses"]), torch.tensor(losses), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(each["weights"], weights(alone), rtol=1e-4, atol=1e-6)
-        assert torch.equal(each["weights"], found[0]["weights"])
+        assert torch.equal(each["weights"], states[0]["weights"])
 
 
 def test_more_processes_than_rows_are_refused(children, tmp_path):

@@ -42,11 +42,11 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self.answer(404, {"error": self.path})
 
-    def answer(self, code, told):
+    def answer(self, code, content):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps(told).encode())
+        self.wfile.write(json.dumps(content).encode())
 
     def log_message(self, *_):
         pass

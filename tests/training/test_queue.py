@@ -53,9 +53,9 @@ def house(tiny, tmp_path_factory):
     return folder, build_house(tiny.folder, folder)
 
 
-def new_service(house, made):
+def new_service(house, root):
     folder, models = house
-    return TrainingService(Inspector(models.vlm, models.vae, [folder / "bundled", made / "adapters"]), made)
+    return TrainingService(Inspector(models.vlm, models.vae, [folder / "bundled", root / "adapters"]), root)
 
 
 def models_of(service):
@@ -64,20 +64,20 @@ def models_of(service):
 
 @pytest.fixture(scope="module")
 def service(house):
-    made = new_service(house, house[0] / "made")
-    yield made
-    for run in made.queue.runs():
+    service = new_service(house, house[0] / "made")
+    yield service
+    for run in service.queue.runs():
         if run.alive():
             os.kill(int((run.folder / "pid").read_text()), signal.SIGKILL)
 
 
 def until(what, run=None):
     end = time.monotonic() + PATIENCE
-    while not (found := what()):
+    while not (result := what()):
         assert time.monotonic() < end, "it took too long"
         assert run is None or run.alive(), (run.folder / "output.txt").read_text()
         time.sleep(0.05)
-    return found
+    return result
 
 
 def ended(run):
@@ -120,17 +120,17 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     assert ended(last)["state"] == STOPPED and (last.folder / "training.pt").exists()
     assert ended(first)["state"] == DONE
     assert service.run_details("whole")["state"] == DONE
-    told = read_lines(first.folder / "log.jsonl")
-    steps, seconds = [record["step"] for record in told], [record["seconds"] for record in told]
+    log_lines = read_lines(first.folder / "log.jsonl")
+    steps, seconds = [record["step"] for record in log_lines], [record["seconds"] for record in log_lines]
     assert steps == sorted(set(steps)) and steps[-1] == 400
     assert seconds == sorted(seconds)  # the time goes on where it was cut off
     # The run that died on the way made the very same adapter as the one that did not.
-    made = [(line.adapters / name / WEIGHTS).read_bytes() for name in ("whole", "first")]
-    assert made[0] == made[1]
+    weights = [(line.adapters / name / WEIGHTS).read_bytes() for name in ("whole", "first")]
+    assert weights[0] == weights[1]
     assert [a["name"] for a in service.adapters()] == ["first", "whole"]
     assert service.run_details("first")["adapters"] == ["first"] and not (first.folder / "latents").exists()
-    found = service.run_details("first")["held_out"][-1]
-    assert found["step"] == 400 and found["scores"]["pre-merge/0-pooled"]["scenes like its own"]["ssim"]
+    scores = service.run_details("first")["held_out"][-1]
+    assert scores["step"] == 400 and scores["scores"]["pre-merge/0-pooled"]["scenes like its own"]["ssim"]
     with Image.open(service.run_details("first")["samples"]) as sheet:
         assert sheet.size == (2 * 224, 2 * 224)  # two held-out pictures; originals and reconstructions
     service.remove("last")
@@ -185,8 +185,8 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
             file.write(tmp_path / "x.png", f"photos/{k}.png")
         file.writestr("photos/bad.png", b"no picture")
         file.writestr("notes.txt", b"hello")
-    found = service.start("photos", SETTINGS | {"data": "pictures"}, str(archive))
-    assert sorted(name for name, _ in found["broken"]) == ["notes.txt", "photos/bad.png"]
+    started = service.start("photos", SETTINGS | {"data": "pictures"}, str(archive))
+    assert sorted(name for name, _ in started["broken"]) == ["notes.txt", "photos/bad.png"]
     run = service.queue.run("photos")
     assert len(list((run.folder / "pictures").iterdir())) == 12
     assert service.run_details("photos")["pictures"] == {"learn": 9, "held_out": 2, "asked": 2}

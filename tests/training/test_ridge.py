@@ -53,8 +53,8 @@ def test_a_probe_finds_the_map_that_made_its_targets(fold, cells):
     latents = torch.randn(90, 1, 4, 6, 6) * 3 + 1
     targets = hidden(latents).detach()
     probe.fit_statistics(latents, targets)
-    found = solve_linear(probe, (latents[:70], targets[:70]), (latents[70:], targets[70:]))
-    assert found["penalty"] == PENALTIES[0] and found["validation_error"] < 1e-9
+    solved = solve_linear(probe, (latents[:70], targets[:70]), (latents[70:], targets[70:]))
+    assert solved["penalty"] == PENALTIES[0] and solved["validation_error"] < 1e-9
     torch.testing.assert_close(probe(latents), targets, rtol=1e-3, atol=1e-3)
 
 
@@ -64,12 +64,12 @@ def test_the_penalty_is_the_one_that_validates_best():
     latents, noise = torch.randn(400, 1, 1, 1, 40), torch.randn(400, 4, 1, 1)
     targets = latents[:, 0, 0, 0, :4, None, None] + noise  # few images, much noise: shrinking helps
     probe.fit_statistics(latents, targets)
-    found = solve_linear(probe, (latents[:60], targets[:60]), (latents[60:], targets[60:]))
+    solved = solve_linear(probe, (latents[:60], targets[:60]), (latents[60:], targets[60:]))
     held = normal_equations(probe, latents[60:], targets[60:])
     errors = [held.error(*s) for s in normal_equations(probe, latents[:60], targets[:60]).solve(PENALTIES)]
-    assert found["validation_error"] == min(errors) < 0.9 * errors[0] and PENALTIES[0] < found["penalty"] < 10
+    assert solved["validation_error"] == min(errors) < 0.9 * errors[0] and PENALTIES[0] < solved["penalty"] < 10
     seen = (probe(latents[60:]) - targets[60:]) / probe.z_std.view(-1, 1, 1)
-    assert seen.square().mean().item() == pytest.approx(found["validation_error"], rel=1e-5)
+    assert seen.square().mean().item() == pytest.approx(solved["validation_error"], rel=1e-5)
 
 
 def test_latents_that_are_not_finite_are_named():

@@ -26,8 +26,8 @@ def pictures(count, seed=0, side=28):
 @pytest.fixture
 def filled(tmp_path):
     """Five pictures in two shards, with values of two names."""
-    store, shown = Store(tmp_path / "store", MINE), pictures(5)
-    hashes = picture_hashes(shown)
+    store, images = Store(tmp_path / "store", MINE), pictures(5)
+    hashes = picture_hashes(images)
     values = {"post-merge/6": torch.randn(5, 1, 2, 2, 3).bfloat16(), "targets/x": torch.randn(5, 4, 2, 2)}
     store.put(hashes[:2], ["a", "b"], {name: v[:2] for name, v in values.items()})
     store.put(hashes[2:], ["c", "d", "e"], {name: v[2:] for name, v in values.items()})

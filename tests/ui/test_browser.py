@@ -199,8 +199,8 @@ def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
     expect(page).to_have_url(re.compile("tab=compare&seed=11&objects=2&adapters=linear"))
     page.close()
-    asked = "tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim"
-    page = visit(asked=asked, ready="#failures-status")
+    query = "tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim"
+    page = visit(asked=query, ready="#failures-status")
     expect(page.locator("#failures-status h3")).to_have_text("post-merge/1 read by linear")
     expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
     shots = page.locator("#failures-gallery [data-number]")
@@ -237,12 +237,12 @@ def test_back_and_forward_walk_through_views_and_tabs_and_find_an_evaluation_as_
     page.go_back()
     selected(page, "Failures")
     expect(page.locator("#failures-status")).to_contain_text("All 16 of 16 pictures in")
-    told = page.locator("#failures-status").inner_text()
+    status = page.locator("#failures-status").inner_text()
     page.go_back()  # the evaluation before, not made anew
     expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
     page.go_forward()
     expect(page.locator("#failures-means")).to_contain_text("of 16 pictures")
-    expect(page.locator("#failures-status")).to_have_text(re.compile(re.escape(told.splitlines()[-1])))
+    expect(page.locator("#failures-status")).to_have_text(re.compile(re.escape(status.splitlines()[-1])))
     page.go_back()
     expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
     page.go_back()
@@ -414,9 +414,9 @@ def test_downloads(visit, name):
     if name == "png":
         assert content.startswith(b"\x89PNG")
     else:
-        told = json.loads(content)
-        assert told["scene"]["recipe"] == {"example": "one-on-white"} and told["vae"]["channels"] == 4
-        assert told["adapter_card"]["point"] == told["point"] and told["objects"][0]["oracle_iou"] is not None
+        record = json.loads(content)
+        assert record["scene"]["recipe"] == {"example": "one-on-white"} and record["vae"]["channels"] == 4
+        assert record["adapter_card"]["point"] == record["point"] and record["objects"][0]["oracle_iou"] is not None
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -158,8 +158,8 @@ def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
     expect(tiles(page)).to_have_count(3)
     page.locator("#compare-adapters").get_by_text("tokens").click()
     page.locator("#compare-dice").click()
-    for told in ("#compare-refused", "#compare-stuck"):
-        expect(page.locator(told)).to_be_hidden()
+    for place in ("#compare-refused", "#compare-stuck"):
+        expect(page.locator(place)).to_be_hidden()
     compared(page)
 
 

@@ -76,32 +76,32 @@ def evaluated(page, count=8):
 
 
 def test_worst_first_sort_filter_and_open_in_inspect(visit, monkeypatch):
-    page, made, real = visit(), [], galleries.summary
-    monkeypatch.setattr(galleries, "summary", lambda *given: made.append(given) or real(*given))
+    page, calls, real = visit(), [], galleries.summary
+    monkeypatch.setattr(galleries, "summary", lambda *given: calls.append(given) or real(*given))
     page.get_by_role("button", name="Five on texture").click()
     expect(page.get_by_label("Objects, least").first).to_have_value("5")
     evaluate(page)
     evaluated(page)
-    found = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
-    assert len(found) == 8 and found == sorted(found, reverse=True)
+    values = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
+    assert len(values) == 8 and values == sorted(values, reverse=True)
     page.get_by_text("best first").click()
-    expect(shots(page).locator("b").first).to_have_text(f"LPIPS {found[-1]:.3f}")
+    expect(shots(page).locator("b").first).to_have_text(f"LPIPS {values[-1]:.3f}")
     # The pictures are those of the captions at once: an image that loads late would keep the one before it.
     page.wait_for_function(
         "[...document.querySelectorAll('#failures-gallery img')].every(i => i.complete && i.currentSrc === i.src)"
     )
-    assert len(made) == 1  # the order changes no mean
-    middle = sorted(found)[3]
+    assert len(calls) == 1  # the order changes no mean
+    middle = sorted(values)[3]
     low = page.locator("#failures-low input, #failures-low textarea")
     low.fill("-")  # no number yet: nobody has asked for anything
     low.fill(f"{middle - 0.0005}")
     low.press("Tab")
     expect(page.locator("#failures-means")).to_contain_text("of 8 pictures")
-    expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))
+    expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in values))
     low.fill("much")
     low.press("Enter")
     expect(page.locator("#failures-filter-error")).to_contain_text("numbers such as 0.35, not 'much'")
-    expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in found))  # nothing is lost
+    expect(shots(page)).to_have_count(sum(value >= middle - 0.0005 for value in values))  # nothing is lost
     low.fill("900")
     low.press("Enter")
     expect(page.locator("#failures-gallery")).to_contain_text("No picture meets these filters")
@@ -225,10 +225,10 @@ def test_a_zip_with_broken_files(visit, tmp_path):
     page = visit()
     file = io.BytesIO()
     Image.new("RGB", (60, 60), "teal").save(file, "PNG")
-    with zipfile.ZipFile(tmp_path / "some.zip", "w") as made:
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         for name in ("a.png", "<b>c.png"):
-            made.writestr(name, file.getvalue())
-        made.writestr("broken.png", b"no picture")
+            archive.writestr(name, file.getvalue())
+        archive.writestr("broken.png", b"no picture")
     (tmp_path / "no.zip").write_bytes(b"no archive")
     page.locator("#failures-source").get_by_text("Upload").click()
     page.locator("#failures-go").click()
@@ -269,16 +269,16 @@ def test_a_part_is_downloaded_as_a_part(visit):
     expect(page.locator("#failures-json")).to_be_disabled()
     evaluate(page)
     evaluated(page)
-    found = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
-    page.get_by_label("LPIPS from").fill(f"{found[2] - 0.0005}")
+    values = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
+    page.get_by_label("LPIPS from").fill(f"{values[2] - 0.0005}")
     page.get_by_label("LPIPS from").press("Enter")
     expect(page.locator("#failures-json")).to_contain_text("of 8")
     with page.expect_download() as download:
         page.locator("#failures-json").click()
     with open(download.value.path()) as file:
-        told = json.load(file)
-    assert told["filtered_by"].startswith("LPIPS from") and told["selected"] == len(told["pictures"]) < 8
-    assert download.value.suggested_filename == f"foresight-failures-{told['selected']}-of-8.json"
+        record = json.load(file)
+    assert record["filtered_by"].startswith("LPIPS from") and record["selected"] == len(record["pictures"]) < 8
+    assert download.value.suggested_filename == f"foresight-failures-{record['selected']}-of-8.json"
 
 
 def test_a_folder_that_is_none_is_told_and_what_was_there_stays(visit):

@@ -33,13 +33,13 @@ pytestmark = needs_chromium
 def service(tiny, tmp_path_factory):
     house = tmp_path_factory.mktemp("house")
     bundled = build_house(tiny.folder, house)
-    made = TrainingService(
+    service = TrainingService(
         Inspector(bundled.vlm, bundled.vae, [house / "bundled", house / "made/adapters"]), house / "made"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
-        yield made
-    for run in made.queue.runs():
+        yield service
+    for run in service.queue.runs():
         if run.alive():
             os.kill(int((run.folder / "pid").read_text()), signal.SIGKILL)
 
@@ -172,16 +172,16 @@ def test_the_endpoint_tells_the_broken_files(url, service, tmp_path):
     client = Client(url, verbose=False)
     settings = {"data": "pictures", "steps": 2, "points": ["pre-merge/0"]}
     sent = handle_file(tmp_path / "photos.zip")
-    asked = {"recipe": "quick look", "settings": settings, "archive": sent, "wait": False}
-    found = client.predict(**asked, api_name="/train")
-    assert found["name"] == "quick-look" and found["state"] in ("waiting", "starting")
+    request = {"recipe": "quick look", "settings": settings, "archive": sent, "wait": False}
+    started = client.predict(**request, api_name="/train")
+    assert started["name"] == "quick-look" and started["state"] in ("waiting", "starting")
     service.stop("quick-look")
-    assert [name for name, _ in found["broken"]] == ["bad.png"]
-    assert found["pictures"] == {"learn": 7, "held_out": 2, "asked": 32}
+    assert [name for name, _ in started["broken"]] == ["bad.png"]
+    assert started["pictures"] == {"learn": 7, "held_out": 2, "asked": 32}
     with pytest.raises(AppError, match="not in the list of choices"):
         client.predict("magic", {}, "", None, False, api_name="/train")
     with pytest.raises(AppError, match="must be a JSON object"):
-        client.predict(**asked | {"settings": [2]}, api_name="/train")
+        client.predict(**request | {"settings": [2]}, api_name="/train")
     assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/train"]
 
 

@@ -25,9 +25,9 @@ from foresight.ui.plots import depth_chart
 @pytest.fixture(scope="module")
 def inspector(tiny, tmp_path_factory):
     house = tmp_path_factory.mktemp("house")
-    made = build_house(tiny.folder, house)
+    inspector = build_house(tiny.folder, house)
     save_tiny_adapter(house / "runs/<b>mine", "tokens", "post-merge/3", house, seed=1)
-    return made
+    return inspector
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +46,23 @@ def picture(tmp_path_factory):
 
 
 def test_all_points_are_scored_as_the_library_scores_them(client, inspector, picture):
-    told, pictures = client.predict(
+    scores, pictures = client.predict(
         handle_file(picture / "image.png"), None, handle_file(picture / "mask.png"), api_name="/compare"
     )
     oracle, blank, *tiles = inspector.sweep_layers(
         load_image(picture / "image.png"), inspector.adapters(), load_mask(picture / "mask.png")
     )
-    assert {k: told["oracle"][k] for k in SCORES} == pytest.approx(oracle.scores, abs=1e-4)
-    assert {k: told["blank"][k] for k in SCORES} == pytest.approx(blank.scores, abs=1e-4)
-    assert [(t["point"], t["adapter"]) for t in told["tiles"]] == [(str(t.record.point), t.name) for t in tiles]
-    for theirs, ours in zip(told["tiles"], tiles, strict=True):
+    assert {k: scores["oracle"][k] for k in SCORES} == pytest.approx(oracle.scores, abs=1e-4)
+    assert {k: scores["blank"][k] for k in SCORES} == pytest.approx(blank.scores, abs=1e-4)
+    assert [(t["point"], t["adapter"]) for t in scores["tiles"]] == [(str(t.record.point), t.name) for t in tiles]
+    for theirs, ours in zip(scores["tiles"], tiles, strict=True):
         assert {k: theirs[k] for k in SCORES} == pytest.approx(ours.scores, abs=1e-4)
     assert [p["caption"] for p in pictures] == [title(t.record) for t in tiles]
 
 
 def test_some_adapters_only(client, picture):
-    told, pictures = client.predict(handle_file(picture / "image.png"), ["linear"], api_name="/compare")
-    assert [(t["point"], t["adapter"]) for t in told["tiles"]] == [
+    scores, pictures = client.predict(handle_file(picture / "image.png"), ["linear"], api_name="/compare")
+    assert [(t["point"], t["adapter"]) for t in scores["tiles"]] == [
         ("pre-merge/2", "linear"),
         ("post-merge/1", "linear"),
     ]
@@ -72,7 +72,7 @@ def test_some_adapters_only(client, picture):
 def test_the_endpoint_tells_how_far_it_is_so_that_it_can_be_cancelled(client, picture):
     job = client.submit(handle_file(picture / "image.png"), ["linear"], api_name="/compare")
     job.result()
-    assert [told for told, _ in job.outputs()[:-1]] == [{"done": n, "of": 4} for n in (1, 2, 3, 4)]
+    assert [progress for progress, _ in job.outputs()[:-1]] == [{"done": n, "of": 4} for n in (1, 2, 3, 4)]
 
 
 def test_bad_input_is_one_sentence(client, picture, tmp_path):
@@ -108,25 +108,25 @@ def test_the_grid_keeps_room_for_every_tile_and_escapes_names(inspector):
 
 
 def test_what_cannot_be_measured_is_counted_in_the_head(inspector):
-    made = comparison(inspector.adapters(), 2)
+    compared = comparison(inspector.adapters(), 2)
     reasons = [NOT_MEASURABLE, None, NOT_MEASURABLE, None]  # oracle, blank page, two adapters
     for i, reason in enumerate(reasons):
-        tile = made.tiles[i]
-        made.tiles[i] = replace(tile, reconstruction=replace(tile.reconstruction, mask_reason=reason))
-    told = grids.head(made)
-    assert f"Mask IoU not measurable in 1 of 2 tiles: {NOT_MEASURABLE}" in told and "No mask IoU" not in told
-    assert f'<abbr title="{NOT_MEASURABLE}">–</abbr>' in grids.grid(made)
+        tile = compared.tiles[i]
+        compared.tiles[i] = replace(tile, reconstruction=replace(tile.reconstruction, mask_reason=reason))
+    head = grids.head(compared)
+    assert f"Mask IoU not measurable in 1 of 2 tiles: {NOT_MEASURABLE}" in head and "No mask IoU" not in head
+    assert f'<abbr title="{NOT_MEASURABLE}">–</abbr>' in grids.grid(compared)
 
 
 def test_two_sides_or_none(inspector):
     records = inspector.adapters()
-    made = comparison(records, 2)
-    html = grids.pair(made)
+    compared = comparison(records, 2)
+    html = grids.pair(compared)
     assert html.count('class="over"') == 2 and html.count("/original.png") == 2 and html.count('type="range"') == 1
-    assert made.sides == (title(records[0]), title(records[1]))  # the first and the last that were made
-    made.left, made.right = "blank", title(records[-1])  # the latter is not made yet
-    assert made.sides == ("blank", title(records[1])) and "right=" in grids.head(made)
-    assert grids.pair(replace(made, tiles=made.tiles[:2])) == ""
+    assert compared.sides == (title(records[0]), title(records[1]))  # the first and the last that were made
+    compared.left, compared.right = "blank", title(records[-1])  # the latter is not made yet
+    assert compared.sides == ("blank", title(records[1])) and "right=" in grids.head(compared)
+    assert grids.pair(replace(compared, tiles=compared.tiles[:2])) == ""
 
 
 def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector):

@@ -24,15 +24,15 @@ def inspector(tiny, tmp_path_factory):
 
 
 def test_an_answer_ends_after_the_word_at_which_it_is_told_to(inspector):
-    asked = []
+    calls = []
 
     def after_three():
-        asked.append(True)
-        return len(asked) == 3
+        calls.append(True)
+        return len(calls) == 3
 
     whole = inspector.vlm.describe(IMAGE, "What is it?")
     part = inspector.vlm.describe(IMAGE, "What is it?", stop=after_three)
-    assert len(asked) == 3 and len(part) < len(whole) and whole.startswith(part)
+    assert len(calls) == 3 and len(part) < len(whole) and whole.startswith(part)
 
 
 def test_moving_on_ends_ones_own_answer_alone(inspector, monkeypatch):

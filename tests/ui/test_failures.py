@@ -69,14 +69,14 @@ def worst(rows, score):
 
 
 def test_generated_scenes_are_scored_as_the_library_scores_them(client, rows):
-    told = client.predict("post-merge/1", "linear", None, 3, 4, SPEC, api_name="/evaluate")
-    assert [p["image"] for p in told["pictures"]] == [row.name for row in rows]
-    for theirs, ours in zip(told["pictures"], rows, strict=True):
+    results = client.predict("post-merge/1", "linear", None, 3, 4, SPEC, api_name="/evaluate")
+    assert [p["image"] for p in results["pictures"]] == [row.name for row in rows]
+    for theirs, ours in zip(results["pictures"], rows, strict=True):
         assert theirs["lpips"] == pytest.approx(ours.flat()["lpips"], abs=1e-4)
         assert theirs["object_shape"] == ours.flat()["object_shape"]
     expected = summarise([row.flat() for row in rows])["scores"]["ssim"]
-    assert told["summary"]["scores"]["ssim"] == pytest.approx(expected, abs=1e-4)
-    assert told["data"]["split"] == "test" and told["data"]["objects"] == [1, 2] and told["broken"] == []
+    assert results["summary"]["scores"]["ssim"] == pytest.approx(expected, abs=1e-4)
+    assert results["data"]["split"] == "test" and results["data"]["objects"] == [1, 2] and results["broken"] == []
 
 
 def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
@@ -84,14 +84,14 @@ def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
     to_pil(render(sample(range(1), 0, SceneSpec())).images[0] / 255).save(file, "PNG")
     good, path = file.getvalue(), tmp_path / "hundred.zip"
     bad = {7: b"no picture", 20: b"", 33: good[:400], 58: b"\x89PNG\r\n\x1a\n" + bytes(50), 99: good[:60]}
-    with zipfile.ZipFile(path, "w") as made:
+    with zipfile.ZipFile(path, "w") as archive:
         for i in range(100):
-            made.writestr(f"pictures/{i:03d}.png", bad.get(i, good))
-    told = client.predict("post-merge/1", "linear", [handle_file(path)], api_name="/evaluate")
-    assert len(told["pictures"]) == told["summary"]["pictures"] == 95
-    assert [b["image"] for b in told["broken"]] == [f"pictures/{i:03d}.png" for i in bad]
-    assert all(b["reason"].endswith(".") for b in told["broken"])
-    names = [p["image"] for p in told["pictures"]]
+            archive.writestr(f"pictures/{i:03d}.png", bad.get(i, good))
+    results = client.predict("post-merge/1", "linear", [handle_file(path)], api_name="/evaluate")
+    assert len(results["pictures"]) == results["summary"]["pictures"] == 95
+    assert [b["image"] for b in results["broken"]] == [f"pictures/{i:03d}.png" for i in bad]
+    assert all(b["reason"].endswith(".") for b in results["broken"])
+    names = [p["image"] for p in results["pictures"]]
     assert names == [f"pictures/{i:03d}.png" for i in range(100) if i not in bad]
 
 
@@ -157,24 +157,24 @@ def test_archives_of_one_upload_share_their_room(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(uploads.archive, "MAX_BYTES", 10)
     for name in ("a", "b"):
-        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as made:
-            made.writestr(f"{name}.png", b"6 byte")
-    found = uploads.handed_in([str(tmp_path / "a.zip"), str(tmp_path / "b.zip")], failures.gr.HTML(), print)
-    assert [isinstance(item, Broken) for item in found] == [False, True] and "together" in found[1].reason
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(f"{name}.png", b"6 byte")
+    files = uploads.handed_in([str(tmp_path / "a.zip"), str(tmp_path / "b.zip")], failures.gr.HTML(), print)
+    assert [isinstance(item, Broken) for item in files] == [False, True] and "together" in files[1].reason
 
 
 def test_the_gallery_has_the_worst_first_and_escapes_names(inspector, rows):
     evil = "<img src=x onerror=alert(1)>"
     run = run_of(inspector, rows, [Broken(evil, evil)])
-    shown = worst(run.rows, "lpips")
-    scores = [row.scores.scores["adapter"]["lpips"] for row in shown]
+    ordered_rows = worst(run.rows, "lpips")
+    scores = [row.scores.scores["adapter"]["lpips"] for row in ordered_rows]
     assert scores == sorted(scores, reverse=True)
-    html = galleries.gallery(shown, "lpips", 2)
+    html = galleries.gallery(ordered_rows, "lpips", 2)
     assert html.count("data-number") == 2 and "Show 1 more of 1" in html
     assert "<img src=x" not in galleries.status(run) and "1 file left out" in galleries.status(run)
     assert "All 4 of 4 files" in galleries.status(run)
-    table = galleries.table(shown)
-    assert [cells[0] for cells in table] == [row.number for row in shown]
+    table = galleries.table(ordered_rows)
+    assert [cells[0] for cells in table] == [row.number for row in ordered_rows]
     assert len(table[0]) == len(galleries.SCENE_HEADERS)
     assert "Means of 2 of 3 pictures" in galleries.summary(run.scores[:2], 3)
     assert galleries.summary([], 3) == galleries.gallery([], "lpips", 2) == galleries.NOTHING
@@ -198,13 +198,13 @@ def test_what_cannot_be_measured_stands_apart_and_is_told_beside_the_mean(inspec
     first, *rest = run_of(inspector, rows).rows
     for i, row in enumerate(rest):
         row.scores.scores["adapter"]["mask_iou"] = 0.2 * i
-    shown = worst([unmeasurable(first), *rest], "mask_iou")
-    assert [row.number for row in shown] == [1, 2, 0]
-    ranked, apart = galleries.gallery(shown, "mask_iou", 24).split("Not in this order: 1 without Mask IoU")
+    ordered_rows = worst([unmeasurable(first), *rest], "mask_iou")
+    assert [row.number for row in ordered_rows] == [1, 2, 0]
+    ranked, apart = galleries.gallery(ordered_rows, "mask_iou", 24).split("Not in this order: 1 without Mask IoU")
     assert "not measurable" not in ranked and "no object is found where one was" in ranked
     assert f"mask IoU not measurable: {NOT_MEASURABLE}" in apart and "no object is found" not in apart
-    assert "Not in this order" not in galleries.gallery(shown, "lpips", 24)
-    html = galleries.summary([row.scores for row in shown], 3)
+    assert "Not in this order" not in galleries.gallery(ordered_rows, "lpips", 24)
+    html = galleries.summary([row.scores for row in ordered_rows], 3)
     assert "In 1 the mask IoU is not measurable" in html and html.count("2 of 3 pictures") == 1
 
 
@@ -267,9 +267,12 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
     for item in [*rows, Broken("x.png", "it is no picture.")]:
         run.add(item, keeper)
     table, data, packed = (Path(runs.export(run, kind, EVERY, keeper)) for kind in failures.DOWNLOADS)
-    told = json.loads(data.read_text())
-    assert told["summary"]["pictures"] == told["evaluated"] == told["selected"] == 3 and told["filtered_by"] is None
-    assert told["asked"] == 4 and len(told["broken"]) == 1 and table.name == "foresight-failures.csv"
+    record = json.loads(data.read_text())
+    assert (
+        record["summary"]["pictures"] == record["evaluated"] == record["selected"] == 3
+        and record["filtered_by"] is None
+    )
+    assert record["asked"] == 4 and len(record["broken"]) == 1 and table.name == "foresight-failures.csv"
     with zipfile.ZipFile(packed) as archive:
         assert len(archive.namelist()) == 2 + 2 * 3 and archive.testzip() is None
         assert archive.read("table.csv").decode() == table.read_bytes().decode()
@@ -280,9 +283,11 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
     least = worst(run.rows, "ssim")[1].scores.scores["adapter"]["ssim"]
     some = ("ssim", "worst first", f"{least}", "", [], [], [], [], [])
     table, data, packed = (Path(runs.export(run, kind, some, keeper)) for kind in failures.DOWNLOADS)
-    told = json.loads(data.read_text())
-    assert told["selected"] == len(told["pictures"]) == told["summary"]["pictures"] == 2 and told["broken"] == []
-    assert told["filtered_by"] == f"SSIM from {least}" and packed.name == "foresight-failures-2-of-3.zip"
+    record = json.loads(data.read_text())
+    assert (
+        record["selected"] == len(record["pictures"]) == record["summary"]["pictures"] == 2 and record["broken"] == []
+    )
+    assert record["filtered_by"] == f"SSIM from {least}" and packed.name == "foresight-failures-2-of-3.zip"
     with zipfile.ZipFile(packed) as archive:
         assert len(archive.namelist()) == 2 + 2 * 2
     shape = ("lpips", "best first", "", "0.5", ["star", "cross"], [], [], [], ["white"])

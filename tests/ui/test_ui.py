@@ -106,9 +106,9 @@ def test_no_objects_is_a_reason_not_a_number() -> None:
 
 def test_an_iou_of_0_says_that_nothing_was_found() -> None:
     lost = replace(made("tokens", 0.4, 0.8, 0.0), mask=torch.zeros(56, 56, dtype=torch.bool))
-    told = "No object stands out from the reconstruction"
-    assert told in cards.metric_cards(replace(report(), reconstructions=[lost]))
-    assert told not in cards.metric_cards(report(iou=0.0))  # it shows one, elsewhere
+    sentence = "No object stands out from the reconstruction"
+    assert sentence in cards.metric_cards(replace(report(), reconstructions=[lost]))
+    assert sentence not in cards.metric_cards(report(iou=0.0))  # it shows one, elsewhere
 
 
 def test_not_measurable_is_no_0_on_the_card_and_no_tile() -> None:
@@ -121,8 +121,8 @@ def test_not_measurable_is_no_0_on_the_card_and_no_tile() -> None:
     oracle = replace(made("oracle", 0.001, 0.999, None), mask_reason=NOT_MEASURABLE)
     card = cards.metric_cards(replace(report(), oracle=oracle)).split('<div class="fs-card">')[4]
     assert "0.500" in card and "oracle not measurable" in card
-    told = cards.object_table([("red star", True, None, 0.9), ("blue ring", False, None, None)])
-    assert "red star</b> not measurable<span>oracle 0.90" in told and "blue ring</b> hidden" in told
+    table = cards.object_table([("red star", True, None, 0.9), ("blue ring", False, None, None)])
+    assert "red star</b> not measurable<span>oracle 0.90" in table and "blue ring</b> hidden" in table
 
 
 def test_a_held_out_mean_tells_its_share() -> None:
@@ -228,8 +228,8 @@ def test_a_score_that_no_held_out_image_has_is_no_empty_chart() -> None:
 def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:
     card = {"point": "post-merge/4", "data": "scenes:32768", "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512}}
     note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")
-    for told in ("32,768 scenes", "n = 512", "0.400–0.600", "No tokens adapter here: linear in its place"):
-        assert told in note
+    for words in ("32,768 scenes", "n = 512", "0.400–0.600", "No tokens adapter here: linear in its place"):
+        assert words in note
 
 
 def test_a_layer_without_adapters_offers_the_nearest_of_its_stage() -> None:
@@ -248,21 +248,21 @@ def test_the_diagram_marks_one_layer_and_all_that_have_adapters(points: list[Ext
 
 
 def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
-    shown = tiles(report())
-    assert [t.title for t in shown] == [
+    drawn = tiles(report())
+    assert [t.title for t in drawn] == [
         "original", "oracle", "linear", "pooled", "tokens", "difference", "LPIPS map", "masks",
     ]  # fmt: skip
-    assert [t.title for t in shown if t.picture is None] == ["linear", "pooled"]
-    assert shown[2].note == "none at this layer" and [t.title for t in shown if t.marked] == ["tokens"]
-    assert strip(shown, "heading").width > 8 * 150
+    assert [t.title for t in drawn if t.picture is None] == ["linear", "pooled"]
+    assert drawn[2].note == "none at this layer" and [t.title for t in drawn if t.marked] == ["tokens"]
+    assert strip(drawn, "heading").width > 8 * 150
     assert [t.title for t in tiles(report("mine"))][5] == "mine"
 
 
 @pytest.mark.parametrize("name", ["tokens", "mine"])
 def test_adapters_of_one_name_are_all_shown_and_one_is_marked(name: str) -> None:
     first, second = made(name, 0.4, 0.8, 0.5), made(name, 0.3, 0.8, 0.5)
-    shown = [t for t in tiles(replace(report(), reconstructions=[first, second])) if t.title == name]
-    assert [(t.note[:11], t.marked) for t in shown] == [("LPIPS 0.400", True), ("LPIPS 0.300", False)]
+    marked = [t for t in tiles(replace(report(), reconstructions=[first, second])) if t.title == name]
+    assert [(t.note[:11], t.marked) for t in marked] == [("LPIPS 0.400", True), ("LPIPS 0.300", False)]
 
 
 def test_heat_is_dark_at_nothing_and_bright_at_the_top() -> None:
@@ -275,10 +275,10 @@ def test_heat_is_dark_at_nothing_and_bright_at_the_top() -> None:
 def test_masks_tell_both_lost_and_added_apart() -> None:
     original, other = torch.zeros(24, 24, dtype=torch.bool), torch.zeros(24, 24, dtype=torch.bool)
     original[:12], other[:, :12] = True, True
-    found = masks_over(original, other)
-    corners = [set(found.crop(box).getdata()) for box in ((0, 0, 12, 12), (12, 0, 24, 12), (0, 12, 12, 24))]
+    overlay = masks_over(original, other)
+    corners = [set(overlay.crop(box).getdata()) for box in ((0, 0, 12, 12), (12, 0, 24, 12), (0, 12, 12, 24))]
     assert corners == [{(120, 130, 140)}, {(0, 114, 178), (255, 255, 255)}, {(213, 94, 0), (255, 255, 255)}]
-    assert set(found.crop((12, 12, 24, 24)).getdata()) == {(255, 255, 255)}
+    assert set(overlay.crop((12, 12, 24, 24)).getdata()) == {(255, 255, 255)}
 
 
 def test_a_scene_is_the_same_each_time_and_holds_what_was_chosen() -> None:
@@ -304,7 +304,9 @@ def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
 def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
     with gr.Blocks():
         ours = [RawImage(), RawFile(), FreeSlider(), FreeDropdown(), FreeRadio()]
-        image, file, slider, dropdown, radio = copies = [made.__class__(**made.constructor_args) for made in ours]
+        image, file, slider, dropdown, radio = copies = [
+            component.__class__(**component.constructor_args) for component in ours
+        ]
         assert [copy.get_config()["name"] for copy in copies] == ["image", "file", "slider", "dropdown", "radio"]
         assert [choice.preprocess("gone since") for choice in (dropdown, radio)] == ["gone since"] * 2
         assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
