@@ -264,28 +264,23 @@ class CompareTab:
 
     def add_endpoints(self) -> None:
         """Adds /compare to the current Blocks; nothing of it is seen on the page."""
-
-        @show_errors
-        def compare(image: str, adapters: list[str] | None = None, mask: str | None = None) -> Iterator[Any]:
-            """Reads one picture at every extraction point that the adapters serve.
-
-            adapters: names; none means all. mask: white where the picture shows an object; without it, the objects
-            found there. Yields {"done", "of"} after each tile, so that it ends soon after the client cancels or goes
-            away; then {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
-            """
-            yield from self.answer(image, adapters or self.adapter_names(), mask)
-
         with gr.Row(visible=False):
             trigger = gr.Button()
             image, mask = file_image("image"), file_image("mask: white where there is an object (optional)")
             names = gr.JSON(label="adapters: a list of names, or none for all")
             scores, images = gr.JSON(label="scores"), gr.Gallery(label="pictures", format="png")
-        trigger.click(compare, [image, names, mask], [scores, images], api_name="compare", **MODEL_QUEUE)
+        trigger.click(self.compare_api, [image, names, mask], [scores, images], api_name="compare", **MODEL_QUEUE)
 
-    def answer(self, image: str, names: Sequence[str], mask: str | None) -> Iterator[Any]:
-        """What /compare answers of the files of an image and its mask."""
+    @show_errors
+    def compare_api(self, image: str, adapters: list[str] | None = None, mask: str | None = None) -> Iterator[Any]:
+        """Reads one picture at every extraction point that the adapters serve.
+
+        adapters: names; none means all. mask: white where the picture shows an object; without it, the objects found
+        there. Yields {"done", "of"} after each tile, so that it ends soon after the client cancels or goes away; then
+        {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
+        """
         objects = None if mask is None else load_mask(mask)
-        records, reconstructions = self.records(names), list[Reconstruction]()
+        records, reconstructions = self.records(adapters or self.adapter_names()), list[Reconstruction]()
         for reconstruction in self.inspector.sweep_layers(open_picture(image), records, objects):
             reconstructions.append(reconstruction)
             yield {"done": len(reconstructions), "of": 2 + len(records)}, []

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from foresight.adapters.registry import AdapterRecord, pick_adapter
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.factors import EvaluationSettings, SceneFactors
 from foresight.errors import InputError
@@ -264,7 +264,7 @@ class FailuresTab:
 
     def find(self, point: str | None, name: str | None) -> AdapterRecord:
         """The adapter of that name at a point. Raises InputError. Folders and hub ids are not taken from strangers."""
-        return pick_adapter(self.inspector.adapters(), str(point), name)
+        return self.inspector.registry.find_listed(name, point or self.inspector.default_point)
 
     def image_set(self, source: str, files: list[str] | None, folder: str, scenes: dict[str, Any]) -> ImageSet:
         """The form's images; scenes: as `form.values_of` writes them. Raises InputError."""

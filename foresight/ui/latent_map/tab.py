@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 from torch import Tensor
 
-from foresight.adapters.registry import AdapterRecord, pick_adapter
 from foresight.data.factors import ANY
 from foresight.data.images import to_pil
 from foresight.data.render import render
@@ -228,12 +227,12 @@ class LatentMapTab:
     def start_scores(self, spec: MapSpec | None, layer: str, adapter: str | None) -> MapTask:
         """The map that is shown, to be scored."""
         latent_map = self.maps.find(spec)
-        self._record(layer, adapter)
+        self.inspector.registry.find_listed(adapter, layer)
         return MapTask(latent_map.spec)
 
     def score(self, task: MapTask, layer: str, adapter: str | None) -> Generator[Updates, None, None]:
         """Scores a task's map: reads its scenes with an adapter."""
-        latent_map, record = self.maps.find(task.spec), self._record(layer, adapter)
+        latent_map, record = self.maps.find(task.spec), self.inspector.registry.find_listed(adapter, layer)
         yield from self.tasks.progress(self.scores.score(latent_map, record, self.limits.scored))
         task.ended = True
         status = f"Scored by {adapter} at {layer}. “Colour by” has the scores now."
@@ -286,9 +285,6 @@ class LatentMapTab:
             "info": use if names else f"No adapter reads {point} yet.",
         }
 
-    def _record(self, point: str, name: str | None) -> AdapterRecord:
-        return pick_adapter(self.inspector.adapters(), point, name)
-
     @show_errors
     def click(self, spec: MapSpec | None, event: gr.EventData) -> Selected:
         """A point that was clicked on the map, in the gallery, or among neighbours."""
@@ -318,7 +314,7 @@ class LatentMapTab:
         of, pixels, mask, note = look_up(latent_map, selected, image)
         reconstruction: Reconstruction | str
         try:
-            record = self._record(selected.point, adapter)
+            record = self.inspector.registry.find_listed(adapter, selected.point)
             report = self.inspector.inspect(pixels, record.point, record.folder, mask, others=False)
             reconstruction = report.chosen
         except InputError as error:
