@@ -27,8 +27,8 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def schema(cls: type[T]) -> type[T]:
     """A frozen pydantic dataclass, whose constructor raises InputError with the first thing that is wrong."""
-    made = pydantic_dataclass(cls, frozen=True)
-    construct = made.__init__
+    decorated = pydantic_dataclass(cls, frozen=True)
+    construct = decorated.__init__
 
     @functools.wraps(construct)
     def __init__(self: Any, *args: Any, **values: Any) -> None:
@@ -40,8 +40,8 @@ def schema(cls: type[T]) -> type[T]:
             field = ".".join(str(part) for part in first["loc"])
             raise InputError(str(cause) if cause else f"{field}: {first['msg'].lower()}.") from None
 
-    made.__init__ = __init__  # type: ignore[method-assign]
-    return made  # type: ignore[return-value]
+    decorated.__init__ = __init__  # type: ignore[method-assign]
+    return decorated  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

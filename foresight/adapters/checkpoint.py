@@ -109,7 +109,7 @@ def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
     """
     tables = scores.items() if isinstance(scores, dict) else ()
     return {
-        title: {name: Interval(*found) for name, found in table.items() if _is_interval(found)}
+        title: {name: Interval(*interval) for name, interval in table.items() if _is_interval(interval)}
         for title, table in tables
         if isinstance(table, dict)
     }
@@ -141,11 +141,11 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 10**15 else None
 
 
-def _is_interval(found: Any) -> bool:
-    if not isinstance(found, list) or len(found) != 3:
+def _is_interval(interval: Any) -> bool:
+    if not isinstance(interval, list) or len(interval) != 3:
         return False
-    told = found[:1] if found[1:] == [None, None] else found
-    return all(isinstance(v, float) and math.isfinite(v) for v in told)
+    ends = interval[:1] if interval[1:] == [None, None] else interval
+    return all(isinstance(v, float) and math.isfinite(v) for v in ends)
 
 
 def misfits(
@@ -237,23 +237,23 @@ def _parse(data: bytes, what: str) -> dict[str, Any]:
     """A JSON object without twin keys, NaN or infinity."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        values = dict(pairs)
+        if len(values) < len(pairs):
             raise InputError(f"{what} has a key twice.")
-        return found
+        return values
 
     def refuse(constant: str) -> None:
         raise InputError(f"{what} has the number {constant}.")
 
     try:
-        found = json.loads(data, object_pairs_hook=once, parse_constant=refuse)
+        values = json.loads(data, object_pairs_hook=once, parse_constant=refuse)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not JSON.") from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise InputError(f"{what} is not a JSON object.")
-    return found
+    return values
 
 
 def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[str, Tensor]:

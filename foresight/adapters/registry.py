@@ -218,7 +218,7 @@ class AdapterRegistry:
     def _survey(self) -> dict[Path, AdapterRecord | str]:
         """Every adapter's folder under the roots: its record, or the reason why it does not serve."""
         seen = {folder: self._look(folder, root) for root in self.roots for folder in list_adapters(root)}
-        return {folder: found for folder, found in seen.items() if found is not None}
+        return {folder: entry for folder, entry in seen.items() if entry is not None}
 
     def _look(self, folder: Path, root: Path) -> AdapterRecord | str | None:
         """None where the folder was deleted or renamed since it was listed."""
@@ -230,10 +230,10 @@ class AdapterRegistry:
             return f"it cannot be read ({error.strerror})."
         if self._entries.get(folder, (None,))[0] != written:
             try:
-                found = self._record(folder, root)
+                entry = self._record(folder, root)
             except InputError as error:
-                found = str(error)
-            self._entries[folder] = written, found
+                entry = str(error)
+            self._entries[folder] = written, entry
         return self._entries[folder][1]
 
     def _foreign(self, name: str | Path, point: str | ExtractionPoint | None) -> AdapterRecord:

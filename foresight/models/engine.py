@@ -145,17 +145,17 @@ class Engine:
         shape = x.shape[:2]
         rows = qwen.patchify(x.flatten(0, 1), self._config.vision_config.patch_size)
         embedded = qwen.embed_patches(self._visual, rows, place)
-        asked = before | ({len(blocks)} if after else set())
+        layers_needed = before | ({len(blocks)} if after else set())
         heads = self._config.vision_config.num_heads
-        vision = qwen.run_vision(blocks, embedded, place, heads, asked, self._steps)  # of each step by itself
+        vision = qwen.run_vision(blocks, embedded, place, heads, layers_needed, self._steps)  # of each step by itself
         states = {ExtractionPoint("pre-merge", k): vision[k].unflatten(0, shape) for k in before}
         if not after:
             return states
         tokens = qwen.merge(self._visual, vision[len(blocks)], self._steps).unflatten(0, shape)  # (B, T, h, w, D)
-        found = {0: tokens}
+        states_after = {0: tokens}
         if angles is not None:
-            found |= qwen.run_language(layers, tokens.flatten(1, 3), angles, after - {0}, self._steps, opening)
-        return states | {ExtractionPoint("post-merge", k): found[k].view(tokens.shape) for k in after}
+            states_after |= qwen.run_language(layers, tokens.flatten(1, 3), angles, after - {0}, self._steps, opening)
+        return states | {ExtractionPoint("post-merge", k): states_after[k].view(tokens.shape) for k in after}
 
 
 class Graphs:
@@ -179,18 +179,18 @@ class Graphs:
                 return function(x.to(device, non_blocking=True))
             self._record(function, x.to(device).clone(), key)
         self._recorded.move_to_end(key)
-        graph, _, given, found = self._recorded[key]
-        given.copy_(x, non_blocking=True)
+        graph, _, inputs, states = self._recorded[key]
+        inputs.copy_(x, non_blocking=True)
         graph.replay()
-        return {point: state.clone() for point, state in found.items()}
+        return {point: state.clone() for point, state in states.items()}
 
-    def _record(self, function: Callable[[Tensor], States], given: Tensor, key: Any) -> None:
+    def _record(self, function: Callable[[Tensor], States], inputs: Tensor, key: Any) -> None:
         if len(self._recorded) == GRAPHS:
             self._recorded.popitem(last=False)
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(given.device):
+        with torch.cuda.device(inputs.device):
             torch.cuda.synchronize()
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                found = function(given)
-        self._recorded[key] = graph, function, given, found
+                states = function(inputs)
+        self._recorded[key] = graph, function, inputs, states

@@ -34,8 +34,8 @@ class _Bytes(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.pop("bar_format", None)
-        shown = options.get("unit") == "B" and str(options.get("desc")).startswith("Downloading")
-        super().__init__(*args, **options | {"disable": not shown, "delay": self.patience, "mininterval": 0.5})
+        of_bytes = options.get("unit") == "B" and str(options.get("desc")).startswith("Downloading")
+        super().__init__(*args, **options | {"disable": not of_bytes, "delay": self.patience, "mininterval": 0.5})
 
     def display(self, *args: Any, **options: Any) -> None:
         if self.format_dict["elapsed"] >= self.patience:

@@ -69,8 +69,8 @@ class ClipForm:
         if isinstance(source, MovingScene):
             skipped = [gr.skip()] * (2 + len(self.stretch))
             return [gr.Tabs(selected="scene"), source.seed, source.motion, source.objects, source.frames, *skipped]
-        shown = [source.path, source.path, source.fps, source.frames, source.start]
-        return [gr.Tabs(selected="upload"), *[gr.skip()] * len(self.scene), *shown]
+        values = [source.path, source.path, source.fps, source.frames, source.start]
+        return [gr.Tabs(selected="upload"), *[gr.skip()] * len(self.scene), *values]
 
 
 class ClipPoint:

@@ -121,11 +121,11 @@ def _curve(report: ClipReport, name: str) -> str:
         for role, line in zip(LINES, lines, strict=True)
     )
     values = escape(json.dumps(dict(zip(LINES, lines, strict=True))))
-    shown = f"{_number(lines[0][worst], name)}{unit}"
+    text = f"{_number(lines[0][worst], name)}{unit}"
     return (
         f'<div class="fs-video-curve"><p><b>{title} {better}</b> '
         f'<span data-values="{values}" data-unit="{unit}"></span>'
-        f'<button type="button" data-seek="{worst}">worst: frame {worst + 1}, {shown}</button></p>'
+        f'<button type="button" data-seek="{worst}">worst: frame {worst + 1}, {text}</button></p>'
         f'<svg viewBox="0 0 {count} {_HIGH}" preserveAspectRatio="none" role="img" '
         f'aria-label="{title} by frame, from {_number(low, name)} to {_number(high, name)}">{drawn}'
         f'<path class="worst" d="M{worst + 0.5:g} 0V{_HIGH}"/></svg></div>'
