@@ -98,7 +98,7 @@ def test_a_zip_with_a_hundred_files_of_which_five_are_broken(client, tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (("post-merge/9", "linear"), "adapter reads post-merge/9: there are some for"),
+        (("post-merge/9", "linear"), "no post-merge/9: the post-merge layers are 0 to 3"),
         (("post-merge/1", "/etc"), "adapter '/etc' reads post-merge/1: choose from tokens, linear, pooled"),
         (("post-merge/1", "linear", None, 0), "Scenes must be a whole number from 1 to"),
         (("post-merge/1", "linear", None, 2, 0, {"mood": 1}), "Unknown factor 'mood'"),
