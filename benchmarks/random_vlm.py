@@ -37,16 +37,18 @@ TEXT_TINY = TEXT_7B | {
 }
 
 
-def random_vlm(folder: Path, device: torch.device, tiny: bool, dtype: torch.dtype | None = None) -> tuple[VLM, Any]:
-    """The model and its processor, whose small files are written to `folder`; every weight is on the device."""
+def write_small_files(folder: Path, tiny: bool, layers: int | None = None) -> Any:
+    """Writes config, processor and tokenizer; returns the processor. layers: of the language model, if not all."""
     from transformers import Qwen2_5_VLConfig
 
     processor = build_processor(["There is one large red circle on a white background."] * 20)
     ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in (*SPECIAL, *VISION)}
     blocks = [1] if tiny else FULL_ATTENTION_7B
     more = {"fullatt_block_indexes": blocks, "window_size": 112, "tokens_per_second": 2}
+    text = TEXT_TINY if tiny else TEXT_7B
     config = Qwen2_5_VLConfig(
-        text_config=(TEXT_TINY if tiny else TEXT_7B) | {"pad_token_id": ids["<|endoftext|>"]},
+        text_config=text
+        | {"pad_token_id": ids["<|endoftext|>"], "num_hidden_layers": layers or text["num_hidden_layers"]},
         vision_config=(VISION_TINY if tiny else VISION_7B) | more,
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
@@ -56,6 +58,12 @@ def random_vlm(folder: Path, device: torch.device, tiny: bool, dtype: torch.dtyp
     )
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return processor
+
+
+def random_vlm(folder: Path, device: torch.device, tiny: bool, dtype: torch.dtype | None = None) -> tuple[VLM, Any]:
+    """The model and its processor, whose small files are written to `folder`; every weight is on the device."""
+    processor = write_small_files(folder, tiny)
     vlm = load_vlm(folder, device, dtype)
     torch.manual_seed(0)
     for name, parameter in list(vlm.model.named_parameters()):
