@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -81,7 +82,9 @@ class Engine:
         before = frozenset(p.layer for p in points if p.stage == "pre-merge")
         after = frozenset(p.layer for p in points if p.stage == "post-merge")
         depth, last = (self._config.vision_config.depth if after else max(before)), max(after, default=0)
-        with self._lock:  # one at a time: graphs share their memory
+        # Triton launches on the current GPU, whichever the weights are on.
+        current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+        with self._lock, current:  # one at a time: graphs share their memory
             self._prepare(depth, last, device)
             time = (1, 0.0)  # steps, and how far apart they stand
             if pixels.ndim == 5:

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from house import build_house
 
-from foresight.adapters.checkpoint import load_adapter
+from foresight.adapters.checkpoint import describe_adapter, load_adapter
 from foresight.errors import InputError
-from training.service.runs import TrainedAdapters
+from training.service.runs import TrainedAdapters, card_text
 
 NAME = "post-merge-1-tokens"
 
@@ -81,6 +81,12 @@ def test_what_is_pushed_loads_again_and_tells_no_path(trained, hub, tmp_path):
     assert card.startswith("---\nlibrary_name: foresight\n") and 'load_adapter("me/eyes")' in card
     assert "the VLM `vlm` at the extraction point `post-merge/1`" in card and "base_model" not in card
     assert str(trained.folder.parent) not in card + (tmp_path / "config.json").read_text()
+
+
+def test_a_model_of_some_revision_is_known_by_its_name(trained):
+    config = describe_adapter(trained.folder / NAME)
+    named = config | {"card": config["card"] | {"model": "owner/model@main"}}
+    assert "base_model: owner/model\n" in card_text("x", named) and "`owner/model@main`" in card_text("x", named)
 
 
 def test_what_is_to_be_private_does_not_go_where_all_can_see_it(trained, hub):

@@ -29,7 +29,7 @@ from foresight.metrics.scores import SCORES
 from training.service.presets import checked_name, new_name
 from training.service.queue import delete_atomically
 
-_HUB = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
+_HUB = re.compile(r"([\w.-]+/[\w.-]+)(@[\w./-]+)?")  # owner/name, or owner/name@revision
 CARD = "README.md"  # what the hub shows of a repository
 
 
@@ -166,7 +166,7 @@ def card_text(name: str, config: dict[str, Any]) -> str:
     facts = ModelCardData(
         library_name="foresight",
         tags=["foresight", "interpretability", "vision-language-model"],
-        base_model=model if _HUB.fullmatch(model) else None,  # none where it is a folder or the bundled one
+        base_model=base[1] if (base := _HUB.fullmatch(model)) else None,  # none where it is a folder or the bundled one
     )
     scores = card.get("scores")
     rows = [
