@@ -10,7 +10,7 @@ from foresight.ui.shell import build_app, launch
 
 
 @contextmanager
-def serve(inspector: Inspector, training: Any = None, **settings: bool) -> Iterator[str]:
+def serve(inspector: Inspector, training: Any = None, **settings: Any) -> Iterator[str]:
     """The address of the app, as long as the block lasts. training: a TrainingService; None leaves it out."""
     chosen = Settings(**settings)
     app = build_app(inspector, chosen, training)

@@ -14,7 +14,7 @@ from foresight.ui.about import ABOUT
 from foresight.ui.compare.tab import CompareTab
 from foresight.ui.failures.tab import FailuresTab
 from foresight.ui.findings.tab import FindingsTab
-from foresight.ui.guard import OnlyHere
+from foresight.ui.guard import OnlyHere, SameOrigin
 from foresight.ui.inspect.tab import InspectTab
 from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, Router
@@ -70,7 +70,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
             with _tab("about", "About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
         Router(navigation, row, [*(tab.name for tab in tabs), "about"], inspector).follow(history)
-    return app.queue(max_size=64)
+    return app.queue(max_size=64, api_open=False)  # nobody runs an event beside the queue
 
 
 def _tab(name: str, title: str) -> gr.Tab:
@@ -82,6 +82,7 @@ def _tab(name: str, title: str) -> gr.Tab:
 
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:
     """Serves the app; more: of Blocks.launch's own arguments."""
+    guards = [OnlyHere] * settings.local + [SameOrigin] * (not (settings.public or settings.share))
     return app.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -99,6 +100,6 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         i18n=gr.I18n(en={"common.complete": "Done"}),  # which screen readers are told; Gradio 6.31 has no word for it
         state_session_capacity=1000,
         mcp_server=settings.mcp,
-        app_kwargs={"middleware": [Middleware(OnlyHere)] if settings.local else []},
+        app_kwargs={"middleware": [*map(Middleware, guards)]},
         **more,
     )

@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import urllib.error
 import urllib.request
 import zipfile
 
@@ -85,6 +86,29 @@ def test_a_folder_of_this_machine_can_be_named_at_this_machine_alone(inspector):
         built = build_app(inspector, Settings(host=host)).blocks.values()
         (source,) = [block for block in built if block.elem_id == "failures-source"]
         assert ("Folder" in dict(source.choices)) is offered
+
+
+def post(address, path, origin=None):
+    """The status of a POST of an event's empty body, as a page of that origin sends it."""
+    headers = {"content-type": "application/json"} | ({"origin": origin} if origin else {})
+    request = urllib.request.Request(f"{address}{path}", b'{"data": []}', headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_page_of_another_site_is_refused_unless_the_app_is_public(inspector, url):
+    with serve(inspector, host="0.0.0.0") as wide, serve(inspector) as here:
+        for address in (wide.replace("0.0.0.0", "127.0.0.1"), here):
+            path = "/gradio_api/call/info"
+            assert [post(address, path, origin) for origin in (None, address)] == [200, 200]
+            assert [post(address, path, origin) for origin in ("http://example.org", "null")] == [403, 403]
+
+
+def test_nobody_runs_an_event_beside_the_queue(url):
+    assert post(url, "/gradio_api/run/reconstruct") == 404
 
 
 def test_sixteen_bits_arrive_whole(client, tmp_path):
