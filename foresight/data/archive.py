@@ -20,6 +20,8 @@ MAX_BYTES = 512 * 2**20  # of all pictures together, unpacked
 MAX_FILE = 64 * 2**20  # of one
 MAX_RATIO = 200  # unpacked to packed, of a file over SMALL: a photo has 1, a flat bitmap may have more
 SMALL = 2**20
+MAX_SPREAD = 20  # unpacked to packed, of an archive that unpacks to over ROOM
+ROOM = 64 * 2**20
 
 _HIDDEN = ("__MACOSX",)  # what one system adds to every archive; names with a leading dot are hidden too
 _ENTRY = re.compile(rb"PK\x01\x02")  # each entry of an archive's directory begins so
@@ -50,14 +52,15 @@ def unpack(archive: str | Path, folder: str | Path, left: int | None = None) -> 
 
     Files are numbered, whatever they are called inside. Folders and hidden files are passed over in silence.
     Links, encrypted files, files with no picture's suffix, damaged ones and those beyond the limits are left
-    out. left: bytes that may be written, None for MAX_BYTES. Raises InputError, before anything is written, where
-    the whole is no zip archive or has too many files.
+    out. left: bytes that may be written, None for MAX_BYTES; a small archive may write fewer. Raises InputError,
+    before anything is written, where the whole is no zip archive or has too many files.
     """
     source, left = Path(archive), MAX_BYTES if left is None else left
     with _open(source, source.name[:80]) as opened:
+        left = most = min(left, max(ROOM, MAX_SPREAD * source.stat().st_size))
         for number, entry in enumerate(e for e in opened.infolist() if not _hidden(e)):
             name = printable(entry.filename)
-            reason = _objection(entry, left)
+            reason = _objection(entry, left, most)
             if reason is None:
                 try:
                     data = _read(opened, entry)
@@ -102,8 +105,8 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)[-80:]
 
 
-def _objection(entry: zipfile.ZipInfo, left: int) -> str | None:
-    """Why an entry is not unpacked; None where it may be."""
+def _objection(entry: zipfile.ZipInfo, left: int, most: int) -> str | None:
+    """Why an entry is not unpacked; None where it may be. left: bytes of the `most` that there were at first."""
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "it is a link"
     if PurePosixPath(entry.filename).suffix.lower() not in SUFFIXES:
@@ -117,5 +120,5 @@ def _objection(entry: zipfile.ZipInfo, left: int) -> str | None:
     if entry.file_size > max(SMALL, MAX_RATIO * entry.compress_size):
         return f"it would unpack to more than {MAX_RATIO} times its size"
     if entry.file_size > left:
-        return f"the pictures together are over {MAX_BYTES // 2**20} MB"
+        return f"the pictures together are over {most // 2**20} MB"
     return None

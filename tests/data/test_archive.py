@@ -2,6 +2,7 @@
 
 import io
 import stat
+import random
 import struct
 import zipfile
 
@@ -123,6 +124,16 @@ def test_limits_of_one_file_of_all_and_of_their_number(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_FILES", 2)
     with pytest.raises(InputError, match="“three.zip” holds 3 files: at most 2 are allowed"):
         list(unpack(path, tmp_path))
+
+
+def test_a_small_archive_fills_no_disk(tmp_path):
+    """As each file may unpack to 200 times its size, 3 MB could be 500."""
+    hollow = random.Random(0).randbytes(60_000) + bytes(10 * 2**20 - 60_000)
+    path = packed(tmp_path / "hollow.zip", [(f"{i}.bmp", hollow) for i in range(8)])
+    items = list(unpack(path, tmp_path))
+    assert path.stat().st_size < 2**20
+    assert [type(item) for item in items] == [File] * 6 + [Broken] * 2
+    assert items[-1] == Broken("7.bmp", "the pictures together are over 64 MB.")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + bytes(100), b"PK\x05\x06" + b"\xff" * 18])
