@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
-from foresight.paths import RUNS
+from foresight.paths import RUNS, check_output
 from foresight.settings import add_model_arguments
 from training.arguments import above, at_least
 
@@ -288,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = _parser(study=words[:1] == ["experiments"]).parse_args(words)
     try:
+        check_output(args.out)
         COMMANDS[args.command](args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from foresight.data.factors import SceneFactors
 from foresight.errors import InputError
-from foresight.paths import RUNS
+from foresight.paths import RUNS, check_output
 from foresight.schemas import MAX_SEED, Choice, Names, Pair, limits_of, whole
 from foresight.settings import add_model_arguments
 
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from foresight.cli import commands
 
     try:
+        if "out" in args:
+            check_output(args.out)
         with contextlib.redirect_stdout(sys.stderr):  # what libraries may print
             for line in getattr(commands, args.command)(args):
                 print(line, file=stdout, flush=True)

@@ -1,8 +1,8 @@
 """Archives that mean harm, and archives that are merely untidy."""
 
 import io
-import stat
 import random
+import stat
 import struct
 import zipfile
 
