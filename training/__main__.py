@@ -147,7 +147,7 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
 def fit_command(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from foresight.adapters.checkpoint import score_tables, share_told
+    from foresight.adapters.checkpoint import measured_share, score_tables
     from foresight.data.sources import parse_data
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
@@ -188,7 +188,7 @@ def fit_command(args: argparse.Namespace) -> None:
     if accelerator.is_main_process:
         for name, adapter in task.adapters.items():
             for title, scores in score_tables(adapter.card["scores"]).items():
-                share = share_told(adapter.card["scores"], title, "mask_iou")
+                share = measured_share(adapter.card["scores"], title, "mask_iou")
                 words = ", ".join(f"{score} {interval}" for score, interval in scores.items())
                 print(f"{name}  {title}: {words}" + (f", mask IoU of {share} pictures" if share else ""))
                 if scores:

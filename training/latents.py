@@ -133,10 +133,12 @@ class Extractor:
         count = len(clips) * (clips.shape[1] // 2)
         rows = torch.arange(count, device=clips.device)
         frames = (rows + rows // (clips.shape[1] // 2)) % 2  # else a step's place in its clip would tell the frame
-        kept, shown = (x.to(clips.device).unflatten(1, (-1, 2)).flatten(0, 1)[rows, frames] for x in (clips, masks))
+        frame_pixels, frame_masks = (
+            x.to(clips.device).unflatten(1, (-1, 2)).flatten(0, 1)[rows, frames] for x in (clips, masks)
+        )
         values = {name: states.flatten(0, 1)[:, None] for name, states in steps.items()}
-        values[TARGETS] = self._targets_of(kept.float() / 255)
-        return {**values, "pictures": kept, "masks": shown, "frames": frames.byte()}
+        values[TARGETS] = self._targets_of(frame_pixels.float() / 255)
+        return {**values, "pictures": frame_pixels, "masks": frame_masks, "frames": frames.byte()}
 
     def _targets_of(self, x: Tensor) -> Tensor:
         return self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))

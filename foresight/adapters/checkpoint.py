@@ -131,7 +131,7 @@ def measured(scores: Any, title: str, score: str) -> int | None:
     return held_out_count(scores) if count is None else count
 
 
-def share_told(scores: Any, title: str, score: str) -> str:
+def measured_share(scores: Any, title: str, score: str) -> str:
     """ "97 of 128", where a card's mean is of fewer than all its held-out pictures; else empty."""
     count, known = held_out_count(scores), measured(scores, title, score)
     return "" if count is None or known is None or known >= count else f"{known:,} of {count:,}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.adapters.checkpoint import held_out_count, measured, score_tables, share_told
+from foresight.adapters.checkpoint import held_out_count, measured, measured_share, score_tables
 from foresight.adapters.registry import AdapterRecord
 from foresight.inspection.inspector import Report
 from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS, meets_target
@@ -44,7 +44,7 @@ NOTED = ("lpips", "haarpsi", "ssim", "mask_iou")  # scores that an adapter's not
 NO_RESULT = "No picture yet: choose a point that has an adapter."
 
 
-def not_asked(size: int) -> str:
+def not_read_yet(size: int) -> str:
     """In place of a first result, where a model of that many bytes is read when it is asked for something."""
     return f"No picture yet: press Reconstruct. Of the model's {size / 1e9:.1f} GB what the point needs is read then."
 
@@ -145,7 +145,7 @@ def _usual(card: dict[str, Any], source: ImageSource) -> dict[str, str]:
         if name in NAMES and low is not None and high is not None:
             # The interval of a mean is 2 · 1.96 standard deviations / √n wide.
             deviation = (high - low) / 3.92 * (measured(scores, title, name) or 0) ** 0.5
-            share = share_told(scores, title, name)
+            share = measured_share(scores, title, name)
             expected[name] = f"{number(name, mean)} ± {number(name, deviation)}" + (f", {share}" if share else "")
     return expected
 
@@ -155,8 +155,8 @@ def _card(report: Report, name: str, usual: dict[str, str], target: float | None
     blank, oracle = report.blank.scores[name], report.oracle.scores[name]
     arrow, better = ("↓", "lower") if name in LOWER_IS_BETTER else ("↑", "higher")
     sense = f'<span role="img" aria-label="{better} is better" title="{better} is better">{arrow}</span>'
-    shown = "–" if value is None or blank is None else number(name, value)
-    head = f'<div class="head"><h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4><p class="value">{shown}</p></div>'
+    text = "–" if value is None or blank is None else number(name, value)
+    head = f'<div class="head"><h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4><p class="value">{text}</p></div>'
     if value is None or blank is None:
         reason = report.chosen.mask_reason or "it cannot be told here"
         word = "Not measurable" if reason == NOT_MEASURABLE else "Not scored"
@@ -251,7 +251,7 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in names)
     rows = "".join(
         f"<tr><th scope=row>{escape(data)}</th>"
-        f"{''.join(_mean(scores.get(name), share_told(card.get('scores'), data, name)) for name in names)}</tr>"
+        f"{''.join(_mean(scores.get(name), measured_share(card.get('scores'), data, name)) for name in names)}</tr>"
         for data, scores in sorted(tables.items(), reverse=True)
     )
     count = held_out_count(card.get("scores"))

@@ -22,6 +22,15 @@ def plain_html(value: str, elem_id: str, **options: Any) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **options)
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people, at least one: "8 s", "3 min 20 s", "2 h 5 min"."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def public_facts(inspector: Inspector) -> dict[str, Any]:
     """`Inspector.facts` without folders, which are nobody else's business: a model's folder goes by its last name."""
     facts = inspector.facts()

@@ -8,7 +8,7 @@ import torch
 from house import build_house
 from PIL import Image
 
-from foresight.adapters.checkpoint import load_adapter, share_told
+from foresight.adapters.checkpoint import load_adapter, measured_share
 from foresight.adapters.modules import TokenAdapter
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec, PhotoPart, ScenePart, parse_data
@@ -151,8 +151,8 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
         "edge_f1": 0,  # the objects are known
     }
     assert card["one object on white"]["mask_iou"][0] == pytest.approx(0.5, abs=0.01)  # of 1 and 0
-    assert share_told(card, "one object on white", "mask_iou") == "2 of 3"
-    assert share_told(card, "one object on white", "lpips") == ""
+    assert measured_share(card, "one object on white", "mask_iou") == "2 of 3"
+    assert measured_share(card, "one object on white", "lpips") == ""
 
 
 def test_photos_are_learned_from_and_judged_by(house, photos, tmp_path, monkeypatch):

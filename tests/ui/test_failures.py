@@ -27,8 +27,8 @@ from foresight.settings import Settings
 from foresight.ui import uploads
 from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures import tab as failures
-from foresight.ui.failures.galleries import clock
 from foresight.ui.failures.runs import ImageSet, Row, Run
+from foresight.ui.services import duration
 
 SPEC = {"objects": [1, 2], "backgrounds": ["white"], "size": "large"}
 LOCAL, PUBLIC = Settings(), Settings(public=True)
@@ -334,4 +334,4 @@ def test_an_evaluation_over_the_api_ends_when_it_is_cancelled(inspector, monkeyp
 
 
 def test_time_in_words():
-    assert [clock(s) for s in (0.2, 8.4, 200)] == ["1 s", "8 s", "3 min 20 s"]
+    assert [duration(s) for s in (0.2, 8.4, 200, 7500)] == ["1 s", "8 s", "3 min 20 s", "2 h 5 min"]

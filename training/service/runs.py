@@ -18,8 +18,8 @@ from foresight.adapters.checkpoint import (
     describe_adapter,
     list_adapters,
     load_adapter,
+    measured_share,
     score_tables,
-    share_told,
 )
 from foresight.adapters.modules import KINDS
 from foresight.adapters.registry import AdapterRecord, AdapterRegistry, record_name
@@ -170,7 +170,7 @@ def card_text(name: str, config: dict[str, Any]) -> str:
     )
     scores = card.get("scores")
     rows = [
-        f"| {title} | " + " | ".join(_interval(table.get(s), share_told(scores, title, s)) for s in SCORES) + " |"
+        f"| {title} | " + " | ".join(_interval(table.get(s), measured_share(scores, title, s)) for s in SCORES) + " |"
         for title, table in score_tables(scores).items()
     ]
     lines = ["| held out | LPIPS ↓ | HaarPSI ↑ | SSIM ↑ | PSNR ↑ | mask IoU ↑ | edge F1 ↑ |", "|---" * 7 + "|", *rows]

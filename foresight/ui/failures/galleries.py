@@ -18,6 +18,7 @@ from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, like_the_seed, number, shown_scores
 from foresight.ui.failures import filters, form
 from foresight.ui.failures.runs import Row, Run
+from foresight.ui.services import duration
 from foresight.ui.uploads import address
 
 EMPTY = '<p class="fs-failures-empty">Nothing evaluated yet: choose pictures and an adapter, then press Evaluate.</p>'
@@ -41,10 +42,10 @@ def status(run: Run) -> str:
     if run.seconds is not None:
         word = "All" if run.done == run.total else "Stopped:"
         what = "files" if run.broken else "pictures"
-        progress = f"{word} {run.done} of {run.total} {what} in {clock(run.seconds)}"
+        progress = f"{word} {run.done} of {run.total} {what} in {duration(run.seconds)}"
     else:
         left = run.remaining()
-        progress = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {clock(left)} left")
+        progress = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {duration(left)} left")
     far = sum(one.unfamiliar for one in run.scores)
     notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
     placeless = run.seconds is not None and not any(bool(one.plane.any()) for one in run.scores)
@@ -64,12 +65,6 @@ def _left_out(broken: Sequence[Broken]) -> str:
     more = f"<li>and {len(broken) - LISTED} more, in the exported table</li>" if len(broken) > LISTED else ""
     files = "1 file" if len(broken) == 1 else f"{len(broken)} files"
     return f"<details open><summary>{files} left out</summary><ul>{items}{more}</ul></details>"
-
-
-def clock(seconds: float) -> str:
-    """ "8 s", "3 min 20 s" """
-    whole = max(1, round(seconds))
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
 
 
 def view_link(run: Run, values: filters.Values) -> str:

@@ -57,7 +57,9 @@ class ResultView:
         self.inspector, self.trains = inspector, trains
         vlm = inspector.vlm
         why = (
-            cards.not_asked(vlm.size) if vlm.large and inspector.adapters(inspector.default_point) else cards.NO_RESULT
+            cards.not_read_yet(vlm.size)
+            if vlm.large and inspector.adapters(inspector.default_point)
+            else cards.NO_RESULT
         )
         nothing: list[Any] = [None, f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
         sides, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing

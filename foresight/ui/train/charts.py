@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from foresight.adapters.checkpoint import score_tables, share_told
+from foresight.adapters.checkpoint import measured_share, score_tables
 from foresight.ui.plots import COLORS
 
 Line = list[tuple[float, float]]  # (step, value)
@@ -42,7 +42,7 @@ def curves(run: dict[str, Any]) -> str:
 
 def _share(scores: dict[str, Any], names: Iterable[str], score: str) -> str:
     """ ", 97 of 128" for each adapter whose mean is not of all held-out images; scores: the last ones, by adapter."""
-    shares = (share_told(scores.get(name), next(iter(score_tables(scores.get(name))), ""), score) for name in names)
+    shares = (measured_share(scores.get(name), next(iter(score_tables(scores.get(name))), ""), score) for name in names)
     text = ", ".join(share for share in shares if share)
     return f", of {text}" if text else ""
 

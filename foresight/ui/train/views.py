@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from foresight.adapters.checkpoint import held_out_count, score_tables, share_told
+from foresight.adapters.checkpoint import held_out_count, measured_share, score_tables
 from foresight.errors import InputError
 from foresight.ui.cards import NAMES
 from foresight.ui.error_handling import user_error
+from foresight.ui.services import duration
 from foresight.ui.train.charts import first_mean
 from foresight.ui.train.services import Run
 from foresight.ui.view_link import RUN
@@ -157,7 +158,7 @@ def _row(adapter: dict[str, Any]) -> str:
     held_out = title if count is None or title == "–" else f"{title}, n = {count:,}"
     cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", held_out]
     for score in CURVES:
-        value, share = first_mean(scores, score), share_told(scores, title, score)
+        value, share = first_mean(scores, score), measured_share(scores, title, score)
         cells.append(("–" if value is None else f"{value:.3f}") + (f" ({share})" if share else ""))
     return f"<tr>{name}{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
 
@@ -166,12 +167,3 @@ def size(count: float) -> str:
     """Bytes for people: 1.2 GB."""
     power = min(3, int(math.log(max(count, 1), 1000)))
     return f"{count / 1000**power:.{1 if power > 2 else 0}f} {('B', 'kB', 'MB', 'GB')[power]}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 1 min 20 s."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
