@@ -18,14 +18,25 @@ from PIL import Image
 from serving import serve
 
 import app
+from foresight.data.clips import load_clip, write_clip
 from foresight.data.images import load_image, load_mask
 from foresight.errors import InputError
+from foresight.inspection.clip_readout import clip_samples, read_out_clip
 from foresight.inspection.inspector import Inspector
 from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
 from foresight.ui.shell import build_app
 
-NAMED = {"/generate", "/reconstruct", "/compare", "/evaluate", "/latent_map", "/findings", "/info"}
+NAMED = {
+    "/generate",
+    "/reconstruct",
+    "/reconstruct_clip",
+    "/compare",
+    "/evaluate",
+    "/latent_map",
+    "/findings",
+    "/info",
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +90,22 @@ def test_what_is_generated_is_scored_as_the_library_scores_it(client, inspector,
     assert (scores["point"], scores["adapter"]) == ("post-merge/1", "linear")
     shown = np.asarray(load_image(made)).astype(int)
     assert abs(shown - (report.chosen.image.permute(1, 2, 0).numpy() * 255)).max() < 1.5
+
+
+def test_a_clip_is_read_as_the_library_reads_it(client, inspector, tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", torch.rand(6, 3, 56, 56, generator=torch.Generator().manual_seed(0)), 8.0)
+    reconstruction, scores = client.predict(
+        handle_file(path), "post-merge/1", "linear", frames=4, api_name="/reconstruct_clip"
+    )
+    [sample] = clip_samples([path], frames=4)
+    expected = read_out_clip(inspector, inspector.registry.find("linear", "post-merge/1"), sample).as_json()
+    assert scores["by_frame"]["lpips"] == pytest.approx(expected["by_frame"]["lpips"], abs=1e-4)
+    assert scores["controls"]["still"]["ssim"] == pytest.approx(expected["controls"]["still"]["ssim"], abs=1e-4)
+    assert load_clip(reconstruction, fps=None).frames.shape == (4, 3, 224, 224)
+    with pytest.raises(AppError, match="o adapter reads post-merge/2"):
+        client.predict(handle_file(path), "post-merge/2", api_name="/reconstruct_clip")
+    with pytest.raises(AppError, match="hoose a clip first"):
+        client.predict(None, "post-merge/1", api_name="/reconstruct_clip")
 
 
 def test_a_folder_of_this_machine_can_be_named_at_this_machine_alone(inspector):

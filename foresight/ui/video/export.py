@@ -18,9 +18,14 @@ from foresight.inspection.clip_readout import ClipReport
 
 def side_by_side(report: ClipReport) -> bytes:
     """An mp4 of original, oracle and reconstruction beside each other, in this order."""
-    frames = torch.cat([report.sample.frames.cpu(), report.oracle, report.reconstruction], 3)
+    clips = [report.sample.frames.cpu(), report.oracle, report.reconstruction]
+    return mp4(torch.cat(clips, 3), report.sample.fps)
+
+
+def mp4(frames: Tensor, fps: float) -> bytes:
+    """The mp4 file of a clip's frames (F, 3, H, W) in [0, 1]."""
     with TemporaryDirectory() as folder:
-        return write_clip(Path(folder) / "clip.mp4", frames, report.sample.fps).read_bytes()
+        return write_clip(Path(folder) / "clip.mp4", frames, fps).read_bytes()
 
 
 def frame_table(report: ClipReport) -> str:

@@ -16,6 +16,7 @@ from foresight.inspection.inspector import Inspector
 from foresight.models.points import STAGES, ExtractionPoint, Stage
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeRadio, FreeSlider, RawFile
+from foresight.ui.navigation import updated_choices
 from foresight.ui.video.source import MOST_FRAMES, MOST_OBJECTS, MovingScene, UploadedClip
 
 STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
@@ -69,8 +70,9 @@ class ClipForm:
         if isinstance(source, MovingScene):
             skipped = [gr.skip()] * (2 + len(self.stretch))
             return [gr.Tabs(selected="scene"), source.seed, source.motion, source.objects, source.frames, *skipped]
-        values = [source.path, source.path, source.fps, source.frames, source.start]
-        return [gr.Tabs(selected="upload"), *[gr.skip()] * len(self.scene), *values]
+        skipped = [gr.skip()] * len(self.scene)
+        stretch = [source.fps, source.frames, source.start]
+        return [gr.Tabs(selected="upload"), *skipped, source.path, source.path, *stretch]
 
 
 class ClipPoint:
@@ -93,6 +95,14 @@ class ClipPoint:
     def values(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[Any]:
         """The choices there are now, and what is chosen: what is asked for where it is there, else the nearest."""
         return [gr.Radio(**choices) for choices in self._choices(stage, layer, adapter)]
+
+    def offer(self, *chosen: Any) -> list[Any]:
+        """As `values`, where training may have added adapters: what is chosen is left alone where it is there."""
+        offered = self._choices(*chosen)
+        return [
+            updated_choices(gr.Radio, one["choices"], kept, one["value"])
+            for one, kept in zip(offered, chosen, strict=True)
+        ]
 
     def _choices(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[dict[str, Any]]:
         records, default = clip_records(self.inspector), self.inspector.default_point

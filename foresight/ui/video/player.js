@@ -18,7 +18,8 @@ const place = k => [k % clip.columns * clip.width, Math.floor(k / clip.columns) 
 
 function paint(canvas, role) {
   const sheet = sheets[role];
-  if (sheet) canvas.getContext('2d').drawImage(sheet, ...place(at), clip.width, clip.height, 0, 0, clip.width, clip.height);
+  const size = [clip.width, clip.height];
+  if (sheet) canvas.getContext('2d').drawImage(sheet, ...place(at), ...size, 0, 0, ...size);
 }
 
 function show(k) {
@@ -37,23 +38,26 @@ function show(k) {
 const side = which => element.querySelector(`[data-side="${which}"]`).value;
 const number = (v, unit) => v === null ? '–' : v.toFixed(unit ? 1 : 3) + unit;
 const words = (values, unit) =>
-  `${number(values.reconstruction[at], unit)} · VAE ${number(values.oracle[at], unit)} · still ${number(values.still[at], unit)}`;
+  `${number(values.reconstruction[at], unit)} · VAE ${number(values.oracle[at], unit)}`
+  + ` · still ${number(values.still[at], unit)}`;
 
 // The row of the slice and the objects' tracks, over the frames: the true one is a line with a ring, the decoded one
 // is dashed with a cross; both over both, since what differs is what is looked for.
 function mark() {
   const short = Math.min(clip.width, clip.height), r = short / 40;
   const path = track => track.reduce((d, p, k) => d + (p ? (track[k - 1] ? 'L' : 'M') + p.join(' ') : ''), '');
-  const here = track => track[at];
   let drawn = `<path class="row" d="M0 ${Number(row.value) + 0.5}H${clip.width}"/>`;
   if (tracked.checked) (clip.tracks || []).forEach((object, j) => {
     const color = COLORS[j % COLORS.length];
     for (const pass of ['halo', 'ink']) {
       const stroke = pass === 'ink' ? `stroke="${color}"` : '';
-      drawn += `<path class="true ${pass}" ${stroke} d="${path(object.true)}"/><path class="decoded ${pass}" ${stroke} d="${path(object.decoded)}"/>`;
-      const t = here(object.true), d = here(object.decoded);
-      if (t) drawn += `<circle class="true ${pass}" ${stroke} cx="${t[0]}" cy="${t[1]}" r="${1.6 * r}"/>`;
-      if (d) drawn += `<path class="cross ${pass}" ${stroke} d="M${d[0] - r} ${d[1] - r}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}"/>`;
+      const t = object.true[at], d = object.decoded[at], add = (tag, kind, rest) => {
+        drawn += `<${tag} class="${kind} ${pass}" ${stroke} ${rest}/>`;
+      };
+      add('path', 'true', `d="${path(object.true)}"`);
+      add('path', 'decoded', `d="${path(object.decoded)}"`);
+      if (t) add('circle', 'true', `cx="${t[0]}" cy="${t[1]}" r="${1.6 * r}"`);
+      if (d) add('path', 'cross', `d="M${d[0] - r} ${d[1] - r}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}"`);
     }
   });
   for (const svg of all('[data-tracks]')) svg.innerHTML = drawn;
@@ -119,7 +123,8 @@ element.addEventListener('keydown', event => {
 slider.addEventListener('input', () => clip && seek(Number(slider.value)));
 
 // Where in a box the pointer is, from 0 to 1; along the curves and slices it is a frame.
-const share = (event, box, start, length) => clamp((event[start === 'left' ? 'clientX' : 'clientY'] - box[start]) / box[length], 0, 0.9999);
+const across = (event, box) => clamp((event.clientX - box.left) / box.width, 0, 0.9999);
+const down = (event, box) => clamp((event.clientY - box.top) / box.height, 0, 0.9999);
 function drag(selector, move) {
   const dragged = event => {
     const target = event.target.closest(selector);
@@ -131,10 +136,10 @@ function drag(selector, move) {
 element.addEventListener('click', event => { // so that keys step from what was clicked on
   if (event.target.closest('.frame, .slice, .fs-video-curve svg')) slider.focus({preventScroll: true});
 });
-drag('.fs-video-curve svg', (event, box) => seek(Math.floor(share(event, box, 'left', 'width') * clip.count)));
-drag('.slice', (event, box) => seek(Math.floor(share(event, box, 'top', 'height') * clip.count)));
+drag('.fs-video-curve svg', (event, box) => seek(Math.floor(across(event, box) * clip.count)));
+drag('.slice', (event, box) => seek(Math.floor(down(event, box) * clip.count)));
 drag('.fs-video-wipe .frame', (event, box) => {
-  wiped.value = Math.round(100 * share(event, box, 'left', 'width'));
+  wiped.value = Math.round(100 * across(event, box));
   wiping();
 });
 const wiping = () => wipe.style.setProperty('--wipe', wiped.value + '%');

@@ -31,6 +31,7 @@ TITLES = {  # of each score: its name, which way is better, its unit
     "velocity_error": ("Velocity error", "↓", " px/frame"),
     "direction_right": ("Direction right", "↑", ""),
 }
+_DECIMALS = {"psnr": 1, "centroid_error": 2, "velocity_error": 2}  # of others 3
 CONTROL_TITLES = {"oracle": "VAE alone", "still": "Still copy", "shuffled": "Shuffled", "lag": "One frame late"}
 LINES = ("reconstruction", "oracle", "still")  # of a curve, in this order of its legend
 _MOST_DB = 50.0  # of a drawn PSNR: beyond it a curve tells nothing, and equal frames have 100
@@ -158,7 +159,7 @@ def _number(value: float | None, name: str) -> str:
         return "–"
     if name == "direction_right":
         return f"{value:.0%}"
-    return f"{value:.1f}" if name == "psnr" else f"{value:.2f}" if name.endswith("ty_error") else f"{value:.3f}"
+    return f"{value:.{_DECIMALS.get(name, 3)}f}"
 
 
 def score_table(report: ClipReport) -> str:

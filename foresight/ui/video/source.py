@@ -45,6 +45,10 @@ class UploadedClip:
     frames: Annotated[int, Whole("frames", 1, MOST_FRAMES)] = DEFAULT_FRAMES
     start: Annotated[float, Number("the start in seconds", 0, 86_400)] = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise InputError("choose a clip first: upload an mp4, mov, webm, mkv or gif.")
+
     @property
     def title(self) -> str:
         """A name for people and files."""

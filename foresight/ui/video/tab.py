@@ -10,21 +10,24 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from foresight.inspection.clip_readout import decode_clip, score_clip
+from foresight.adapters.registry import pick_adapter
+from foresight.inspection.clip_readout import clip_records, decode_clip, read_out_clip, score_clip
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import Stage
+from foresight.schemas import default_of
 from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui import view_link as link
-from foresight.ui.error_handling import error_place, show_errors_in
+from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_maps import png
+from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Navigation, on_open
 from foresight.ui.services import MODEL_QUEUE, QUIET
 from foresight.ui.uploads import address as file_address
 from foresight.ui.uploads import keep
 from foresight.ui.video import address, export, player
 from foresight.ui.video.form import ClipForm, ClipPoint
-from foresight.ui.video.source import ClipSource, MovingScene, UploadedClip, sample_of
+from foresight.ui.video.source import MOST_FRAMES, ClipSource, MovingScene, UploadedClip, sample_of
 
 _HERE = Path(__file__).parent
 _BUSY = '<div class="fs-video-head fs-video-busy"><p role="status">Reading the clip…</p></div>'
@@ -47,7 +50,42 @@ class VideoTab:
         self.inspector, self.navigation, self.settings = inspector, navigation, settings
 
     def add_endpoints(self) -> None:
-        """Adds nothing: clips are read on the page and by the command line."""
+        """Adds /reconstruct_clip to the current Blocks; nothing of it is seen on the page."""
+        first = UploadedClip("any")
+        with gr.Row(visible=False):
+            trigger = gr.Button()
+            inputs: list[Any] = [
+                RawFile(label="clip: mp4, mov, webm, mkv or gif"),
+                gr.Textbox(str(self.inspector.default_point), label="point, such as post-merge/6"),
+                gr.Textbox("", label="adapter: linear, pooled, tokens or a trained one's name; none: the first"),
+                FreeNumber(first.fps, label="fps: frames a second"),
+                FreeNumber(first.frames, precision=0, label=f"frames, 1 to {MOST_FRAMES}"),
+                FreeNumber(first.start, label="start, in seconds"),
+            ]
+            self.clip_file, scores = gr.File(label="reconstruction"), gr.JSON(label="scores")
+        outputs = [self.clip_file, scores]
+        trigger.click(self.answer, inputs, outputs, api_name="reconstruct_clip", **MODEL_QUEUE)
+
+    @show_errors
+    def answer(
+        self,
+        clip: str,
+        point: str,
+        adapter: str = "",
+        fps: float = default_of(UploadedClip, "fps"),
+        frames: int = default_of(UploadedClip, "frames"),
+        start: float = default_of(UploadedClip, "start"),
+    ) -> tuple[str, dict[str, Any]]:
+        """Reads a clip back from its latents at an extraction point, and scores it.
+
+        Returns the reconstruction as mp4; and the means of its scores, every frame's, the worst frame, and the same
+        means of the controls: the VAE alone, a still copy, shuffled frames, a lag of one frame.
+        """
+        source = UploadedClip(clip or "", fps, frames, start)
+        record = pick_adapter(clip_records(self.inspector), self.inspector.vlm.point(point), adapter or None)
+        report = read_out_clip(self.inspector, record, sample_of(source))
+        name = f"{source.title}-{record.point.stage}-{record.point.layer}-{record.name}.mp4".replace("/", "-")
+        return keep(export.mp4(report.reconstruction, report.sample.fps), name, self.clip_file), report.as_json()
 
     def build(self) -> None:
         """Adds the tab to the current layout; nothing is read until somebody asks."""
@@ -118,10 +156,10 @@ class VideoTab:
         for change in (  # no handler writes into the control that caused it, which may have been used again
             point.stage.input(lambda *chosen: point.values(*chosen)[1:], point.chosen, point.chosen[1:], **latest),
             point.layer.input(lambda *chosen: point.values(*chosen)[2:], point.chosen, point.chosen[2:], **latest),
-            point.adapter.input(None, None, None, **QUIET),
         ):
             change.success(**running, trigger_mode="always_last")
-        on_open(point.values, point.chosen, point.chosen)
+        point.adapter.input(**running, trigger_mode="always_last")
+        on_open(point.offer, point.chosen, point.chosen)
 
     def draw(self, *fields: Any) -> list[Any]:
         """The moving scene of the form."""
