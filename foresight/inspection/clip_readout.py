@@ -106,8 +106,8 @@ class ClipReport:
 def clip_records(inspector: Inspector) -> list[AdapterRecord]:
     """The adapters that read clips, in order of depth; at each point those that tell a step's two frames apart first.
 
-    With a VAE that joins frames, those that were made for it; else every one: a still adapter gives both frames of a
-    step the same image.
+    With a VAE that joins frames, those that were made for it; else every one, of which some give both frames of a step
+    the same image.
     """
     joins = inspector.vae.frames_per_latent > 1
     records = [record for record in inspector.adapters() if not joins or record.config["steps"] > 1]

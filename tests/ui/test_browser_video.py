@@ -146,7 +146,7 @@ def test_an_upload_is_cut_with_a_notice_and_bad_ones_lose_nothing(visit, clip, t
     page.locator("#video-stage").get_by_text("Vision tower").click()
     expect(page.locator("#video-head h3")).to_contain_text("pre-merge/2")
     scored(page, 4)
-    expect(page.locator("#video-head")).to_contain_text("learned from stills")
+    expect(page.locator("#video-head")).to_contain_text("both frames of a step one image")
     again = visit(asked=page.locator("#video-head a").get_attribute("href").lstrip("?"))
     scored(again, 4)
     expect(again.locator("#video-frames input")).to_have_value("4")

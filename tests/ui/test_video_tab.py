@@ -130,7 +130,7 @@ def test_each_score_stands_beside_its_controls_and_what_it_is_good_for(decoded, 
     assert set(player.TITLES) == set(TRUST) and set(player.CONTROL_TITLES) == set(report.controls)
     assert f"{report.controls['still'].means()['lpips']:.3f}" in table
     told = player.headline(decoded, "a <b>", "?tab=video", "link", report)
-    assert "a &lt;b&gt;" in told and "Worst frame by LPIPS: <b>" in told and "learned from stills" in told
+    assert "a &lt;b&gt;" in told and "Worst frame by LPIPS: <b>" in told and "both frames of a step one image" in told
 
 
 def test_a_frame_without_a_score_breaks_its_curve():

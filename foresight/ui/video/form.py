@@ -134,4 +134,4 @@ class ClipPoint:
 
 
 def _reads(record: AdapterRecord) -> str:
-    return "tells a step's two frames apart" if tells_frames_apart(record) else "from stills, one image a step"
+    return "tells a step's two frames apart" if tells_frames_apart(record) else "one image for both frames of a step"

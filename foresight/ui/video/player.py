@@ -207,8 +207,7 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
     notes = [f'<p class="note">{escape(sample.notice)}</p>'] if sample.notice else []
     if not tells_frames_apart(record) and count > 1:
         notes.append(
-            '<p class="note">This adapter learned from stills: it gives both frames of a step one image, so that no '
-            "motion within a step is seen.</p>"
+            '<p class="note">This adapter gives both frames of a step one image: no motion within a step is seen.</p>'
         )
     if decoded.distance > decoded.far:
         notes.append(
