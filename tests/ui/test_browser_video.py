@@ -128,7 +128,7 @@ def test_an_upload_is_cut_with_a_notice_and_bad_ones_lose_nothing(visit, clip, t
     for name, content, sentence in (
         ("text.mp4", b"hello", "is no mp4, mov, webm, mkv or gif video"),
         ("empty.webm", b"", "is empty (zero bytes)"),
-        ("cut.mp4", clip.read_bytes()[:400], "is broken or cut short"),
+        ("cut.mp4", clip.read_bytes()[:400], "“cut.mp4” is of an unknown kind"),
     ):
         (tmp_path / name).write_bytes(content)
         page.locator("#video-file").get_by_label("Clear").click()
