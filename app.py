@@ -30,7 +30,9 @@ def main() -> int:
         from foresight.models.vlm import load_vlm
 
         vlm = load_vlm(settings.model, settings.device, settings.dtype)
-        inspector = Inspector(vlm, load_vae(settings.vae, settings.device), (BUNDLED, RUNS), fast=True)
+        vae = load_vae(settings.vae, settings.device)
+        most = 448**2 if settings.public else None  # pixels of a picture, for which all others wait
+        inspector = Inspector(vlm, vae, (BUNDLED, RUNS), fast=True, most_pixels=most)
 
         def warm_up() -> None:
             with suppress(InputError):  # told by the first page, which needs the same

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
-from foresight.data.resolution import Resolution
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.inspection.familiarity import READ_WRONG
 from foresight.inspection.readout import Clock, Readout, Reconstruction, decode, prepare, round_trip
@@ -39,7 +39,7 @@ class Report:
 
     original: (3, H, W) in [0, 1], as the VLM sees it. reconstructions: the chosen adapter's first. mask:
     (H, W) bool, the original's objects; empty, with the original's reason, where none stands out. seconds: by stage
-    ("latents", "adapter", "oracle", "decode", "scores") and in "total".
+    ("latents", "adapter", "oracle", "decode", "scores") and in "total". resolution: how large the VLM sees images.
     """
 
     original: Tensor
@@ -50,6 +50,7 @@ class Report:
     mask: Tensor
     mask_reason: str | None
     seconds: dict[str, float]
+    resolution: Resolution = DEFAULT
 
     @property
     def chosen(self) -> Reconstruction:
@@ -64,6 +65,8 @@ class Report:
             "oracle": self.oracle.scores,
             "blank": self.blank.scores,
             "reconstruction": reconstruction,
+            "pixels": str(self.resolution),
+            "size": [self.original.shape[2], self.original.shape[1]],  # as people say it, the width first
             "seconds": self.seconds["total"],
         }
 
@@ -110,12 +113,12 @@ class Inspector:
         """The adapters that fit, as `AdapterRegistry.adapters` lists them."""
         return self.registry.adapters(point)
 
-    def resolution(self, pixels: Pixels, record: AdapterRecord) -> Resolution:
-        """What `pixels` means, as for `VLM.resolution`; None is what the adapter was fitted at.
+    def resolution(self, pixels: Pixels, record: AdapterRecord | None) -> Resolution:
+        """What `pixels` means, as for `VLM.resolution`; None is what the adapter was fitted at, if there is one.
 
         Raises InputError, also where memory does not hold such images.
         """
-        resolution = record.resolutions[0] if pixels is None else self.vlm.resolution(pixels)
+        resolution = record.resolutions[0] if pixels is None and record else self.vlm.resolution(pixels)
         if resolution.least == resolution.most:
             self.check_size(resolution.size(1, 1))
         return resolution
@@ -197,7 +200,8 @@ class Inspector:
         """
         start = time.perf_counter()
         record = self.registry.find(adapter, point)
-        original, mask = self.prepare(image, mask, self.resolution(pixels, record))
+        resolution = self.resolution(pixels, record)
+        original, mask = self.prepare(image, mask, resolution)
         size = original.shape[1], original.shape[2]
         rest = [e for e in self.adapters(record.point) if e.folder != record.folder and e.reads(size)] if others else []
         clock = Clock(self.vae.device)
@@ -212,6 +216,7 @@ class Inspector:
             blank=readout.blank,
             mask=readout.mask.cpu(),
             mask_reason=readout.mask_reason,
+            resolution=resolution,
             seconds=clock.seconds | {"total": time.perf_counter() - start},
         )
 

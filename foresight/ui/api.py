@@ -15,6 +15,7 @@ from foresight.ui import generate as scenes
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_input import file_image
 from foresight.ui.inputs import FreeNumber
+from foresight.ui.pixels import API_LABEL, chosen_pixels
 from foresight.ui.services import MODEL_QUEUE, open_picture, public_facts
 
 
@@ -39,16 +40,22 @@ def add_endpoints(inspector: Inspector) -> None:
 
     @show_errors
     def reconstruct(
-        image: str, point: str = str(inspector.default_point), adapter: str = "tokens", mask: str | None = None
+        image: str,
+        point: str = str(inspector.default_point),
+        adapter: str = "tokens",
+        mask: str | None = None,
+        pixels: str | None = None,
     ) -> tuple[Image.Image, dict[str, Any]]:
         """Reads a picture back from its latents at an extraction point, and scores it.
 
-        mask: white where the picture shows an object; without it, the objects found there. Returns the
-        reconstruction and the scores, with the oracle's and a blank page's beside them.
+        mask: white where the picture shows an object; without it, the objects found there. pixels: how large the model
+        sees it, such as 448² or native; without it, as the adapter was fitted. Returns the reconstruction and the
+        scores, with the oracle's and a blank page's beside them.
         """
         record = inspector.registry.find_listed(adapter, point)
         objects = None if mask is None else load_mask(mask)
-        report = inspector.inspect(open_picture(image), record.point, record.folder, objects)
+        size = chosen_pixels(pixels)
+        report = inspector.inspect(open_picture(image), record.point, record.folder, objects, pixels=size)
         return to_pil(report.chosen.image), report.as_json()
 
     def info() -> dict[str, Any]:
@@ -71,11 +78,16 @@ def add_endpoints(inspector: Inspector) -> None:
         point = gr.Textbox(str(inspector.default_point), label="point, such as post-merge/6")
         adapter = gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name")
         drawn, drawn_mask = file_image("picture"), file_image("mask")
+        pixels = gr.Textbox(label=API_LABEL)
         reconstruction = file_image("reconstruction")
         scene, scores, facts = gr.JSON(label="scene"), gr.JSON(label="scores"), gr.JSON(label="info")
 
     trigger.click(generate, factors, [drawn, drawn_mask, scene], api_name="generate")
     trigger.click(
-        reconstruct, [picture, point, adapter, mask], [reconstruction, scores], api_name="reconstruct", **MODEL_QUEUE
+        reconstruct,
+        [picture, point, adapter, mask, pixels],
+        [reconstruction, scores],
+        api_name="reconstruct",
+        **MODEL_QUEUE,
     )
     trigger.click(info, None, facts, api_name="info")

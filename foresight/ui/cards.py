@@ -58,7 +58,9 @@ def headline(report: Report, cold: bool = False, address: str = "", link: str = 
     """
     name, seconds = escape(report.chosen.name), report.seconds
     stages = " · ".join(f"{k} {v:.2f}" for k, v in seconds.items() if k != "total")
-    time = "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
+    height, width = report.original.shape[1:]
+    time = f"{width} × {height} px · "
+    time += "made while the app was starting" if cold else f"{seconds['total']:.2f} s: {stages}"
     chosen = report.chosen
     where = f"distance {chosen.distance:.2f}, limit {chosen.far:.2f}"
     if chosen.unfamiliar:
@@ -72,6 +74,8 @@ def headline(report: Report, cold: bool = False, address: str = "", link: str = 
         notice = f"Unlike what this adapter was trained on ({where}), and read well all the same."
     else:
         notice = f"Like what this adapter was trained on: {where}."
+    if chosen.notice:
+        notice += f" <strong>⚠ This adapter was {escape(chosen.notice)}.</strong>"
     return (
         f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
         f'<p class="time">{time}{" · " + link if link else ""}</p>'

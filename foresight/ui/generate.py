@@ -14,6 +14,7 @@ from torch import Tensor
 from foresight.data.factors import ANY, POSITIONS, RADII, SceneFactors
 from foresight.data.images import to_pil
 from foresight.data.render import render
+from foresight.data.resolution import Resolution
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, sample
 from foresight.schemas import MAX_SEED, whole
 from foresight.ui.error_handling import error_place
@@ -58,6 +59,13 @@ def fields(source: ImageSource) -> list[Any]:
 def image_and_mask(source: ImageSource) -> tuple[Image.Image, Tensor | None]:
     """A source's picture, and its mask where it is known exactly. Raises InputError where there is none."""
     return draw(source) if isinstance(source, dict) else (open_picture(source), None)
+
+
+def at_size(source: ImageSource, resolution: Resolution) -> ImageSource:
+    """A scene's source drawn as large as the model sees it; any other as it is."""
+    if not isinstance(source, dict):
+        return source
+    return source | {"size": [*resolution.size(*Scenes.from_description(source).size)]}
 
 
 def draw(scene: dict[str, Any]) -> tuple[Image.Image, Tensor]:

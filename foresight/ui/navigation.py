@@ -36,12 +36,13 @@ class Navigation:
     video: gr.State = field(default_factory=gr.State)
 
 
-def open_view(source: ImageSource, point: str, adapter: str | None) -> dict[str, Any]:
+def open_view(source: ImageSource, point: str, adapter: str | None, pixels: str | None = None) -> dict[str, Any]:
     """The view of an image at a point by an adapter, to be written into a state of `Navigation`.
 
-    Its time makes it a new value each time, so that the same view can be asked for again.
+    pixels: how large the model sees the image, None as the adapter was fitted. Its time makes it a new value each time,
+    so that the same view can be asked for again.
     """
-    return {"source": source, "point": point, "adapter": adapter, "at": time.time()}
+    return {"source": source, "point": point, "adapter": adapter, "pixels": pixels, "at": time.time()}
 
 
 def updated_choices(component: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:
@@ -119,7 +120,7 @@ class Router:
             return {self.navigation.train: parameters.get(link.RUN)}
         if name == "inspect":
             point = parameters.get("point", str(self.inspector.default_point))
-            view = open_view(link.source_of(parameters), point, parameters.get("adapter"))
+            view = open_view(link.source_of(parameters), point, parameters.get("adapter"), parameters.get("pixels"))
             return {self.navigation.inspect: view}
         return {
             self.states[name]: {**parameters, "at": time.time()}

@@ -1,7 +1,8 @@
 """A view's address: the image (an example, a seed and its factors, a packed scene, or a kept upload), the point and
 the adapter.
 
-?example=one-on-white&point=post-merge/6&adapter=tokens      ?seed=11&shape=star&objects=2&point=pre-merge/3
+?example=one-on-white&point=post-merge/6&adapter=tokens      (with &pixels=448² as large as that to the model)
+?seed=11&shape=star&objects=2&point=pre-merge/3
 ?upload=3f…9a/photo.jpg&point=post-merge/6&adapter=tokens    (an upload, as long as the app keeps its file)
 ?tab=compare&example=one-on-white&adapters=tokens,linear&left=oracle&right=post-merge/6,tokens   (at many layers)
 ?tab=failures&point=post-merge/6&adapter=tokens&shapes=star  (many scenes; what is not named is as the tab has it)
@@ -31,7 +32,7 @@ from foresight.ui.gradio_internals import get_upload_folder
 from foresight.ui.services import ImageSource
 
 # An address with one of these asks for a view.
-NAMES = {"example", "scene", "upload", "point", "adapter", *generate.FACTORS}
+NAMES = {"example", "scene", "upload", "point", "adapter", "pixels", *generate.FACTORS}
 RUN = "run"  # an address with this asks for a run of the Train tab
 TAB = "tab"  # an address with this asks for that tab; with nothing else, for the tab as it is
 _BETWEEN = " · "  # a point and an adapter's name, in a tile's title
@@ -92,21 +93,30 @@ _UPLOAD = re.compile(r"([0-9a-f]{32,64})/([^/\\\0]{1,255})")  # a folder of the 
 _ROOM = 20_000  # characters of a scene's description; five objects take 1,500
 
 
-def query(source: ImageSource, point: str, adapter: str | None) -> str:
-    """The address's part from ? on; empty where no link can open the source: without it another image would open."""
+def query(source: ImageSource, point: str, adapter: str | None, pixels: str | None = None) -> str:
+    """The address's part from ? on; empty where no link can open the source: without it another image would open.
+
+    pixels: how large the model sees the image; None as the adapter was fitted.
+    """
     if (image := _image(source)) is None:
         return ""
-    return written({**image, "point": point, **({"adapter": adapter} if adapter else {})})
+    parts = {"point": point, "adapter": adapter, "pixels": pixels}
+    return written({**image, **{name: part for name, part in parts.items() if part}})
 
 
 def compare_query(
-    source: ImageSource, adapters: Sequence[str], left: str | None = None, right: str | None = None
+    source: ImageSource,
+    adapters: Sequence[str],
+    left: str | None = None,
+    right: str | None = None,
+    pixels: str | None = None,
 ) -> str:
     """`query` of the Compare tab. left, right: the titles of the tiles that were chosen to be side by side."""
     if (image := _image(source)) is None:
         return ""
     sides = {side: title.replace(_BETWEEN, ",") for side, title in (("left", left), ("right", right)) if title}
-    return written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides})
+    size = {"pixels": pixels} if pixels else {}
+    return written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides, **size})
 
 
 def compare_sides(parameters: Mapping[str, str], titles: Collection[str]) -> tuple[str | None, str | None]:

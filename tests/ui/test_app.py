@@ -64,7 +64,7 @@ def test_only_named_endpoints_are_told(client):
     told = client.view_api(return_format="dict")
     assert set(told["named_endpoints"]) == NAMED and not told["unnamed_endpoints"]
     names = [p["parameter_name"] for p in told["named_endpoints"]["/reconstruct"]["parameters"]]
-    assert names == ["image", "point", "adapter", "mask"]
+    assert names == ["image", "point", "adapter", "mask", "pixels"]
 
 
 def test_info_tells_points_and_adapters(client, inspector):
@@ -106,6 +106,23 @@ def test_a_clip_is_read_as_the_library_reads_it(client, inspector, tmp_path):
         client.predict(handle_file(path), "post-merge/2", api_name="/reconstruct_clip")
     with pytest.raises(AppError, match="hoose a clip first"):
         client.predict(None, "post-merge/1", api_name="/reconstruct_clip")
+
+
+def test_pixels_are_how_large_the_model_sees_it(client, inspector, scene):
+    picture = handle_file(scene[0])
+    made, scores = client.predict(picture, "post-merge/1", "tokens", pixels="112²", api_name="/reconstruct")
+    assert load_image(made).size == (112, 112) and scores["size"] == [112, 112] and scores["pixels"] == "112²"
+    assert scores["notice"] == "fitted at 224², here 112 × 112 pixels"
+    expected = inspector.inspect(load_image(scene[0]), "post-merge/1", "tokens", pixels="112²").as_json()
+    assert scores["lpips"] == pytest.approx(expected["lpips"], abs=1e-4)
+    answer, tiles = client.predict(picture, None, None, "112²", api_name="/compare")
+    assert {tile["adapter"] for tile in answer["tiles"]} == {"tokens", "linear"} and len(tiles) == 3  # not pooled
+    answer = client.predict("post-merge/1", "tokens", scenes=1, pixels="112²", api_name="/evaluate")
+    assert answer["pictures"][0]["width"] == 112 and answer["summary"]["other_sizes"] == 1
+    with pytest.raises(AppError, match="a side of 448 is written 448²"):
+        client.predict(picture, "post-merge/1", "tokens", pixels="448", api_name="/reconstruct")
+    with pytest.raises(AppError, match="paints pictures of one size alone"):
+        client.predict(picture, "post-merge/1", "pooled", pixels="112²", api_name="/reconstruct")
 
 
 def test_a_folder_of_this_machine_can_be_named_at_this_machine_alone(inspector):
@@ -227,7 +244,7 @@ def test_a_scene_that_cannot_be_is_one_sentence(client, objects):
     ],
 )
 def test_only_uploads_are_opened(url, file, sentence):
-    body = json.dumps({"data": [{**file, "meta": {"_type": "gradio.FileData"}}, "post-merge/1", "linear", None]})
+    body = json.dumps({"data": [{**file, "meta": {"_type": "gradio.FileData"}}, "post-merge/1", "linear", None, None]})
     ask = urllib.request.Request(
         f"{url}/gradio_api/call/reconstruct", body.encode(), {"Content-Type": "application/json"}
     )

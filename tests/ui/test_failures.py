@@ -134,7 +134,8 @@ def test_a_folder_is_for_local_runs_only(inspector, tmp_path):
     (tmp_path / "folder.png").mkdir()
     local, remote = (failures.FailuresTab(inspector, None, Settings(host=host)) for host in (None, "0.0.0.0"))
     images = local.image_set("Folder", None, f" {tmp_path} ", {})
-    assert images.total == 2 and images.data == {"folder": str(tmp_path)} and images.settings is None
+    assert images.total == 2 and images.data == {"folder": str(tmp_path), "pixels": "224²"}
+    assert images.settings is None
     assert [(s.name, isinstance(s, Broken)) for s in images.samples] == [("a.png", False), ("folder.png", True)]
     with pytest.raises(InputError, match="come from: Generated scenes, Upload\\."):
         remote.image_set("Folder", None, str(tmp_path), {})

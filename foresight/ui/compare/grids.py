@@ -50,6 +50,7 @@ class Comparison:
         seconds: How long it took; None while it runs.
         left: The title of the tile that was chosen to be on the left; None where nobody chose.
         right: The same of the right.
+        pixels: How large the model sees the image, as it was chosen; None as the first adapter was fitted.
     """
 
     source: ImageSource
@@ -60,6 +61,7 @@ class Comparison:
     seconds: float | None = None
     left: str | None = None
     right: str | None = None
+    pixels: str | None = None
 
     def end(self) -> None:
         """Stops the clock; a second time it does nothing."""
@@ -100,8 +102,10 @@ def head(comparison: Comparison) -> str:
         note += f" Mask IoU not measurable in {missing} of {len(tiles)} tiles: {NOT_MEASURABLE}."
     far = sum(tile.reconstruction.unfamiliar for tile in tiles)
     note += f" ⚠ {far} of them unlike what their adapter was trained on." if far else ""
+    if notices := [tile.reconstruction.notice for tile in tiles if tile.reconstruction.notice]:
+        note += f" ⚠ {len(notices)} of their adapters were {escape(notices[0])}."
     names = list(dict.fromkeys(record.name for record in comparison.records))
-    address = link.compare_query(comparison.source, names, comparison.left, comparison.right)
+    address = link.compare_query(comparison.source, names, comparison.left, comparison.right, comparison.pixels)
     return (
         f'<div class="fs-compare-head" data-link="{escape(address)}">'
         f'<progress max="{total}" value="{len(tiles)}" aria-label="tiles made"></progress>'

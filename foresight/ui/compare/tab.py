@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from PIL import Image
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.factors import ANY
@@ -16,7 +15,7 @@ from foresight.data.images import load_mask, to_pil
 from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
-from foresight.inspection.readout import Reconstruction, prepare
+from foresight.inspection.readout import Reconstruction
 from foresight.settings import Settings
 from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
@@ -27,6 +26,7 @@ from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeSlider
 from foresight.ui.navigation import Navigation, on_open, open_view, updated_choices
+from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels, pixels_dropdown
 from foresight.ui.plots import depth_chart
 from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, open_picture, plain_html
 from foresight.ui.uploads import keep
@@ -77,6 +77,7 @@ class CompareTab:
             info="Each makes a row of pictures in each stage.",
             elem_id="compare-adapters",
         )
+        self.pixels = pixels_dropdown(self.inspector.vlm, "compare-pixels")
         with gr.Row():
             self.go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
             self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
@@ -102,7 +103,7 @@ class CompareTab:
         in_place = show_errors_in(picker.error)
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.compare),
-            "inputs": [picker.source, self.adapters, self.wished],
+            "inputs": [picker.source, self.adapters, self.wished, self.pixels],
             "outputs": [self.comparison, self.head, self.stale, self.grid, *buttons, self.error],
             **MODEL_QUEUE,
             **QUIET,
@@ -110,7 +111,7 @@ class CompareTab:
         upload = picker.image.upload(in_place(self.accept), picker.image, picked, **latest)
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
         picker.image.clear(self.clear, None, [picker.source, picker.error, self.stale], **QUIET)
-        arrival, arrived = self.navigation.compare, [*picked, self.adapters, self.error, self.wished]
+        arrival, arrived = self.navigation.compare, [*picked, self.adapters, self.error, self.wished, self.pixels]
         arrive = arrival.change(in_place(self.arrive), arrival, arrived, **QUIET)
         runs = [
             self.go.click(**running),
@@ -154,17 +155,23 @@ class CompareTab:
         else:
             source = view["source"]
             chosen = [view["adapter"]] if view["adapter"] in names else names[:1]
+        self.inspector.vlm.resolution(pixels := view.get("pixels"))  # refused here, before it is shown
         picked = [gr.skip(), gr.skip(), ""] if source is None else self.picker.values(source)
-        return [*picked, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides]
+        return [*picked, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides, pixels or FITTED]
 
-    def compare(self, source: ImageSource, names: list[str], wished: Sides) -> Iterator[dict[Component, Any]]:
+    def compare(
+        self, source: ImageSource, names: list[str], wished: Sides, pixels: str | None
+    ) -> Iterator[dict[Component, Any]]:
         """Reads an image with adapters of these names, tile by tile."""
-        image, mask = generate.image_and_mask(source)
-        comparison = Comparison(source, self._original(image), self.records(names))
-        comparison.left, comparison.right = wished
+        records, chosen = self.records(names), chosen_pixels(pixels)
+        resolution = self.inspector.resolution(chosen, records[0] if records else None)
+        image, mask = generate.image_and_mask(generate.at_size(source, resolution))
+        original, mask = self.inspector.prepare(image, mask, resolution)
+        path = keep(png(to_pil(original)), "original.png", self.grid)
+        comparison = Comparison(source, path, records, left=wished[0], right=wished[1], pixels=chosen)
         # The last comparison stays until there is a tile to show.
         yield dict(zip([self.go, self.dice, self.stop], stopping.going(2), strict=True))
-        for reconstruction in self.inspector.sweep_layers(image, comparison.records, mask):
+        for reconstruction in self.inspector.sweep_layers(original, records, mask, resolution):
             comparison.tiles.append(self._tile(reconstruction))
             yield {
                 self.comparison: comparison,
@@ -190,10 +197,6 @@ class CompareTab:
             views += [grids.pair(comparison), gr.Plot(figure, visible=True)]
         stale = "" if comparison.source == source else AWAITED
         return [grids.head(comparison), stale, grids.grid(comparison), *views, *stopping.idle(2)]
-
-    def _original(self, image: Image.Image) -> str:
-        """The file of an image at the size at which the VLM sees it."""
-        return keep(png(to_pil(prepare(image)[0])), "original.png", self.grid)
 
     def _tile(self, reconstruction: Reconstruction) -> GridTile:
         name = (title(reconstruction.record) if reconstruction.record else reconstruction.name).replace("/", "-")
@@ -221,7 +224,8 @@ class CompareTab:
         if comparison is None or tile is None or (record := tile.reconstruction.record) is None:
             raise InputError("that tile is no longer here: compare again.")
         if event.do == "inspect":
-            return {self.navigation.inspect: open_view(comparison.source, str(record.point), record.name)}
+            view = open_view(comparison.source, str(record.point), record.name, comparison.pixels)
+            return {self.navigation.inspect: view}
         dropdown = {"left": self.left, "right": self.right}[event.do]
         return {dropdown: gr.Dropdown(value=tile.title), **self.show(event.do, comparison, tile.title)}
 
@@ -268,20 +272,29 @@ class CompareTab:
             trigger = gr.Button()
             image, mask = file_image("image"), file_image("mask: white where there is an object (optional)")
             names = gr.JSON(label="adapters: a list of names, or none for all")
+            pixels = gr.Textbox(label=API_LABEL)
             scores, images = gr.JSON(label="scores"), gr.Gallery(label="pictures", format="png")
-        trigger.click(self.compare_api, [image, names, mask], [scores, images], api_name="compare", **MODEL_QUEUE)
+        inputs: list[Any] = [image, names, mask, pixels]
+        trigger.click(self.compare_api, inputs, [scores, images], api_name="compare", **MODEL_QUEUE)
 
     @show_errors
-    def compare_api(self, image: str, adapters: list[str] | None = None, mask: str | None = None) -> Iterator[Any]:
+    def compare_api(
+        self, image: str, adapters: list[str] | None = None, mask: str | None = None, pixels: str | None = None
+    ) -> Iterator[Any]:
         """Reads one picture at every extraction point that the adapters serve.
 
-        adapters: names; none means all. mask: white where the picture shows an object; without it, the objects found
-        there. Yields {"done", "of"} after each tile, so that it ends soon after the client cancels or goes away; then
-        {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
+        adapters: names; none means all that read a picture of its size. mask: white where the picture shows an object;
+        without it, the objects found there. pixels: how large the model sees it, such as 448² or native; without it,
+        as the first adapter was fitted. Yields {"done", "of"} after each tile, so that it ends soon after the client
+        cancels or goes away; then {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
         """
-        objects = None if mask is None else load_mask(mask)
-        records, reconstructions = self.records(adapters or self.adapter_names()), list[Reconstruction]()
-        for reconstruction in self.inspector.sweep_layers(open_picture(image), records, objects):
+        objects, records = None if mask is None else load_mask(mask), self.records(adapters or self.adapter_names())
+        resolution = self.inspector.resolution(chosen_pixels(pixels), records[0] if records else None)
+        original, objects = self.inspector.prepare(open_picture(image), objects, resolution)
+        if not adapters:
+            records = [record for record in records if record.reads((original.shape[1], original.shape[2]))]
+        reconstructions = list[Reconstruction]()
+        for reconstruction in self.inspector.sweep_layers(original, records, objects, resolution):
             reconstructions.append(reconstruction)
             yield {"done": len(reconstructions), "of": 2 + len(records)}, []
         oracle, blank, *tiles = reconstructions

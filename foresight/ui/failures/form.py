@@ -17,6 +17,7 @@ from foresight.inspection.inspector import Inspector
 from foresight.ui.failures.filters import several
 from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 from foresight.ui.navigation import on_open, updated_choices
+from foresight.ui.pixels import pixels_dropdown
 from foresight.ui.services import QUIET
 
 SCENES, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
@@ -119,7 +120,10 @@ class ImageForm:
 
 
 class AdapterForm:
-    """Extraction point and adapter; what training has added since is offered when the tab is opened."""
+    """Extraction point, adapter, and how large the model sees images.
+
+    What training has added since is offered when the tab is opened.
+    """
 
     def __init__(self, inspector: Inspector) -> None:
         """Adds the form to the current layout."""
@@ -130,10 +134,12 @@ class AdapterForm:
                 points, value=point, label="Extraction point", min_width=120, elem_id="failures-point"
             )
             self.name = gr.Dropdown(names, value=name, label="Adapter", min_width=120, elem_id="failures-adapter")
-        self.inputs: list[Any] = [self.point, self.name]
+        self.pixels = pixels_dropdown(inspector.vlm, "failures-pixels")
+        offered: list[Any] = [self.point, self.name]
+        self.inputs: list[Any] = [*offered, self.pixels]
         # Never into the point's own field, which may have been used again meanwhile.
-        self.point.input(self.offer_names, self.inputs, self.name, **QUIET, trigger_mode="always_last")
-        on_open(self.offer, self.inputs, self.inputs)
+        self.point.input(self.offer_names, offered, self.name, **QUIET, trigger_mode="always_last")
+        on_open(self.offer, offered, offered)
 
     def offer(self, point: str | None, name: str | None) -> tuple[Any, Any]:
         """The points and adapters that there are; what is chosen stays so, while it is there."""

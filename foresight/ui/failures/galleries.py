@@ -18,6 +18,7 @@ from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, like_the_seed, number, shown_scores
 from foresight.ui.failures import filters, form
 from foresight.ui.failures.runs import Row, Run
+from foresight.ui.pixels import FITTED
 from foresight.ui.services import duration
 from foresight.ui.uploads import address
 
@@ -71,8 +72,8 @@ def view_link(run: Run, values: filters.Values) -> str:
     """A link that opens a run and its filters again; for uploads, as long as the run is kept."""
     settings = {} if run.settings is None else form.values_of(run.settings)
     token = UPLOADED if run.settings is None else EVALUATION
-    defaults = form.DEFAULTS | filters.FILTERS | {token: None}
-    fields = {**settings, **filters.as_address(values), token: run.token}
+    defaults = form.DEFAULTS | filters.FILTERS | {"pixels": FITTED, token: None}
+    fields = {**settings, "pixels": run.pixels, **filters.as_address(values), token: run.token}
     query = escape(link.failures_query(str(run.record.point), run.record.name, fields, defaults))
     text = "Link to this view" + (", for as long as the app keeps it" if run.settings is None else "")
     return f'<p class="fs-failures-link" data-link="{query}"><a href="{query}">{text}</a></p>'
@@ -100,6 +101,8 @@ def summary(scores: Sequence[ImageScores], total: int) -> str:
             f" In {means['not_measurable']} the mask IoU is not measurable: {NOT_MEASURABLE}. They are left out of its "
             "mean, order and charts."
         )
+    if means["other_sizes"]:
+        none += f" ⚠ {means['other_sizes']} are of another size than the adapter was fitted at."
     return (
         '<table class="fs-failures-means">'
         f"<caption>Means of {len(scores)} of {total} pictures, with 95 % intervals."

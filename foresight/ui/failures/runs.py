@@ -19,6 +19,7 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.factors import MAX_SCENES, EvaluationSettings
 from foresight.data.images import to_pil
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
     Evaluated,
@@ -34,6 +35,7 @@ from foresight.inspection.tables import as_csv, as_json, ordered, write_zip
 from foresight.settings import Settings
 from foresight.ui.failures import filters
 from foresight.ui.image_maps import png
+from foresight.ui.pixels import FITTED
 from foresight.ui.services import ImageSource
 from foresight.ui.uploads import handed_in, keep
 
@@ -68,23 +70,28 @@ def check_count(app: Settings, count: int) -> None:
         raise InputError(f"this app is open to everybody: it takes {PUBLIC_MOST} pictures at a time, and no more.")
 
 
-def scene_set(app: Settings, settings: EvaluationSettings) -> ImageSet:
+def scene_set(app: Settings, settings: EvaluationSettings, resolution: Resolution = DEFAULT) -> ImageSet:
     """Generated scenes of the test split. Raises InputError."""
     check_count(app, settings.scenes)
     drawn_from = settings.scenes, settings.seed, settings.factors.spec()
-    return ImageSet(scene_samples(*drawn_from), settings.scenes, scenes_as_json(*drawn_from), settings)
+    data = scenes_as_json(*drawn_from) | {"pixels": str(resolution)}
+    return ImageSet(scene_samples(*drawn_from, resolution), settings.scenes, data, settings)
 
 
-def uploaded_set(app: Settings, paths: Sequence[str] | None, keeper: Component) -> ImageSet:
+def uploaded_set(
+    app: Settings, paths: Sequence[str] | None, keeper: Component, resolution: Resolution = DEFAULT
+) -> ImageSet:
     """Uploaded files, and those in uploaded archives. Raises InputError."""
     files = handed_in(paths, keeper, functools.partial(check_count, app))
-    return ImageSet(file_samples(files), len(files), {"files": [Path(path).name for path in paths or ()]})
+    data = {"files": [Path(path).name for path in paths or ()], "pixels": str(resolution)}
+    return ImageSet(file_samples(files, resolution), len(files), data)
 
 
-def folder_set(folder: str) -> ImageSet:
+def folder_set(folder: str, resolution: Resolution = DEFAULT) -> ImageSet:
     """The images in a folder of this machine. Raises InputError."""
     files = folder_files(folder.strip())
-    return ImageSet(file_samples(files), len(files), {"folder": folder.strip()})
+    data = {"folder": folder.strip(), "pixels": str(resolution)}
+    return ImageSet(file_samples(files, resolution), len(files), data)
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,8 @@ class Run:
     start: float = field(default_factory=time.perf_counter)
     seconds: float | None = None
     """How long it took; None while it runs."""
+    pixels: str = FITTED
+    """How large the model sees images, as it was chosen."""
     replaced: bool = False
     """Another evaluation is shown in its place: it ends after the image that is being evaluated."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(9))

@@ -12,6 +12,7 @@ import gradio as gr
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.factors import EvaluationSettings, SceneFactors
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.inspection.evaluation import ImageScores, evaluate, summarise
 from foresight.inspection.inspector import Inspector
@@ -29,6 +30,7 @@ from foresight.ui.failures.form import FOLDER, SCENES, SOURCES, UPLOAD, AdapterF
 from foresight.ui.failures.runs import ImageSet, KeptRuns, Run
 from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels
 from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 
 STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
@@ -171,12 +173,13 @@ class FailuresTab:
             values: Of the scenes' form, the adapter's and the filters'.
         """
         scenes = dict(zip(form.DEFAULTS, values, strict=False))
-        point, name, *chosen = values[len(scenes) :]
+        point, name, pixels, *chosen = values[len(scenes) :]
         record = self.find(point, name)
-        images = self.image_set(source, files, folder, scenes)
+        resolution = self.inspector.resolution(chosen_pixels(pixels), record)
+        images = self.image_set(source, files, folder, scenes, resolution)
         if last is not None and last.images.data != images.data:
             chosen[2:] = filters.cleared()
-        run = Run(record, images, filters.within(images.settings, chosen))
+        run = Run(record, images, filters.within(images.settings, chosen), pixels=pixels or FITTED)
         self.kept.add(run)
         yield {
             self.run: run,
@@ -243,6 +246,8 @@ class FailuresTab:
             point = view.get("point", str(self.inspector.default_point))
             name = self.find(point, view.get("adapter")).name
         names = form.names_at(self.inspector.adapters(), point)
+        pixels = view.get("pixels", FITTED) if run is None else run.pixels
+        self.inspector.vlm.resolution(chosen_pixels(pixels))  # refused here, before it is shown
         scenes = link.fields_of(view, form.DEFAULTS, form.WORDS)
         whole(scenes["scenes"], "scenes", 1, self.most)
         if last is not None and last is not run:
@@ -254,6 +259,7 @@ class FailuresTab:
         updates: Updates = {
             self.run: run,
             self.adapter.point: point,
+            self.adapter.pixels: pixels,
             self.adapter.name: gr.Dropdown(names if name in names else [name, *names], value=name),
             **dict(zip(self.filters.inputs[:4], chosen[:4], strict=True)),
             **self.filters.offer(settings, chosen),
@@ -266,14 +272,21 @@ class FailuresTab:
         """The adapter of that name at a point. Raises InputError. Folders and hub ids are not taken from strangers."""
         return self.inspector.registry.find_listed(name, point or self.inspector.default_point)
 
-    def image_set(self, source: str, files: list[str] | None, folder: str, scenes: dict[str, Any]) -> ImageSet:
+    def image_set(
+        self,
+        source: str,
+        files: list[str] | None,
+        folder: str,
+        scenes: dict[str, Any],
+        resolution: Resolution = DEFAULT,
+    ) -> ImageSet:
         """The form's images; scenes: as `form.values_of` writes them. Raises InputError."""
         if source == SCENES:
-            return runs.scene_set(self.settings, form.settings_of(scenes))
+            return runs.scene_set(self.settings, form.settings_of(scenes), resolution)
         if source == UPLOAD:
-            return runs.uploaded_set(self.settings, files, self.gallery)
+            return runs.uploaded_set(self.settings, files, self.gallery, resolution)
         if source == FOLDER and self.settings.local:
-            return runs.folder_set(folder)
+            return runs.folder_set(folder, resolution)
         raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + self.settings.local])}.")
 
     # The results
@@ -370,7 +383,7 @@ class FailuresTab:
         if run is None or not 0 <= number < len(run.rows):
             raise InputError("that picture is no longer here: evaluate again.")
         source = runs.image_source(run.rows[number], self.gallery)
-        return open_view(source, str(run.record.point), run.record.name)
+        return open_view(source, str(run.record.point), run.record.name, chosen_pixels(run.pixels))
 
     # The API
 
@@ -386,6 +399,7 @@ class FailuresTab:
                 FreeNumber(scenes, precision=0, label=f"scenes, 1 to {self.most}, where there are no files"),
                 FreeNumber(seed, precision=0, label="seed"),
                 gr.JSON(label="factors of the scenes (optional)"),
+                gr.Textbox(label=API_LABEL),
             ]
             results = gr.JSON(label="results")
         trigger.click(self.evaluate_api, inputs, results, api_name="evaluate", **MODEL_QUEUE)
@@ -399,20 +413,23 @@ class FailuresTab:
         scenes: int = default_of(EvaluationSettings, "scenes"),
         seed: int = default_of(EvaluationSettings, "seed"),
         factors: dict[str, Any] | None = None,
+        pixels: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Evaluates an adapter on uploaded files or, without any, on generated scenes of the test split.
 
         files: pictures or zip archives. factors: {"objects": [1, 5], "shapes", "colors", "backgrounds": names,
-        "size", "position": a name, "overlap"}. Yields {"done", "of"} after each picture, so that it ends soon after
-        the client cancels or goes away; then means with intervals, every picture's scores, and the files that
-        were left out with the reason.
+        "size", "position": a name, "overlap"}. pixels: how large the model sees them, such as 448² or native; without
+        it, as the adapter was fitted. Yields {"done", "of"} after each picture, so that it ends soon after the client
+        cancels or goes away; then means with intervals, every picture's scores, and the files that were left out with
+        the reason.
         """
         record = self.find(point, adapter)
+        resolution = self.inspector.resolution(chosen_pixels(pixels), record)
         if files:
-            images = runs.uploaded_set(self.settings, files, self.keeper)
+            images = runs.uploaded_set(self.settings, files, self.keeper, resolution)
         else:
             settings = EvaluationSettings(scenes, seed, SceneFactors.from_json(factors or {}))
-            images = runs.scene_set(self.settings, settings)
+            images = runs.scene_set(self.settings, settings, resolution)
         rows, broken = list[ImageScores](), list[Broken]()
         for done, item in enumerate(evaluate(self.inspector, record, images.samples), 1):
             if isinstance(item, Broken):

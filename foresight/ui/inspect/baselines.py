@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from foresight.data.images import to_pil
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.inspection.baselines import Baselines, Recalled
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import prepare
@@ -30,13 +31,14 @@ class ResultSummary:
     point: ExtractionPoint
     adapter: str
     scores: dict[str, Scores]
+    resolution: Resolution = DEFAULT
 
     @classmethod
     def of(cls, report: Report, source: ImageSource) -> ResultSummary:
         """The summary of a report on the image of that source."""
         chosen = report.chosen
         scores = {"blank page": report.blank.scores, chosen.name: chosen.scores, "oracle": report.oracle.scores}
-        return cls(source, report.point, chosen.name, scores)
+        return cls(source, report.point, chosen.name, scores, report.resolution)
 
 
 class BaselinePanel:
@@ -69,7 +71,8 @@ class BaselinePanel:
             return
         for done in self.baselines.gather():
             yield _progress(done, self.baselines.count)
-        original, mask = prepare(*generate.image_and_mask(summary.source))
+        source = generate.at_size(summary.source, summary.resolution)
+        original, mask = prepare(*generate.image_and_mask(source), summary.resolution)
         yield baselines_html(summary, self.baselines.recall(original, summary.point, mask))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import gradio as gr
 from PIL import Image
 
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.models.vlm import VLM
 
 QUESTION = "Describe the image."
@@ -20,11 +21,12 @@ class Conversations:
     vlm: VLM
     _ends: dict[str | None, threading.Event] = field(default_factory=dict)
 
-    def say(self, image: Image.Image, question: str, request: gr.Request) -> str:
+    def say(self, image: Image.Image, question: str, request: gr.Request, pixels: Resolution = DEFAULT) -> str:
         """The answer, or as much of it as was said when the visitor moved on."""
         end = self._ends[request.session_hash] = threading.Event()
         try:
-            answer = str(self.vlm.describe(image, question.strip()[:500] or QUESTION, stop=end.is_set))
+            question = question.strip()[:500] or QUESTION
+            answer = str(self.vlm.describe(image, question, stop=end.is_set, pixels=pixels))
         finally:
             self._ends.pop(request.session_hash, None)
         return f"{answer} … (ended here: ask again)" if end.is_set() else answer

@@ -98,20 +98,22 @@ class ResultView:
         image, mask = generate.image_and_mask(source)
         return self.values(self.inspector.inspect(image, point, records[0].folder, mask), source, first=True)
 
-    def values(self, report: Report, source: ImageSource, first: bool = False) -> list[Any]:
+    def values(self, report: Report, source: ImageSource, first: bool = False, pixels: str | None = None) -> list[Any]:
         """A report as the values of `outputs`.
 
         Args:
             report: What is shown.
             source: Of its image.
             first: It was made while the app was starting, so that its time says nothing.
+            pixels: That were chosen, for the link.
         """
         tiles, chosen = report_tiles(report), report.chosen
         original, marked = tiles[0], next(tile for tile in tiles if tile.marked)
         title = link.name_of(source)
         name = f"foresight-{title}-{report.point.stage}-{report.point.layer}-{chosen.name}".replace("/", "-")
         heading = f"{title} at {report.point}, {chosen.name} adapter: {_scores(chosen)}"
-        address, objects = link.query(source, str(report.point), chosen.name), object_ious(report, source)
+        address = link.query(source, str(report.point), chosen.name, pixels)
+        objects = object_ious(report, generate.at_size(source, report.resolution))
         record = json.dumps(result_record(self.inspector, report, source, objects), indent=2)
         steps = ""
         if not chosen.is_right:

@@ -20,6 +20,7 @@ from foresight.ui.inspect.description import QUESTION, Conversations
 from foresight.ui.inspect.point import PointControls
 from foresight.ui.inspect.results import ResultView, build_answer
 from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.pixels import FITTED, chosen_pixels, pixels_dropdown
 from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
 
 AWAITED = cards.awaiting("The last result, of another picture")
@@ -61,6 +62,7 @@ class InspectTab:
                     with gr.Tab("Generate"):
                         self.scene = SceneControls()
                 self.point = PointControls(self.inspector)
+                self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
                 self.go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
@@ -77,14 +79,14 @@ class InspectTab:
         model: dict[str, Any] = {**MODEL_QUEUE, "api_visibility": "private", "show_progress": "minimal"}
         running: dict[str, Any] = {
             "fn": self.reconstruct,
-            "inputs": [picker.source, *point.chosen],
+            "inputs": [picker.source, *point.chosen, self.pixels],
             "outputs": [*self.result.outputs, stale, self.go],
             "show_progress_on": self.result.slider,
             **model,
         }
         asking: dict[str, Any] = {
             "fn": self.ask,
-            "inputs": [picker.source, self.question],
+            "inputs": [picker.source, *point.chosen, self.pixels, self.question],
             "outputs": self.answer,
             **model,
         }
@@ -98,7 +100,7 @@ class InspectTab:
             **QUIET,
         }
         view = self.navigation.inspect
-        entered = [*picked, *point.outputs, point.wish, *scene.inputs]
+        entered = [*picked, *point.outputs, point.wish, *scene.inputs, self.pixels]
         hush = self.conversations.hush
 
         if not self.inspector.vlm.large:
@@ -116,8 +118,10 @@ class InspectTab:
             change.success(**running).success(**on_change)
         picker.image.clear(lambda: (None, ""), None, [picker.source, picker.error], **QUIET).then(**running)
         self.go.click(**running)
+        resized = self.pixels.input(hush, None, None, **QUIET)
+        resized.success(**running, trigger_mode="always_last").success(**on_change)
         for button, state in ((self.to_map, self.navigation.latent_map), (self.to_compare, self.navigation.compare)):
-            button.click(self.leave, [picker.source, *point.chosen], state, **QUIET)
+            button.click(self.leave, [picker.source, *point.chosen, self.pixels], state, **QUIET)
         gr.on([self.question.submit], hush, None, None, **QUIET).then(**asking)
 
         moved = [*point.chosen, point.wish]
@@ -140,7 +144,9 @@ class InspectTab:
     # The result
 
     @show_errors
-    def reconstruct(self, source: ImageSource, stage: Stage, layer: float | None, adapter: str | None) -> list[Any]:
+    def reconstruct(
+        self, source: ImageSource, stage: Stage, layer: float | None, adapter: str | None, pixels: str | None
+    ) -> list[Any]:
         """The result, or, without an image or an adapter, the last one dimmed; and whether one may try again."""
         if layer is None:  # the box is empty, since its layer is being typed
             return [gr.skip()] * (len(self.result.outputs) + 2)
@@ -149,17 +155,32 @@ class InspectTab:
         if source is None or adapter is None or not self.inspector.adapters(point):
             stale = cards.stale(None if source is None else point)
             return [*[gr.skip()] * len(self.result.outputs), stale, gr.Button(interactive=False)]
-        image, mask = generate.image_and_mask(source)
-        record = self.inspector.registry.find_listed(adapter, point)
-        report = self.inspector.inspect(image, point, record.folder, mask)
-        return [*self.result.values(report, source), "", gr.Button(interactive=True)]
+        record, chosen = self.inspector.registry.find_listed(adapter, point), chosen_pixels(pixels)
+        resolution = self.inspector.resolution(chosen, record)
+        image, mask = generate.image_and_mask(generate.at_size(source, resolution))
+        report = self.inspector.inspect(image, point, record.folder, mask, pixels=resolution)
+        return [*self.result.values(report, source, pixels=chosen), "", gr.Button(interactive=True)]
 
     @show_errors
-    def ask(self, source: ImageSource, question: str, request: gr.Request) -> Any:
-        """The model's answer to a question on the image."""
+    def ask(
+        self,
+        source: ImageSource,
+        stage: Stage,
+        layer: float | None,
+        adapter: str | None,
+        pixels: str | None,
+        question: str,
+        request: gr.Request,
+    ) -> Any:
+        """The model's answer to a question on the image, which it sees as large as its latents are taken of it."""
         if source is None:
             return gr.skip()
-        return self.conversations.say(generate.image_and_mask(source)[0], question, request)
+        records = self.inspector.adapters(self.point.nearest(stage, layer))
+        record = next((record for record in records if record.name == adapter), None)
+        resolution = self.inspector.resolution(chosen_pixels(pixels), record)
+        image, _ = generate.image_and_mask(generate.at_size(source, resolution))
+        self.inspector.check_size(resolution.size(image.height, image.width))
+        return self.conversations.say(image, question, request, resolution)
 
     # The image
 
@@ -228,11 +249,15 @@ class InspectTab:
         point, wish = self.inspector.vlm.point(view["point"]), view["adapter"] or wish
         source = source if view["source"] is None else view["source"]
         picked = [*self.picker.values(source), "", AWAITED]
-        return [*picked, *self.point.values(point, wish), wish, *generate.fields(source)]
+        self.inspector.vlm.resolution(view["pixels"])  # refused here, before it is shown
+        pixels = view["pixels"] or FITTED
+        return [*picked, *self.point.values(point, wish), wish, *generate.fields(source), pixels]
 
     @show_errors
-    def leave(self, source: ImageSource, stage: Stage, layer: float, adapter: str | None) -> dict[str, Any]:
+    def leave(
+        self, source: ImageSource, stage: Stage, layer: float, adapter: str | None, pixels: str | None
+    ) -> dict[str, Any]:
         """The view to open in another tab."""
         if source is None:
             raise InputError("there is no picture to take there: choose one first.")
-        return open_view(source, str(self.point.nearest(stage, layer)), adapter)
+        return open_view(source, str(self.point.nearest(stage, layer)), adapter, chosen_pixels(pixels))
