@@ -31,7 +31,7 @@ IMAGE_HEADERS = ["#", "picture", *(NAMES[name] for name in SCORES), "distance"]
 SCENE_HEADERS = ["#", "picture", *(NAMES[n] for n in SCENE_SCORES), "distance", "background", "objects"]
 # Shares of the table's width: no column is wider than its page. A file's name and a scene's objects wrap.
 IMAGE_WIDTHS: list[str | int] = ["5%", "33%", "8%", "9%", "8%", "8%", "10%", "9%", "10%"]
-SCENE_WIDTHS: list[str | int] = ["5%", "9%", "8%", "9%", "8%", "8%", "10%", "9%", "11%", "23%"]
+SCENE_WIDTHS: list[str | int] = ["5%", "10%", "8%", "9%", "8%", "8%", "10%", "9%", "11%", "22%"]
 # What an address calls the token of an evaluation that is kept: of scenes, which can be evaluated again, and of
 # uploads, which cannot.
 EVALUATION, UPLOADED = "evaluation", "uploaded"
@@ -196,7 +196,7 @@ def table(rows: Sequence[Row], scenes: bool = True) -> list[list[Any]]:
         [
             row.number,
             short_name(row.scores),
-            *(None if (v := own_score(row.scores, n)) is None else round(v, 4) for n in names),
+            *(None if (v := own_score(row.scores, n)) is None else round(v, 2 if n == "psnr" else 4) for n in names),
             round(row.scores.distance, 2),
             *([row.scores.background or "", _objects(row.scores)] if scenes else []),
         ]
