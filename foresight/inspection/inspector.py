@@ -226,12 +226,13 @@ class Inspector:
 
         Args:
             report: of a picture that its chosen adapter reads wrong.
-            tries: so many that know it are tried, each for the time of one decoding.
+            tries: so many that know it are tried, the largest at each point, each for the time of one decoding.
         """
         original, order = report.original[None].to(self.vae.device), self.vlm.points.index
         tried = [one.record.folder for one in report.reconstructions if one.record and not one.is_right]
-        records = [record for record in self.adapters() if record.folder not in tried]
-        records.sort(key=lambda record: abs(order(record.point) - order(report.point)))
+        rest = sorted(self.adapters(), key=lambda record: record.parameters)
+        largest = {record.point: record for record in rest if record.folder not in tried}
+        records = sorted(largest.values(), key=lambda record: abs(order(record.point) - order(report.point)))
         with self._lock:
             latents = self.vlm.latents(original, {record.point for record in records})
             lpips = lpips_model(self.vae.device)

@@ -167,6 +167,8 @@ def _card(report: Report, name: str, usual: dict[str, str], target: float | None
         return f'<div class="fs-card">{head}<p class="verdict">{word}: {escape(reason)}.</p></div>'
     skill = report.chosen.skill[name]
     extras = "" if skill is None else f"<span>skill {skill:.2f}</span>"
+    if target is None and is_worse(name, value, blank):
+        extras += '<span class="fail">A blank page is better.</span>'
     if name in usual:
         extras += (
             f'<span title="mean ± standard deviation of held-out pictures of this kind">held out {usual[name]}</span>'
@@ -179,10 +181,15 @@ def _card(report: Report, name: str, usual: dict[str, str], target: float | None
     )
 
 
+def is_worse(name: str, value: float, than: float) -> bool:
+    """Whether a score is worse than another of its name."""
+    return value > than if name in LOWER_IS_BETTER else value < than
+
+
 def _verdict(name: str, value: float, blank: float, target: float | None) -> str:
-    worse = value > blank if name in LOWER_IS_BETTER else value < blank
     if target is None:
-        return '<p class="verdict fail">A blank page is better.</p>' if worse else ""
+        return ""
+    worse = is_worse(name, value, blank)
     limit = f"{'&lt;' if name in LOWER_IS_BETTER else '&gt;'}&nbsp;{target:.2f}"
     if not meets_target(name, value):
         return f'<p class="verdict fail">✗ Fail: the target is {limit}</p>'

@@ -59,7 +59,7 @@ class ImagePicker:
             self._images,
             show_label=False,
             columns=5,
-            height=190,
+            height=208,
             allow_preview=False,
             object_fit="contain",
             format="png",

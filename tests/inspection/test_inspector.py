@@ -162,3 +162,14 @@ def test_training_adds_adapters_at_any_time(tiny, tmp_path, pictures):
     save_tiny_adapter(tmp_path / "runs/mine", "linear", "post-merge/1", tmp_path, seed=1)
     names = [r.name for r in inspector.inspect(pictures[0], adapter="linear").reconstructions]
     assert names == ["linear", "tokens", "pooled", "mine"]
+
+
+def test_the_nearest_adapter_that_reads_a_picture_is_suggested(inspector, monkeypatch):
+    report = inspector.inspect(torch.rand(3, 56, 56, generator=torch.Generator().manual_seed(0)), "post-merge/1")
+    assert inspector.suggest(report) is None  # none was trained
+    for module in ("inspector", "readout"):
+        monkeypatch.setattr(f"foresight.inspection.{module}.READ_WRONG", 0.0 if module == "readout" else 10.0)
+    for record in inspector.adapters():  # so that each knows the picture
+        monkeypatch.setattr(inspector.registry.load(record), "far", torch.full((1,), 1e9))
+    better = inspector.suggest(report)
+    assert better is not None and better.point != report.point  # those at its point are known to read it wrong
