@@ -22,7 +22,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeNumber, RawFile
 from foresight.ui.navigation import Navigation, on_open
-from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 from foresight.ui.uploads import address as file_address
 from foresight.ui.uploads import keep
 from foresight.ui.video import address, export, player
@@ -96,14 +96,14 @@ class VideoTab:
                 self.point = ClipPoint(self.inspector)
                 self.error = error_place("video-error")
             with gr.Column(scale=8, min_width=320, elem_classes="fs-video"):
-                self.head = _html("", "video-head", js_on_load=link.ADDRESS)
-                self.player = _html(
+                self.head = plain_html("", "video-head", js_on_load=link.ADDRESS)
+                self.player = plain_html(
                     "",
                     "video-player",
                     html_template=(_HERE / "player.html").read_text(),
                     js_on_load=(_HERE / "player.js").read_text(),
                 )
-                self.scores = _html("", "video-scores")
+                self.scores = plain_html("", "video-scores")
                 with gr.Row():
                     self.mp4 = gr.DownloadButton(
                         "Download side by side (mp4)", size="sm", interactive=False, elem_id="video-mp4"
@@ -218,7 +218,3 @@ class VideoTab:
             self.mp4: gr.DownloadButton(value=mp4, interactive=True),
             self.csv: gr.DownloadButton(value=table, interactive=True),
         }
-
-
-def _html(value: str, elem_id: str, **more: Any) -> gr.HTML:
-    return gr.HTML(value, elem_id=elem_id, elem_classes="fs-plain", apply_default_css=False, **more)
