@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
 from foresight.settings import add_model_arguments
-from training.arguments import above, at_least
+from training.arguments import above, at_least, pixels
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,7 +31,7 @@ from, and a tenth chooses the penalty of linear probes.
 A run that was cut off, even by kill -9, goes on with the same command, to the same weights."""
 EXTRACT_EXAMPLES = """examples:
   python -m training extract --points post-merge/6,pre-merge/6 --data scenes:2000 --out runs/latents
-  python -m training extract --points post-merge/6 --data PHOTOS --out runs/photos
+  python -m training extract --points post-merge/6 --data PHOTOS --pixels native --out runs/photos
   accelerate launch --num_processes 4 -m training extract --model Qwen/Qwen2.5-VL-7B-Instruct \\
       --points post-merge/7,post-merge/14 --data scenes:100000 --out runs/latents
 What lies in --out already is not computed again: a run that was cut off goes on, and more points or
@@ -69,6 +69,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     fit.add_argument("--data", default="scenes:2000", help=DATA_HELP)
     fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
     fit.add_argument("--hidden", type=at_least(1), help="hidden width (a quarter of the latents', at least 128)")
+    fit.add_argument("--pixels", type=pixels, default="224²", help="of the square images to learn from, such as 448²")
     fit.add_argument("--steps", type=at_least(1), default=2000)
     fit.add_argument("--batch", type=at_least(1), default=32, help="pictures a step; halved where memory runs out")
     fit.add_argument("--lr", type=above(0), default=1e-3)
@@ -83,6 +84,12 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     extract = commands.add_parser("extract", help="take latents and keep them", epilog=EXTRACT_EXAMPLES, **style)
     _model_options(extract)
     extract.add_argument("--data", default="scenes:2000", help=DATA_HELP)
+    extract.add_argument(
+        "--pixels",
+        type=pixels,
+        default="224²",
+        help="how large the model sees images: 448², 100000, LEAST-MOST or native (224²)",
+    )
     extract.add_argument("--batch", type=at_least(1), default=64, help="pictures at a time, and in a shard")
     extract.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     extract.add_argument("--out", type=Path, required=True)
@@ -144,6 +151,16 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
     return Accelerator(cpu=chosen.type == "cpu", log_with=log_with, kwargs_handlers=[patience])
 
 
+def _side(text: str) -> int:
+    """Pixels a side of the squares that `--pixels` means. Raises InputError where it leaves each image its size."""
+    from foresight.data.resolution import NATIVE, Resolution
+
+    resolution = Resolution.parse(text)
+    if resolution.least != resolution.most or text.strip().lower() == NATIVE:
+        raise InputError(f"an adapter is fitted at one size, such as 448²: {text} leaves each image its own.")
+    return resolution.size(1, 1)[0]
+
+
 def fit_command(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
@@ -166,10 +183,11 @@ def fit_command(args: argparse.Namespace) -> None:
         data=parse_data(args.data),
         hidden=args.hidden,
         images_from=args.images_from,
+        side=_side(args.pixels),
         held_out=args.held_out,
         recipe=recipe,
     )
-    data = open_data(config.data, None, args.seed, args.held_out)
+    data = open_data(config.data, None, args.seed, args.held_out, config.side)
     for file in data.broken if accelerator.is_main_process else ():
         print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
     vlm = load_vlm(args.model, accelerator.device, args.dtype)
@@ -221,7 +239,10 @@ def extract_command(args: argparse.Namespace) -> None:
         tqdm(total=total, unit="picture", disable=quiet) as bar,
         Extractor(vlm, vae, args.points.split(","), open_store(args.out, vlm)) as extractor,
     ):
-        for result in chain(extract_scenes(extractor, scenes, args.batch), extract_files(extractor, files, args.batch)):
+        resolution = vlm.resolution(args.pixels)
+        scenes = [group.resized(resolution.size(*group.size)) for group in scenes]
+        from_files = extract_files(extractor, files, args.batch, resolution)
+        for result in chain(extract_scenes(extractor, scenes, args.batch), from_files):
             if isinstance(result, Broken):
                 broken.append((result.name, result.reason))
             else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from foresight.errors import InputError
+
 
 def at_least(low: float) -> Callable[[str], int]:
     """For argparse's `type`: a whole number, `low` or more."""
@@ -30,3 +32,14 @@ def above(low: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def pixels(text: str) -> str:
+    """For argparse's `type`: what `Resolution.parse` reads; the word native depends on the model."""
+    from foresight.data.resolution import Resolution  # imports torch
+
+    try:
+        Resolution.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text

@@ -21,6 +21,7 @@ from foresight.data.motion import MotionSpec, MovingScenes, render_motion, take_
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.data.sources import DataSpec, Photo, PhotoPool, ScenePart, in_threads, open_photos, photo_views
+from foresight.errors import InputError
 from foresight.metrics.masks import foreground
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
@@ -51,10 +52,11 @@ class Source:
     parts: list[Callable[[], Batch]]
 
 
-def scene_source(groups: list[Scenes], batch: int, device: torch.device) -> Source:
-    """Scenes, rendered on `device`, at most `batch` at a time."""
+def scene_source(groups: list[Scenes], batch: int, device: torch.device, side: int = SIDE) -> Source:
+    """Scenes, rendered on `device`, at most `batch` at a time; as squares of `side` pixels where that is not usual."""
 
     def draw(part: Scenes) -> Batch:
+        part = part if side == SIDE else part.resized((side, side))
         drawn = render(part.to(device), batch)
         return Batch(drawn.images, drawn.mask)
 
@@ -128,6 +130,7 @@ class TrainingData:
     count: int
     pools: tuple[PhotoPool, ...]
     splits: tuple[dict[str, list[Photo]], ...]
+    side: int = SIDE
 
     @property
     def broken(self) -> list[Broken]:
@@ -153,7 +156,8 @@ class TrainingData:
             scenes, steps = (n and max(16, round(share * n)) for n in (scenes, steps))
         sources = []
         if scenes:
-            sources.append(scene_source(chosen_scenes(scenes, self.seed, self.factors, split), batch, device))
+            groups = chosen_scenes(scenes, self.seed, self.factors, split)
+            sources.append(scene_source(groups, batch, device, self.side))
         if steps:
             clips = take_motion(-(-steps // STEPS), self.seed, MOTION, split, device)
             sources.append(motion_source(clips, batch, device))
@@ -161,7 +165,7 @@ class TrainingData:
             if part.filmed:
                 sources.append(pan_source(photos[split], count, batch, self.seed, device))
             else:
-                sources.append(photo_source(photos[split], count, batch, self.seed, device=device))
+                sources.append(photo_source(photos[split], count, batch, self.seed, self.side, device))
         return Source(sum(source.count for source in sources), [part for source in sources for part in source.parts])
 
     def held_out(self, batch: int, device: torch.device) -> dict[str, Source]:
@@ -177,13 +181,14 @@ class TrainingData:
             own = self.factors
             specs = HELD_OUT if own is None else {titles.get(own, "scenes like its own"): own}
         sources = {
-            title: scene_source([take(count, HELD_OUT_SEED, spec, "test")], batch, device)
+            title: scene_source([take(count, HELD_OUT_SEED, spec, "test")], batch, device, self.side)
             for title, spec in specs.items()
         }
         if self.spec.motion is not None and count:
             clips = take_motion(-(-count // STEPS), HELD_OUT_SEED, MOTION, "test", device)
             sources[HELD_OUT_MOTION] = motion_source(clips, batch, device)
-        return sources | photo_tests(self._test_photos(False)[:count], self._test_photos(True)[:count], batch, device)
+        photos, filmed = (self._test_photos(of_clips)[:count] for of_clips in (False, True))
+        return sources | photo_tests(photos, filmed, batch, device, self.side)
 
     def _test_photos(self, filmed: bool) -> list[Photo]:
         parts = zip(self.spec.photos, self.splits, strict=True)
@@ -191,18 +196,20 @@ class TrainingData:
 
 
 def photo_tests(
-    photos: Sequence[Photo], filmed: Sequence[Photo], batch: int, device: torch.device
+    photos: Sequence[Photo], filmed: Sequence[Photo], batch: int, device: torch.device, side: int = SIDE
 ) -> dict[str, Source]:
     """The middle squares of photos, and a clip of a camera over each of the filmed ones, by their titles."""
     sources: dict[str, Source] = {}
     if photos:
-        sources[HELD_OUT_PHOTOS] = photo_source(photos, len(photos), batch, None, device=device)
+        sources[HELD_OUT_PHOTOS] = photo_source(photos, len(photos), batch, None, side, device)
     if filmed:
         sources[HELD_OUT_PANS] = pan_source(filmed, len(filmed) * STEPS, batch, HELD_OUT_SEED, device)
     return sources
 
 
-def open_data(spec: DataSpec, factors: SceneSpec | None = None, seed: int = 0, held_out: int = 64) -> TrainingData:
+def open_data(
+    spec: DataSpec, factors: SceneSpec | None = None, seed: int = 0, held_out: int = 64, side: int = SIDE
+) -> TrainingData:
     """Reads every photo once and splits them.
 
     Args:
@@ -211,11 +218,15 @@ def open_data(spec: DataSpec, factors: SceneSpec | None = None, seed: int = 0, h
         seed: of scenes and of the photos' views.
         held_out: images of each kind to score on, at most; of a part's photos at most a quarter.
 
+        side: pixels a side of images; clips are of SIDE.
+
     Raises:
         InputError: where a path is neither folder nor zip, or a part has too few photos to hold any out.
     """
+    if side != SIDE and spec.has_clips:
+        raise InputError(f"clips are learned at {SIDE}² pixels, not at {side}²: leave them out, or the pixels.")
     pools = tuple(open_photos(part.paths) for part in spec.photos)
-    return TrainingData(spec, factors, seed, held_out, pools, tuple(pool.split(held_out) for pool in pools))
+    return TrainingData(spec, factors, seed, held_out, pools, tuple(pool.split(held_out) for pool in pools), side)
 
 
 def scene_data(count: int) -> DataSpec:

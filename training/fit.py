@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.identity import KEY, identity_of
 from foresight.adapters.modules import KINDS, Adapter, LinearProbe
+from foresight.data.images import vae_size
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec
 from foresight.errors import InputError
@@ -24,7 +25,7 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from foresight.schemas import to_json
-from training.data import TrainingData, collect, open_data, scene_data
+from training.data import SIDE, TrainingData, collect, open_data, scene_data
 from training.latents import Latents, Progress, processes
 from training.loop import Recipe, Step, train
 from training.losses import ImageLoss
@@ -67,12 +68,17 @@ class FitConfig:
     """Cells of VAE latents a side of the part of each image that is compared; None: all, at 4 times the cost."""
     recipe: Recipe = field(default_factory=Recipe)
     """How long, how fast, and with which seed."""
+    side: int = SIDE
+    """Pixels a side of the square images that are learned from."""
 
 
-def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: int | None, frames: int = 1) -> Adapter:
+def new_adapter(
+    kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: int | None, frames: int = 1, side: int = SIDE
+) -> Adapter:
     """An untrained adapter that fits a point of a VLM and a VAE.
 
-    frames: 2 makes token adapters that tell the two frames of a clip's step apart.
+    frames: 2 makes token adapters that tell the two frames of a clip's step apart. side: of the square that a pooled
+    one paints, in pixels of the VLM.
     """
     if kind not in KINDS:
         raise InputError(f"{kind!r} is no kind of adapter: choose from {', '.join(KINDS)}.")
@@ -82,7 +88,7 @@ def new_adapter(kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: i
     if kind != "linear":
         sizes["hidden"] = hidden or max(128, vlm.width(point) // 4)
     if kind == "pooled":
-        sizes["canvas"] = 256 // vae.downscale
+        sizes["canvas"] = vae_size((side, side))[0] // vae.downscale
     if kind == "tokens":
         sizes["frames"] = frames
     return KINDS[kind](**sizes)
@@ -172,7 +178,7 @@ def prepare(
         InputError: for unknown points and kinds, and for data that cannot be used.
     """
     points = [vlm.point(p) for p in config.points]
-    data = data or open_data(config.data, config.factors, config.recipe.seed, config.held_out)
+    data = data or open_data(config.data, config.factors, config.recipe.seed, config.held_out, config.side)
     source = data.source("train", batch, vlm.device)
     latents = collect(vlm, vae, source, points, store, progress, shared=True)
     if "linear" in config.kinds:
@@ -182,13 +188,14 @@ def prepare(
     adapters, solved = dict[str, Adapter](), dict[str, float]()
     for point in points:
         for kind in config.kinds:
-            adapter = new_adapter(kind, point, vlm, vae, config.hidden, 1 + config.data.has_clips).to(vlm.device)
+            frames = 1 + config.data.has_clips
+            adapter = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.side).to(vlm.device)
             adapter.fit_statistics(latents.points[str(point)][some], latents.targets[some])
             adapter.card = {
                 "point": str(point),
                 "model": vlm.name,
                 "vae": vae.name,
-                KEY: to_json(identity_of(vlm, vae, point)),
+                KEY: to_json(replace(identity_of(vlm, vae, point), pixels=(config.side**2,))),
                 "data": str(data),
             }
             if isinstance(adapter, LinearProbe):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from foresight.data.archive import Broken, File
 from foresight.data.images import load_image, resize, to_bytes, vae_size
 from foresight.data.render import render
-from foresight.data.resolution import DEFAULT
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes
 from foresight.data.sources import in_threads
 from foresight.errors import InputError
@@ -30,7 +30,6 @@ from foresight.models.vlm import VLM
 from training.store import Store, key_of, name_of, picture_hashes
 
 TARGETS = "targets"
-READ_SIDE = 448  # pixels: twice the shorter side, at the most, of what the VLM sees
 Progress = Callable[[int, int], None]  # how many images of how many are done
 WHITE = ("white",)
 
@@ -242,19 +241,23 @@ def extract_scenes(extractor: Extractor, scenes: Sequence[Scenes], batch: int) -
         yield len(part)
 
 
-def _read(file: File | Broken) -> tuple[str, Tensor | Broken]:
+def _read(file: File | Broken, resolution: Resolution) -> tuple[str, Tensor | Broken]:
     """A file's name, and its image (3, H, W) uint8 as the VLM sees it, decoded no finer than that takes."""
     if isinstance(file, Broken):
         return file.name, file
     try:
-        image = load_image(file.path, READ_SIDE, file.name)
-        size = DEFAULT.size(image.height, image.width)
+        one_area = resolution.least == resolution.most  # else a picture's own size decides
+        side = 2 * resolution.size(1, 1)[0] if one_area else None  # twice the shorter side of what is seen, or more
+        image = load_image(file.path, side, file.name)
+        size = resolution.size(image.height, image.width)
     except InputError as error:
         return file.name, Broken(file.name, str(error))
     return file.name, resize(to_bytes(image)[None], size)[0]
 
 
-def extract_files(extractor: Extractor, files: Sequence[File | Broken], batch: int) -> Iterator[int | Broken]:
+def extract_files(
+    extractor: Extractor, files: Sequence[File | Broken], batch: int, resolution: Resolution = DEFAULT
+) -> Iterator[int | Broken]:
     """This process's share of some files into the extractor's store, at the size at which the VLM sees each.
 
     Yields the pictures done, by the batch, and each file that is none. Pictures wait for others of their size.
@@ -267,7 +270,7 @@ def extract_files(extractor: Extractor, files: Sequence[File | Broken], batch: i
         extractor(torch.stack(pictures), images)
         return len(group)
 
-    for name, picture in in_threads(_read, files[rank::world]):
+    for name, picture in in_threads(partial(_read, resolution=resolution), files[rank::world]):
         if isinstance(picture, Broken):
             yield picture
             continue

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
-from foresight.models.vlm import VLM
+from foresight.inspection.inspector import Inspector
+from foresight.models.vae import load_vae
+from foresight.models.vlm import VLM, load_vlm
 from training.__main__ import main
 from training.loop import STATE
 
@@ -52,6 +54,34 @@ def start(arguments, launcher=("-m", "training")):
     return subprocess.Popen(
         [sys.executable, *launcher, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+
+
+def test_an_adapter_is_fitted_at_another_size_and_reads_there(models, fitting, house, tmp_path, capsys):
+    out = house / "runs" / "small"
+    kinds = ["--points", "post-merge/1", "--adapter", "linear,tokens,pooled", "--pixels", "112²", "--held-out", "2"]
+    assert main([*fitting, *kinds, "--out", str(out)]) == 0
+    inspector = Inspector(load_vlm(house / "vlm", "cpu"), load_vae(house / "vae", "cpu"), [out])
+    for record in inspector.adapters("post-merge/1"):
+        report = inspector.inspect(torch.rand(3, 200, 200), record.point, record.folder, others=False)
+        assert report.original.shape == (3, 112, 112) and report.chosen.notice is None
+        assert record.card["identity"]["pixels"] == [112**2] and record.card["config"]["side"] == 112
+    assert inspector.registry.find("pooled", "post-merge/1").config["canvas"] == 128 // inspector.vae.downscale
+    shutil.rmtree(out)
+    for pixels, sentence in [("native", "an adapter is fitted at one size"), ("3136-90000", "at one size")]:
+        assert main([*fitting, "--pixels", pixels, "--out", str(tmp_path)]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main([*fitting, "--data", "motion:8", "--pixels", "448²", "--out", str(tmp_path)]) == 2
+    assert "clips are learned at 224² pixels" in capsys.readouterr().err
+
+
+def test_photos_are_extracted_at_the_model_s_own_size(models, house, tmp_path):
+    photos, store = tmp_path / "photos", tmp_path / "store"
+    photos.mkdir()
+    for number, size in enumerate([(300, 200), (60, 90), (300, 200)]):
+        to_pil(torch.rand(3, *size)).save(photos / f"{number}.png")
+    assert main(["extract", *models, "--data", str(photos), "--pixels", "native", "--out", str(store)]) == 0
+    grids = [load_file(shard)["post-merge/1"].shape for shard in store.glob("*.safetensors")]
+    assert sorted(tuple(grid[:4]) for grid in grids) == [(1, 1, 2, 3), (2, 1, 11, 7)]
 
 
 def test_extracting_twice_computes_once(models, fitting, fitted, tmp_path, capsys, monkeypatch):

@@ -24,7 +24,7 @@ def choose(page, dropdown, text):
 
 
 def test_a_size_is_chosen_linked_and_taken_to_compare(visit):
-    page = visit()
+    page = visit(asked="example=one-on-white&point=post-merge/1&adapter=tokens")
     headline = page.locator("#headline")
     expect(headline).to_contain_text("224 × 224 px")
     choose(page, "#pixels", "112²")
