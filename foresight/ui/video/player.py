@@ -171,8 +171,8 @@ def score_table(report: ClipReport) -> str:
         for name, title in CONTROL_TITLES.items()
     )
     rows = "".join(
-        f'<tr><th scope="row">{title} {better}</th>'
-        + "".join(f"<td>{_number(scores[name], name)}{_unit(scores[name], unit)}</td>" for scores in means.values())
+        f'<tr><th scope="row">{title} {better} <small>{unit}</small></th>'
+        + "".join(f"<td>{_number(scores[name], name)}</td>" for scores in means.values())
         + f'</tr><tr class="trust"><td colspan="{1 + len(means)}">{escape(TRUST[name])}</td></tr>'
         for name, (title, better, unit) in TITLES.items()
     )
@@ -183,10 +183,6 @@ def score_table(report: ClipReport) -> str:
         f'<caption>Means over the clip, beside clips that are wrong in a known way</caption><thead><tr><th scope="col">'
         f"Score</th>{heads}</tr></thead><tbody>{rows}</tbody></table>{note}</div>"
     )
-
-
-def _unit(value: float | None, unit: str) -> str:
-    return f"<small>{unit}</small>" if unit and value is not None else ""
 
 
 def headline(decoded: DecodedClip, title: str, address: str, link: str, report: ClipReport | None = None) -> str:
