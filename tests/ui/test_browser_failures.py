@@ -165,8 +165,9 @@ def test_filters_are_those_of_the_set_and_can_be_cleared(visit, tmp_path):
     for name in ("shape", "color", "size", "objects", "background"):
         expect(page.locator(f"#failures-{name}")).to_be_hidden()
     expect(page.get_by_role("tab", name="Gallery")).to_have_attribute("aria-selected", "true")
-    for tab in ("What fails", "Where"):
-        expect(page.get_by_role("tab", name=tab)).to_be_hidden()
+    expect(page.get_by_role("tab", name="Where")).to_be_hidden()
+    expect(page.get_by_role("tab", name="What fails")).to_be_visible()  # pictures are grouped by what they are like
+    expect(page.locator("#failures-gallery rect")).to_have_count(6)  # where it is read worst, in both pictures
     page.get_by_role("tab", name="Histograms").click()
     expect(page.locator("#failures-histograms .js-plotly-plot")).to_contain_text("LPIPS")
     expect(page.locator("#failures-histograms .js-plotly-plot")).not_to_contain_text("Mask IoU")  # it has none
