@@ -283,7 +283,7 @@ BAD = {
     ),
     "another point's": (["reconstruct", IMAGE, "--point=pre-merge/0", ADAPTER], "is for post-merge/1"),
     "no such model": (["info", "--model", "not a model"], "'not a model'"),
-    "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "cannot be made"),
+    "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "is a file"),
     "no scenes": (["scenes", "--n", "0", "--out", "x"], "--n must be a whole number from 1 to 10,000,000, not 0"),
     "a seed that the app refuses": (
         ["scenes", "--seed", "1000000", "--out", "x"],

@@ -154,7 +154,7 @@ BAD = {
     "no data": (["extract", "MODELS", "--data", "scenes:none", "--out", "x"], "write scenes:N"),
     "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder or zip 'nowhere'"),
     "no picture": (["extract", "MODELS", "--data", "bad", "--out", "x"], "none of the 1 files in 'bad'"),
-    "a file for a folder": (["extract", "MODELS", "--data", "scenes:4", "--out", "bad/a.png"], "cannot be made"),
+    "a file for a folder": (["extract", "MODELS", "--data", "scenes:4", "--out", "bad/a.png"], "is a file"),
     "another's latents": (["extract", "MODELS", "--data", "scenes:4", "--out", "other"], "dtype 'int8' there"),
     "too few to learn from": (["fit", "MODELS", "--data", "bad", "--out", "x"], "0 different pictures are too few"),
     "no such kind": (["fit", "MODELS", "--adapter", "magic", "--data", "scenes:4", "--out", "x"], "no kind of adapter"),
