@@ -84,7 +84,8 @@ def test_bad_input_is_one_sentence(client, picture, tmp_path):
 
 
 def comparison(records, done, far=False):
-    scores = {"lpips": 0.4 if far else 0.1, "haarpsi": 0.5, "ssim": 0.9, "psnr": 20.0, "mask_iou": None, "edge_f1": None}
+    lpips = 0.4 if far else 0.1
+    scores = {"lpips": lpips, "haarpsi": 0.5, "ssim": 0.9, "psnr": 20.0, "mask_iou": None, "edge_f1": None}
     none = torch.empty(0)
     one = Reconstruction("oracle", none, scores, scores, none, none, none, "no <i>object</i> stands out")
     ends = [GridTile(one, "/o.png"), GridTile(replace(one, name="blank"), "/b.png")]
