@@ -115,8 +115,8 @@ def pan_source(photos: Sequence[Photo], rows: int, batch: int, seed: int, device
         masks = foreground(frames.flatten(0, 1))[0].unflatten(0, frames.shape[:2])
         return Batch((frames * 255).round().byte(), masks, fps)
 
-    numbers, each = range(-(-rows // STEPS)), max(1, batch // STEPS)
-    parts = zip((numbers[i : i + each] for i in numbers[::each]), cycle(RATES))
+    numbers, at_once = range(-(-rows // STEPS)), max(1, batch // STEPS)
+    parts = zip((numbers[i : i + at_once] for i in numbers[::at_once]), cycle(RATES))
     return Source(len(numbers) * STEPS, [partial(shoot, part, fps) for part, fps in parts])
 
 

@@ -106,10 +106,10 @@ class DataSpec:
     def photo_rows(self, counts: Sequence[int]) -> list[int]:
         """How many rows each part of photos gives, at least one, if these are the numbers of their photos."""
         weights = [part.weight for part in self.photos]
-        each = VIEWS * sum(counts) / sum(weights) if weights else 0.0  # rows for a weight of 1
+        unit = VIEWS * sum(counts) / sum(weights) if weights else 0.0  # rows for a weight of 1
         if generated := self.scenes or self.motion:
-            each = generated.count / generated.weight
-        return [max(1, round(each * weight)) for weight in weights]
+            unit = generated.count / generated.weight
+        return [max(1, round(unit * weight)) for weight in weights]
 
 
 def parse_data(text: str) -> DataSpec:

@@ -148,8 +148,8 @@ def test_pixels_are_how_large_the_model_sees_images(scenes, models, adapter, tmp
 def test_pixels_that_cannot_be_meant_are_refused(pixels, sentence, capsys):
     with pytest.raises(SystemExit):
         main(["reconstruct", "cat.jpg", "--pixels", pixels])
-    told = capsys.readouterr()
-    assert sentence in told.err and told.err.count("\n") == 1 and not told.out
+    output = capsys.readouterr()
+    assert sentence in output.err and output.err.count("\n") == 1 and not output.out
 
 
 def test_the_good_are_written_and_the_bad_listed(scenes, models, adapter, tmp_path, capsys):

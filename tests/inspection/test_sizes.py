@@ -20,9 +20,9 @@ AT = "post-merge/1"
 @pytest.fixture(scope="module")
 def inspector(tiny, tmp_path_factory):
     house = tmp_path_factory.mktemp("house")
-    made = build_house(tiny.folder, house)
+    inspector = build_house(tiny.folder, house)
     save_tiny_adapter(house / "runs/small", "linear", AT, house, fitted={"pixels": (112**2, 168**2)})
-    return made
+    return inspector
 
 
 def photo(width, height, seed=0):

@@ -58,13 +58,13 @@ def test_latents_are_those_of_transformers(vlm, peer, pixels, limits, size, grid
     image = inputs["input_ids"][0] == model.config.image_token_id
     last = raw[0][0] if isinstance(raw[0], tuple) else raw[0]
     known = {"post-merge/0": hidden[0][0], "post-merge/6": hidden[6][0], "post-merge/12": last.view(len(image), -1)}
-    found = vlm.latents([picture], known, pixels=pixels)
+    latents = vlm.latents([picture], known, pixels=pixels)
     for point, states in known.items():
-        assert found[point].shape[2:4] == grid
-        error = (found[point].flatten(0, 3) - states[image]).norm() / states[image].norm()
+        assert latents[point].shape[2:4] == grid
+        error = (latents[point].flatten(0, 3) - states[image]).norm() / states[image].norm()
         assert error <= 1e-5, (point, float(error))
-    said = processor.tokenizer.batch_decode(answer, skip_special_tokens=True)[0].strip()
-    assert vlm.describe(picture, "What?", 8, pixels=pixels) == said
+    expected = processor.tokenizer.batch_decode(answer, skip_special_tokens=True)[0].strip()
+    assert vlm.describe(picture, "What?", 8, pixels=pixels) == expected
 
 
 def test_a_tensor_is_seen_as_it_is(vlm):

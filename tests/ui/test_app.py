@@ -276,8 +276,8 @@ def test_the_first_page_asks_nothing_of_a_large_model(inspector, hub, monkeypatc
 def test_a_bad_start_is_one_sentence_and_2(monkeypatch, capsys, arguments, sentence):
     monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
     assert app.main() == 2
-    told = capsys.readouterr()
-    assert sentence in told.err and told.err.count("\n") == 1 and not told.out
+    output = capsys.readouterr()
+    assert sentence in output.err and output.err.count("\n") == 1 and not output.out
 
 
 def test_weights_that_cannot_be_read_are_told_once(monkeypatch, capsys):

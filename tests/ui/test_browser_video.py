@@ -124,7 +124,7 @@ def test_an_upload_is_cut_with_a_notice_and_bad_ones_lose_nothing(visit, clip, t
     scored(page, 16)
     expect(page.locator("#video-head")).to_contain_text("lasts 2.5 s: the clip is 2.0 s of it from 0.0 s on")
     expect(page.locator("#video-scores")).to_contain_text("Centroid error cannot be measured")
-    shown = pixels(page, "original")
+    before = pixels(page, "original")
     for name, content, sentence in (
         ("text.mp4", b"hello", "is no mp4, mov, webm, mkv or gif video"),
         ("empty.webm", b"", "is empty (zero bytes)"),
@@ -135,7 +135,7 @@ def test_an_upload_is_cut_with_a_notice_and_bad_ones_lose_nothing(visit, clip, t
         page.locator("#video-file input[type=file]").set_input_files(tmp_path / name)
         expect(page.locator("#video-file-error")).to_contain_text(sentence)
         expect(page.locator("#video-file")).to_contain_text("red")  # the last good one is back
-    assert pixels(page, "original") == shown
+    assert pixels(page, "original") == before
     page.locator("#video-frames input").fill("99")
     page.locator("#video-again").click()
     expect(page.locator("#video-file-error")).to_contain_text("Frames must be a whole number from 1 to 32, not 99")

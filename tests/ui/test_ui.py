@@ -157,8 +157,8 @@ def test_the_banner_comes_for_what_is_beyond_the_limit_and_read_wrong() -> None:
     assert "⚠" not in lost and "Much of this picture is not read here" in lost and steps in lost
     for distance, words in ((1.3, "read well all the same"), (1.1, "Like what this adapter was trained on")):
         right = replace(report().chosen, distance=distance, scores=report().chosen.scores | {"lpips": 0.1})
-        told = cards.headline(replace(report(), reconstructions=[right]), steps=steps)
-        assert words in told and "⚠" not in told and steps not in told
+        html = cards.headline(replace(report(), reconstructions=[right]), steps=steps)
+        assert words in html and "⚠" not in html and steps not in html
 
 
 def test_names_and_cards_from_anybody_are_escaped() -> None:

@@ -129,8 +129,8 @@ def test_each_score_stands_beside_its_controls_and_what_it_is_good_for(decoded, 
         assert title in table
     assert set(player.TITLES) == set(TRUST) and set(player.CONTROL_TITLES) == set(report.controls)
     assert f"{report.controls['still'].means()['lpips']:.3f}" in table
-    told = player.headline(decoded, "a <b>", "?tab=video", "link", report)
-    assert "a &lt;b&gt;" in told and "Worst frame by LPIPS: <b>" in told and "both frames of a step one image" in told
+    html = player.headline(decoded, "a <b>", "?tab=video", "link", report)
+    assert "a &lt;b&gt;" in html and "Worst frame by LPIPS: <b>" in html and "both frames of a step one image" in html
 
 
 def test_a_frame_without_a_score_breaks_its_curve():

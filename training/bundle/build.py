@@ -111,8 +111,8 @@ def build_adapters(
     """Fits the bundled adapters to the bundled VLM (in float32) and VAE, side by side; from those in `start`, if given.
 
     spec: what they learn from, whose photos are all for that. photos: a folder of others that they are judged by,
-    beside `held_out` scenes of each kind. vlm: in place of the bundled one. seed: of the data. halo_weight: as in
-    FitConfig.
+    beside `held_out` scenes of each kind. vlm_folder: in place of the bundled one. seed: of the data. halo_weight: as
+    in FitConfig.
     """
     vlm, vae = load_vlm(vlm_folder, device, torch.float32), load_vae(None, device, torch.float32)
     recipe = replace(LATENTS, seed=seed)
