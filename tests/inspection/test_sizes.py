@@ -68,7 +68,7 @@ def test_the_pooled_adapter_paints_one_size(inspector):
 
 
 def test_what_memory_does_not_hold_is_refused(inspector, monkeypatch, tmp_path):
-    monkeypatch.setattr(inspector_module, "_free_memory", lambda device: 2e8)
+    monkeypatch.setattr(inspector_module, "free_memory", lambda device: 2e8)
     image = photo(1500, 1000)
     with pytest.raises(InputError, match=r"1792 × 1792 pixels needs about 1\.7 GB of memory, and 0\.2 GB are free"):
         inspector.inspect(image, AT, "tokens", pixels="1792²")
