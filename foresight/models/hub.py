@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,28 @@ class _Bytes(tqdm):
     """Of the hub's progress bars that of bytes, where a download takes a while: how many of how many, and how fast."""
 
     patience = 1.0  # seconds
+    drawn: list[tqdm]  # of one download
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.pop("bar_format", None)
         of_bytes = options.get("unit") == "B" and str(options.get("desc")).startswith("Downloading")
         super().__init__(*args, **options | {"disable": not of_bytes, "delay": self.patience, "mininterval": 0.5})
+        self.drawn.append(self)
 
     def display(self, *args: Any, **options: Any) -> None:
         if self.format_dict["elapsed"] >= self.patience:
             super().display(*args, **options)
+
+
+@contextmanager
+def _bars() -> Iterator[type[_Bytes]]:
+    """Bars of one download. The hub's client leaves them open, and every later bar would stand a line lower."""
+    drawn: list[tqdm] = []
+    try:
+        yield type("Bars", (_Bytes,), {"drawn": drawn})
+    finally:
+        for bar in drawn:
+            bar.close()
 
 
 def folder_of(name: str | Path, files: Sequence[str], what: str) -> Path:
@@ -55,9 +69,10 @@ def folder_of(name: str | Path, files: Sequence[str], what: str) -> Path:
         return folder
     repository, _, revision = str(name).partition("@")
     try:
-        snapshot = snapshot_download(
-            repository, revision=revision or None, allow_patterns=list(files), tqdm_class=_Bytes
-        )
+        with _bars() as bars:
+            snapshot = snapshot_download(
+                repository, revision=revision or None, allow_patterns=list(files), tqdm_class=bars
+            )
     except HFValidationError as error:
         raise InputError(
             f"{what} {str(name)!r} is neither a folder nor a hub id (owner/name or owner/name@revision)."

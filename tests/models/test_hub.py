@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import constants, file_download
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 
 from benchmarks.local_hub import COMMIT
 from foresight.errors import InputError
@@ -84,6 +85,11 @@ def test_progress_tells_bytes_and_rate_of_what_takes_time(hub, monkeypatch):
     with redirect_stderr(io.StringIO()) as slow:
         folder_of("owner/vlm", ["*.safetensors"], "model")
     assert not quick.getvalue() and re.search(r"100%.*\d[kM]/\d.*B/s", slow.getvalue())
+    hub.gated.add("owner/vlm")
+    with pytest.raises(InputError), redirect_stderr(io.StringIO()):
+        folder_of("owner/vlm@other", ["tokenizer.json"], "model")
+    with tqdm(file=io.StringIO()) as later:
+        assert later.pos == 0, "a download left its bar open"
 
 
 def offline(hub, monkeypatch):
