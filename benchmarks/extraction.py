@@ -98,7 +98,7 @@ def measure(vlm: VLM, processor: Any, shapes: Sequence[tuple[int, int]], peer: b
     needed = [*vlm.model.model.visual.parameters(), *vlm.model.model.language_model.layers[:layer].parameters()]
     weights = sum(p.numel() * p.element_size() for p in needed) / moved
     fp8 = copy(vlm)
-    fp8.fp8, fp8._made_for = True, None
+    fp8.fp8, fp8._engine_model = True, None
     rows, peers = [], {}
     for side, batch in shapes:
         pictures = render(sample(range(batch), 0, SceneSpec(size=(side, side)))).images  # (B, 3, H, W) uint8

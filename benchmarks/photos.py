@@ -64,7 +64,7 @@ def measure(title: str, folder: Path, repeats: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", type=Path, help="folder of photos to read instead")
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many is told")
+    parser.add_argument("--repeats", type=int, default=3, help="the best of so many is printed")
     args = parser.parse_args()
     if args.photos:
         measure(args.photos.name, args.photos, args.repeats)

@@ -21,7 +21,7 @@ CACHE = Path(os.environ.get("FORESIGHT_CACHE") or "~/.cache/foresight").expandus
 def check_output(folder: Path) -> None:
     """Raises InputError where a folder can neither be made nor written into; makes nothing.
 
-    Told before the work whose results it is for, not after.
+    Called before the work whose results it is for, not after.
     """
     try:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())

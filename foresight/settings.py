@@ -54,8 +54,8 @@ class Settings:
         On a Hugging Face Space, which sets SPACE_ID, and on a shared link public is the default. Raises InputError
         on values that cannot be meant; argparse itself ends the process, with 2, on unknown flags.
         """
-        given = vars(_parser().parse_args(arguments))
-        text = {name: value or environment.get(f"FORESIGHT_{name.upper()}") for name, value in given.items()}
+        values = vars(_parser().parse_args(arguments))
+        text = {name: value or environment.get(f"FORESIGHT_{name.upper()}") for name, value in values.items()}
         share = _switch("share", text["share"])
         text["host"] = text["host"] or environment.get("GRADIO_SERVER_NAME")  # else Gradio would take it unseen
         if (host := text["host"]) and ":" in host:

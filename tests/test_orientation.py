@@ -51,7 +51,7 @@ def latents(vlm, image):
     return vlm.latents([image], ["post-merge/0"])["post-merge/0"]
 
 
-DOORS = {
+ENTRIES = {
     "load_image of a path": lambda path: seen(load_image(path)),
     "load_image of bytes": lambda path: seen(load_image(path.read_bytes())),
     "load_image of PIL": lambda path: seen(load_image(Image.open(path))),
@@ -65,13 +65,13 @@ DOORS = {
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize("door", DOORS)
-def test_a_photo_is_upright_through_every_door(door, orientation, tmp_path):
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_photo_is_upright_through_every_entry(entry, orientation, tmp_path):
     path = tmp_path / "photo.jpg"
     upright = save_photo(path, orientation)
     assert upright.size == ((96, 64) if orientation < 5 else (64, 96))
     for _ in range(2):
-        assert torch.equal(DOORS[door](path), seen(upright))
+        assert torch.equal(ENTRIES[entry](path), seen(upright))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -57,8 +57,8 @@ def scene_source(groups: list[Scenes], batch: int, device: torch.device, side: i
 
     def draw(part: Scenes) -> Batch:
         part = part if side == SIDE else part.resized((side, side))
-        drawn = render(part.to(device), batch)
-        return Batch(drawn.images, drawn.mask)
+        rendered = render(part.to(device), batch)
+        return Batch(rendered.images, rendered.mask)
 
     chunks = [part for group in groups for part in group.chunks(batch)]
     return Source(sum(map(len, chunks)), [partial(draw, part) for part in chunks])
@@ -92,8 +92,8 @@ def motion_source(clips: MovingScenes, batch: int, device: torch.device) -> Sour
     """The steps of moving scenes, rendered on `device`, at most `batch` steps at a time."""
 
     def draw(part: MovingScenes, fps: float) -> Batch:
-        drawn = render_motion(part.to(device))
-        return Batch(drawn.images, drawn.mask, fps)
+        rendered = render_motion(part.to(device))
+        return Batch(rendered.images, rendered.mask, fps)
 
     parts = zip(clips.chunks(max(1, batch // STEPS)), cycle(RATES))
     return Source(len(clips) * STEPS, [partial(draw, part, fps) for part, fps in parts])

@@ -168,8 +168,8 @@ def extract(
     """
 
     def draw(part: Scenes) -> Batch:
-        drawn = render(part.to(vlm.device), batch)
-        return Batch(drawn.images, drawn.mask)
+        rendered = render(part.to(vlm.device), batch)
+        return Batch(rendered.images, rendered.mask)
 
     parts = [part for group in scenes for part in group.chunks(batch)]
     with Extractor(vlm, vae, points, store) as extractor:
@@ -189,24 +189,24 @@ def gather(
     pictures done, and all. shared: as for `extract`.
     """
     device, start = extractor.vlm.device, 0
-    kept: dict[str, Tensor] = {}
+    latents: dict[str, Tensor] = {}
     rank, world = processes() if shared else (0, 1)
-    drawn = in_threads(lambda draw: draw(), batches[rank::world], 1)
+    read = in_threads(lambda draw: draw(), batches[rank::world], 1)
 
     def latents_of_next() -> dict[str, Tensor]:
-        return {name: value.to(device) for name, value in extractor.rows(next(drawn)).items()}
+        return {name: value.to(device) for name, value in extractor.rows(next(read)).items()}
 
     results = in_turn(latents_of_next, len(batches), device) if shared else (latents_of_next() for _ in batches)
     for values in tqdm(results, "latents", len(batches), unit="batch", leave=False, disable=processes()[0] > 0):
         for name, value in values.items():
-            if name not in kept:  # filled in place: gathering parts first would take twice the memory
-                kept[name] = torch.empty(total, *value.shape[1:], dtype=value.dtype, device=device)
-            kept[name][start : start + len(value)] = value
+            if name not in latents:  # filled in place: gathering parts first would take twice the memory
+                latents[name] = torch.empty(total, *value.shape[1:], dtype=value.dtype, device=device)
+            latents[name][start : start + len(value)] = value
         start += len(values["pictures"])
         if progress:
             progress(start, total)
-    rest = {name: kept.pop(name) for name in (TARGETS, "pictures", "masks", "frames")}
-    return Latents(kept, **rest)
+    rest = {name: latents.pop(name) for name in (TARGETS, "pictures", "masks", "frames")}
+    return Latents(latents, **rest)
 
 
 def in_turn(compute: Callable[[], dict[str, Tensor]], count: int, device: torch.device) -> Iterator[dict[str, Tensor]]:

@@ -63,7 +63,7 @@ class ImageLoss:
             z = cut(z, corners.repeat(adapters, 1), self.side)
             originals = cut(originals, corners * scale, self.side * scale)
             masks, around = cut(torch.stack([masks, around], 1), corners * scale, self.side * scale).unbind(1)
-            valid = seen_whole(corners, grid, self.side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+            valid = exact_cells(corners, grid, self.side).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         down, across = (resize_axis(z.shape[d] * self.vae.downscale, originals.shape[d], z.device) for d in (2, 3))
         lpips = lpips_model(z.device) if self.perceptual_weight else None
         return self._compare(z, originals, masks, around, valid, down, across, lpips).view(adapters, -1).mean(1)
@@ -139,7 +139,7 @@ def cut(x: Tensor, corners: Tensor, side: int) -> Tensor:
     return x.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
-def seen_whole(corners: Tensor, grid: tuple[int, int], side: int) -> Tensor:
+def exact_cells(corners: Tensor, grid: tuple[int, int], side: int) -> Tensor:
     """Which cells (B, side, side) of windows decode as they do in the whole picture: all but a rim within it."""
     span = torch.arange(side, device=corners.device)
     ranges = []

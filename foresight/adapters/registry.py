@@ -164,7 +164,7 @@ class AdapterRegistry:
         fit = [e for e in self._survey().values() if isinstance(e, AdapterRecord) and wanted in (None, e.point)]
         return sorted(fit, key=lambda e: (e.point.depth, not e.bundled, ORDER.index(e.kind)))
 
-    def refused(self) -> dict[Path, str]:
+    def rejected(self) -> dict[Path, str]:
         """The folders under the roots that do not fit or cannot be read, each with the reason."""
         return {folder: reason for folder, reason in self._survey().items() if isinstance(reason, str)}
 
@@ -217,10 +217,10 @@ class AdapterRegistry:
 
     def _survey(self) -> dict[Path, AdapterRecord | str]:
         """Every adapter's folder under the roots: its record, or the reason why it does not serve."""
-        seen = {folder: self._look(folder, root) for root in self.roots for folder in list_adapters(root)}
-        return {folder: entry for folder, entry in seen.items() if entry is not None}
+        surveyed = {folder: self._entry(folder, root) for root in self.roots for folder in list_adapters(root)}
+        return {folder: entry for folder, entry in surveyed.items() if entry is not None}
 
-    def _look(self, folder: Path, root: Path) -> AdapterRecord | str | None:
+    def _entry(self, folder: Path, root: Path) -> AdapterRecord | str | None:
         """None where the folder was deleted or renamed since it was listed."""
         try:
             written = (folder / CONFIG).stat().st_mtime_ns

@@ -111,15 +111,15 @@ def moving_scenes(args: argparse.Namespace, spec: MotionSpec, out: Path) -> Iter
     with (out / "clips.jsonl").open("w") as file:
         for i in tqdm(range(args.n), unit="clip", disable=None):
             clip, name = moving[i], f"{i:05d}"
-            drawn = render_motion(clip)
-            frames, objects = drawn.images[0], int(clip.first.count[0])
+            rendered = render_motion(clip)
+            frames, objects = rendered.images[0], int(clip.first.count[0])
             write_clip(out / "clips" / f"{name}.mp4", frames, spec.fps)
             (out / "frames" / name).mkdir(exist_ok=True)
             for t, frame in enumerate(frames):
                 to_pil(frame / 255).save(out / "frames" / name / f"{t:02d}.png")
             truth: dict[str, Any] = {
-                "visible": drawn.visible[0, :, :objects].numpy(),
-                "boxes": drawn.boxes[0, :, :objects].numpy(),
+                "visible": rendered.visible[0, :, :objects].numpy(),
+                "boxes": rendered.boxes[0, :, :objects].numpy(),
             }
             if spec.frames > 1:
                 flow = motion_flow(clip)

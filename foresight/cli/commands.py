@@ -155,19 +155,19 @@ def _files(i: int, count: int) -> list[str]:
 
 def _draw(part: Scenes, start: int, out: Path) -> Iterator[dict[str, Any]]:
     """Writes pictures and masks; scene i's files are numbered start + i."""
-    drawn = render(part)
+    rendered = render(part)
     for i, split in enumerate(part.split()):
         slots = range(int(part.count[i]))
         image, mask, *objects = _files(start + i, len(slots))
-        to_pil(drawn.images[i] / 255).save(out / image)
-        masks = [drawn.mask[i], *drawn.visible[i, : len(slots)]]
+        to_pil(rendered.images[i] / 255).save(out / image)
+        masks = [rendered.mask[i], *rendered.visible[i, : len(slots)]]
         for path, pixels in zip([mask, *objects], masks, strict=True):
             Image.fromarray((pixels.byte() * 255).numpy()).save(out / path)
         yield {
             "image": image,
             "mask": mask,
             "objects": [
-                {"label": part.label(i, j), "box": drawn.boxes[i, j].tolist(), "mask": objects[j]} for j in slots
+                {"label": part.label(i, j), "box": rendered.boxes[i, j].tolist(), "mask": objects[j]} for j in slots
             ],
             "hash": part.digest(i),
             "split": split,

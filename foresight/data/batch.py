@@ -43,7 +43,7 @@ class Batch:
         return replace(batches[0], **joined)  # type: ignore[type-var]
 
 
-class Drawn(Batch, ABC):
+class SampledBatch(Batch, ABC):
     """A batch that was drawn by numbers, of which each row has a hash, and by that a split."""
 
     @abstractmethod
@@ -59,10 +59,10 @@ class Drawn(Batch, ABC):
         return f"{int(self[i].hashes()) & 0xFFFF_FFFF_FFFF_FFFF:016x}"
 
 
-D = TypeVar("D", bound=Drawn)
+D = TypeVar("D", bound=SampledBatch)
 
 
-def take_drawn(draw: Callable[[range], D], count: int, split: str | None) -> D:
+def take_split(draw: Callable[[range], D], count: int, split: str | None) -> D:
     """The first `count` rows that belong to `split` (None: any). draw: makes the rows of a range of numbers."""
     if split is None:
         return draw(range(count))

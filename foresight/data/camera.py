@@ -137,8 +137,8 @@ def film(photos: Tensor, paths: CameraPaths) -> Tensor:
             ],
             -1,
         )
-        seen = F.grid_sample(photos, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        frames.append(F.avg_pool2d(seen, fine))
+        fine_frame = F.grid_sample(photos, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        frames.append(F.avg_pool2d(fine_frame, fine))
     return torch.stack(frames, 1).clamp(0, 1)
 
 

@@ -74,7 +74,7 @@ def load_clip(
         source: a file's path or its bytes: mp4, mov, webm, mkv or gif.
         fps: frames a second: at each k / fps the frame that a player shows then, so that a slower video's frames
             come more than once. None takes every frame of the file with its own time stamp.
-        frames: at most so many; what is cut off is told in the clip's `notice`.
+        frames: at most so many; what is cut off is named in the clip's `notice`.
         start: seconds into the video at which the clip begins.
         max_pixels: pixels of a frame beyond which it is reduced.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresight.data.batch import Drawn, take_drawn
+from foresight.data.batch import SampledBatch, take_split
 from foresight.data.render import Rendered, coverage, pixel_centres, render
 from foresight.data.scenes import (
     COLOR_NAMES,
@@ -74,7 +74,7 @@ class MotionSpec:
 
 
 @dataclass(frozen=True)
-class MovingScenes(Drawn):
+class MovingScenes(SampledBatch):
     """A batch of clips' descriptions, as tensors on one device.
 
     first: the scenes whose shapes, colours and backgrounds the clips have (its places are not the clips').
@@ -218,7 +218,7 @@ def take_motion(
     count: int, seed: int, spec: MotionSpec, split: str | None = None, device: torch.device | str = "cpu"
 ) -> MovingScenes:
     """The first `count` clips of `seed` that belong to `split` (None: any)."""
-    return take_drawn(lambda numbers: sample_motion(numbers, seed, spec, device), count, split)
+    return take_split(lambda numbers: sample_motion(numbers, seed, spec, device), count, split)
 
 
 def _tracks(u: Tensor, motion: Tensor, first: Scenes, spec: MotionSpec) -> tuple[Tensor, Tensor]:
@@ -292,9 +292,9 @@ def render_motion(clips: MovingScenes, chunk: int = 64) -> Rendered:
 
     Returns Rendered with images (B, F, 3, H, W) uint8, full and visible (B, F, N, H, W) bool, boxes (B, F, N, 4).
     """
-    drawn = render(clips.scenes(), chunk)
+    rendered = render(clips.scenes(), chunk)
     shape = (len(clips), clips.frames)
-    return Rendered(*(getattr(drawn, k).unflatten(0, shape) for k in ("images", "full", "visible", "boxes")))
+    return Rendered(*(getattr(rendered, k).unflatten(0, shape) for k in ("images", "full", "visible", "boxes")))
 
 
 def motion_flow(clips: MovingScenes, chunk: int = 64) -> Flow:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresight.data.batch import Drawn, take_drawn
+from foresight.data.batch import SampledBatch, take_split
 from foresight.data.factors import BACKGROUNDS, COLOR_NAMES, SHAPES, SceneSpec
 from foresight.data.factors import COLORS as COLORS
 from foresight.data.factors import MAX_OBJECTS as MAX_OBJECTS
@@ -27,7 +27,7 @@ _R2_STEP = (0.7548776662466927, 0.5698402909980532)  # 1 / p and 1 / p², p the 
 
 
 @dataclass(frozen=True)
-class Scenes(Drawn):
+class Scenes(SampledBatch):
     """A batch of scene descriptions, as tensors on one device."""
 
     size: tuple[int, int]
@@ -159,7 +159,7 @@ def take(
     count: int, seed: int, spec: SceneSpec, split: str | None = None, device: torch.device | str = "cpu"
 ) -> Scenes:
     """The first `count` scenes of `seed` that belong to `split` (None: any)."""
-    return take_drawn(lambda numbers: sample(numbers, seed, spec, device), count, split)
+    return take_split(lambda numbers: sample(numbers, seed, spec, device), count, split)
 
 
 def _background(u: Tensor, kind: Tensor) -> tuple[Tensor, Tensor]:

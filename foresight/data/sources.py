@@ -274,12 +274,12 @@ def open_photos(paths: Sequence[str]) -> PhotoPool:
 
 def read_photos(files: Sequence[File | Broken], unpacked: Sequence[tempfile.TemporaryDirectory[str]] = ()) -> PhotoPool:
     """Reads each file once, and tells photos from what is none. unpacked: folders that must live as long as these."""
-    items = list(in_threads(_look, files))
+    items = list(in_threads(_read_photo, files))
     photos = tuple(item for item in items if isinstance(item, Photo))
     return PhotoPool(photos, tuple(item for item in items if isinstance(item, Broken)), tuple(unpacked))
 
 
-def _look(file: File | Broken) -> Photo | Broken:
+def _read_photo(file: File | Broken) -> Photo | Broken:
     if isinstance(file, Broken):
         return file
     try:

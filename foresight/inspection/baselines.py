@@ -71,10 +71,10 @@ class Baselines:
         total, scenes = torch.zeros(3, *batches[0].size), list[Scenes]()
         for batch in batches:
             yield len(scenes)
-            drawn = render(batch.to(vlm.device)).images.float() / 255
-            for point, latents in vlm.latents(drawn, points).items():
+            images = render(batch.to(vlm.device)).images.float() / 255
+            for point, latents in vlm.latents(images, points).items():
                 taken[point].append(_parts(latents))
-            total += drawn.sum(0).cpu()
+            total += images.sum(0).cpu()
             scenes += [batch[i] for i in range(len(batch))]
         self._scenes, self._mean = scenes, total / len(scenes)
         self._keys |= {point: _Keys.of(torch.cat(parts)) for point, parts in taken.items()}

@@ -177,33 +177,33 @@ def motion_samples(count: int, seed: int, spec: MotionSpec) -> Iterator[ClipSamp
     """The first `count` moving scenes of the test split, with all that is known of them."""
     clips = take_motion(count, seed, spec, "test")
     for start, part in zip(range(0, count, _CHUNK), clips.chunks(_CHUNK), strict=True):
-        for i, sample in enumerate(_drawn(part)):
+        for i, sample in enumerate(_scene_clips(part)):
             yield replace(sample, name=f"moving scene {start + i} ({part.digest(i)})")
 
 
 def motion_sample(seed: int, spec: MotionSpec) -> ClipSample:
     """The first moving scene of a seed, whichever split it belongs to, with all that is known of it."""
-    [sample] = _drawn(sample_motion(range(1), seed, spec))
+    [sample] = _scene_clips(sample_motion(range(1), seed, spec))
     return replace(sample, name=f"moving scene of seed {seed}")
 
 
-def _drawn(clips: MovingScenes) -> Iterator[ClipSample]:
+def _scene_clips(clips: MovingScenes) -> Iterator[ClipSample]:
     """Moving scenes, by their digests."""
     palette = torch.tensor(list(COLORS.values())) / 255
-    drawn, flow = render_motion(clips), motion_flow(clips) if clips.frames > 1 else None
+    rendered, flow = render_motion(clips), motion_flow(clips) if clips.frames > 1 else None
     for i in range(len(clips)):
         objects = int(clips.first.count[i])
         truth = Truth(
-            drawn.visible[i, :, :objects],
+            rendered.visible[i, :, :objects],
             palette[clips.first.color[i, :objects]],
             None if flow is None else flow.forward[i],
             None if flow is None else flow.occluded[i],
         )
-        yield ClipSample(clips.digest(i), drawn.images[i].float() / 255, clips.fps, truth, clips.describe(i))
+        yield ClipSample(clips.digest(i), rendered.images[i].float() / 255, clips.fps, truth, clips.describe(i))
 
 
 def camera_samples(files: Iterable[Path], seed: int, spec: CameraSpec) -> Iterator[ClipSample | Broken]:
-    """A pan or zoom over each photo, at the VLM's size for the spec's shape; what is no image is told, not raised."""
+    """A pan or zoom over each photo, at the VLM's size for the spec's shape; what is no image is Broken, not raised."""
     for number, file in enumerate(files):
         try:
             photo = to_tensor(load_image(file))
@@ -220,12 +220,12 @@ def camera_samples(files: Iterable[Path], seed: int, spec: CameraSpec) -> Iterat
 def clip_samples(
     files: Iterable[Path], fps: float | None = DEFAULT_FPS, frames: int = DEFAULT_FRAMES, start: float = 0.0
 ) -> Iterator[ClipSample | Broken]:
-    """Clips of video files, at the VLM's size; what holds none is told, not raised."""
+    """Clips of video files, at the VLM's size; what holds none is Broken, not raised."""
     for file in files:
         try:
             clip = load_clip(file, fps, frames, start)
-            seen = clip.pixels()
+            pixels = clip.pixels()
         except InputError as error:
             yield Broken(file.name, str(error))
             continue
-        yield ClipSample(file.name, seen, clip.fps, None, str(file), clip.notice)
+        yield ClipSample(file.name, pixels, clip.fps, None, str(file), clip.notice)

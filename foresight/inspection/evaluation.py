@@ -149,17 +149,17 @@ def scenes_as_json(count: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
 
 
 def samples_of(scenes: Scenes, resolution: Resolution = DEFAULT) -> Iterator[Sample]:
-    """Scenes as samples, named by their hashes; drawn as the VLM sees them when the iterator reaches them."""
+    """Scenes as samples, named by their hashes; rendered as the VLM sees them when the iterator reaches them."""
     size = resolution.size(*scenes.size)
     for part in scenes.chunks(_at_a_time(_CHUNK, size)):
-        drawn = render(part.resized(size))
+        rendered = render(part.resized(size))
         for i in range(len(part)):
             yield Sample(
                 part.digest(i),
-                drawn.images[i].float() / 255,
-                drawn.mask[i],
+                rendered.images[i].float() / 255,
+                rendered.mask[i],
                 source=part.describe(i),
-                objects=drawn.visible[i, : int(part.count[i])],
+                objects=rendered.visible[i, : int(part.count[i])],
             )
 
 
@@ -206,7 +206,7 @@ def evaluate(
         batch: images of 224² at a time, of larger ones fewer; None: 4 on a CPU, else 32.
     """
     length = batch or (4 if inspector.vae.device.type == "cpu" else 32)
-    ready, given = dict[int, Evaluated | Broken](), 0
+    ready, yielded = dict[int, Evaluated | Broken](), 0
     for batch_of_one_size in _batches(_checked(inspector, record, samples), length):
         numbers, images = zip(*batch_of_one_size, strict=True)
         if isinstance(images[0], Broken):
@@ -215,9 +215,9 @@ def evaluate(
             rows = _evaluate_batch(inspector, record, images, training)
         for number, row in zip(numbers, rows, strict=True):
             ready[number] = row
-            while given in ready:
-                yield ready.pop(given)
-                given += 1
+            while yielded in ready:
+                yield ready.pop(yielded)
+                yielded += 1
 
 
 def _checked(

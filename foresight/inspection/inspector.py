@@ -171,7 +171,7 @@ class Inspector:
                 | {"notices": [*e.notices]}
                 for e in records
             ],
-            "refused": {str(folder): reason for folder, reason in self.registry.refused().items()},
+            "refused": {str(folder): reason for folder, reason in self.registry.rejected().items()},
             "device": str(vlm.device),
             "dtype": str(vlm.dtype).removeprefix("torch."),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},

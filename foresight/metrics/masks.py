@@ -104,10 +104,10 @@ def _window_max(x: Tensor, reach: int) -> Tensor:
     window = 2 * reach + 1
     x = F.pad(x, (reach,) * 4)
     for dim in (-2, -1):
-        seen = 1  # values that each entry stands for; doubling is many times faster than max_pool2d on a CPU
-        while seen < window:
-            step = min(seen, window - seen)
+        covered = 1  # values that each entry stands for; doubling is many times faster than max_pool2d on a CPU
+        while covered < window:
+            step = min(covered, window - covered)
             rest = x.shape[dim] - step
             x = torch.maximum(x.narrow(dim, 0, rest), x.narrow(dim, step, rest))
-            seen += step
+            covered += step
     return x

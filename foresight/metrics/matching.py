@@ -42,28 +42,28 @@ def score_objects(
 ) -> tuple[ObjectScore, ...]:
     """Scores each object of a described scene.
 
-    visible: (N, H, W) bool, what is seen of each object. mask: (H, W) bool, the objects found in the
+    visible: (N, H, W) bool, what is in_view of each object. mask: (H, W) bool, the objects found in the
     reconstruction, told apart by which object they are nearest to; None where they cannot be. lpips_map: (H, W).
     """
     ious = [None] * len(visible) if mask is None else _ious(visible, mask)
     return tuple(
         ObjectScore(
-            shape=thing["shape"],
-            color=thing["color"],
-            size=size_name(thing["radius"]),
-            position=position_name(thing["x"], thing["y"]),
+            shape=item["shape"],
+            color=item["color"],
+            size=size_name(item["radius"]),
+            position=position_name(item["x"], item["y"]),
             iou=iou,
             lpips=float(lpips_map[pixels].mean()) if pixels.any() else None,
         )
-        for thing, pixels, iou in zip(scene["objects"], visible, ious, strict=True)
+        for item, pixels, iou in zip(scene["objects"], visible, ious, strict=True)
     )
 
 
 def _ious(visible: Tensor, mask: Tensor) -> list[float | None]:
-    if not visible.flatten(1).any(1).all():  # there would be no distance to what is not seen
-        seen = visible.flatten(1).any(1)
-        rest = iter(_ious(visible[seen], mask) if seen.any() else [])
-        return [next(rest) if s else None for s in seen.tolist()]
+    if not visible.flatten(1).any(1).all():  # there would be no distance to what is not in_view
+        in_view = visible.flatten(1).any(1)
+        rest = iter(_ious(visible[in_view], mask) if in_view.any() else [])
+        return [next(rest) if s else None for s in in_view.tolist()]
     distances = [torch.from_numpy(distance_transform_edt(~pixels.numpy())) for pixels in visible]
     nearest = torch.stack(distances).argmin(0)  # (H, W)
     own = torch.stack([mask & (nearest == j) for j in range(len(visible))])

@@ -34,7 +34,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class PhotoScores:
-    """What is told of a photo in place of a scene's objects.
+    """What is reported of a photo in place of a scene's objects.
 
     traits: by the names in TRAITS. patches: where it is read worst.
     """

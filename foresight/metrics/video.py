@@ -58,7 +58,7 @@ CONTROLS = {
 class Truth:
     """What is known of a clip besides its pixels; all that is None is found in the pixels, or not scored.
 
-    masks: (F, N, H, W) bool, the visible part of each object; colors: (N, 3) in [0, 1], by which the objects are told
+    masks: (F, N, H, W) bool, the visible part of each object; colors: (N, 3) in [0, 1], by which objects are told
     apart: both or neither. flow: (F - 1, 2, H, W) and occluded: (F - 1, H, W), as `data.motion.Flow` of one clip.
     """
 
@@ -128,7 +128,7 @@ def _values(x: Tensor) -> list[float | None]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Measured:
     """What is seen in a clip's frames, whichever order they are shown in.
 
     frames: (F, 3, H, W). features: of LPIPS. masks: (F, H, W) bool, what stands out; reasons: why nothing does.
@@ -141,11 +141,11 @@ class _Seen:
     reasons: list[str | None]
     objects: Tensor
 
-    def __getitem__(self, order: Sequence[int]) -> _Seen:
+    def __getitem__(self, order: Sequence[int]) -> _Measured:
         rows = torch.as_tensor(order, device=self.frames.device)
         reasons = [self.reasons[k] for k in order]
         features = [layer[rows] for layer in self.features]
-        return _Seen(self.frames[rows], features, self.masks[rows], reasons, self.objects[rows])
+        return _Measured(self.frames[rows], features, self.masks[rows], reasons, self.objects[rows])
 
     def part(self, rows: slice) -> list[Tensor]:
         """LPIPS's features of some frames."""
@@ -176,15 +176,15 @@ class ClipScorer:
         if (self.truth.masks is None) != (self.truth.colors is None):
             raise InputError("masks and colours of objects are given together or not at all.")
         self.original = original.float()
-        self._seen = self._see(self.original)
+        self._measured = self._measure(self.original)
         masks = self.truth.masks
-        self._masks = self._seen.masks if masks is None else masks.to(original.device).any(1)
+        self._masks = self._measured.masks if masks is None else masks.to(original.device).any(1)
         self._empty = (
-            self._seen.reasons
+            self._measured.reasons
             if masks is None
             else [None if some else "nothing is shown" for some in self._masks.flatten(1).any(1).tolist()]
         )
-        self.tracks = self._seen.objects
+        self.tracks = self._measured.objects
         if masks is not None:
             # Where little is seen of an object its place cannot be read off even in the original: it is not scored.
             true = centroids(masks.to(original.device)).cpu()
@@ -196,61 +196,61 @@ class ClipScorer:
         if clip.shape != self.original.shape:
             raise InputError(f"the clips differ in size: {tuple(self.original.shape)} and {tuple(clip.shape)}.")
         _check(clip)
-        return self._score(self._see(clip.float()))
+        return self._score(self._measure(clip.float()))
 
     @torch.no_grad()
     def controls(self, seed: int = 0) -> dict[str, ClipScores]:
         """Scores of clips that are wrong in time alone: "still", "shuffled" and "lag" of CONTROLS."""
         return {
-            name: self._score(self._seen[order]) for name, order in control_orders(len(self.original), seed).items()
+            name: self._score(self._measured[order]) for name, order in control_orders(len(self.original), seed).items()
         }
 
-    def _see(self, frames: Tensor) -> _Seen:
+    def _measure(self, frames: Tensor) -> _Measured:
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
             features = lpips_model(frames.device).features(frames)
         masks, reasons = foreground(frames)
         objects = torch.zeros(len(frames), 0, 2)
         if self.truth.colors is not None:
             objects = centroids(find_objects(frames, self.truth.colors, masks)).cpu()
-        return _Seen(frames, features, masks, reasons, objects)
+        return _Measured(frames, features, masks, reasons, objects)
 
-    def _score(self, seen: _Seen) -> ClipScores:
-        true, count = self._seen, len(self.original)
+    def _score(self, measured: _Measured) -> ClipScores:
+        true, count = self._measured, len(self.original)
         model = lpips_model(self.original.device)
-        reasons = [why_no_iou(*pair) for pair in zip(self._empty, seen.reasons, strict=True)]
+        reasons = [why_no_iou(*pair) for pair in zip(self._empty, measured.reasons, strict=True)]
         unscored = torch.tensor([reason is not None for reason in reasons], device=self.original.device)
         frames = {
-            "lpips": model.distance(true.features, seen.features),
-            "ssim": ssim(true.frames, seen.frames),
-            "psnr": psnr(true.frames, seen.frames),
-            "mask_iou": mask_iou(self._masks, seen.masks).masked_fill(unscored, torch.nan),
+            "lpips": model.distance(true.features, measured.features),
+            "ssim": ssim(true.frames, measured.frames),
+            "psnr": psnr(true.frames, measured.frames),
+            "mask_iou": mask_iou(self._masks, measured.masks).masked_fill(unscored, torch.nan),
         }
         pairs = {name: torch.full((max(0, count - 1),), torch.nan) for name in ("warp_error", "velocity_error")}
         pairs |= {"tlpips": torch.zeros(0), "difference_error": torch.zeros(0)}
         if count > 1:
-            steps = [model.distance(s.part(slice(0, -1)), s.part(slice(1, None))) for s in (true, seen)]
+            steps = [model.distance(s.part(slice(0, -1)), s.part(slice(1, None))) for s in (true, measured)]
             pairs["tlpips"] = (steps[0] - steps[1]).abs()
-            changes = seen.frames.diff(dim=0) - true.frames.diff(dim=0)
+            changes = measured.frames.diff(dim=0) - true.frames.diff(dim=0)
             pairs["difference_error"] = changes.abs().mean((1, 2, 3))
             if self.truth.flow is not None:
-                pairs["warp_error"] = self._warp_error(seen.frames) - self._true_warp_error
+                pairs["warp_error"] = self._warp_error(measured.frames) - self._true_warp_error
         known = self.tracks.shape[1] > 0
         if known:
-            velocity, right = self.tracks.diff(dim=0), _directions(self.tracks, seen.objects)
-            off = (seen.objects.diff(dim=0) - velocity).norm(dim=-1)  # (F - 1, N)
+            velocity, right = self.tracks.diff(dim=0), _directions(self.tracks, measured.objects)
+            off = (measured.objects.diff(dim=0) - velocity).norm(dim=-1)  # (F - 1, N)
             pairs["velocity_error"] = off.nanmean(1) if count > 1 else off.new_zeros(0)
         elif count > 1:
-            path, own = self._true_shifts, shifts(seen.frames)
+            path, own = self._true_shifts, shifts(measured.frames)
             pairs["velocity_error"] = (own - path).norm(dim=-1)
             right = _directions(_walk(path), _walk(own.nan_to_num(0)))
         else:
             right = torch.zeros(0, dtype=torch.bool)
         present = ~self.tracks[..., 0].isnan()
-        lost = present & seen.objects[..., 0].isnan()
+        lost = present & measured.objects[..., 0].isnan()
         return ClipScores(
             {name: values.cpu() for name, values in frames.items()},
             {name: pairs[name].cpu() for name in ("tlpips", "warp_error", "difference_error", "velocity_error")},
-            seen.objects,
+            measured.objects,
             self.tracks,
             float(lost.sum() / present.sum()) if present.any() else None,
             right,
@@ -270,9 +270,9 @@ class ClipScorer:
         """(F - 1,): mean absolute difference of frame t and frame t + 1 taken back along the true flow, where seen."""
         assert self.truth.flow is not None and self.truth.occluded is not None
         came = warp(frames[1:], self.truth.flow.to(frames.device))
-        seen = ~self.truth.occluded.to(frames.device)
-        error = (came - frames[:-1]).abs().mean(1) * seen
-        return error.sum((1, 2)) / seen.sum((1, 2)).clamp_min(1)
+        visible = ~self.truth.occluded.to(frames.device)
+        error = (came - frames[:-1]).abs().mean(1) * visible
+        return error.sum((1, 2)) / visible.sum((1, 2)).clamp_min(1)
 
 
 def warp(frames: Tensor, flow: Tensor) -> Tensor:
@@ -301,18 +301,18 @@ def _walk(velocities: Tensor) -> Tensor:
     return torch.cat([torch.zeros(1, 2), velocities.nan_to_num(0).cumsum(0)])[:, None]
 
 
-def _directions(true: Tensor, read: Tensor) -> Tensor:
+def _directions(true: Tensor, measured: Tensor) -> Tensor:
     """(M,) bool for each of N tracks (F, N, 2) that truly moved MOVED pixels or more: whether the found one goes along.
 
-    From the first to the last frame in which the object is truly seen; one that is not found there goes nowhere.
+    From the first to the last frame in which the object is truly visible; one that is not found there goes nowhere.
     """
     right = []
     for j in range(true.shape[1]):
-        seen = (~true[:, j, 0].isnan()).nonzero().flatten()
-        if len(seen) < 2:
+        visible = (~true[:, j, 0].isnan()).nonzero().flatten()
+        if len(visible) < 2:
             continue
-        first, last = int(seen[0]), int(seen[-1])
-        path, own = true[last, j] - true[first, j], read[last, j] - read[first, j]
+        first, last = int(visible[0]), int(visible[-1])
+        path, own = true[last, j] - true[first, j], measured[last, j] - measured[first, j]
         if path.norm() >= MOVED:
             cosine = float(path @ own / (path.norm() * own.norm()).clamp_min(1e-9))
             right.append(cosine >= math.cos(math.radians(RIGHT)))  # NaN is not

@@ -113,7 +113,7 @@ class Engine:
             positions = torch.arange(len(ids), device=device).expand(3, -1)
             angles, self._opening = qwen.language_angles(positions, self._config.text_config), []
             embeds = self._language.embed_tokens(ids)[None]
-            qwen.run_language(self._layers, embeds, angles, frozenset(), self._steps, kept=self._opening)
+            qwen.run_language(self._layers, embeds, angles, frozenset(), self._steps, cache=self._opening)
 
     def _new_constants(
         self, height: int, width: int, steps: int, interval: float, language: bool, device: torch.device
@@ -165,20 +165,20 @@ class Graphs:
     """Records a function's work on the GPU when its key comes for the second time, and replays it from then on.
 
     A replay is one launch in place of hundreds, which is what a single picture waits for. All graphs share one
-    pool of memory: only one of them runs at a time, and what it found is copied out before the next.
+    pool of memory: only one of them runs at a time, and its result is copied out before the next.
     """
 
     def __init__(self) -> None:
         self._recorded: OrderedDict[Any, tuple[torch.cuda.CUDAGraph, Callable[[Tensor], States], Tensor, States]]
         self._recorded = OrderedDict()
-        self._seen: Counter[Any] = Counter()
+        self._calls: Counter[Any] = Counter()
         self._pool: Any = None
 
     def __call__(self, function: Callable[[Tensor], States], x: Tensor, device: torch.device, key: Any) -> States:
         """function(x on the device). key: what the function's work depends on, x's shape and dtype included."""
         if key not in self._recorded:
-            self._seen[key] += 1
-            if self._seen[key] < 2:
+            self._calls[key] += 1
+            if self._calls[key] < 2:
                 return function(x.to(device, non_blocking=True))
             self._record(function, x.to(device).clone(), key)
         self._recorded.move_to_end(key)

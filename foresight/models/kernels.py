@@ -99,12 +99,12 @@ def _turned_halves(start, stride, at, dim, half: tl.constexpr, here, cos, sin):
 
 
 @triton.jit
-def _see(q1, q2, k1, k2, v1, v2, seen, scale, top, total, out1, out2, exact: tl.constexpr):
+def _add_block(q1, q2, k1, k2, v1, v2, allowed, scale, top, total, out1, out2, exact: tl.constexpr):
     """One more block of keys and values in a running softmax."""
-    near = tl.dot(q1, tl.trans(k1), input_precision=exact) + tl.dot(q2, tl.trans(k2), input_precision=exact)
-    near = tl.where(seen, near * scale, float("-inf"))
-    new = tl.maximum(top, tl.max(near, 1))
-    weight = tl.exp(near - new[:, None])
+    scores = tl.dot(q1, tl.trans(k1), input_precision=exact) + tl.dot(q2, tl.trans(k2), input_precision=exact)
+    scores = tl.where(allowed, scores * scale, float("-inf"))
+    new = tl.maximum(top, tl.max(scores, 1))
+    weight = tl.exp(scores - new[:, None])
     shrink = tl.exp(top - new)
     total = total * shrink + tl.sum(weight, 1)
     weight = weight.to(v1.dtype)
@@ -158,8 +158,8 @@ def _attend(
         here = (key < before)[:, None] & real
         k1, k2 = _halves(opening + other * width, 2 * others * width, key, dim, half, here)
         v1, v2 = _halves(opening + (others + other) * width, 2 * others * width, key, dim, half, here)
-        seen = (key < before)[None, :] & (at >= 0)[:, None]
-        top, total, out1, out2 = _see(q1, q2, k1, k2, v1, v2, seen, scale, top, total, out1, out2, exact)
+        allowed = (key < before)[None, :] & (at >= 0)[:, None]
+        top, total, out1, out2 = _add_block(q1, q2, k1, k2, v1, v2, allowed, scale, top, total, out1, out2, exact)
     last = size
     if causal:
         last = tl.minimum(size, (part + 1) * block)
@@ -168,10 +168,10 @@ def _attend(
         here = (key < size)[:, None] & real
         k1, k2 = _turned_halves(rows + (heads + other) * width, stride, key, dim, half, here, cos, sin)
         v1, v2 = _halves(rows + (heads + others + other) * width, stride, key, dim, half, here)
-        seen = (key < size)[None, :] & (at >= 0)[:, None]
+        allowed = (key < size)[None, :] & (at >= 0)[:, None]
         if causal:
-            seen = seen & (key[None, :] <= at[:, None])
-        top, total, out1, out2 = _see(q1, q2, k1, k2, v1, v2, seen, scale, top, total, out1, out2, exact)
+            allowed = allowed & (key[None, :] <= at[:, None])
+        top, total, out1, out2 = _add_block(q1, q2, k1, k2, v1, v2, allowed, scale, top, total, out1, out2, exact)
     where = out + (row + at)[:, None] * (heads * width) + head * width + dim[None, :]
     here = (at < size)[:, None] & real
     tl.store(where, (out1 / total[:, None]).to(out.dtype.element_ty), mask=here)

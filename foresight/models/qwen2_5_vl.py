@@ -307,8 +307,8 @@ def run_vision(
     for layer, block in enumerate(blocks, start=1):
         x, normed = steps.add_norm(x, update, block.norm1, block.eps)
         qkv = product(normed, block.qkv, block.qkv_bias).view(b, n, 3 * heads, -1)
-        seen = steps.window_attention(qkv, place.angles, place.windows if block.windowed else ((1, n),))
-        out = product(steps.operand(seen.reshape(b * n, width)), block.out, block.out_bias)
+        attended = steps.window_attention(qkv, place.angles, place.windows if block.windowed else ((1, n),))
+        out = product(steps.operand(attended.reshape(b * n, width)), block.out, block.out_bias)
         x, normed = steps.add_norm(x, out, block.norm2, block.eps)
         update = product(steps.swiglu(product(normed, block.gate_up, block.gate_up_bias)), block.down, block.down_bias)
         if layer in layers:
@@ -357,12 +357,12 @@ def run_language(
     steps: Steps = PLAIN,
     before: Sequence[Tensor] | None = None,
     branches: Sequence[int] = (),
-    kept: list[Tensor] | None = None,
+    cache: list[Tensor] | None = None,
 ) -> dict[int, Tensor]:
     """Embeddings (B, S, D) through decoder layers → raw states {layer: (B, S, D)}, layer 0 the embeddings.
 
     before: each layer's keys and values (1, P, 2 · heads, head) of a text that stands before every sequence.
-    kept: a list that takes this sequence's own, for use as `before`. branches: see `language_states`.
+    cache: a list that takes this sequence's own, for use as `before`. branches: see `language_states`.
     """
     b, s, width = x.shape
     x, update = x.flatten(0, 1), None  # the state is x + update: the next norm adds them on its way
@@ -370,15 +370,15 @@ def run_language(
     for number, layer in enumerate(weights, start=1):
         x, normed = steps.add_norm(x, update, layer.norm1, layer.eps)
         qkv = product(normed, layer.qkv, layer.qkv_bias).view(b, s, -1, layer.head)
-        if branches or kept is not None:
+        if branches or cache is not None:
             q, k, v = split_heads(qkv, layer.heads)
             q, k = rotate(q, angles), rotate(k, angles)
-            seen = _branching(q, k, v, branches)
-            if kept is not None:
-                kept.append(torch.cat([k, v], 2))
+            attended = _branching(q, k, v, branches)
+            if cache is not None:
+                cache.append(torch.cat([k, v], 2))
         else:
-            seen = steps.causal_attention(qkv, angles, layer.heads, before[number - 1] if before else None)
-        out = product(steps.operand(seen.reshape(b * s, width)), layer.out)
+            attended = steps.causal_attention(qkv, angles, layer.heads, before[number - 1] if before else None)
+        out = product(steps.operand(attended.reshape(b * s, width)), layer.out)
         x, normed = steps.add_norm(x, out, layer.norm2, layer.eps)
         update = product(steps.swiglu(product(normed, layer.gate_up)), layer.down)
         if number in layers:

@@ -73,7 +73,7 @@ class VLM:
 
         self.name, self.device, self.dtype = name, device, dtype
         self.kernels, self.fp8 = kernels, fp8
-        self._made_for: Any = None  # the model that `_engine` was made for
+        self._engine_model: Any = None  # the model that `_engine` runs
         self._loaded = -1, -1  # the depth up to which it is
         self._source, self.folder = pinned(source, folder), folder
         try:
@@ -161,24 +161,24 @@ class VLM:
         if not wanted:
             raise InputError("name at least one extraction point.")
         tensor = images if isinstance(images, Tensor) else self._resized(images, self.resolution(pixels))
-        seen = self._checked(tensor)
+        tensor = self._checked(tensor)
         if not 0 < fps < math.inf:
             raise InputError(f"the frame rate of a clip must be above 0, not {fps}.")
         engine = self._engine
         if wanted[-1].depth > self._loaded:  # looking through all weights takes longer than an image does
             self._load(wanted[-1])
             self._loaded = wanted[-1].depth
-        states = engine(seen, wanted, fps)
+        states = engine(tensor, wanted, fps)
         return {str(p): states[p] for p in wanted}
 
     @property
     def _engine(self) -> Engine:
         """The fast forward over `model`; another one when the model was replaced."""
-        if self._made_for is not self.model:
+        if self._engine_model is not self.model:
             mean, std = (self._image_settings[key] for key in ("image_mean", "image_std"))
-            self._made = Engine(self.model, lambda: self.opening_ids, mean, std, self.kernels, self.fp8)
-            self._made_for, self._loaded = self.model, (-1, -1)
-        return self._made
+            self._fast_forward = Engine(self.model, lambda: self.opening_ids, mean, std, self.kernels, self.fp8)
+            self._engine_model, self._loaded = self.model, (-1, -1)
+        return self._fast_forward
 
     def _resized(self, images: Sequence[Image.Image], resolution: Resolution) -> Tensor:
         """(B, 3, H, W) uint8"""
@@ -311,8 +311,8 @@ class VLM:
         """
         pictures = [images] if isinstance(images, Image.Image) else list(images)
         self._load(None)
-        seen = self._resized(pictures, self.resolution(pixels))
-        rows = qwen.patchify(self._normalise(seen), self.config.vision_config.patch_size)
+        resized = self._resized(pictures, self.resolution(pixels))
+        rows = qwen.patchify(self._normalise(resized), self.config.vision_config.patch_size)
         b, height, width, columns = rows.shape
         cells = rows.view(b, height // 2, 2, width // 2, 2, columns).transpose(2, 3)  # merge-block order
         ids = torch.tensor([self.prompt_ids(prompt, height * width // 4)] * b, device=self.device)
@@ -480,6 +480,6 @@ def load_vlm(
     if fp8 and on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 9):
         raise InputError(f"{torch.cuda.get_device_name(on)} has no 8-bit products: they need Ada, Hopper or later.")
     vlm = VLM(source, folder, label, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
-    # Read now, so that faults are told now.
+    # Read now, so that faults are raised now.
     _ = vlm._image_settings, vlm._limits, (folder / _INDEX).is_file() and vlm._stored
     return vlm

@@ -75,8 +75,8 @@ def draw(scene: dict[str, Any]) -> tuple[Image.Image, Tensor]:
 
 @functools.lru_cache(maxsize=64)
 def _draw(scene: str) -> tuple[Image.Image, Tensor]:
-    drawn = render(Scenes.from_description(json.loads(scene)))
-    return to_pil(drawn.images[0].float() / 255), drawn.mask[0]
+    rendered = render(Scenes.from_description(json.loads(scene)))
+    return to_pil(rendered.images[0].float() / 255), rendered.mask[0]
 
 
 def visible(scene: dict[str, Any]) -> Tensor:

@@ -47,7 +47,7 @@ def look(house, vlm="vlm", vae="vae"):
     """The names of what fits, and why others do not."""
     registry = open_registry(house, vlm, vae)
     fitting = [record.name for record in registry.adapters()]
-    return fitting, {folder.name: reason for folder, reason in registry.refused().items()}
+    return fitting, {folder.name: reason for folder, reason in registry.rejected().items()}
 
 
 def test_adapters_follow_a_moved_model(house):
@@ -87,7 +87,7 @@ def test_every_other_part_is_named(house):
     assert "weights" not in refused["deep"] and "another VAE (" not in refused["deep"]
 
 
-def test_what_changes_latents_by_rounding_is_told(house):
+def test_what_changes_latents_by_rounding_is_reported(house):
     save_tiny_adapter(house / "runs/old", "linear", "post-merge/2", house, fitted={"torch": "2.0.1"})
     registry = AdapterRegistry(
         load_vlm(house / "vlm", "cpu", torch.bfloat16), load_vae(house / "vae"), [house / "runs"]
@@ -137,7 +137,7 @@ def test_a_commit_stands_for_weights_that_are_not_downloaded(house, hub):
     registry = AdapterRegistry(load_vlm("owner/vlm", "cpu"), load_vae(house / "vae", "cpu"), ["none", house / "runs"])
     # Those fitted with a copy in a folder fit too: the hub tells what its files are.
     assert [record.name for record in registry.adapters()] == ["early", "deep", "same"]
-    assert "other weights of the VLM" in registry.refused()[house / "runs/other"]
+    assert "other weights of the VLM" in registry.rejected()[house / "runs/other"]
     assert not [name for _, name, _ in hub.log if name.endswith(".safetensors")]
 
 

@@ -44,7 +44,7 @@ def test_lists_what_fits_by_depth_and_kind(house):
 def test_tells_why_another_does_not_fit(house, card, reason):
     folder, registry = house
     where = save_tiny_adapter(folder / "runs/other", "linear", "post-merge/1", folder, **card)
-    assert list(registry.refused()) == [where] and reason in registry.refused()[where]
+    assert list(registry.rejected()) == [where] and reason in registry.rejected()[where]
     assert len(registry.adapters()) == 4
     with pytest.raises(InputError, match=re.escape(reason)):
         registry.find(where)
@@ -72,7 +72,7 @@ def test_a_broken_folder_hides_no_other(house, spoil, reason):
     folder, registry = house
     where = save_tiny_adapter(folder / "runs/broken", "linear", "post-merge/1", folder)
     spoil(where)
-    assert list(registry.refused()) == [where] and f"adapter {str(where)!r}: {reason}" in registry.refused()[where]
+    assert list(registry.rejected()) == [where] and f"adapter {str(where)!r}: {reason}" in registry.rejected()[where]
     assert len(registry.adapters()) == 4
 
 
@@ -122,6 +122,6 @@ def test_what_is_deleted_while_it_is_listed_or_used(house):
     config = folder / "runs/renamed/config.json"
     config.unlink()
     config.symlink_to("nowhere")
-    assert len(registry.adapters()) == 4 and not registry.refused()
+    assert len(registry.adapters()) == 4 and not registry.rejected()
     registry.load(registry.find("linear"))
     assert len(registry._loaded) == 1  # nothing is kept of a folder that is gone

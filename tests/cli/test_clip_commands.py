@@ -50,7 +50,7 @@ def test_reconstruct(clip, options, tmp_path, capsys):
     assert "3 frames at 8 a second, at post-merge/1" in output and "still" in output and "lasts 0.9 s" in output
 
 
-def test_bad_clips_are_told_and_the_others_read(clip, options, tmp_path, capsys):
+def test_bad_clips_are_reported_and_the_others_read(clip, options, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("hello")
     assert main(["reconstruct", str(tmp_path / "text.mp4"), str(clip), *options, "--out", str(tmp_path), "--json"]) == 2
     out, err = capsys.readouterr()

@@ -31,7 +31,7 @@ def reasons(items):
     return {item.name: item.reason for item in items if isinstance(item, Broken)}
 
 
-def test_pictures_come_out_under_our_names_and_the_rest_is_told(tmp_path):
+def test_pictures_come_out_under_our_names_and_the_rest_is_reported(tmp_path):
     good = picture()
     entries = [
         ("a.png", good),

@@ -101,7 +101,7 @@ def test_a_variable_rate_goes_by_time_stamps(tmp_path):
     assert clip.times.tolist() == pytest.approx([0, 0.01, 0.02, 0.5, 0.9, 0.91])
 
 
-def test_what_is_cut_off_is_told(steady):
+def test_what_is_cut_off_is_reported(steady):
     clip = load_clip(steady, fps=10, frames=3)
     assert len(clip.frames) == 3
     assert clip.notice == "“steady.mp4” lasts 0.6 s: the clip is 0.3 s of it from 0.0 s on."

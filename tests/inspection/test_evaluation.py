@@ -67,16 +67,16 @@ def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
     spec = SceneSpec(objects=(2, 3), backgrounds=("plain",))
     samples = list(scene_samples(2, 5, spec))
     for row, given in zip(evaluate(inspector, inspector.registry.find("linear"), samples), samples, strict=True):
-        drawn = render(Scenes.from_description(row.source))
-        assert torch.equal(drawn.images[0] / 255, row.original)
-        assert torch.equal(drawn.visible[0], given.objects) and torch.equal(given.objects.any(0), given.mask)
+        rendered = render(Scenes.from_description(row.source))
+        assert torch.equal(rendered.images[0] / 255, row.original)
+        assert torch.equal(rendered.visible[0], given.objects) and torch.equal(given.objects.any(0), given.mask)
         assert [(o.shape, o.color) for o in row.objects] == [(o["shape"], o["color"]) for o in row.source["objects"]]
         assert all(o.lpips is not None for o in row.objects)
-        told = row.flat()
-        assert told["objects"] == len(row.objects) and told["background"] == row.background == "plain"
-        assert told["object_color"] == "; ".join(o.color for o in row.objects)
+        flat = row.flat()
+        assert flat["objects"] == len(row.objects) and flat["background"] == row.background == "plain"
+        assert flat["object_color"] == "; ".join(o.color for o in row.objects)
         line = row.without_pixels()
-        assert line.flat() == told and not hasattr(line, "original")
+        assert line.flat() == flat and not hasattr(line, "original")
 
 
 def test_files_out_of_an_archive_keep_their_names(inspector, folder):
@@ -87,7 +87,7 @@ def test_files_out_of_an_archive_keep_their_names(inspector, folder):
     assert link == given[1] and cut == Broken("cut.jpg", "the picture is broken or cut short, and cannot be decoded.")
 
 
-def test_broken_files_are_told_and_the_rest_evaluated(inspector, folder):
+def test_broken_files_are_reported_and_the_rest_evaluated(inspector, folder):
     files = folder_files(folder)
     rows = list(evaluate(inspector, inspector.registry.find("linear"), file_samples(files)))
     assert [row.name for row in rows] == ["a.png", "b.PNG", "c.jpg", "d.png"]
@@ -96,7 +96,7 @@ def test_broken_files_are_told_and_the_rest_evaluated(inspector, folder):
     assert "mean" not in rows[0].scores  # nothing is known of what was trained on
 
 
-def test_folders_without_pictures_are_told(tmp_path):
+def test_folders_without_pictures_are_reported(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         folder_files(tmp_path / "none")
     with pytest.raises(InputError, match="has no pictures"):
@@ -150,14 +150,14 @@ def flat(lpips, iou, reason=None):
 
 
 def test_means_intervals_and_the_skill_of_means():
-    found = summarise([flat(0.1, 0.5), flat(0.3, 1.0), flat(0.2, None, "no object stands out")])
-    assert found["pictures"] == 3 and found["without_mask"] == {"no object stands out": 1}
-    mean, low, high = found["scores"]["lpips"]
+    summary = summarise([flat(0.1, 0.5), flat(0.3, 1.0), flat(0.2, None, "no object stands out")])
+    assert summary["pictures"] == 3 and summary["without_mask"] == {"no object stands out": 1}
+    mean, low, high = summary["scores"]["lpips"]
     assert mean == pytest.approx(0.2) and (low, high) == pytest.approx((0.1, 0.3))
-    assert found["scores"]["mask_iou"][0] == pytest.approx(0.75)  # of the two that have one
-    assert found["skill"]["lpips"] == pytest.approx((0.2 - 0.5) / (0 - 0.5))
-    assert found["skill"]["mask_iou"] == pytest.approx(0.5)
-    assert not {name for name in found["scores"] if "skill" in name or name == "seconds"}
+    assert summary["scores"]["mask_iou"][0] == pytest.approx(0.75)  # of the two that have one
+    assert summary["skill"]["lpips"] == pytest.approx((0.2 - 0.5) / (0 - 0.5))
+    assert summary["skill"]["mask_iou"] == pytest.approx(0.5)
+    assert not {name for name in summary["scores"] if "skill" in name or name == "seconds"}
     nobody = summarise([flat(0.1, None, "no object stands out")])
     assert nobody["scores"]["mask_iou"] is None is nobody["skill"]["mask_iou"]
     with pytest.raises(InputError, match="no picture"):
@@ -167,15 +167,15 @@ def test_means_intervals_and_the_skill_of_means():
 def test_a_mask_iou_that_cannot_be_measured_is_counted_apart_and_in_no_mean():
     missing = flat(0.2, None, NOT_MEASURABLE) | {"oracle_mask_iou": 0.6, "blank_mask_iou": 0.0}
     scored = [flat(0.1, 0.0) | {"blank_mask_iou": 0.0}, flat(0.3, 0.5) | {"blank_mask_iou": 0.0}]
-    found = summarise([*scored, missing, flat(0.4, None, "no object stands out")])
-    assert found["not_measurable"] == 1 and found["without_mask"] == {"no object stands out": 1}
-    assert found["scores"]["mask_iou"][0] == pytest.approx(0.25)  # a 0 that was measured counts
-    assert found["measured"] == dict.fromkeys(found["scores"], 4) | {
+    summary = summarise([*scored, missing, flat(0.4, None, "no object stands out")])
+    assert summary["not_measurable"] == 1 and summary["without_mask"] == {"no object stands out": 1}
+    assert summary["scores"]["mask_iou"][0] == pytest.approx(0.25)  # a 0 that was measured counts
+    assert summary["measured"] == dict.fromkeys(summary["scores"], 4) | {
         "mask_iou": 2,
         "oracle_mask_iou": 3,
         "blank_mask_iou": 3,
     }
-    assert found["skill"]["mask_iou"] == pytest.approx(0.25)  # the oracle's 0.6 is of a picture without the score
+    assert summary["skill"]["mask_iou"] == pytest.approx(0.25)  # the oracle's 0.6 is of a picture without the score
 
 
 def test_what_cannot_be_measured_is_in_no_object_score_and_not_on_the_heat_map(inspector, monkeypatch):

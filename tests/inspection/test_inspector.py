@@ -134,7 +134,7 @@ def test_any_size_and_shape(inspector, drawn):
     assert [r.name for r in report.reconstructions] == ["linear"]
 
 
-def test_bad_input_is_told(inspector, pictures):
+def test_bad_input_is_reported(inspector, pictures):
     with pytest.raises(InputError, match="the mask is 7 × 5 pixels and its picture 224 × 224"):
         inspector.inspect(pictures[0], mask=torch.ones(5, 7, dtype=torch.bool))
     with pytest.raises(InputError, match="too narrow"):

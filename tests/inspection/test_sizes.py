@@ -41,7 +41,7 @@ def test_an_image_is_read_at_any_size_and_shape(inspector):
         torch.testing.assert_close(report.chosen.image, inspector.decode(z, (height, width))[0])
 
 
-def test_another_size_than_it_was_fitted_at_is_told(inspector):
+def test_another_size_than_it_was_fitted_at_is_reported(inspector):
     image = photo(300, 200)
     usual, large = (inspector.inspect(image, AT, "tokens", others=False, pixels=p).chosen for p in (None, "448²"))
     assert usual.notice is None is usual.as_json()["notice"]

@@ -118,10 +118,10 @@ def test_the_plane_sums_before_it_divides():
     either = draw.integers(0, 2, (5, CELLS, CELLS)).astype(float)
     both = either * draw.random((5, CELLS, CELLS))
     lines = [line("x", 0.1, plane=torch.tensor(np.stack(pair))) for pair in zip(both, either, strict=True)]
-    found = iou_plane(lines).numpy()
+    plane = iou_plane(lines).numpy()
     expected = np.where(either.sum(0) > 0, both.sum(0) / np.maximum(either.sum(0), 1), np.nan)
-    np.testing.assert_allclose(found, expected)
-    assert np.isnan(found).any() and not np.isnan(found).all()
+    np.testing.assert_allclose(plane, expected)
+    assert np.isnan(plane).any() and not np.isnan(plane).all()
 
 
 def test_csv_and_json_hold_every_line_and_every_broken_file():
@@ -130,17 +130,17 @@ def test_csv_and_json_hold_every_line_and_every_broken_file():
     assert [row["image"] for row in rows] == ["a", "b", "c", "d.png", "'=1+1.png"]  # no formula for a spreadsheet
     assert float(rows[0]["lpips"]) == 0.1 and rows[1]["mask_iou"] == "" and rows[4]["error"] == "it is no picture."
     assert rows[2]["object_shape"] == "star; star" and rows[2]["object_iou"] == "0.6000; 0.4000"
-    told = json.loads(as_json({"point": "post-merge/6"}, TABLE, broken))
-    assert told["point"] == "post-merge/6" and told["broken"] == [{"image": "=1+1.png", "reason": "it is no picture."}]
-    assert told["pictures"][0]["scene"] == {"background": {"kind": "white"}} and told["pictures"][3]["scene"] is None
+    data = json.loads(as_json({"point": "post-merge/6"}, TABLE, broken))
+    assert data["point"] == "post-merge/6" and data["broken"] == [{"image": "=1+1.png", "reason": "it is no picture."}]
+    assert data["pictures"][0]["scene"] == {"background": {"kind": "white"}} and data["pictures"][3]["scene"] is None
     assert "error" in as_csv([], broken).splitlines()[0]
 
 
 def test_the_zip_holds_texts_and_pictures(tmp_path):
     write_zip(tmp_path / "a.zip", {"table.csv": "a,b\n"}, [("1.png", b"data")])
-    with zipfile.ZipFile(tmp_path / "a.zip") as made:
-        assert made.testzip() is None and made.namelist() == ["table.csv", "1.png"]
-        assert made.read("1.png") == b"data"
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None and archive.namelist() == ["table.csv", "1.png"]
+        assert archive.read("1.png") == b"data"
 
 
 def test_an_empty_place_is_nan_not_zero():

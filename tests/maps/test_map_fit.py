@@ -123,7 +123,7 @@ def test_latents_and_labels_are_those_of_the_scenes(vlm, data):
     assert set(data.scenes.split()) == {"test"}
 
 
-def test_several_objects_are_told_by_the_largest(vlm):
+def test_several_objects_are_described_by_the_largest(vlm):
     extracted, _ = finish(extract(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=5)))
     for i in range(20):
         largest = max(extracted.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
@@ -226,7 +226,7 @@ def test_a_process_that_ended_is_one_sentence_and_is_not_used_again(data):
         assert again is warm and fresh is not warm
 
 
-def test_a_fault_in_the_process_is_told_as_what_it_is_and_the_process_goes_on(data):
+def test_a_fault_in_the_process_is_reported_as_what_it_is_and_the_process_goes_on(data):
     with worker() as there:
         with pytest.raises(pickle.UnpicklingError) as fault:
             finish(there.do(map_worker.transform, b"no reducer", data.latents[HERE]))

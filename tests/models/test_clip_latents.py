@@ -72,10 +72,10 @@ def vlm(tiny):
 def test_every_point_is_transformers_own(tiny, vlm, frames, fps):
     clip = noise_clip(frames)
     states, _ = reference(tiny, clip, fps)
-    found = vlm.latents(pixels(clip), vlm.points, fps=fps)
-    assert list(found) == list(states)
+    latents = vlm.latents(pixels(clip), vlm.points, fps=fps)
+    assert list(latents) == list(states)
     for point, state in states.items():
-        close(found[point][0], state)
+        close(latents[point][0], state)
 
 
 @pytest.mark.parametrize("fps", RATES)
@@ -101,9 +101,9 @@ def test_the_frame_rate_changes_what_follows_the_first_step_and_only_after_the_m
 
 def test_a_step_is_two_frames_and_an_odd_last_one_counts_twice(vlm):
     clip = noise_clip(5)
-    found = vlm.latents(pixels(clip), vlm.points)
+    latents = vlm.latents(pixels(clip), vlm.points)
     doubled = vlm.latents(pixels(np.concatenate([clip, clip[-1:]])), vlm.points)
-    for point, state in found.items():
+    for point, state in latents.items():
         assert state.shape[1] == 3 and torch.equal(state, doubled[point])
     rows = qwen.patchify(qwen.frame_pairs(pixels(clip))[0], 14)  # (T, H, W, columns)
     both = rows.view(3, H, W, 3, 2, 14, 14)

@@ -26,9 +26,9 @@ def truth(tiny, image):
     """{point: (H, W, D) or (h·w, D)} of transformers' own forward."""
     known = reference(tiny, image)
     height, width = image.height // 14, image.width // 14
-    found = {f"pre-merge/{k}": to_raster(known.vision.hidden_states[k], height, width) for k in range(4)}
-    found |= {f"post-merge/{k}": known.language[k][0][known.image] for k in range(3)}
-    return found | {"post-merge/3": known.last[0][known.image]}
+    states = {f"pre-merge/{k}": to_raster(known.vision.hidden_states[k], height, width) for k in range(4)}
+    states |= {f"post-merge/{k}": known.language[k][0][known.image] for k in range(3)}
+    return states | {"post-merge/3": known.last[0][known.image]}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_gradients_are_transformers_own(tiny):
     """The bundled model is trained through these lines."""
     inputs = prepare(tiny, noise())
     cells = inputs["pixel_values"].view(6, 10, 2, 2, -1).transpose(1, 2).reshape(1, 12, 20, -1)  # raster order
-    found = []
+    gradients = []
     for ours in (True, False):
         visual = deepcopy(tiny.model.model.visual).requires_grad_(True)
         if ours:
@@ -81,9 +81,9 @@ def test_gradients_are_transformers_own(tiny):
         else:
             merged = visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
         merged.square().sum().backward()
-        found.append({name: p.grad for name, p in visual.named_parameters()})
-    for name, expected in found[1].items():
-        assert apart(found[0][name], expected) < 1e-4, name
+        gradients.append({name: p.grad for name, p in visual.named_parameters()})
+    for name, expected in gradients[1].items():
+        assert apart(gradients[0][name], expected) < 1e-4, name
 
 
 def test_bytes_are_pixels_in_0_to_1(vlm):
@@ -114,8 +114,8 @@ def test_deeper_points_and_another_model(tiny, vlm):
     expected = vlm.latents([noise()], ["post-merge/1", "post-merge/3"])
     grown = load_vlm(tiny.folder, "cpu")
     for point in ("pre-merge/1", "post-merge/1", "post-merge/3"):
-        found = grown.latents([noise()], [point])
-    assert torch.equal(found["post-merge/3"], expected["post-merge/3"])
+        latents = grown.latents([noise()], [point])
+    assert torch.equal(latents["post-merge/3"], expected["post-merge/3"])
     other = load_vlm(tiny.folder, "cpu")
     other.latents([noise()], ["post-merge/3"])
     other.model, grown.model = grown.model, other.model
@@ -172,8 +172,8 @@ def test_the_whole_forward_on_kernels(tiny, vlm, kernels):
     fused = load_vlm(tiny.folder, DEVICE, torch.float32, kernels=True)
     images, points = [noise(seed=1), noise(seed=2)], vlm.points
     expected = vlm.latents(images, points)
-    for point, found in fused.latents(images, points).items():
-        assert apart(found.cpu(), expected[point]) < 1e-5, point
+    for point, latents in fused.latents(images, points).items():
+        assert apart(latents.cpu(), expected[point]) < 1e-5, point
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="graphs are CUDA's")
@@ -185,11 +185,11 @@ def test_on_a_gpu_recorded_or_not(tiny, dtype):
         image, other = noise(*size), noise(*size, seed=1)
         expected = truth(tiny, image)
         for time in range(3):  # the first runs, the second is recorded, the third replayed
-            found = fused.latents(to_tensor(image)[None], fused.points)
-            assert max(apart(found[p].view(x.shape).cpu(), x) for p, x in expected.items()) < limit, (size, time)
-            fused.latents(to_tensor(other)[None], fused.points)  # which must not touch what was found before
+            latents = fused.latents(to_tensor(image)[None], fused.points)
+            assert max(apart(latents[p].view(x.shape).cpu(), x) for p, x in expected.items()) < limit, (size, time)
+            fused.latents(to_tensor(other)[None], fused.points)  # which must not touch what was latents before
             assert (
-                apart(found["post-merge/3"], plain.latents(to_tensor(image)[None], ["post-merge/3"])["post-merge/3"])
+                apart(latents["post-merge/3"], plain.latents(to_tensor(image)[None], ["post-merge/3"])["post-merge/3"])
                 < limit
             )
     assert fused._engine._graphs._recorded

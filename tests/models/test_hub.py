@@ -168,7 +168,7 @@ def test_what_is_cached_needs_no_network(hub, monkeypatch):
     assert torch.equal(load_vlm("owner/vlm", "cpu").latents(IMAGE, ["post-merge/1"])["post-merge/1"], known)
 
 
-def test_a_truncated_shard_is_told_with_its_place(hub, sharded):
+def test_a_truncated_shard_is_reported_with_its_place(hub, sharded):
     vlm = load_vlm("owner/vlm", "cpu")
     [file, *_] = sorted(vlm._files(vlm.point("pre-merge/0")))
     path = folder_of("owner/vlm", [file], "model") / file

@@ -254,9 +254,9 @@ def test_a_video_vae_joins_8_frames_behind_the_first(folders, name):
     raw = vae.model.encode(x.transpose(1, 2) * 2 - 1).latent_dist.mode()
     torch.testing.assert_close(z.transpose(1, 2), (raw - vae.model.latents_mean.view(1, -1, 1, 1, 1)) * scale)
     time = torch.zeros(2) if name == "ltx-timed" else None
-    made = (vae.model.decode(raw, time).sample.transpose(1, 2) + 1) / 2
-    torch.testing.assert_close(vae.decode_clip(z, 9, clamp=False), made, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(vae.decode_clip(z, 7), made.clamp(0, 1)[:, :7], atol=1e-4, rtol=1e-4)
+    decoded = (vae.model.decode(raw, time).sample.transpose(1, 2) + 1) / 2
+    torch.testing.assert_close(vae.decode_clip(z, 9, clamp=False), decoded, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(vae.decode_clip(z, 7), decoded.clamp(0, 1)[:, :7], atol=1e-4, rtol=1e-4)
     still = clip(4)  # filled with its last frame
     full = torch.cat([still, still[:, -1:].expand(-1, 5, -1, -1, -1)], 1)
     torch.testing.assert_close(vae.encode_clip(still), vae.encode_clip(full))

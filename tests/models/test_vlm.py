@@ -148,12 +148,12 @@ def test_post_merge_is_the_raw_output_of_decoder_layers(known, latents):
 def test_early_exit_reads_and_runs_only_what_a_point_needs(tiny, latents, point, parts):
     """(6) Weights on the meta device could not run, so what is not read is not run either."""
     vlm = load_vlm(tiny.folder, "cpu")
-    found = vlm.latents([noise()], [point])
+    own = vlm.latents([noise()], [point])
     read = {name for name, p in vlm.model.named_parameters() if not p.is_meta}
     needed = tuple(f"model.{part}." for part in parts)
     assert read == {name for name, _ in tiny.model.named_parameters() if name.startswith(needed)}
-    assert list(found) == [point]
-    close(found[point], latents[point])
+    assert list(own) == [point]
+    close(own[point], latents[point])
 
 
 def test_early_exit_stops_even_when_all_weights_are_there(tiny, monkeypatch):
@@ -198,11 +198,11 @@ def test_text_behind_the_picture_changes_nothing(tiny, latents):
 def test_a_batch_is_its_single_pictures(vlm):
     """(8)"""
     pictures, points = [noise(seed=1), noise(seed=2)], ["pre-merge/2", "post-merge/0", "post-merge/3"]
-    together = vlm.latents(pictures, points)
+    batched = vlm.latents(pictures, points)
     for k, picture in enumerate(pictures):
         alone = vlm.latents([picture], points)
         for point in points:
-            close(together[point][k : k + 1], alone[point])
+            close(batched[point][k : k + 1], alone[point])
 
 
 def test_sizes(tiny, vlm):
@@ -219,10 +219,10 @@ def test_describe_is_transformers_generate(tiny, vlm):
     inputs = prepare(tiny, noise(), "Count the objects.")
     with torch.no_grad():
         ids = tiny.model.generate(**inputs, max_new_tokens=12, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-    said = tiny.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)[0].strip()
-    assert len(said) > 5
-    assert vlm.describe(noise(), "Count the objects.", 12) == said
-    assert vlm.describe([noise(seed=1), noise()], "Count the objects.", 12)[1] == said
+    answer = tiny.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)[0].strip()
+    assert len(answer) > 5
+    assert vlm.describe(noise(), "Count the objects.", 12) == answer
+    assert vlm.describe([noise(seed=1), noise()], "Count the objects.", 12)[1] == answer
 
 
 def test_a_question_is_text_whatever_it_holds(tiny, vlm):

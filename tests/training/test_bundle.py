@@ -51,13 +51,13 @@ def test_a_slot_holds_the_longest_conversation():
     """Five objects with all numbers of three digits, which no drawing of scenes is sure to meet."""
     talk, longest = lessons.talk, (150, 150, 222, 222)
     tokenizer = lessons.new_model()[1].tokenizer
-    found = [talk.Item("orange", "triangle", longest, (224, 224))] * 5
+    objects = [talk.Item("orange", "triangle", longest, (224, 224))] * 5
     photo = observe((torch.rand(1, 3, 56, 56) * 255).to(torch.uint8))[0]
-    seen = replace(photo, regions=["dark gray"] * 9, horizon=2)
+    observation = replace(photo, regions=["dark gray"] * 9, horizon=2)
     draw = lessons.random.Random(0)
-    turns = talk.conversation(talk.Lesson(found, "gradient", seen), draw)
-    turns[0] = talk.Turn("boxes", max(talk.LOCATE, key=len), talk.locate(found))
-    photo_turns = talk.conversation(talk.Lesson([], "", seen), draw)
+    turns = talk.conversation(talk.Lesson(objects, "gradient", observation), draw)
+    turns[0] = talk.Turn("boxes", max(talk.LOCATE, key=len), talk.locate(objects))
+    photo_turns = talk.conversation(talk.Lesson([], "", observation), draw)
     filmed = clip_lessons.moving_scenes(30, 0, torch.device("cpu"))[1]
     for conversation in (turns, photo_turns, *filmed):
         for slot, turn in zip(SLOTS, conversation, strict=True):

@@ -133,6 +133,6 @@ def test_a_conversation_about_a_scene_and_about_any_image(items):
     turns = talk.conversation(scene, random.Random(0))
     assert turns == talk.conversation(scene, random.Random(0)) and len(turns) == 5
     assert turns[1].answer == talk.describe(items, "plain")
-    photo = talk.conversation(Lesson([], "", scene.seen), random.Random(0))
+    photo = talk.conversation(Lesson([], "", scene.observation), random.Random(0))
     assert [turn.kind for turn in photo] == ["region colors", "describe", "look", "look", "look"]
     assert photo[1].answer == "The image is dark and plain, mostly black."

@@ -59,11 +59,11 @@ def photos(tmp_path):
 
 def test_several_points_share_one_pass_and_learn_side_by_side(house, tmp_path, monkeypatch):
     vlm, vae = house
-    asked, told = [], []
+    point_counts, reported = [], []
     latents = vlm.latents
-    monkeypatch.setattr(vlm, "latents", lambda x, points: asked.append(len(points)) or latents(x, points))
-    task = prepare(CONFIG, vlm, vae, batch=5, progress=lambda done, total: told.append((done, total)))
-    assert asked == [2, 2, 2, 2] and told == [(5, 12), (10, 12), (12, 12)]
+    monkeypatch.setattr(vlm, "latents", lambda x, points: point_counts.append(len(points)) or latents(x, points))
+    task = prepare(CONFIG, vlm, vae, batch=5, progress=lambda done, total: reported.append((done, total)))
+    assert point_counts == [2, 2, 2, 2] and reported == [(5, 12), (10, 12), (12, 12)]
     steps = list(run_fit(task, tmp_path))
     for name in ("pre-merge/0-tokens", "post-merge/1-tokens"):
         assert steps[-1].losses[name] < 0.9 * steps[0].losses[name]
@@ -125,12 +125,12 @@ def test_judging_equals_scoring_one_by_one(house):
     vlm, vae = house
     task = prepare(CONFIG, vlm, vae)
     sets = task.held_out
-    found = judge(task.adapters, sets, vae, batch=2)["post-merge/1-tokens"]["one object on white"]
+    scores = judge(task.adapters, sets, vae, batch=2)["post-merge/1-tokens"]["one object on white"]
     held = sets["one object on white"]
     painted = read_out(task.adapters["post-merge/1-tokens"], vae, (224, 224), held.points["post-merge/1"])
     alone = [score(held.pictures[i] / 255, painted[i], held.masks[i]) for i in range(3)]
     for name in ("lpips", "ssim", "psnr"):
-        assert found[name][0] == pytest.approx(sum(row[name] for row in alone) / 3, rel=1e-3)
+        assert scores[name][0] == pytest.approx(sum(row[name] for row in alone) / 3, rel=1e-3)
 
 
 def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
@@ -139,8 +139,8 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
     sets = task.held_out
     held = sets["one object on white"]
     noise = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    made = torch.cat([held.pictures[:1].float() / 255, torch.ones_like(noise), noise])  # found, lost, not measurable
-    monkeypatch.setattr("training.fit.read_out", lambda *_: made)
+    decoded = torch.cat([held.pictures[:1].float() / 255, torch.ones_like(noise), noise])  # found, lost, not measurable
+    monkeypatch.setattr("training.fit.read_out", lambda *_: decoded)
     card = judge(task.adapters, {"one object on white": held}, vae)["post-merge/1-tokens"]
     assert card["n"] == 3 and card["one object on white"]["measured"] == {
         "lpips": 3,
@@ -201,13 +201,13 @@ def test_the_loss_on_pixels_is_what_it_says(house):
         CONFIG, points=("pre-merge/0",), latent_weight=0.5, perceptual_weight=0.0, images_from=0.0, window=None
     )
     task, rows = prepare(config, vlm, vae), torch.arange(3)
-    found = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-tokens"]
+    loss = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-tokens"]
     adapter, latents = task.adapters["pre-merge/0-tokens"], task.latents
     z = adapter(latents.points["pre-merge/0"][rows])
     squared = ((z - latents.targets[rows]) / adapter.z_std.view(-1, 1, 1)).square().mean()
     painted = torch.nn.functional.interpolate(vae.decode(z, clamp=False), 224, mode="bicubic", antialias=True)
     absolute = (painted.clamp(0, 1) - latents.pictures[rows] / 255).abs().mean()
-    assert found.item() == pytest.approx((0.5 * squared + 4 * absolute).item(), rel=1e-4)
+    assert loss.item() == pytest.approx((0.5 * squared + 4 * absolute).item(), rel=1e-4)
 
 
 def config_of(values, vlm, photos=None):
@@ -219,10 +219,10 @@ def test_presets_can_be_meant(house, name):
     vlm, vae = house
     config = fit_config(PRESETS[name](vlm.points), vlm)
     assert config.points == (("pre-merge/3",) if name == "quick look" else ("post-merge/1",))
-    made = prepare(replace(config, data=scene_data(4)), vlm, vae).adapters
-    found = estimate_cost(config, vlm, vae)
-    assert found["parameters"] == {key: adapter.parameter_count for key, adapter in made.items()}
-    assert found["bytes"] > estimate_cost(replace(config, data=scene_data(10)), vlm, vae)["bytes"]
+    adapters = prepare(replace(config, data=scene_data(4)), vlm, vae).adapters
+    cost = estimate_cost(config, vlm, vae)
+    assert cost["parameters"] == {key: adapter.parameter_count for key, adapter in adapters.items()}
+    assert cost["bytes"] > estimate_cost(replace(config, data=scene_data(10)), vlm, vae)["bytes"]
 
 
 def test_twenty_million_at_7b():

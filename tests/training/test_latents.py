@@ -110,7 +110,7 @@ def test_what_was_written_before_a_kill_is_not_done_again(models, scenes, counte
     assert counted == {"vlm": 12, "vae": 12}
 
 
-def test_a_failed_write_is_told(models, scenes, tmp_path):
+def test_a_failed_write_is_reported(models, scenes, tmp_path):
     vlm, vae = models
     store = open_store(tmp_path / "store", vlm)
     (tmp_path / "store/key.json").unlink()

@@ -26,23 +26,25 @@ def test_colours_go_by_their_css_names(css, name):
 def test_an_observation_of_a_known_image():
     image = torch.zeros(1, 3, 90, 90, dtype=torch.uint8)
     image[:, :, :30] = torch.tensor([30, 60, 220], dtype=torch.uint8)[:, None, None]  # a blue third above black
-    seen = observations.observe(image)[0]
-    assert seen.regions == ["blue"] * 3 + ["black"] * 6 and seen.horizon == 1  # the edge is the middle third's top
-    assert (seen.brightness, seen.texture, observations.EDGES[seen.edges]) == ("dark", "plain", "across")
-    assert observations.describe(seen).startswith("The image is dark and plain, mostly black, with blue.")
+    observed = observations.observe(image)[0]
+    assert (
+        observed.regions == ["blue"] * 3 + ["black"] * 6 and observed.horizon == 1
+    )  # the edge is the middle third's top
+    assert (observed.brightness, observed.texture, observations.EDGES[observed.edges]) == ("dark", "plain", "across")
+    assert observations.describe(observed).startswith("The image is dark and plain, mostly black, with blue.")
     assert observations.observe(image.transpose(2, 3))[0].horizon is None
-    named = observations.read_region_colors(observations.region_colors(seen))
-    assert list(named) == list(observations.REGIONS) and list(named.values()) == seen.regions
+    named = observations.read_region_colors(observations.region_colors(observed))
+    assert list(named) == list(observations.REGIONS) and list(named.values()) == observed.regions
 
 
 def test_answers_about_regions_are_those_of_the_observation():
     images = natural_images.procedural(6, 64, torch.Generator().manual_seed(0))
     draw = random.Random(0)
-    for seen in observations.observe(images):
-        for question, answer in (observations.short_question(seen, draw) for _ in range(30)):
+    for observed in observations.observe(images):
+        for question, answer in (observations.short_question(observed, draw) for _ in range(30)):
             if question.startswith("What color is the "):
                 region = question.removeprefix("What color is the ").rstrip("?")
-                assert answer == f"The {region} is mostly {seen.regions[observations.REGIONS.index(region)]}."
+                assert answer == f"The {region} is mostly {observed.regions[observations.REGIONS.index(region)]}."
 
 
 def test_noise_falls_off_as_natural_images_do():

@@ -7,7 +7,7 @@ from foresight.data.images import resize, vae_size
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import load_vae
-from training.losses import BESIDE, HALO, MARGIN, ImageLoss, beside, choose_windows, cut, seen_whole
+from training.losses import BESIDE, HALO, MARGIN, ImageLoss, beside, choose_windows, cut, exact_cells
 
 SIDE, GRID, CELL = 14, (32, 32), 8  # cells, cells, pixels of the VAE's picture
 
@@ -49,10 +49,10 @@ def test_a_window_decodes_as_the_whole_does_but_for_its_rim(vae, scenes):
         z = vae.encode(resize(x, vae_size((224, 224))))
         whole = cut(vae.decode(z), corners * CELL, SIDE * CELL)
         apart = (vae.decode(cut(z, corners, SIDE)) - whole).abs().mean(1)
-    seen = seen_whole(corners, GRID, SIDE)
-    assert seen[0].sum() == (SIDE - MARGIN) ** 2 and seen[1].sum() == (SIDE - 2 * MARGIN) ** 2
-    seen = seen.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
-    assert apart[seen].mean() < 0.001 < 0.005 < apart[~seen].mean()
+    exact = exact_cells(corners, GRID, SIDE)
+    assert exact[0].sum() == (SIDE - MARGIN) ** 2 and exact[1].sum() == (SIDE - 2 * MARGIN) ** 2
+    exact = exact.repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    assert apart[exact].mean() < 0.001 < 0.005 < apart[~exact].mean()
 
 
 def test_losses_of_windows_and_wholes(vae, scenes):

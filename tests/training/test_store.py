@@ -79,7 +79,7 @@ def test_a_killed_write_leaves_nothing_that_counts(filled):
     assert torch.equal(Store(store.folder, MINE).get(hashes, "targets/x"), values["targets/x"])
 
 
-def test_what_cannot_be_used_is_told(filled, tmp_path):
+def test_what_cannot_be_used_is_reported(filled, tmp_path):
     store, *_ = filled
     shard = next(store.folder.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-10])

@@ -60,10 +60,10 @@ def scene(client):
     return client.predict(shape="star", color="red", objects=2, seed=5, api_name="/generate")
 
 
-def test_only_named_endpoints_are_told(client):
-    told = client.view_api(return_format="dict")
-    assert set(told["named_endpoints"]) == NAMED and not told["unnamed_endpoints"]
-    names = [p["parameter_name"] for p in told["named_endpoints"]["/reconstruct"]["parameters"]]
+def test_only_named_endpoints_are_listed(client):
+    listed = client.view_api(return_format="dict")
+    assert set(listed["named_endpoints"]) == NAMED and not listed["unnamed_endpoints"]
+    names = [p["parameter_name"] for p in listed["named_endpoints"]["/reconstruct"]["parameters"]]
     assert names == ["image", "point", "adapter", "mask", "pixels"]
 
 
@@ -80,7 +80,7 @@ def test_info_tells_points_and_adapters(client, inspector):
 def test_what_is_generated_is_scored_as_the_library_scores_it(client, inspector, scene):
     picture, mask, description = scene
     assert [(o["shape"], o["color"]) for o in description["objects"]] == [("star", "red")] * 2
-    made, scores = client.predict(
+    reconstruction, scores = client.predict(
         handle_file(picture), "post-merge/1", "linear", handle_file(mask), api_name="/reconstruct"
     )
     report = inspector.inspect(load_image(picture), "post-merge/1", "linear", load_mask(mask))
@@ -88,8 +88,8 @@ def test_what_is_generated_is_scored_as_the_library_scores_it(client, inspector,
     for name in ("lpips", "ssim", "psnr", "mask_iou", "oracle", "blank", "skill", "distance", "far"):
         assert scores[name] == pytest.approx(expected[name], abs=1e-4), name
     assert (scores["point"], scores["adapter"]) == ("post-merge/1", "linear")
-    shown = np.asarray(load_image(made)).astype(int)
-    assert abs(shown - (report.chosen.image.permute(1, 2, 0).numpy() * 255)).max() < 1.5
+    pixels = np.asarray(load_image(reconstruction)).astype(int)
+    assert abs(pixels - (report.chosen.image.permute(1, 2, 0).numpy() * 255)).max() < 1.5
 
 
 def test_a_clip_is_read_as_the_library_reads_it(client, inspector, tmp_path):
@@ -110,8 +110,8 @@ def test_a_clip_is_read_as_the_library_reads_it(client, inspector, tmp_path):
 
 def test_pixels_are_how_large_the_model_sees_it(client, inspector, scene):
     picture = handle_file(scene[0])
-    made, scores = client.predict(picture, "post-merge/1", "tokens", pixels="112²", api_name="/reconstruct")
-    assert load_image(made).size == (112, 112) and scores["size"] == [112, 112] and scores["pixels"] == "112²"
+    reconstruction, scores = client.predict(picture, "post-merge/1", "tokens", pixels="112²", api_name="/reconstruct")
+    assert load_image(reconstruction).size == (112, 112) and scores["size"] == [112, 112] and scores["pixels"] == "112²"
     assert scores["notice"] == "fitted at 224², here 112 × 112 pixels"
     expected = inspector.inspect(load_image(scene[0]), "post-merge/1", "tokens", pixels="112²").as_json()
     assert scores["lpips"] == pytest.approx(expected["lpips"], abs=1e-4)
@@ -185,9 +185,9 @@ def test_a_photo_is_upright_for_every_endpoint(client, tmp_path, orientation):
 
     compared = client.predict(handle_file(tmp_path / "photo.jpg"), ["linear"], api_name="/compare")[0]["tiles"]
     [tile] = [tile for tile in compared if tile["point"] == "post-merge/1"]
-    for found in (scores("photo.jpg"), scores("photos.zip"), tile):
+    for values in (scores("photo.jpg"), scores("photos.zip"), tile):
         for name in ("lpips", "ssim", "psnr"):
-            assert found[name] == pytest.approx(expected[name], abs=1e-3), name
+            assert values[name] == pytest.approx(expected[name], abs=1e-3), name
 
 
 BAD_FILES = {
@@ -280,7 +280,7 @@ def test_a_bad_start_is_one_sentence_and_2(monkeypatch, capsys, arguments, sente
     assert sentence in output.err and output.err.count("\n") == 1 and not output.out
 
 
-def test_weights_that_cannot_be_read_are_told_once(monkeypatch, capsys):
+def test_weights_that_cannot_be_read_are_reported_once(monkeypatch, capsys):
     def refuse(*_, **__):
         raise InputError("no weights.")
 

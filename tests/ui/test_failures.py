@@ -195,7 +195,7 @@ def unmeasurable(row):
     return replace(row, scores=replace(row.scores, scores=scores, mask_reason=NOT_MEASURABLE))
 
 
-def test_what_cannot_be_measured_stands_apart_and_is_told_beside_the_mean(inspector, rows):
+def test_what_cannot_be_measured_stands_apart_and_is_reported_beside_the_mean(inspector, rows):
     first, *rest = run_of(inspector, rows).rows
     for i, row in enumerate(rest):
         row.scores.scores["adapter"]["mask_iou"] = 0.2 * i

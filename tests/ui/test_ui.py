@@ -35,7 +35,7 @@ POINTS = [ExtractionPoint("pre-merge", k) for k in range(4)] + [ExtractionPoint(
 HERE = ExtractionPoint("post-merge", 4)
 
 
-def made(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruction:
+def scored(name: str, lpips: float, ssim: float, iou: float | None) -> Reconstruction:
     scores: dict[str, float | None] = {"lpips": lpips, "haarpsi": ssim, "ssim": ssim, "psnr": 20.0, "mask_iou": iou}
     scores["edge_f1"] = None
     mask = torch.zeros(56, 56, dtype=torch.bool)
@@ -55,9 +55,9 @@ def report(name: str = "tokens", iou: float | None = 0.5, distance: float = 0.9)
     return Report(
         original=torch.rand(3, 56, 56),
         point=HERE,
-        reconstructions=[replace(made(name, 0.4, 0.8, iou), distance=distance, far=1.2)],
-        oracle=made("oracle", 0.001, 0.999, 0.99),
-        blank=made("blank", 0.3, 0.9, 0.0),
+        reconstructions=[replace(scored(name, 0.4, 0.8, iou), distance=distance, far=1.2)],
+        oracle=scored("oracle", 0.001, 0.999, 0.99),
+        blank=scored("blank", 0.3, 0.9, 0.0),
         mask=mask,
         mask_reason=None if iou is not None else EVIL,
         seconds={"latents": 0.1, "decode": 0.2, "total": 0.3},
@@ -84,7 +84,7 @@ def test_targets_are_shown_for_scenes_like_the_seed_study_s_alone() -> None:
 
 
 def test_a_photo_has_a_card_of_its_edges_in_place_of_that_of_its_masks() -> None:
-    photo = replace(report(iou=None).chosen, scores={**made("tokens", 0.4, 0.8, None).scores, "edge_f1": 0.43})
+    photo = replace(report(iou=None).chosen, scores={**scored("tokens", 0.4, 0.8, None).scores, "edge_f1": 0.43})
     of_photo = replace(report(iou=None), reconstructions=[photo])
     titles = [name for name in cards.NAMES.values() if f">{name} <" in cards.metric_cards(of_photo, "/tmp/photo.png")]
     assert titles == ["LPIPS", "HaarPSI", "SSIM", "Edge F1", "PSNR"]
@@ -105,20 +105,20 @@ def test_no_objects_is_a_reason_not_a_number() -> None:
 
 
 def test_an_iou_of_0_says_that_nothing_was_found() -> None:
-    lost = replace(made("tokens", 0.4, 0.8, 0.0), mask=torch.zeros(56, 56, dtype=torch.bool))
+    lost = replace(scored("tokens", 0.4, 0.8, 0.0), mask=torch.zeros(56, 56, dtype=torch.bool))
     sentence = "No object stands out from the reconstruction"
     assert sentence in cards.metric_cards(replace(report(), reconstructions=[lost]))
     assert sentence not in cards.metric_cards(report(iou=0.0))  # it shows one, elsewhere
 
 
 def test_not_measurable_is_no_0_on_the_card_and_no_tile() -> None:
-    missing = replace(made("tokens", 0.4, 0.8, None), mask_reason=NOT_MEASURABLE)
+    missing = replace(scored("tokens", 0.4, 0.8, None), mask_reason=NOT_MEASURABLE)
     without = replace(report(), reconstructions=[missing])
     card = cards.metric_cards(without).split('<div class="fs-card">')[4]
     assert f"Not measurable: {NOT_MEASURABLE}" in card and "0.000" not in card and "Fail" not in card
     [tile] = [tile for tile in tiles(without) if tile.title == "masks"]
     assert tile.picture is None and tile.note == NOT_MEASURABLE
-    oracle = replace(made("oracle", 0.001, 0.999, None), mask_reason=NOT_MEASURABLE)
+    oracle = replace(scored("oracle", 0.001, 0.999, None), mask_reason=NOT_MEASURABLE)
     card = cards.metric_cards(replace(report(), oracle=oracle)).split('<div class="fs-card">')[4]
     assert "0.500" in card and "oracle not measurable" in card
     table = cards.object_table([("red star", True, None, 0.9), ("blue ring", False, None, None)])
@@ -260,7 +260,7 @@ def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
 
 @pytest.mark.parametrize("name", ["tokens", "mine"])
 def test_adapters_of_one_name_are_all_shown_and_one_is_marked(name: str) -> None:
-    first, second = made(name, 0.4, 0.8, 0.5), made(name, 0.3, 0.8, 0.5)
+    first, second = scored(name, 0.4, 0.8, 0.5), scored(name, 0.3, 0.8, 0.5)
     marked = [t for t in tiles(replace(report(), reconstructions=[first, second])) if t.title == name]
     assert [(t.note[:11], t.marked) for t in marked] == [("LPIPS 0.400", True), ("LPIPS 0.300", False)]
 

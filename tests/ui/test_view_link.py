@@ -43,9 +43,9 @@ def packed(value: Any) -> dict[str, str]:
     ],
 )
 def test_examples_and_seeds_are_written_in_words_and_read_again(case: dict[str, Any]) -> None:
-    found = asked(case)
-    assert "scene" not in found and found.keys() <= {*link.NAMES, *generate.FACTORS}
-    assert link.source_of(found) == case
+    parsed_query = asked(case)
+    assert "scene" not in parsed_query and parsed_query.keys() <= {*link.NAMES, *generate.FACTORS}
+    assert link.source_of(parsed_query) == case
 
 
 def test_any_other_scene_is_packed_and_drawn_the_same() -> None:
@@ -69,12 +69,12 @@ def test_an_upload_is_opened_again_while_it_is_kept(tmp_path: Path, monkeypatch:
 
 
 def test_tiles_side_by_side_are_written_and_read_again() -> None:
-    found = parsed(link.compare_query(None, ["tokens"], "oracle", "post-merge/6 · tokens"))
-    assert (found["left"], found["right"]) == ("oracle", "post-merge/6,tokens")
-    assert link.compare_sides(found, ["oracle", "post-merge/6 · tokens"]) == ("oracle", "post-merge/6 · tokens")
+    parsed_query = parsed(link.compare_query(None, ["tokens"], "oracle", "post-merge/6 · tokens"))
+    assert (parsed_query["left"], parsed_query["right"]) == ("oracle", "post-merge/6,tokens")
+    assert link.compare_sides(parsed_query, ["oracle", "post-merge/6 · tokens"]) == ("oracle", "post-merge/6 · tokens")
     assert link.compare_sides({}, []) == (None, None)
     with pytest.raises(InputError, match="no tile 'post-merge/6,tokens'"):
-        link.compare_sides(found, ["oracle"])
+        link.compare_sides(parsed_query, ["oracle"])
 
 
 def parsed(address: str) -> dict[str, str]:
@@ -83,10 +83,10 @@ def parsed(address: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("case", [examples.example("wide"), FIVE, None])
 def test_a_comparison_is_written_and_read_again(case: Any) -> None:
-    found = parsed(link.compare_query(case, ["tokens", "linear"]))
-    assert found[link.TAB] == "compare" and link.source_of(found) == case
+    parsed_query = parsed(link.compare_query(case, ["tokens", "linear"]))
+    assert parsed_query[link.TAB] == "compare" and link.source_of(parsed_query) == case
     known = {"adapters": ["tokens", "linear", "pooled"]}
-    assert link.fields_of(found, {"adapters": ["tokens"]}, known) == {"adapters": ["tokens", "linear"]}
+    assert link.fields_of(parsed_query, {"adapters": ["tokens"]}, known) == {"adapters": ["tokens", "linear"]}
     with pytest.raises(InputError, match="unknown adapters 'huge': choose from tokens, linear, pooled"):
         link.fields_of({"adapters": "tokens,huge"}, {"adapters": ["tokens"]}, known)
 
@@ -95,9 +95,9 @@ def test_failures_are_written_as_far_as_they_are_unusual_and_read_again() -> Non
     usual, words = form.DEFAULTS | filters.FILTERS, form.WORDS | filters.WORDS
     assert link.failures_query("post-merge/6", "tokens", usual, usual).count("=") == 3
     chosen = {"scenes": 16, "shapes": ["star", "bar"], "overlap": False, "only-objects": ["2"], "from": "0,5"}
-    found = parsed(link.failures_query("post-merge/6", "tokens", usual | chosen, usual))
-    assert found.keys() == {link.TAB, "point", "adapter", *chosen}
-    assert link.fields_of(found, usual, words) == usual | chosen
+    parsed_query = parsed(link.failures_query("post-merge/6", "tokens", usual | chosen, usual))
+    assert parsed_query.keys() == {link.TAB, "point", "adapter", *chosen}
+    assert link.fields_of(parsed_query, usual, words) == usual | chosen
     for name, text in (("scenes", "-1"), ("shapes", "star,heart"), ("sort", "beauty"), ("order", "")):
         with pytest.raises(InputError):
             link.fields_of({name: text}, usual, words)

@@ -50,12 +50,12 @@ def check_vlm(vlm: VLM, count: int, photos: Path | None, batch: int = 64) -> dic
         figures[f"{name}: count"] = sum(len(t) == c for t, c in zip(truth, counts, strict=True)) / count
         located = [talk.read_boxes(a) for g in groups for a in vlm.describe(g, talk.LOCATE[0], 256)]
         figures[f"{name}: number of boxes"] = (
-            sum(len(t) == len(found) for t, found in zip(truth, located, strict=True)) / count
+            sum(len(t) == len(boxes) for t, boxes in zip(truth, located, strict=True)) / count
         )
         if spec.objects == (1, 1):
             first = [
-                (t[0], found[0] if found else ("no object", (0, 0, 0, 0)))
-                for t, found in zip(truth, located, strict=True)
+                (t[0], boxes[0] if boxes else ("no object", (0, 0, 0, 0)))
+                for t, boxes in zip(truth, located, strict=True)
             ]
             figures[f"{name}: colour"] = sum(t.color == label.split()[0] for t, (label, _) in first) / count
             figures[f"{name}: shape"] = sum(t.shape == label.split()[-1] for t, (label, _) in first) / count
@@ -66,9 +66,9 @@ def check_vlm(vlm: VLM, count: int, photos: Path | None, batch: int = 64) -> dic
 def _check_photos(vlm: VLM, photos: Path, batch: int) -> dict[str, float]:
     """Shares of right answers on the middle squares of photographs: the colours of nine regions, and short answers."""
     images = [center_square(read) for read in read_photos(sorted(photos.glob("*.jpg")), 224, torch.device("cpu"))]
-    seen = observations.observe(torch.stack(images))
-    shown = [to_pil(x / 255) for x in images]
-    groups = [shown[i : i + batch] for i in range(0, len(shown), batch)]
+    observed = observations.observe(torch.stack(images))
+    pictures = [to_pil(x / 255) for x in images]
+    groups = [pictures[i : i + batch] for i in range(0, len(pictures), batch)]
 
     def ask(question: str, tokens: int) -> list[str]:
         return [answer for group in groups for answer in vlm.describe(group, question, tokens)]
@@ -76,16 +76,16 @@ def _check_photos(vlm: VLM, photos: Path, batch: int) -> dict[str, float]:
     answers = map(observations.read_region_colors, ask(observations.REGION_COLORS[0], 96))
     right = [
         [a.get(r) == c for r, c in zip(observations.REGIONS, o.regions, strict=True)]
-        for a, o in zip(answers, seen, strict=True)
+        for a, o in zip(answers, observed, strict=True)
     ]
-    figures = {"photos: region colours": sum(map(sum, right)) / (9 * len(seen))}
+    figures = {"photos: region colours": sum(map(sum, right)) / (9 * len(observed))}
     for name, question, truth in (
-        ("lightness", "Is the image light or dark?", [f"It is {o.brightness}." for o in seen]),
-        ("detail", "Is the image plain or busy?", [f"It is {o.texture}." for o in seen]),
-        ("main colour", "What is the main color?", [f"The main color is {o.main[0][0]}." for o in seen]),
-        ("description", talk.DESCRIBE[0], [observations.describe(o) for o in seen]),
+        ("lightness", "Is the image light or dark?", [f"It is {o.brightness}." for o in observed]),
+        ("detail", "Is the image plain or busy?", [f"It is {o.texture}." for o in observed]),
+        ("main colour", "What is the main color?", [f"The main color is {o.main[0][0]}." for o in observed]),
+        ("description", talk.DESCRIBE[0], [observations.describe(o) for o in observed]),
     ):
-        figures[f"photos: {name}"] = sum(a == t for a, t in zip(ask(question, 64), truth, strict=True)) / len(seen)
+        figures[f"photos: {name}"] = sum(a == t for a, t in zip(ask(question, 64), truth, strict=True)) / len(observed)
     return figures
 
 

@@ -106,10 +106,10 @@ def _camera_turns(paths: CameraPaths, draw: random.Random) -> list[Turn]:
     zooms, pans = f"zooms {zoom}", f"moves {way}"
     words = {"pan": pans, "zoom in": zooms, "zoom out": zooms}.get(move, f"{pans} and {zooms}")
     story = f"The camera {words}."
-    asked = [
+    questions = [
         Turn("camera", "What does the camera do?", story),
         Turn("camera", "Does the camera zoom?", "No." if move == "pan" else f"Yes, it {zooms}."),
         Turn("camera", "Which way does the camera move?", f"It {pans}." if "pan" in move else "It stays where it is."),
     ]
     return [Turn("camera", "Does any object move?", "No, the camera does."),
-            Turn("clip description", draw.choice(DESCRIBE), story), *asked]  # fmt: skip
+            Turn("clip description", draw.choice(DESCRIBE), story), *questions]  # fmt: skip

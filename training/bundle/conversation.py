@@ -77,7 +77,7 @@ class Lesson:
 
     objects: list[Item]
     background: str
-    seen: observations.Observation
+    observation: observations.Observation
 
 
 def items(scenes: Scenes, boxes: Tensor) -> list[list[Item]]:
@@ -159,11 +159,11 @@ def relation_question(objects: list[Item], draw: random.Random) -> Turn:
 
 def conversation(lesson: Lesson, draw: random.Random) -> list[Turn]:
     """Five turns about one image: a long one, a description, and three short ones."""
-    objects, seen = lesson.objects, lesson.seen
-    colors = Turn("region colors", draw.choice(observations.REGION_COLORS), observations.region_colors(seen))
-    pixels = [Turn("look", *observations.short_question(seen, draw)) for _ in range(3)]
+    objects, observation = lesson.objects, lesson.observation
+    colors = Turn("region colors", draw.choice(observations.REGION_COLORS), observations.region_colors(observation))
+    pixels = [Turn("look", *observations.short_question(observation, draw)) for _ in range(3)]
     if not objects:
-        return [colors, Turn("describe", draw.choice(DESCRIBE), observations.describe(seen)), *pixels]
+        return [colors, Turn("describe", draw.choice(DESCRIBE), observations.describe(observation)), *pixels]
     return [
         Turn("boxes", draw.choice(LOCATE), locate(objects)) if draw.random() < 0.75 else colors,
         Turn("describe", draw.choice(DESCRIBE), describe(objects, lesson.background)),

@@ -1,4 +1,4 @@
-"""What can be told of any image from its pixels alone: lessons about photographs that need no labels.
+"""What can be said of any image from its pixels alone: lessons about photographs that need no labels.
 
 Shapes: B images of H × W pixels, uint8 sRGB. Regions are the nine fields of a 3 × 3 grid, in raster order.
 """
@@ -22,7 +22,7 @@ _HUES = ((15, "red"), (45, "orange"), (70, "yellow"), (165, "green"), (195, "cya
          (340, "pink"), (361, "red"))  # fmt: skip  # each up to so many degrees
 _PLACES = ("near the top", "in the middle", "near the bottom")
 _CELLS = 8  # a side, of the grid in which the main colours are counted
-_CLEAR = 0.03  # least difference of two means, of 1, that is told as one
+_CLEAR = 0.03  # least difference of two means, of 1, that counts as one
 
 REGION_COLORS = ("What color is each part of the image?", "Name the color of each of the nine parts.")
 
@@ -118,8 +118,8 @@ def _horizon(luma: Tensor) -> Tensor:
     return torch.where(clear, (cut + height // 8 + 1) * 3 // height, -1)
 
 
-def region_colors(seen: Observation) -> str:
-    return ", ".join(f"{region}: {color}" for region, color in zip(REGIONS, seen.regions, strict=True)) + "."
+def region_colors(observation: Observation) -> str:
+    return ", ".join(f"{region}: {color}" for region, color in zip(REGIONS, observation.regions, strict=True)) + "."
 
 
 def read_region_colors(answer: str) -> dict[str, str]:
@@ -128,40 +128,40 @@ def read_region_colors(answer: str) -> dict[str, str]:
     return {region: color for region, color in pairs if region in REGIONS}
 
 
-def describe(seen: Observation) -> str:
+def describe(observation: Observation) -> str:
     """One or two sentences on what the whole image looks like."""
-    (first, _), *others = seen.main
+    (first, _), *others = observation.main
     second = [name for name, share in others if share >= 0.15]
     colors = f"mostly {first}" + (f", with {' and '.join(second)}" if second else "")
-    words = f"The image is {seen.brightness} and {seen.texture}, {colors}."
-    if seen.horizon is not None:
-        words += f" It has a horizon {_PLACES[seen.horizon]}."
+    words = f"The image is {observation.brightness} and {observation.texture}, {colors}."
+    if observation.horizon is not None:
+        words += f" It has a horizon {_PLACES[observation.horizon]}."
     return words
 
 
-def short_question(seen: Observation, draw: random.Random) -> tuple[str, str]:
+def short_question(observation: Observation, draw: random.Random) -> tuple[str, str]:
     """A question about the pixels, with a short answer."""
     kind = draw.choice(("region", "region", "region", "light", "detail", "brightest", "busiest", "halves", "edges",
                         "main", "horizon"))  # fmt: skip
     if kind == "light":
-        return "Is the image light or dark?", f"It is {seen.brightness}."
+        return "Is the image light or dark?", f"It is {observation.brightness}."
     if kind == "detail":
-        return "Is the image plain or busy?", f"It is {seen.texture}."
+        return "Is the image plain or busy?", f"It is {observation.texture}."
     if kind in ("brightest", "busiest"):
-        values = seen.light if kind == "brightest" else seen.detail
+        values = observation.light if kind == "brightest" else observation.detail
         ranked = sorted(values)
         if ranked[-1] - ranked[-2] > (_CLEAR if kind == "brightest" else _CLEAR / 4):
             return f"Which part is the {kind}?", f"The {REGIONS[values.index(ranked[-1])]}."
     if kind == "halves":
-        upper, lower = sum(seen.light[:3]) / 3, sum(seen.light[6:]) / 3
+        upper, lower = sum(observation.light[:3]) / 3, sum(observation.light[6:]) / 3
         order = "lighter than" if upper > lower else "darker than"
         answer = "about as light as" if abs(upper - lower) < _CLEAR else order
         return "Is the top lighter or darker than the bottom?", f"The top is {answer} the bottom."
     if kind == "edges":
-        return "Which way do most edges run?", f"Most edges run {EDGES[seen.edges]}."
+        return "Which way do most edges run?", f"Most edges run {EDGES[observation.edges]}."
     if kind == "main":
-        return "What is the main color?", f"The main color is {seen.main[0][0]}."
+        return "What is the main color?", f"The main color is {observation.main[0][0]}."
     if kind == "horizon":
-        return "Is there a horizon?", "No." if seen.horizon is None else f"Yes, {_PLACES[seen.horizon]}."
+        return "Is there a horizon?", "No." if observation.horizon is None else f"Yes, {_PLACES[observation.horizon]}."
     number = draw.randrange(9)
-    return f"What color is the {REGIONS[number]}?", f"The {REGIONS[number]} is mostly {seen.regions[number]}."
+    return f"What color is the {REGIONS[number]}?", f"The {REGIONS[number]} is mostly {observation.regions[number]}."

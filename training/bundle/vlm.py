@@ -147,8 +147,8 @@ def build_pools(count: int, seed: int, photos: Sequence[Tensor], device: torch.d
     """About `count` images in all, by SHARES."""
     generator = torch.Generator(device).manual_seed(seed)
     numbers = {name: int(count * share) for name, share in SHARES.items()}
-    drawn = numbers["scenes"] // len(MIX)
-    pools = [scene_pool(drawn, seed * len(MIX) + k, spec, device) for k, spec in enumerate(MIX)]
+    per_spec = numbers["scenes"] // len(MIX)
+    pools = [scene_pool(per_spec, seed * len(MIX) + k, spec, device) for k, spec in enumerate(MIX)]
     upon = numbers["scenes on natural images"]
     crops = torch.cat([photo_crops(photos, n, 224, generator) for n in _parts(numbers["photographs"] + upon // 2)])
     patterns = torch.cat([procedural(n, 224, generator) for n in _parts(numbers["procedural images"] + upon // 2)])
@@ -194,8 +194,12 @@ class ConversationTexts(Dataset):
         return rows, tokens
 
     def _turns(self, number: int) -> list[Turn]:
-        given = self.conversations[number]
-        return given if isinstance(given, list) else talk.conversation(given, random.Random(self.seed * 2**32 + number))
+        conversation = self.conversations[number]
+        return (
+            conversation
+            if isinstance(conversation, list)
+            else talk.conversation(conversation, random.Random(self.seed * 2**32 + number))
+        )
 
 
 class ConversationTask:
@@ -219,10 +223,10 @@ class ConversationTask:
         pools = build_pools(count, seed, read, device)
         self.images = torch.cat([pool.images for pool in pools])  # (rows, 3, 224, 224) uint8
         self.texts, tokens = self._texts([x for pool in pools for x in pool.lessons], processor, seed, device, workers)
-        moving, told = clip_lessons.moving_scenes(count // CLIP_POOL, seed, device)
-        filmed, said = clip_lessons.camera_moves(read, count // CLIP_POOL // 3, seed)
+        moving, scene_turns = clip_lessons.moving_scenes(count // CLIP_POOL, seed, device)
+        filmed, camera_turns = clip_lessons.camera_moves(read, count // CLIP_POOL // 3, seed)
         self.clips = torch.cat([moving, filmed])  # (clips, F, 3, 112, 112) uint8
-        self.clip_texts, clip_tokens = self._texts([*told, *said], processor, seed, device, workers)
+        self.clip_texts, clip_tokens = self._texts([*scene_turns, *camera_turns], processor, seed, device, workers)
         stills, clips = tokens.total(), clip_tokens.total()
         share = {k: n / stills * (1 - CLIP_SHARE) for k, n in tokens.items()}
         share |= {k: n / clips * CLIP_SHARE for k, n in clip_tokens.items()}
@@ -308,9 +312,9 @@ def new_model(seed: int = 0) -> tuple[Any, Any]:
     pools = [scene_pool(400, seed, spec, torch.device("cpu")) for spec in MIX]
     pools += [image_pool(procedural(400, 56, generator))]
     turns = [turn for pool in pools for lesson in pool.lessons for turn in talk.conversation(lesson, draw)]
-    told = clip_lessons.moving_scenes(100, seed, torch.device("cpu"))[1]
-    told += clip_lessons.camera_moves(list(procedural(4, 256, generator)), 20, seed)[1]
-    turns += [turn for conversation in told for turn in conversation]
+    clip_turns = clip_lessons.moving_scenes(100, seed, torch.device("cpu"))[1]
+    clip_turns += clip_lessons.camera_moves(list(procedural(4, 256, generator)), 20, seed)[1]
+    turns += [turn for conversation in clip_turns for turn in conversation]
     texts = [part for turn in turns for part in (turn.question, turn.answer)]
     processor = build_processor(texts)
     ids = {token: processor.tokenizer.convert_tokens_to_ids(token) for token in (*SPECIAL, *VISION)}

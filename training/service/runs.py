@@ -42,7 +42,7 @@ class TrainedAdapters:
     def adapters(self) -> list[dict[str, Any]]:
         """Each adapter's name, point, kind, parameters and card; or, where it does not serve, the reason."""
         records = {record.folder.absolute(): record for record in self.registry.adapters()}
-        problems = {folder.absolute(): reason for folder, reason in self.registry.refused().items()}
+        problems = {folder.absolute(): reason for folder, reason in self.registry.rejected().items()}
         return [
             _summary(name, records[f]) if f in records else {"name": name, "problem": problems.get(f, "")}
             for name, f in self._folders().items()
