@@ -26,72 +26,113 @@ def tasks():
     return Tasks(STATUS, STARTS, STOP)
 
 
-def begin(tasks, request=HERE):
-    ((status, task, *buttons),) = tasks.start(lambda: MapTask(SPEC), request)
-    assert "400 scenes at post-merge/6: waiting" in status and buttons == list(RUNNING.values())
+def begin(tasks, steps, request=HERE):
+    task = MapTask(SPEC, steps)
+    ((status, spec, *buttons),) = tasks.start(lambda: task, request)
+    assert "400 scenes at post-merge/6: waiting" in status and spec == SPEC and buttons == list(RUNNING.values())
     return task
 
 
-def follow(tasks, task, steps):
+def follow(tasks, step, request=HERE):
     """The updates, without the first, which changes nothing: a page empties all outputs where nothing is yielded."""
-    updates = tasks.follow(task, steps, HERE)
+    updates = tasks.step(step)(request)
     assert next(updates) == {STATUS: gr.skip()}
     return updates
 
 
-def two_steps(closed):
-    try:
-        yield {STATUS: "first"}
-        yield {STATUS: "second"}
-    finally:
-        closed.append(True)
+def first(task):
+    yield {STATUS: "first"}
+    if not task.stopped:
+        yield {STATUS: "first, more"}
 
 
-def test_a_stop_ends_a_task_between_two_steps_and_closes_what_was_going_on(tasks):
-    closed = []
-    task, others = begin(tasks), begin(tasks, OTHER)
-    updates = follow(tasks, task, two_steps(closed))
+def second(task):
+    yield {STATUS: "second"}
+
+
+BOTH = (first, second)
+
+
+def test_a_task_goes_through_its_steps_and_frees_the_buttons(tasks):
+    begin(tasks, BOTH)
+    assert list(follow(tasks, first)) == [{STATUS: "first"}, {STATUS: "first, more"}]
+    assert list(follow(tasks, second)) == [{STATUS: "second"}, IDLE]
+    assert tasks.stop(HERE) == gr.skip()
+
+
+def test_a_stop_ends_a_task_within_a_step(tasks):
+    begin(tasks, BOTH)
+    others = begin(tasks, BOTH, OTHER)
+    updates = follow(tasks, first)
     assert next(updates) == {STATUS: "first"}
     assert tasks.stop(HERE) == stopping.stopping()
-    assert list(updates) == [{STATUS: status_line(STOPPED)} | IDLE] and closed == [True]
+    assert list(updates) == [{STATUS: status_line(STOPPED)} | IDLE]
+    assert list(follow(tasks, second)) == []
     assert not others.stopped
 
 
 def test_a_stop_between_two_events_of_a_chain_is_not_lost(tasks):
-    task = begin(tasks)
-    assert len(list(follow(tasks, task, two_steps([])))) == 2
+    begin(tasks, BOTH)
+    assert len(list(follow(tasks, first))) == 2
     tasks.stop(HERE)
-    assert list(follow(tasks, task, two_steps([]))) == [{STATUS: status_line(STOPPED)} | IDLE]
-    assert list(follow(tasks, task, two_steps([]))) == []  # the chain's later events do nothing
-    assert tasks.stop(HERE) == gr.skip()
+    assert list(follow(tasks, second)) == [{STATUS: "second"}, {STATUS: status_line(STOPPED)} | IDLE]
+
+
+def test_late_events_of_a_stopped_task_leave_the_next_one_alone(tasks):
+    begin(tasks, BOTH)
+    tasks.stop(HERE)
+    assert list(follow(tasks, first))[-1] == {STATUS: status_line(STOPPED)} | IDLE
+    begin(tasks, BOTH)
+    assert list(follow(tasks, second)) == []  # of the first task's chain
+    updates = follow(tasks, first)
+    assert next(updates) == {STATUS: "first"}
+    assert list(follow(tasks, first)) == list(follow(tasks, second)) == []  # while the step goes on
+    assert list(updates) == [{STATUS: "first, more"}]
+    assert list(follow(tasks, second)) == [{STATUS: "second"}, IDLE]
 
 
 def test_an_error_is_shown_in_the_status_and_the_buttons_are_free(tasks):
-    def failing():
+    def failing(task):
         raise InputError("too many points.")
         yield
 
-    updates = follow(tasks, begin(tasks), failing())
+    begin(tasks, (failing, second))
+    updates = follow(tasks, failing)
     assert next(updates) == {STATUS: status_line("Too many points. Nothing else has changed.")} | IDLE
     with pytest.raises(gr.Error, match="Too many points"):
         next(updates)
+    assert list(follow(tasks, second)) == []
+
+
+def test_a_fault_frees_the_buttons_too(tasks):
+    def faulty(task):
+        raise ZeroDivisionError
+        yield
+
+    begin(tasks, (faulty, second))
+    with pytest.raises(ZeroDivisionError):
+        next(follow(tasks, faulty))
+    assert tasks.button_updates(HERE) == IDLE
 
 
 def test_a_new_task_stops_the_one_before_which_says_nothing_more(tasks):
-    first, second = begin(tasks), begin(tasks)
-    assert list(follow(tasks, first, two_steps([]))) == [{STATUS: gr.skip()} | RUNNING]
+    begin(tasks, BOTH)
+    updates = follow(tasks, first)
+    assert next(updates) == {STATUS: "first"}
+    task = begin(tasks, BOTH)
+    assert list(updates) == [] and tasks.button_updates(HERE) == RUNNING
     tasks.leave(HERE)
-    assert second.stopped
+    assert task.stopped
 
 
 def test_a_link_that_may_not_draw_only_fills_the_form(tasks):
-    ((status, task, *buttons),) = tasks.start(lambda: MapTask(SPEC, ended=True), HERE)
-    assert "press “Draw the map”" in status and buttons == [gr.skip()] * 3
-    assert list(follow(tasks, task, two_steps([]))) == []
+    ((status, spec, *buttons),) = tasks.start(lambda: MapTask(SPEC), HERE)
+    assert "press “Draw the map”" in status and spec == SPEC and buttons == [gr.skip()] * 3
+    assert list(follow(tasks, first)) == []
 
 
-def test_progress_is_closed_with_its_status(tasks):
-    closed = []
+def test_a_stop_closes_what_makes_progress(tasks):
+    closed, task = [], MapTask(SPEC)
 
     def progress():
         try:
@@ -100,10 +141,10 @@ def test_progress_is_closed_with_its_status(tasks):
         finally:
             closed.append(True)
 
-    steps = tasks.progress(progress())
+    steps = tasks.progress(task, progress())
     assert "Latents: 1 of 2" in next(steps)[STATUS]
-    steps.close()
-    assert closed == [True]
+    task.stopped = True
+    assert list(steps) == [] and closed == [True]
 
 
 def test_strangers_have_less(tasks):

@@ -51,8 +51,9 @@ _DOWNLOAD = "() => setTimeout(() => document.querySelector('#map-file').click(),
 
 @dataclass(frozen=True)
 class Selected:
-    """What is looked at: a point of the map, or (None) the image brought in; and at which extraction point."""
+    """What is looked at: a point of a map, or (None) the image brought in; and at which extraction point."""
 
+    spec: MapSpec
     index: int | None
     point: str
 
@@ -82,7 +83,7 @@ class LatentMapTab:
         """Adds the tab to the current layout; nothing is drawn until somebody asks."""
         point, points = self.inspector.default_point, self.inspector.vlm.points
         self.examples = presets(points, point)
-        self.spec, self.image, self.selected = gr.State(), gr.State(), gr.State()
+        self.spec, self.asked, self.image, self.selected = gr.State(), gr.State(), gr.State(), gr.State()
         self.layer, self.selection, self.tile_count = gr.State(str(point)), gr.State([]), gr.State(PAGE)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
@@ -134,58 +135,50 @@ class LatentMapTab:
             starts.append(self._start(filled.then, self.draw, inputs))
         arrival = self.navigation.latent_map
         starts.append(self._start(arrival.change, self.arrive, [arrival, self.spec, *inputs]))
-        starts[-1][1].success(self.fill, starts[-1][0], inputs, **QUIET)
-        status, buttons = [self.status, *self.tasks.buttons], self.tasks.buttons
+        starts[-1].success(values_of, self.asked, inputs, **QUIET)
         looked_at = [self.spec, self.selected, self.image]
         outputs = [self.board, self.silhouettes, self.layer, self.adapter, *looked_at, self.detail, self.inspect_button]
-        for task, started in starts:
-            extracted = started.success(self.tasks.step(self.extract), task, status, **MODEL)
-            fitted = extracted.then(self.tasks.step(self.fit), task, status, **QUIET, **FIT_QUEUE)
-            drawn = fitted.then(
-                self.tasks.step(self.show),
-                [task, self.spec, self.adapter],
-                [*status, *outputs, *self._selection_outputs()],
-                **MODEL,
-            )
-            drawn.failure(self.tasks.end, task, buttons, **QUIET)
+        outputs += self._selection_outputs()
+        for started in starts:
+            extracted = self.tasks.connect(started, self.extract, [], [], **MODEL_QUEUE)
+            fitted = self.tasks.connect(extracted, self.fit, [], [], **FIT_QUEUE)
+            drawn = self.tasks.connect(fitted, self.show, [self.spec, self.adapter], outputs, **MODEL_QUEUE)
             drawn.success(self.reconstruct, [*looked_at, self.adapter], self.detail, **MODEL)
         self.form.stop.click(self.tasks.stop, None, self.form.stop, **QUIET)
 
-    def _start(self, trigger: Any, handler: Any, inputs: Sequence[Any]) -> tuple[gr.State, Any]:
-        task = gr.State()  # of each trigger, so that no chain of events takes another one's
-        return task, trigger(self.tasks.starting(handler), inputs, [self.status, task, *self.tasks.buttons], **QUIET)
+    def _start(self, trigger: Any, handler: Any, inputs: Sequence[Any]) -> Any:
+        return trigger(self.tasks.starting(handler), inputs, [self.status, self.asked, *self.tasks.buttons], **QUIET)
 
     def draw(self, *form: Any) -> MapTask:
         """A map of the form's values."""
-        return MapTask(self._checked(spec_of(*form)))
+        return self._drawing(spec_of(*form))
 
     def arrive(self, view: dict[str, Any] | None, spec: MapSpec | None, *form: Any) -> MapTask:
         """The map of an address, or one with an image of another tab: on the map that is there, if it suits."""
         if view and link.TAB in view:
             linked = address.spec_of(view, str(self.inspector.default_point))
-            return MapTask(self._checked(linked), ended=not self.limits.links)
+            return self._drawing(linked) if self.limits.links else MapTask(self._checked(linked))
         if view is None or view["source"] is None:
             raise InputError("choose a picture first.")
         image = OwnImage(view["source"], str(view["point"]))
         if spec is None or image.point not in spec.points:
-            spec = self._checked(spec_of([image.point], *form[1:]))
-        return MapTask(spec, image)
+            spec = spec_of([image.point], *form[1:])
+        return self._drawing(spec, image)
+
+    def _drawing(self, spec: MapSpec, image: OwnImage | None = None) -> MapTask:
+        return MapTask(self._checked(spec), (self.extract, self.fit, self.show), image)
 
     def _checked(self, spec: MapSpec) -> MapSpec:
         return self.limits.check(replace(spec, points=in_depth_order(self.inspector.vlm, spec.points)))
 
-    def fill(self, task: MapTask) -> list[Any]:
-        """The form of a task's map."""
-        return values_of(task.spec)
-
     def extract(self, task: MapTask) -> Generator[Updates, None, None]:
         """Takes the latents of a task's map."""
-        yield from self.tasks.progress(self.maps.extract(task.spec))
+        yield from self.tasks.progress(task, self.maps.extract(task.spec))
 
     def fit(self, task: MapTask) -> Generator[Updates, None, None]:
         """Fits a task's map."""
         start = time.perf_counter()
-        yield from self.tasks.progress(self.maps.fit(task.spec))
+        yield from self.tasks.progress(task, self.maps.fit(task.spec))
         task.seconds = time.perf_counter() - start
 
     def show(self, task: MapTask, before: MapSpec | None, adapter: str | None) -> Generator[Updates, None, None]:
@@ -195,10 +188,9 @@ class LatentMapTab:
         if image is not None:
             point = image.point
             image = replace(image, projected=self.maps.project(spec, prepared(image.source)[0]))
-            selected = Selected(None, point)
+            selected = Selected(spec, None, point)
         if task.stopped:
             return
-        task.ended = True
         status = describe(spec) + (f": fitted in {task.seconds:.1f} s." if task.seconds > 0.5 else ".")
         projected = image.projected if image else None
         yield {
@@ -217,36 +209,28 @@ class LatentMapTab:
 
     def _connect_scoring(self) -> None:
         adapter = [self.layer, self.adapter]
-        task, started = self._start(self.score_button.click, self.start_scores, [self.spec, *adapter])
-        scored = started.success(
-            self.tasks.step(self.score), [task, *adapter], [self.status, *self.tasks.buttons], **MODEL
-        )
-        scored.failure(self.tasks.end, task, self.tasks.buttons, **QUIET)
-        scored.then(self.show_scores, [self.spec, self.image, *adapter], self.board, **QUIET)
+        started = self._start(self.score_button.click, self.start_scores, [self.spec, *adapter])
+        self.tasks.connect(started, self.score, [self.image, *adapter], [self.board], **MODEL_QUEUE)
 
     def start_scores(self, spec: MapSpec | None, layer: str, adapter: str | None) -> MapTask:
         """The map that is shown, to be scored."""
         latent_map = self.maps.find(spec)
         self.inspector.registry.find_listed(adapter, layer)
-        return MapTask(latent_map.spec)
+        return MapTask(latent_map.spec, (self.score,))
 
-    def score(self, task: MapTask, layer: str, adapter: str | None) -> Generator[Updates, None, None]:
-        """Scores a task's map: reads its scenes with an adapter."""
+    def score(
+        self, task: MapTask, image: OwnImage | None, layer: str, adapter: str | None
+    ) -> Generator[Updates, None, None]:
+        """Scores a task's map: reads its scenes with an adapter, and shows what was scored, also after a stop."""
         latent_map, record = self.maps.find(task.spec), self.inspector.registry.find_listed(adapter, layer)
-        yield from self.tasks.progress(self.scores.score(latent_map, record, self.limits.scored))
-        task.ended = True
-        status = f"Scored by {adapter} at {layer}. “Colour by” has the scores now."
-        yield {self.status: status_line(status, link=address.query(task.spec))}
-
-    @show_errors
-    def show_scores(self, spec: MapSpec | None, image: OwnImage | None, layer: str, adapter: str | None) -> Any:
-        """The map, coloured by what was scored so far; nothing where there is no map yet."""
-        if spec is None:
-            return gr.skip()
-        latent_map = self.maps.find(spec)
+        yield from self.tasks.progress(task, self.scores.score(latent_map, record, self.limits.scored))
         scores, reader = self.scores.known(latent_map), f"{adapter} at {layer}"
-        colour = f"lpips {reader}" if reader in scores else None
-        return panels.payload(latent_map, scores, image.projected if image else None, None, colour)
+        colour, projected = f"lpips {reader}" if reader in scores else None, image.projected if image else None
+        status = f"Scored by {adapter} at {layer}. “Colour by” has the scores now."
+        yield {
+            self.status: status_line(status, link=address.query(task.spec)),
+            self.board: panels.payload(latent_map, scores, projected, None, colour),
+        }
 
     # Looking at points and selecting them
 
@@ -292,11 +276,11 @@ class LatentMapTab:
         index, point = int(event.index), str(event.point)
         if event.id != latent_map.spec.id or not 0 <= index < latent_map.spec.size or point not in latent_map.layers:
             raise InputError("this point is not on the map that is kept: draw it again.")
-        return Selected(index, point)
+        return Selected(latent_map.spec, index, point)
 
     def explain(self, spec: MapSpec | None, selected: Selected | None, image: OwnImage | None) -> Updates:
         """The image and its neighbours, at once, for the model is not needed; and the button to Inspect."""
-        if selected is None:
+        if selected is None or selected.spec != spec:  # another map has come meanwhile
             return {self.detail: HINT, self.inspect_button: gr.Button(visible=False)}
         latent_map = self.maps.find(spec)
         of, pixels, _, note = look_up(latent_map, selected, image)
@@ -308,7 +292,7 @@ class LatentMapTab:
         self, spec: MapSpec | None, selected: Selected | None, image: OwnImage | None, adapter: str | None
     ) -> Any:
         """The image and its neighbours, with what an adapter reads out of its latents, or why none does."""
-        if selected is None:
+        if selected is None or selected.spec != spec:
             return gr.skip()
         latent_map = self.maps.find(spec)
         of, pixels, mask, note = look_up(latent_map, selected, image)
@@ -327,7 +311,7 @@ class LatentMapTab:
     ) -> dict[str, Any]:
         """The view in Inspect of what is looked at."""
         data = self.maps.find(spec).data
-        if selected is None:
+        if selected is None or selected.spec != spec:
             raise InputError("click a point of the map first.")
         if selected.index is None:
             return open_view(image.source if image else None, selected.point, adapter)

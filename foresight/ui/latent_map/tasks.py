@@ -2,10 +2,14 @@
 
 Gradio's `cancels` would not do: the page drops what is started anew while a step is still being cancelled, and between
 two events of a chain nothing is cancelled at all. So each step looks whether its task was stopped, and says so itself.
+
+The events of a task that was stopped go on coming after another one has begun. So each task knows which step it waits
+for, and an event of another step does nothing.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -20,10 +24,11 @@ from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import Projected
 from foresight.ui import stopping
 from foresight.ui.error_handling import silent_error
-from foresight.ui.services import ImageSource
+from foresight.ui.services import QUIET, ImageSource
 
 STOPPED = "Stopped. The last map and all scores so far stay."
 Updates = dict[Any, Any]  # of components
+Step = Callable[..., Generator[Updates, None, None]]  # of a task, then of values of the page
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,25 @@ class OwnImage:
 
 @dataclass(eq=False)
 class MapTask:
-    """A map that is being drawn for one page, or scored; the page's state and the steps share this very object.
+    """A map that is being drawn for one page, or scored.
 
     Attributes:
         spec: The map's.
+        steps: What is still to be done, in order; empty while a step goes on.
         image: What is to be shown on it.
         seconds: What the fit took.
         stopped: The page has asked for its end.
-        ended: It is done, has failed, or has stopped.
     """
 
     spec: MapSpec
+    steps: Sequence[Step] = ()
     image: OwnImage | None = None
     seconds: float = 0.0
     stopped: bool = False
-    ended: bool = False
 
 
 class Tasks:
-    """The tasks under way, by page."""
+    """The task under way of each page."""
 
     def __init__(self, status: gr.HTML, starts: Sequence[gr.Button], stop: gr.Button) -> None:
         """Takes the components that show them.
@@ -67,7 +72,19 @@ class Tasks:
         """
         self.status, self.stop_button = status, stop
         self.buttons = [*starts, stop]
-        self._by_page: dict[str | None, list[MapTask]] = {}
+        self._by_page: dict[str | None, MapTask] = {}
+        self._claiming = threading.Lock()
+
+    def connect(self, event: Any, step: Step, inputs: Sequence[Any], outputs: Sequence[Any], **queue: Any) -> Any:
+        """The event of a step, on the success of the event before.
+
+        Once a task was stopped, the page would drop such an event of the next one while this one's is under way, if
+        it took them one at a time.
+        """
+        outputs = [self.status, *self.buttons, *outputs]
+        done = event.success(self.step(step), inputs, outputs, **QUIET, **queue, trigger_mode="multiple")
+        done.failure(self.button_updates, None, self.buttons, **QUIET)  # a fault in the step
+        return done
 
     def starting(self, handler: Callable[..., MapTask]) -> Callable[..., Iterator[list[Any]]]:
         """Makes a handler that returns a task into an event that begins it."""
@@ -77,19 +94,19 @@ class Tasks:
 
         return begin
 
-    def step(self, handler: Callable[..., Generator[Updates, None, None]]) -> Callable[..., Iterator[Updates]]:
-        """Makes a handler that takes a task, then other values, into an event that is a part of it."""
+    def step(self, handler: Step) -> Callable[..., Iterator[Updates]]:
+        """Makes a handler that takes a task, then other values, into an event: that step of the page's task."""
 
-        def run(task: MapTask, request: gr.Request, *values: Any) -> Iterator[Updates]:
-            yield from self.follow(task, handler(task, *values), request)
+        def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
+            yield from self.follow(handler, request, *values)
 
         return run
 
     def start(self, make: Callable[[], MapTask], request: gr.Request) -> Iterator[list[Any]]:
-        """Begins a task and stops what the page did before; one that has ended already only fills the form.
+        """Begins a task and stops what the page did before; one without steps only fills the form.
 
         Yields:
-            Status, the task, and the buttons. (A list, for each event has a state of its own for its task.)
+            Status, the task's spec, and the buttons.
         """
         unchanged = [gr.skip()] * len(self.buttons)
         try:
@@ -97,40 +114,51 @@ class Tasks:
         except InputError as error:
             yield [error_line(error), gr.skip(), *unchanged]
             raise silent_error(error) from error
-        if task.ended:
-            yield [status_line("The form is as the link asks: press “Draw the map”."), task, *unchanged]
+        if not task.steps:
+            yield [status_line("The form is as the link asks: press “Draw the map”."), task.spec, *unchanged]
             return
         self.stop(request)
-        self._by_page.setdefault(request.session_hash, []).append(task)
+        self._by_page[request.session_hash] = task
         waiting = status_line(f"{describe(task.spec)}: waiting for the model.", 0, 0)
-        yield [waiting, task, *self._button_updates(request).values()]
+        yield [waiting, task.spec, *self.button_updates(request).values()]
 
-    def follow(self, task: MapTask, steps: Generator[Updates, None, None], request: gr.Request) -> Iterator[Updates]:
-        """Runs a part of a task, unless that has ended.
+    def follow(self, step: Step, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        """Runs a step of the page's task, if that is the one it waits for.
 
         Yields:
-            What each step yields; with the buttons where the step has set the task's `ended`.
+            What the step yields, as long as the page does nothing else; then, where nothing follows, the buttons.
         """
         yield {self.status: gr.skip()}  # Gradio's page empties all outputs where nothing is yielded
-        if task.ended:
-            return
+        with self._claiming:
+            task = self._by_page.get(request.session_hash)
+            if task is None or not task.steps or task.steps[0] != step:
+                return
+            rest, task.steps = task.steps[1:], ()
         try:
-            with closing(steps):
-                while not task.stopped and (updates := next(steps, None)):
-                    yield updates | (self.end(task, request) if task.ended else {})
+            with closing(step(task, *values)) as updates:
+                for update in updates:
+                    if self._by_page.get(request.session_hash) is not task:
+                        return
+                    yield update
+            if self._by_page.get(request.session_hash) is task:
+                if task.stopped:
+                    yield {self.status: status_line(STOPPED)} | self.end(task, request)
+                elif not rest:
+                    yield self.end(task, request)
+            task.steps = rest
         except InputError as error:
-            yield {self.status: error_line(error)} | self.end(task, request)
+            if self._by_page.get(request.session_hash) is task:
+                yield {self.status: error_line(error)} | self.end(task, request)
             raise silent_error(error) from error
-        if task.stopped and not task.ended:
-            buttons = self.end(task, request)
-            status = gr.skip() if request.session_hash in self._by_page else status_line(STOPPED)
-            yield {self.status: status} | buttons
+        finally:
+            if not task.steps:  # a fault
+                self.end(task, request)
 
-    def progress(self, steps: Generator[Progress, None, None]) -> Generator[Updates, None, None]:
-        """Progress as status with the remaining time, at most four a second."""
+    def progress(self, task: MapTask, steps: Generator[Progress, None, None]) -> Generator[Updates, None, None]:
+        """Progress as status with the remaining time, at most four a second, until the task is stopped."""
         stage, start, first, last = "", 0.0, 0, 0.0
         with closing(steps):
-            for step in steps:
+            while not task.stopped and (step := next(steps, None)):
                 now = time.perf_counter()
                 if step.stage != stage:
                     stage, start, first, last = step.stage, now, step.done, 0.0
@@ -144,25 +172,25 @@ class Tasks:
 
     def end(self, task: MapTask, request: gr.Request) -> Updates:
         """Nothing more will come of a task; the buttons then."""
-        task.ended = True
-        left = [other for other in self._by_page.pop(request.session_hash, []) if other is not task]
-        if left:
-            self._by_page[request.session_hash] = left
-        return self._button_updates(request)
+        if self._by_page.get(request.session_hash) is task:
+            del self._by_page[request.session_hash]
+        return self.button_updates(request)
 
     def stop(self, request: gr.Request) -> Any:
         """Stops what the page does after its next step; what the Stop button then is."""
-        under_way = self._by_page.get(request.session_hash, [])
-        for task in under_way:
-            task.stopped = True
-        return stopping.stopping() if under_way else gr.skip()
+        task = self._by_page.get(request.session_hash)
+        if task is None:
+            return gr.skip()
+        task.stopped = True
+        return stopping.stopping()
 
     def leave(self, request: gr.Request) -> None:
         """The page is gone."""
         self.stop(request)
         self._by_page.pop(request.session_hash, None)
 
-    def _button_updates(self, request: gr.Request) -> Updates:
+    def button_updates(self, request: gr.Request) -> Updates:
+        """The buttons, by whether the page does something."""
         state = stopping.going if request.session_hash in self._by_page else stopping.idle
         return dict(zip(self.buttons, state(len(self.buttons) - 1), strict=True))
 
