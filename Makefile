@@ -8,7 +8,8 @@ demo: $(VENV)/.demo  ## the app, on bundled weights
 	$(RUN) app.py
 
 test: $(VENV)/.test lint  ## lint, types and all tests; a browser's where Chromium is present
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile  # a file, and what its tests share, is one process's
+	# A file, and what its tests share, is one process's; the order of files is conftest.py's.
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .

@@ -19,6 +19,11 @@ os.environ.setdefault("NUMBA_OPT", "0")  # UMAP compiles in half the time, and i
 torch.set_num_threads(1)  # these sizes gain nothing from more, and lose much where cores are shared
 
 
+def pytest_collection_modifyitems(items) -> None:
+    """Files with a browser first, then those that train: the long ones, which at the end would keep one worker idle."""
+    items.sort(key=lambda item: ("browser" not in item.path.name, item.path.parent.name != "training"))
+
+
 @dataclass(frozen=True)
 class Tiny:
     """A checkpoint of transformers' real classes in float32, and the very model and processor it was saved from.

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from foresight.models import qwen2_5_vl as qwen
+from foresight.models.vlm import load_vlm
 from foresight.paths import ASSETS
 from training.bundle import clip_lessons
 from training.bundle import vlm as lessons
@@ -50,7 +51,7 @@ def test_the_loss_is_that_of_transformers_asked_one_question_at_a_time(tiny):
 def test_a_slot_holds_the_longest_conversation():
     """Five objects with all numbers of three digits, which no drawing of scenes is sure to meet."""
     talk, longest = lessons.talk, (150, 150, 222, 222)
-    tokenizer = lessons.new_model()[1].tokenizer
+    tokenizer = load_vlm(None, "cpu").tokenizer
     objects = [talk.Item("orange", "triangle", longest, (224, 224))] * 5
     photo = observe((torch.rand(1, 3, 56, 56) * 255).to(torch.uint8))[0]
     observation = replace(photo, regions=["dark gray"] * 9, horizon=2)

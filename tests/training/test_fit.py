@@ -219,7 +219,7 @@ def test_presets_can_be_meant(house, name):
     vlm, vae = house
     config = fit_config(PRESETS[name](vlm.points), vlm)
     assert config.points == (("pre-merge/3",) if name == "quick look" else ("post-merge/1",))
-    adapters = prepare(replace(config, data=scene_data(4)), vlm, vae).adapters
+    adapters = prepare(replace(config, data=scene_data(4), held_out=1), vlm, vae).adapters
     cost = estimate_cost(config, vlm, vae)
     assert cost["parameters"] == {key: adapter.parameter_count for key, adapter in adapters.items()}
     assert cost["bytes"] > estimate_cost(replace(config, data=scene_data(10)), vlm, vae)["bytes"]

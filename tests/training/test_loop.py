@@ -239,7 +239,7 @@ def test_kill_9_at_any_moment(children, tmp_path):
         before = (tmp_path / STATE).stat().st_mtime_ns if (tmp_path / STATE).exists() else 0
         while child.is_alive() and not ((tmp_path / STATE).exists() and (tmp_path / STATE).stat().st_mtime_ns > before):
             time.sleep(0.002)
-        child.join(delay := delay * 1.6)  # in the middle of a step, of a save, between the two
+        child.join(delay := delay * 2)  # in the middle of a step, of a save, between the two
         child.kill()
         child.join()
         reached.append(torch.load(tmp_path / STATE)["step"])
