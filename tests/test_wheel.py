@@ -14,7 +14,7 @@ import foresight, foresight_app, training
 from PIL import Image
 
 inspector = foresight.Inspector(foresight.load_vlm(device="cpu"), foresight.load_vae(device="cpu"))
-report = inspector.inspect(Image.new("RGB", (56, 56), "red"), others=False)
+report = inspector.inspect(Image.new("RGB", (56, 56), "red"), others=())
 print(foresight.__file__, report.reconstructions[0].scores["lpips"])
 """
 

@@ -115,9 +115,15 @@ def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
     }
 
 
-def held_out_count(scores: Any) -> int | None:
-    """Over how many held-out pictures a card's means are; None where it tells no such number."""
-    return _count(scores.get("n")) if isinstance(scores, dict) else None
+def held_out_count(scores: Any, title: str | None = None) -> int | None:
+    """Over how many held-out pictures a card's means are; None where it tells no such number.
+
+    title: of one set of them; else, or where the card does not tell sets apart, of the smallest.
+    """
+    table = scores.get(title) if isinstance(scores, dict) else None
+    counts = table.get("measured") if isinstance(table, dict) else None
+    own = _count(counts.get("lpips")) if isinstance(counts, dict) else None  # which every picture has
+    return _count(scores.get("n")) if own is None and isinstance(scores, dict) else own
 
 
 def measured(scores: Any, title: str, score: str) -> int | None:
@@ -128,12 +134,12 @@ def measured(scores: Any, title: str, score: str) -> int | None:
     table = scores.get(title) if isinstance(scores, dict) else None
     counts = table.get("measured") if isinstance(table, dict) else None
     count = _count(counts.get(score)) if isinstance(counts, dict) else None
-    return held_out_count(scores) if count is None else count
+    return held_out_count(scores, title) if count is None else count
 
 
 def measured_share(scores: Any, title: str, score: str) -> str:
     """ "97 of 128", where a card's mean is of fewer than all its held-out pictures; else empty."""
-    count, known = held_out_count(scores), measured(scores, title, score)
+    count, known = held_out_count(scores, title), measured(scores, title, score)
     return "" if count is None or known is None or known >= count else f"{known:,} of {count:,}"
 
 

@@ -74,7 +74,7 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     for path in tqdm(images, unit="image", disable=None):
         try:
             image = load_image(path)
-            report = inspector.inspect(image, record.point, record.folder, mask, others=False, pixels=args.pixels)
+            report = inspector.inspect(image, record.point, record.folder, mask, others=(), pixels=args.pixels)
         except InputError as error:  # of this image's size
             if len(images) == 1:
                 raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -183,7 +183,7 @@ class Inspector:
         point: str | ExtractionPoint | None = None,
         adapter: str | Path | None = None,
         mask: Tensor | None = None,
-        others: bool = True,
+        others: Iterable[AdapterRecord] | None = None,
         pixels: Pixels = None,
     ) -> Report:
         """Reads one image out of its latents at one point, and scores that.
@@ -192,7 +192,8 @@ class Inspector:
             image: PIL, or (3, h, w) in [0, 1], of any size.
             point, adapter: as for `AdapterRegistry.find`.
             mask: (h, w) bool, what the image shows; None: the objects found there.
-            others: with every other adapter that fits the point, and can read an image of this size.
+            others: adapters to read it with besides, of the same point; None: the bundled ones. Those that cannot read
+                an image of this size are left out.
             pixels: how large the VLM sees the image, as for `resolution`.
 
         Raises:
@@ -203,7 +204,8 @@ class Inspector:
         resolution = self.resolution(pixels, record)
         original, mask = self.prepare(image, mask, resolution)
         size = original.shape[1], original.shape[2]
-        rest = [e for e in self.adapters(record.point) if e.folder != record.folder and e.reads(size)] if others else []
+        others = [e for e in self.adapters(record.point) if e.bundled] if others is None else others
+        rest = [e for e in others if e.folder != record.folder and e.reads(size)]
         clock = Clock(self.vae.device)
         with self._lock, torch.inference_mode():
             readout = self._readout(original, mask, clock)

@@ -55,7 +55,7 @@ def add_endpoints(inspector: Inspector) -> None:
         record = inspector.registry.find_listed(adapter, point)
         objects = None if mask is None else load_mask(mask)
         size = chosen_pixels(pixels)
-        report = inspector.inspect(open_picture(image), record.point, record.folder, objects, pixels=size)
+        report = inspector.inspect(open_picture(image), record.point, record.folder, objects, (), size)
         return to_pil(report.chosen.image), report.as_json()
 
     def info() -> dict[str, Any]:

@@ -256,18 +256,16 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     """An adapter's size, training data and held-out scores, from its card. wish: what was asked for in its place."""
     card = record.card
     facts = [f"{_size(record.parameters)} parameters"]
-    facts += [f"trained on {escape(_amount(str(card['data'])))}"] if "data" in card else []
+    facts += [f"trained on {escape(_in_words(str(card['data'])))}"] if "data" in card else []
     tables = score_tables(card.get("scores"))
     names = [name for name in NOTED if any(name in scores for scores in tables.values())]
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in names)
     rows = "".join(
-        f"<tr><th scope=row>{escape(data)}</th>"
+        f"<tr><th scope=row>{escape(data)}{_of(held_out_count(card.get('scores'), data))}</th>"
         f"{''.join(_mean(scores.get(name), measured_share(card.get('scores'), data, name)) for name in names)}</tr>"
         for data, scores in sorted(tables.items(), reverse=True)
     )
-    count = held_out_count(card.get("scores"))
-    title = "Held-out scores" + (f", n = {count:,}" if count else "")
-    table = f"<table><thead><tr><th scope=col>{title}</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    table = f"<table><thead><tr><th scope=col>Held-out scores</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     scores = table if rows else "<p>Its card has no held-out scores.</p>"
     instead = f"<p>No {escape(wish)} adapter here: {escape(record.name)} in its place.</p>" if wish else ""
     notices = f"<p>Fitted with {escape(', '.join(record.notices))}.</p>" if record.notices else ""
@@ -278,10 +276,22 @@ def _size(count: int) -> str:
     return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
 
 
-def _amount(data: str) -> str:
-    """A card's "scenes:32768" in words."""
-    kind, _, count = data.partition(":")
-    return f"{int(count):,} {kind}" if count.isdecimal() and len(count) < 16 else data
+def _of(count: int | None) -> str:
+    return f"<small>n = {count:,}</small>" if count else ""
+
+
+def _in_words(data: str) -> str:
+    """A card's data, "scenes:32768+photos:train*0.5", in words: "32,768 scenes, photos × 0.5"; what is none stays."""
+    words = []
+    for part in data.split("+"):
+        named, _, weight = part.partition("*")
+        kind, _, count = named.partition(":")
+        known = {"scenes": "scenes", "motion": "moving scenes", "photos": "photos", "pans": "pans over photos"}.get(kind)
+        if known is None or len(count) > 15:
+            return data
+        number = f"{int(count):,} " if count.isdecimal() else ""
+        words.append(f"{number}{known}" + (f" × {weight}" if weight else ""))
+    return ", ".join(words)
 
 
 def _mean(interval: Interval | None, share: str) -> str:

@@ -7,10 +7,17 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from foresight.errors import InputError
 from foresight.ui import examples, generate
 from foresight.ui.error_handling import error_place
+from foresight.ui.image_maps import embedded, png
 from foresight.ui.inputs import RawImage
-from foresight.ui.services import ImageSource, open_picture
+from foresight.ui.services import ImageSource, open_picture, plain_html
+
+_CHOOSE = """element.addEventListener('click', event => {
+  const button = event.target.closest('[data-example]');
+  if (button) trigger('click', {example: button.dataset.example});
+});"""
 
 
 class ImagePicker:
@@ -35,10 +42,10 @@ class ImagePicker:
             error_id: The elem_id of the place of its errors.
         """
         sources = examples.examples()
-        self._sources = [*sources.values()]
-        self._images = [(generate.image_and_mask(source)[0], name) for name, source in sources.items()]
+        self._sources = sources
+        self._images = {name: generate.image_and_mask(source)[0] for name, source in sources.items()}
         self.image = RawImage(
-            generate.image_and_mask(sources[first])[0],
+            self._images[first],
             label="Picture: drop, click or paste one",
             type="filepath",
             image_mode=None,
@@ -54,19 +61,14 @@ class ImagePicker:
         self.outputs = [self.image, self.source, self.error]
 
     def build_examples(self, elem_id: str) -> None:
-        """Adds the examples to the current layout: a row of scenes, and one of photos."""
-        self.examples = gr.Gallery(
-            self._images,
-            show_label=False,
-            columns=5,
-            height=208,
-            allow_preview=False,
-            object_fit="contain",
-            format="png",
-            buttons=[],
-            interactive=False,
-            elem_id=elem_id,
+        """Adds the examples to the current layout: buttons with the pictures of scenes, then of photos."""
+        buttons = "".join(
+            f'<button type="button" data-example="{name}" title="{name}"><img src="{_thumbnail(image)}" alt="{name}">'
+            "</button>"
+            for name, image in self._images.items()
         )
+        html = f'<div class="fs-examples">{buttons}</div>'
+        self.examples = plain_html(html, elem_id, js_on_load=_CHOOSE)
 
     def values(self, source: ImageSource) -> list[Any]:
         """The image of a source, the source, and no error."""
@@ -76,13 +78,23 @@ class ImagePicker:
         """`values` of an uploaded file. Raises InputError where it is no image."""
         return [open_picture(path), path, ""]
 
-    def example(self, event: gr.SelectData) -> list[Any]:
-        """`values` of the example that was chosen."""
-        return self.values(self._sources[event.index])
+    def example(self, event: gr.EventData) -> list[Any]:
+        """`values` of the example that was chosen. Raises InputError where there is none of that name."""
+        name = str(event.example)
+        if name not in self._sources:
+            raise InputError(f"there is no example {name!r}.")
+        return self.values(self._sources[name])
 
     def put_back(self, source: ImageSource) -> Image.Image | None:
         """The image that stood in the input before an upload that is none."""
         return None if source is None else generate.image_and_mask(source)[0]
+
+
+def _thumbnail(image: Image.Image) -> str:
+    """A small copy, inside the page."""
+    small = image.copy()
+    small.thumbnail((96, 96))
+    return embedded(png(small))
 
 
 def file_image(label: str) -> gr.Image:

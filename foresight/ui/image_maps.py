@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -15,9 +16,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from foresight.adapters.registry import AdapterRecord
 from foresight.data.images import to_pil
 from foresight.inspection.inspector import Report
 from foresight.inspection.readout import Reconstruction
+from foresight.models.points import ExtractionPoint
 
 # Cividis (Nuñez, Anderton and Renslow 2018), which looks the same to all kinds of colour vision.
 _CIVIDIS = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
@@ -27,12 +30,18 @@ _BLUE, _VERMILION, _GREY = (0, 114, 178), (213, 94, 0), (120, 130, 140)
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture and its caption in two lines; no picture where there is none to show. marked: the chosen one."""
+    """A picture and its caption in two lines; no picture where there is none to show.
+
+    marked: the chosen one. offer: without a picture, the point and the adapter that would make it. scale: what the
+    colours stand for, from the darkest to the brightest.
+    """
 
     title: str
     note: str
     picture: Image.Image | None
     marked: bool = False
+    offer: tuple[ExtractionPoint, str] | None = None
+    scale: tuple[str, str] | None = None
 
     @cached_property
     def png(self) -> bytes:
@@ -42,8 +51,11 @@ class Tile:
         return png(self.picture)
 
 
-def tiles(report: Report) -> list[Tile]:
-    """Original, oracle, each kind of adapter, others that fit, then what the chosen one got wrong and where."""
+def tiles(report: Report, unread: Iterable[AdapterRecord] = ()) -> list[Tile]:
+    """Original, oracle, each kind of adapter, others, then what the chosen one got wrong and where.
+
+    unread: adapters of the point that are read when somebody asks for them.
+    """
     chosen, reconstructions = report.chosen, report.reconstructions
     kinds = {
         kind: next((r for r in reconstructions if r.name == kind), None) for kind in ("linear", "pooled", "tokens")
@@ -55,8 +67,9 @@ def tiles(report: Report) -> list[Tile]:
         Tile("original", "as the model sees it", to_pil(report.original)),
         Tile("oracle", f"the VAE alone, {_lpips(report.oracle)}", to_pil(report.oracle.image)),
         *(_adapter_tile(name, other, chosen) for name, other in [*kinds.items(), *others]),
-        Tile("difference", f"{of}; bright: {DIFFERENCE_TOP} or more", heat(chosen.difference, DIFFERENCE_TOP)),
-        Tile("LPIPS map", f"{of}; bright: {LPIPS_TOP} or more", heat(chosen.lpips_map, LPIPS_TOP)),
+        *(Tile(e.name, "press to read it", None, offer=(e.point, e.name)) for e in unread),
+        _heat_tile("difference", of, chosen.difference, DIFFERENCE_TOP),
+        _heat_tile("LPIPS map", of, chosen.lpips_map, LPIPS_TOP),
         _mask_tile(report, chosen),
     ]
 
@@ -74,6 +87,10 @@ def _adapter_tile(name: str, reconstruction: Reconstruction | None, chosen: Reco
 
 def _lpips(reconstruction: Reconstruction) -> str:
     return f"LPIPS {reconstruction.scores['lpips']:.3f}"
+
+
+def _heat_tile(title: str, of: str, values: Tensor, top: float) -> Tile:
+    return Tile(title, of, heat(values, top), scale=("0", f"{top}+"))
 
 
 def _mask_tile(report: Report, chosen: Reconstruction) -> Tile:
@@ -117,16 +134,31 @@ def tile_grid(tiles: list[Tile]) -> str:
     return f'<div class="fs-tiles">{"".join(map(_figure, tiles))}</div>'
 
 
+def embedded(file: bytes) -> str:
+    """A PNG file inside the page: the `src` of an `<img>`."""
+    return f"data:image/png;base64,{base64.b64encode(file).decode()}"
+
+
 def _figure(tile: Tile) -> str:
     title, note = escape(tile.title), escape(tile.note)
-    if tile.picture is None:
-        inside = '<div class="none" aria-hidden="true">–</div>'
+    if tile.picture is not None:
+        frame = (
+            f'<button type="button" class="frame" data-enlarge aria-expanded="false" title="Enlarge">'
+            f'<img src="{embedded(tile.png)}" alt="{title}: {note}"></button>'
+        )
+    elif tile.offer:
+        point, adapter = tile.offer
+        frame = (
+            f'<button type="button" class="frame" data-point="{point}" data-adapter="{escape(adapter)}" '
+            f'aria-label="Read with {title}">▶</button>'
+        )
     else:
-        data = base64.b64encode(tile.png).decode()
-        inside = f'<img src="data:image/png;base64,{data}" alt="{title}: {note}">'
+        frame = '<div class="frame" aria-hidden="true">–</div>'
+    scale = "<i></i>".join(map(escape, tile.scale or ()))
+    bar = f'<span class="bar">{scale}</span>' if scale else ""
     return (
-        f'<figure class="{"marked" if tile.marked else ""}"><div class="frame">{inside}</div>'
-        f"<figcaption><b>{title}</b><span>{note}</span></figcaption></figure>"
+        f'<figure class="{"marked" if tile.marked else ""}">{frame}'
+        f"<figcaption><b>{title}</b>{bar}<span>{note}</span></figcaption></figure>"
     )
 
 

@@ -18,6 +18,7 @@ from foresight.ui.guard import OnlyHere, SameOrigin
 from foresight.ui.inspect.tab import InspectTab
 from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, Router
+from foresight.ui.services import plain_html
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train.services import TrainingService
 from foresight.ui.train.tab import TrainTab
@@ -50,7 +51,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
     training: what the Train tab asks; None leaves training out, tab and endpoint.
     """
     with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
-        history = gr.HTML(TITLE, js_on_load=link.HISTORY + _TRAVEL)
+        history = plain_html(TITLE, "title", js_on_load=link.HISTORY + _TRAVEL)
         navigation = Navigation(gr.State(), gr.State())
         tabs: list[Tab] = [
             InspectTab(inspector, navigation, trains=training is not None),

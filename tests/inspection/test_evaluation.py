@@ -50,7 +50,7 @@ def test_rows_are_inspections(inspector):
     assert [row.name for row in rows] == [s.name for s in samples]
     assert [row.mask_reason for row in rows] == [None, "the given mask is empty", None]
     for row, given in zip(rows, samples, strict=True):
-        report = inspector.inspect(given.image, "post-merge/1", "linear", given.mask, others=False)
+        report = inspector.inspect(given.image, "post-merge/1", "linear", given.mask, others=())
         assert row.scores["adapter"] == pytest.approx(report.chosen.scores, abs=1e-3)
         assert row.scores["oracle"] == pytest.approx(report.oracle.scores, abs=1e-3)
         assert row.scores["blank"] == pytest.approx(report.blank.scores, abs=1e-3)

@@ -92,7 +92,7 @@ def test_the_line_of_json(report):
 
 
 def test_another_picture_gets_its_own_oracle(inspector, pictures):
-    first, second, again = (inspector.inspect(pictures[i], adapter="linear", others=False) for i in (1, 2, 1))
+    first, second, again = (inspector.inspect(pictures[i], adapter="linear", others=()) for i in (1, 2, 1))
     assert not torch.equal(first.oracle.image, second.oracle.image)
     assert torch.equal(first.oracle.image, again.oracle.image)
     assert [r.name for r in first.reconstructions] == ["linear"]
@@ -109,12 +109,12 @@ def test_a_batch_is_its_pictures(inspector, pictures, report):
 def test_a_given_mask_is_what_counts(inspector, drawn, pictures):
     left = torch.zeros(224, 224, dtype=torch.bool)
     left[:, :112] = True
-    report = inspector.inspect(pictures[0], adapter="linear", mask=left, others=False)
+    report = inspector.inspect(pictures[0], adapter="linear", mask=left, others=())
     assert torch.equal(report.mask, left) and report.mask_reason is None
     oracle_mask = report.oracle.mask
     iou = float((oracle_mask & left).sum() / (oracle_mask | left).sum())
     assert report.oracle.scores["mask_iou"] == pytest.approx(iou)
-    nothing = inspector.inspect(pictures[0], adapter="linear", mask=torch.zeros_like(left), others=False)
+    nothing = inspector.inspect(pictures[0], adapter="linear", mask=torch.zeros_like(left), others=())
     assert nothing.oracle.scores["mask_iou"] is None and nothing.mask_reason == "the given mask is empty"
 
 
@@ -160,8 +160,9 @@ def test_training_adds_adapters_at_any_time(tiny, tmp_path, pictures):
     inspector = build_house(tiny.folder, tmp_path)
     assert len(inspector.inspect(pictures[0]).reconstructions) == 3
     save_tiny_adapter(tmp_path / "runs/mine", "linear", "post-merge/1", tmp_path, seed=1)
-    names = [r.name for r in inspector.inspect(pictures[0], adapter="linear").reconstructions]
-    assert names == ["linear", "tokens", "pooled", "mine"]
+    for others, names in ((None, []), (inspector.adapters("post-merge/1"), ["mine"])):
+        report = inspector.inspect(pictures[0], adapter="linear", others=others)
+        assert [r.name for r in report.reconstructions] == ["linear", "tokens", "pooled", *names]
 
 
 def test_the_nearest_adapter_that_reads_a_picture_is_suggested(inspector, monkeypatch):

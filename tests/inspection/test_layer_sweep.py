@@ -31,7 +31,7 @@ def test_each_tile_is_what_an_inspection_finds(inspector, scene, masked):
     assert [(tile.name, tile.record) for tile in tiles] == [(e.name, e) for e in records]
     assert {str(t.record.point) for t in tiles} == {"pre-merge/2", "post-merge/1", "post-merge/3"}
     for tile in tiles:
-        report = inspector.inspect(picture, tile.record.point, tile.record.folder, mask, others=False)
+        report = inspector.inspect(picture, tile.record.point, tile.record.folder, mask, others=())
         [alone] = report.reconstructions
         torch.testing.assert_close(tile.image, alone.image, atol=1e-4, rtol=0)
         assert tile.scores == pytest.approx(alone.scores, abs=1e-4)

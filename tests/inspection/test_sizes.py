@@ -43,11 +43,11 @@ def test_an_image_is_read_at_any_size_and_shape(inspector):
 
 def test_another_size_than_it_was_fitted_at_is_reported(inspector):
     image = photo(300, 200)
-    usual, large = (inspector.inspect(image, AT, "tokens", others=False, pixels=p).chosen for p in (None, "448²"))
+    usual, large = (inspector.inspect(image, AT, "tokens", others=(), pixels=p).chosen for p in (None, "448²"))
     assert usual.notice is None is usual.as_json()["notice"]
     assert large.notice == large.as_json()["notice"] == "fitted at 224², here 560 × 364 pixels"
     [record] = [r for r in inspector.adapters(AT) if r.name == "small"]
-    own = inspector.inspect(image, AT, record.folder, others=False)  # the first that it was fitted at
+    own = inspector.inspect(image, AT, record.folder, others=())  # the first that it was fitted at
     assert own.original.shape == (3, 84, 140) and own.chosen.notice is None
     assert record.size_notice((168, 168)) is None
     assert record.size_notice((224, 224)) == "fitted at 112² and 168², here 224 × 224 pixels"
@@ -99,7 +99,7 @@ def test_sizes_are_batched_apart_and_rows_keep_their_order(inspector, tmp_path, 
     assert batches == [(2, 3, 196, 308), (3, 3, 196, 196), (1, 3, 448, 448), (2, 3, 56, 112)]
     for row, file in zip(rows, files, strict=True):
         if not isinstance(row, Broken):
-            report = inspector.inspect(Image.open(file), AT, "linear", others=False, pixels="native")
+            report = inspector.inspect(Image.open(file), AT, "linear", others=(), pixels="native")
             assert row.size == tuple(report.original.shape[1:]) == (row.flat()["height"], row.flat()["width"])
             assert row.scores["adapter"] == pytest.approx(report.chosen.scores, abs=1e-3)
 

@@ -62,7 +62,7 @@ def test_an_adapter_is_fitted_at_another_size_and_reads_there(models, fitting, h
     assert main([*fitting, *kinds, "--out", str(out)]) == 0
     inspector = Inspector(load_vlm(house / "vlm", "cpu"), load_vae(house / "vae", "cpu"), [out])
     for record in inspector.adapters("post-merge/1"):
-        report = inspector.inspect(torch.rand(3, 200, 200), record.point, record.folder, others=False)
+        report = inspector.inspect(torch.rand(3, 200, 200), record.point, record.folder, others=())
         assert report.original.shape == (3, 112, 112) and report.chosen.notice is None
         assert record.card["identity"]["pixels"] == [112**2] and record.card["config"]["side"] == 112
     assert inspector.registry.find("pooled", "post-merge/1").config["canvas"] == 128 // inspector.vae.downscale

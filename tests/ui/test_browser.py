@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE, expect, needs_chromium
 from house import build_house
 from photos import ORIENTATIONS, save_photo
@@ -50,7 +51,8 @@ def test_the_first_page_has_an_example_reconstructed(visit):
     expect(page.locator("#metrics .fs-card")).to_have_count(5)
     expect(page.locator("#metrics")).to_contain_text("Edge F1")  # it is a photo
     expect(page.locator("#tiles figure")).to_have_count(8)
-    expect(page.locator("#slider img")).to_have_count(2)
+    expect(page.locator("#pictures img")).to_have_count(2)
+    expect(page.locator("#metrics .fs-words")).to_contain_text("Colours")
     expect(page.locator("#answer textarea")).not_to_have_value("", timeout=PATIENCE)
 
 
@@ -68,7 +70,7 @@ def test_another_example_another_picture_and_nothing_moves(visit):
     page = visit()
     on_page = "document.querySelector('#tiles').getBoundingClientRect().top + window.scrollY"  # a click may scroll
     before, place = original(page), page.evaluate(on_page)
-    page.get_by_role("button", name="Thumbnail 3").click()
+    page.get_by_role("button", name="five on texture").click()
     changed(page, before)
     expect(page.locator("#headline .time")).to_contain_text("latents")
     assert page.evaluate(on_page) == place
@@ -164,7 +166,7 @@ def test_a_link_opens_the_same_view(visit):
     page = visit(asked="&seed=11&objects=2&shape=star&point=pre-merge/2")
     expect(headline(page)).to_have_text("pre-merge/2 read by linear")
     expect(page.locator("#objects li")).to_have_count(2)
-    page.get_by_role("button", name="Thumbnail 3").click()
+    page.get_by_role("button", name="five on texture").click()
     expect(page.locator("#objects li")).to_have_count(5)
     assert "example=five-on-texture&point=pre-merge%2F2&adapter=linear" in page.url
     again = visit(asked=page.url.split("?")[1].replace("__theme=light", ""))
@@ -222,7 +224,7 @@ def selected(page, name):
 def test_back_and_forward_walk_through_views_and_tabs_and_find_an_evaluation_as_it_was(visit):
     page = visit()
     first = original(page)
-    page.get_by_role("button", name="Thumbnail 3").click()
+    page.get_by_role("button", name="five on texture").click()
     changed(page, first)
     page.get_by_role("tab", name="Failures").click()
     field = page.locator("#failures-count input[type=number]")
@@ -318,7 +320,7 @@ def test_a_photo_stands_upright_on_the_page(visit, tmp_path, orientation):
         seen = page.locator("#tiles img").first.evaluate(QUARTERS)
         assert abs(np.array(seen) - np.array(expected)).max() < 12
         before = original(page)
-        page.get_by_role("button", name="Thumbnail 3").click()
+        page.get_by_role("button", name="five on texture").click()
         changed(page, before)
 
 
@@ -329,16 +331,49 @@ def test_the_last_result_is_dimmed_beside_a_new_picture(visit, tmp_path):
     expect(page.get_by_test_id("toast-body")).to_contain_text("too narrow")
     expect(page.locator("#stale")).to_contain_text("of another picture: this picture is not reconstructed yet")
     expect(page.locator("#tiles")).to_have_css("opacity", "0.4")
-    page.get_by_role("button", name="Thumbnail 3").click()
+    page.get_by_role("button", name="five on texture").click()
     expect(page.locator("#tiles")).to_have_css("opacity", "1")
 
 
-def test_full_screen_is_all_of_it(visit):
+def test_pictures_are_wiped_and_enlarged_by_keyboard(visit):
     page = visit()
-    page.locator("#slider").get_by_role("button", name="fullscreen").click()
-    size = "e => [e.getBoundingClientRect().width, e.getBoundingClientRect().height]"
-    page.wait_for_function(f"(({size})(document.querySelector('#slider')) + '') === '1280,900'")
-    assert page.locator("#slider").evaluate("e => getComputedStyle(e).backgroundColor") != "rgba(0, 0, 0, 0)"
+    pictures, before = page.locator("#pictures"), original(page)
+    left, right = pictures.locator(".two > div").first, pictures.locator(".two > div").last
+    assert left.bounding_box()["x"] + left.bounding_box()["width"] < right.bounding_box()["x"]
+    pictures.get_by_role("button", name="◫ wipe").press("Enter")
+    line = page.get_by_role("slider", name="Between original and reconstruction")
+    line.press("Home")
+    line.press("ArrowRight")
+    expect(right).to_have_css("clip-path", "inset(0px 0px 0px 1%)")
+    page.get_by_role("button", name="cat", exact=True).click()
+    changed(page, before)
+    expect(right).to_have_css("clip-path", "inset(0px 0px 0px 1%)")
+    expect(line).to_have_value("1")
+    large = page.locator(".fs-large")
+    for button in (
+        pictures.get_by_role("button", name="Both pictures in the whole window"),
+        page.locator("#tiles").get_by_role("button", name="difference"),
+    ):
+        button.press("Enter")
+        assert large.bounding_box() == {"x": 0, "y": 0, "width": 1280, "height": 900}
+        assert large.evaluate("e => getComputedStyle(e).backgroundColor") != "rgba(0, 0, 0, 0)"
+        expect(button).to_have_attribute("aria-expanded", "true")
+        page.keyboard.press("Escape")
+        expect(large).to_have_count(0)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_tab_has_a_serious_fault_of_access(visit, dark):
+    page = visit(dark=dark, asked="example=one-on-white")
+    for tab in page.locator("[role=tab][id^='tab-']").all():
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        faults = [
+            (tab.inner_text(), fault["id"], [node["html"] for node in fault["nodes"]])
+            for fault in Axe().run(page).response["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+        assert not faults
 
 
 def test_the_sliders_range_and_the_adapters_follow_the_stage(visit):
@@ -372,6 +407,8 @@ def test_generate_then_ask(visit):
     page.locator("#question textarea").fill("How many objects are there?")
     page.get_by_role("button", name="Ask").click()
     expect(page.locator("#answer textarea")).not_to_have_value("")
+    page.get_by_role("button", name="What color is each part of the image?").click()
+    expect(page.locator("#question textarea")).to_have_value("What color is each part of the image?")
 
 
 def test_an_upload_and_a_broken_one(visit, tmp_path):
@@ -425,7 +462,6 @@ def test_a_phone_scrolls_down_only(visit, dark):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color.match(/\\d+/g).map(Number)")
     assert (sum(ink[:3]) > 384) is dark
-    expect(page.locator("#slider")).to_be_visible()
-    source, headline = (page.locator(f"#{name}").bounding_box()["y"] for name in ("source", "headline"))
-    assert source < 300 and headline < 800
+    pictures, diagram = (page.locator(f"#{name}").bounding_box() for name in ("pictures", "diagram"))
+    assert 0 < pictures["y"] < diagram["y"] < 844 - diagram["height"]  # a tap on a layer shows what it does
     assert page.locator("#diagram .finger").first.bounding_box()["height"] >= 44

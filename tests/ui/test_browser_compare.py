@@ -128,7 +128,7 @@ def test_the_last_comparison_is_dimmed_beside_a_new_picture(visit, gate):
     page = visit()
     compared(page)
     gate.clear()
-    page.get_by_role("button", name="Thumbnail 1").click()
+    page.get_by_role("button", name="one on white").click()
     expect(page.locator("#compare-pair")).to_have_css("opacity", "0.4")  # of the last picture, until the run ends
     expect(page.locator("#compare-grid .waiting")).to_have_count(2)
     expect(page.locator("#compare-grid")).to_have_css("opacity", "1")
@@ -166,6 +166,6 @@ def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_scrolls_down_only(visit, dark):
     page = visit(390, 844, dark)
-    page.get_by_role("button", name="Thumbnail 1").click()
+    page.get_by_role("button", name="one on white").click()
     expect(page.locator("#compare-pair .over")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -231,7 +231,7 @@ def test_own_adapters_are_shown_side_by_side_too(tiny, tmp_path: Path) -> None:
         save_tiny_adapter(tmp_path / f"runs/my-{kind}", kind, "pre-merge/2", tmp_path)
     own, bundled = adapter_pairs(inspector.adapters())
     assert [record.name for record in (*own, *bundled)] == ["my-pooled", "my-tokens", "pooled", "tokens"]
-    report = inspector.inspect(Image.new("RGB", (56, 56), "white"), None, own[1].folder)
+    report = inspector.inspect(Image.new("RGB", (56, 56), "white"), None, own[1].folder, others=own[:1])
     assert parts.pair_grid(own, [report], 2).count("<img") == 3
     with pytest.raises(InputError, match="'my-pooled' was deleted"):
         parts.pair_grid(own, [replace(report, reconstructions=report.reconstructions[:1])], 2)

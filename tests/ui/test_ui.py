@@ -26,6 +26,7 @@ from foresight.ui.gradio_internals import ImageData
 from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
 from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
+from foresight.ui.inspect.words import colour_difference, in_words
 from foresight.ui.train.charts import curves
 from foresight.ui.train.views import adapter_table, progress
 from training.data import HELD_OUT
@@ -226,9 +227,18 @@ def test_a_score_that_no_held_out_image_has_is_no_empty_chart() -> None:
 
 
 def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:
-    card = {"point": "post-merge/4", "data": "scenes:32768", "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512}}
+    card = {
+        "point": "post-merge/4",
+        "data": "scenes:32768+photos:mine*0.5",
+        "scores": {"a": {"lpips": [0.5, 0.4, 0.6]}, "n": 512},
+    }
     note = cards.adapter_note(AdapterRecord(Path("x"), True, {"kind": "linear", "card": card}, 7), "tokens")
-    for words in ("32,768 scenes", "n = 512", "0.400–0.600", "No tokens adapter here: linear in its place"):
+    for words in (
+        "32,768 scenes, photos × 0.5",
+        "n = 512",
+        "0.400–0.600",
+        "No tokens adapter here: linear in its place",
+    ):
         assert words in note
 
 
@@ -256,6 +266,26 @@ def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
     assert drawn[2].note == "none at this layer" and [t.title for t in drawn if t.marked] == ["tokens"]
     assert strip(drawn, "heading").width > 8 * 150
     assert [t.title for t in tiles(report("mine"))][5] == "mine"
+
+
+def test_an_own_adapter_is_offered_and_read_when_it_is_asked_for() -> None:
+    own = AdapterRecord(Path("runs/mine"), False, {"kind": "linear", "card": {"point": str(HERE)}}, 1, Path("runs"))
+    [tile] = [tile for tile in tiles(report(), [own]) if tile.offer]
+    assert tile.title == "mine" and tile.picture is None
+    html = tile_grid([tile])
+    assert 'data-point="post-merge/4" data-adapter="mine"' in html and "<img" not in html
+
+
+def test_what_survives_is_said_in_words_by_the_scores() -> None:
+    seen = report(iou=0.96)
+    same = replace(seen, reconstructions=[replace(seen.chosen, image=seen.original)])
+    assert ">Colours survive; shapes survive; fine texture survives.<" in in_words(same)
+    dark = replace(seen, reconstructions=[replace(made("tokens", 0.4, 0.5, 0.7), image=seen.original * 0.5)])
+    assert ">Colours are lost; shapes are lost; fine texture is lost.<" in in_words(dark)
+    photo = replace(seen.chosen, scores=seen.chosen.scores | {"mask_iou": None, "edge_f1": 0.6, "haarpsi": 0.7})
+    shifted = replace(seen, reconstructions=[replace(photo, image=seen.original + 0.04)])
+    assert ">Colours drift; outlines are soft; fine texture is blurred.<" in in_words(shifted)
+    assert colour_difference(seen.original, seen.original + 0.04) == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("name", ["tokens", "mine"])

@@ -12,6 +12,7 @@ from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, number, shown_scores
+from foresight.ui.pictures import wiper
 from foresight.ui.services import ImageSource
 from foresight.ui.uploads import address
 
@@ -188,38 +189,13 @@ def pair(comparison: Comparison) -> str:
     if not comparison.adapter_tiles:
         return ""
     sides = "".join(
-        f'<figure><div class="frame"><img src="{address(comparison.original)}" alt="original" draggable="false">'
+        f'<figure><div class="fs-wipe"><img src="{address(comparison.original)}" alt="original" draggable="false">'
         f'<img class="over" src="{address(tile.path)}" alt="{escape(tile.title)}" draggable="false"><i></i></div>'
         f"<figcaption><b>{escape(tile.title)}</b>{_scores(tile.reconstruction)}</figcaption></figure>"
         for tile in (comparison.by_title[title] for title in comparison.sides)
     )
-    return (
-        f'<div class="fs-compare-pair">{sides}</div><label class="fs-compare-slide"><span>◀ original</span>'
-        '<input type="range" min="0" max="100" value="50" aria-label="Between original and reconstruction, both sides">'
-        "<span>reconstruction ▶</span></label>"
-    )
+    return f'<div class="fs-compare-pair">{sides}</div>{wiper("Between original and reconstruction, both sides")}'
 
-
-# One line stands in both pictures, where the slider is: dragged there, in a picture, or moved by the keyboard.
-SLIDE = """
-const place = value => {
-  element.style.setProperty('--at', value + '%');
-  const slider = element.querySelector('input[type=range]');
-  if (slider) slider.value = value;
-};
-const drag = event => {
-  const frame = event.target.closest('.fs-compare-pair .frame');
-  if (!frame || !(event.buttons & 1)) return;
-  const box = frame.getBoundingClientRect();
-  place(Math.round(100 * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width))));
-};
-let at = 50;
-element.addEventListener('input', event => { at = event.target.value; place(at); });
-element.addEventListener('pointerdown', drag);
-element.addEventListener('pointermove', drag);
-watch('value', () => place(parseInt(element.style.getPropertyValue('--at')) || 50));
-place(at);
-"""
 
 # A button in the grid tells what is to be done with which tile.
 PICK = """element.addEventListener('click', event => {

@@ -26,6 +26,7 @@ from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeSlider
 from foresight.ui.navigation import Navigation, on_open, open_view, updated_choices
+from foresight.ui.pictures import WIPE
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels, pixels_dropdown
 from foresight.ui.plots import depth_chart
 from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, open_picture, plain_html
@@ -90,7 +91,7 @@ class CompareTab:
         with gr.Row(visible=False, elem_id="compare-sides") as self.sides:
             self.left = gr.Dropdown([], label="Left", min_width=150, elem_id="compare-left")
             self.right = gr.Dropdown([], label="Right", min_width=150, elem_id="compare-right")
-        self.pair = plain_html("", "compare-pair", js_on_load=grids.SLIDE)
+        self.pair = plain_html("", "compare-pair", js_on_load=WIPE)
         self.chart = gr.Plot(
             label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
         )
@@ -116,7 +117,7 @@ class CompareTab:
         runs = [
             self.go.click(**running),
             upload.success(**running),
-            picker.examples.select(self.pick, None, picked, **latest).success(**running),
+            picker.examples.click(self.pick, None, picked, **latest).success(**running),
             self.dice.click(in_place(self.roll), self.objects, picked, **QUIET).success(**running),
             *([] if self.settings.public else [arrive.success(**running)]),
         ]
@@ -131,7 +132,7 @@ class CompareTab:
         """An uploaded image."""
         return [*self.picker.upload(path), AWAITED]
 
-    def pick(self, event: gr.SelectData) -> list[Any]:
+    def pick(self, event: gr.EventData) -> list[Any]:
         """An example."""
         return [*self.picker.example(event), AWAITED]
 

@@ -146,7 +146,7 @@ class FindingsTab:
         for i in range(PAIR_SCENES):
             scene = generate.make_scene(ANY, ANY, 1 + i, ANY, ANY, "white", False, generate.roll())
             image, mask = generate.draw(scene)
-            reports.append(self.inspector.inspect(image, None, pair[1].folder, mask))
+            reports.append(self.inspector.inspect(image, None, pair[1].folder, mask, pair[:1]))
             yield parts.pair_grid(pair, reports, PAIR_SCENES - 1 - i)
 
     def load(self, name: str | None) -> Study:

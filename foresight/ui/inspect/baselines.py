@@ -20,7 +20,8 @@ from foresight.ui import generate
 from foresight.ui.cards import NAMES, number, shown_scores
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_maps import Tile, tile_grid
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
+from foresight.ui.pictures import ENLARGE
+from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, plain_html
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class BaselinePanel:
         with gr.Accordion(
             "Floors: the mean and the nearest of the training scenes", open=False, elem_id="floors-open"
         ) as box:
-            panel = gr.HTML(elem_id="floors", elem_classes="fs-plain", apply_default_css=False)
+            panel = plain_html("", "floors", js_on_load=ENLARGE)
         showing: dict[str, Any] = {"fn": self.show, "inputs": [opened, summary], "outputs": panel}
         showing |= MODEL_QUEUE | QUIET
         box.expand(lambda: True, None, opened, **QUIET).then(**showing)

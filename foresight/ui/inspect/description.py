@@ -11,7 +11,8 @@ from PIL import Image
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.models.vlm import VLM
 
-QUESTION = "Describe the image."
+QUESTIONS = ("Describe the image.", "How many objects are there?", "What color is each part of the image?")
+BUNDLED_SAYS = "The bundled model is tiny: it knows colors, drawn shapes, places and light, and no things by name."
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Conversations:
         """The answer, or as much of it as was said when the visitor moved on."""
         end = self._ends[request.session_hash] = threading.Event()
         try:
-            question = question.strip()[:500] or QUESTION
+            question = question.strip()[:500] or QUESTIONS[0]
             answer = str(self.vlm.describe(image, question, stop=end.is_set, pixels=pixels))
         finally:
             self._ends.pop(request.session_hash, None)

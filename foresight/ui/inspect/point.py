@@ -44,7 +44,7 @@ element.addEventListener('keydown', event => {
 
 
 class PointControls:
-    """Stage, layer, the drawing of the model, the adapter and the note on it.
+    """The drawing of the model, the adapter and the note on it, stage and layer; the latter from `build_details` on.
 
     Attributes:
         wish: A State, the adapter last asked for, which comes back at every layer that has it.
@@ -55,26 +55,33 @@ class PointControls:
     """
 
     def __init__(self, inspector: Inspector) -> None:
-        """Adds the controls to the current layout, at the inspector's default point."""
+        """Adds the drawing and the adapter to the current layout, at the inspector's default point."""
         self.inspector, self.points = inspector, inspector.vlm.points
         point = inspector.default_point
         names, name = self._adapters(point, None)
-        framed: dict[str, Any] = {"js_on_load": _CHOOSE, "container": True, "apply_default_css": False}
         with gr.Group(elem_classes="fs-point"):
+            self.drawing = self._clickable(self._diagram(point), "diagram")
+            self.adapter = FreeRadio(names, value=name, label="Adapter", elem_id="adapter")
+        self.wish = gr.State()
+
+    def build_details(self) -> None:
+        """Adds the note on the adapter, and the point by name and number, to the current layout."""
+        point = self.inspector.default_point
+        with gr.Group(elem_classes="fs-point"):
+            self.note = self._clickable(self.note_on(point, self._adapters(point, None)[1], None), "adapter-note")
             self.stage = gr.Radio(
                 [(STAGE_NAMES[s], s) for s in STAGES], value=point.stage, label="Extraction point", elem_id="stage"
             )
             self.layer = FreeSlider(
                 0, self.last(point.stage), value=point.layer, step=1, label="Layer", elem_id="layer"
             )
-            self.drawing = gr.HTML(self._diagram(point), **framed, elem_id="diagram")
-            self.adapter = FreeRadio(names, value=name, label="Adapter", elem_id="adapter")
-            note = self.note_on(point, name, None)
-            self.note = gr.HTML(note, **framed, elem_id="adapter-note")
-        self.wish = gr.State()
         self.chosen: list[Any] = [self.stage, self.layer, self.adapter]
         self.outputs = [*self.chosen, self.note, self.drawing]
         self.after_stage, self.after_layer = self.outputs[1:], self.outputs[2:]
+
+    @staticmethod
+    def _clickable(html: str, elem_id: str) -> gr.HTML:
+        return gr.HTML(html, js_on_load=_CHOOSE, container=True, apply_default_css=False, elem_id=elem_id)
 
     def values(
         self, point: ExtractionPoint, wish: str | None, layer: float | None = None, chosen: str | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import torch.nn.functional as F
 
+from foresight.data.images import to_pil
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import Reconstruction
 from foresight.metrics.matching import score_objects
@@ -18,19 +19,15 @@ from foresight.ui.gradio_internals import cached_file
 from foresight.ui.image_maps import png, strip, tile_grid
 from foresight.ui.image_maps import tiles as report_tiles
 from foresight.ui.inspect.baselines import ResultSummary
-from foresight.ui.inspect.description import QUESTION
+from foresight.ui.inspect.description import BUNDLED_SAYS, QUESTIONS
+from foresight.ui.inspect.words import in_words
+from foresight.ui.pictures import ENLARGE, OVERLAY, WIPE, beside
 from foresight.ui.services import ImageSource, plain_html, public_facts
 
 # An object's label, whether any of it is visible, its mask IoU, and the oracle's.
 ObjectIoU = tuple[str, bool, float | None, float | None]
 
-IMAGE_HEIGHT = 380
-SCENES_ONLY = "The bundled model has only ever seen drawn scenes: what it says of a photo means nothing."
-
-_SIDES = '<p class="fs-sides"><span>◀ original</span><span>drag the line</span><span>reconstruction ▶</span></p>'
-
-
-# A button of the banner tells which adapter it offers.
+# A button of the banner, or an empty tile, tells which adapter it offers.
 _FOLLOW = """
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-adapter]');
@@ -61,32 +58,21 @@ class ResultView:
             if vlm.large and inspector.adapters(inspector.default_point)
             else cards.NO_RESULT
         )
-        nothing: list[Any] = [None, f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
-        sides, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
+        nothing: list[Any] = ["", f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
+        pictures, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
         self.headline = plain_html(headline, "headline", js_on_load=link.ADDRESS + _FOLLOW, padding=False)
         self.stale = plain_html("", "stale")
-        with gr.Row(equal_height=False, elem_classes="fs-shown"):
-            with gr.Column(scale=1, min_width=300, elem_classes="fs-view"):
-                self.slider = gr.ImageSlider(
-                    sides,
-                    show_label=False,
-                    format="png",
-                    max_height=IMAGE_HEIGHT,
-                    buttons=["fullscreen"],
-                    interactive=False,
-                    elem_id="slider",
-                )
-                plain_html(_SIDES, "sides")
-            with gr.Column(scale=1, min_width=300):
-                self.metrics = plain_html(metrics, "metrics")
-        self.tiles, self.objects = plain_html(tiles, "tiles"), plain_html(objects, "objects")
+        self.pictures = plain_html(pictures, "pictures", js_on_load=ENLARGE + OVERLAY + WIPE)
+        self.metrics = plain_html(metrics, "metrics")
+        self.tiles = plain_html(tiles, "tiles", js_on_load=ENLARGE + _FOLLOW)
+        self.objects = plain_html(objects, "objects")
         with gr.Row(elem_classes="fs-files"):
             self.image_file = gr.DownloadButton(
                 "Download pictures (PNG)", image_file, size="sm", elem_id="download-png"
             )
             self.data_file = gr.DownloadButton("Download scores (JSON)", data_file, size="sm", elem_id="download-json")
         self.summary = gr.State(summary)
-        self.outputs: list[Any] = [self.slider, self.headline, self.metrics, self.tiles, self.objects]
+        self.outputs: list[Any] = [self.pictures, self.headline, self.metrics, self.tiles, self.objects]
         self.outputs += [self.image_file, self.data_file, self.summary]
 
     def _first(self) -> list[Any] | None:
@@ -107,8 +93,9 @@ class ResultView:
             first: It was made while the app was starting, so that its time says nothing.
             pixels: That were chosen, for the link.
         """
-        tiles, chosen = report_tiles(report), report.chosen
-        original, marked = tiles[0], next(tile for tile in tiles if tile.marked)
+        chosen, done = report.chosen, {one.record.folder for one in report.reconstructions if one.record}
+        unread = [e for e in self.inspector.adapters(report.point) if e.folder not in done and not e.bundled]
+        tiles = report_tiles(report, unread)
         title = link.name_of(source)
         name = f"foresight-{title}-{report.point.stage}-{report.point.layer}-{chosen.name}".replace("/", "-")
         heading = f"{title} at {report.point}, {chosen.name} adapter: {_scores(chosen)}"
@@ -120,12 +107,12 @@ class ResultView:
             better = None if self.inspector.vlm.large else self.inspector.suggest(report)  # it reads every point
             steps = cards.next_steps(report.point, better, self.trains)
         return [
-            (cached_file(original.png, "original.png"), cached_file(marked.png, "reconstruction.png")),
+            beside(to_pil(report.original), to_pil(chosen.image), chosen.name),
             cards.headline(report, first, address, link.link_html(address, source), steps),
-            cards.metric_cards(report, source),
+            in_words(report) + cards.metric_cards(report, source),
             tile_grid(tiles),
             cards.object_table(objects),
-            cached_file(png(strip(tiles, heading)), f"{name}.png"),
+            cached_file(png(strip(report_tiles(report), heading)), f"{name}.png"),
             cached_file(record.encode(), f"{name}.json"),
             ResultSummary.of(report, source),
         ]
@@ -172,12 +159,12 @@ def _scores(reconstruction: Reconstruction) -> str:
     return ", ".join(f"{cards.NAMES[name]} {cards.number(name, v)}" for name, v in values.items() if v is not None)
 
 
-def build_answer(vlm: VLM) -> tuple[gr.Textbox, gr.Textbox]:
-    """The answer and the question. The bundled model knows drawn scenes only, which is said beside the answer."""
+def build_answer(vlm: VLM) -> tuple[gr.Textbox, gr.Textbox, list[gr.Button]]:
+    """The answer, the question, and buttons of questions to begin with. What the bundled model can say is told."""
     whole = f"The answer needs the whole model, {vlm.size / 1e9:.1f} GB."
     answer = gr.Textbox(
         label="What the model says of the picture",
-        info=SCENES_ONLY if vlm.name == "bundled" else None,
+        info=BUNDLED_SAYS if vlm.name == "bundled" else None,
         placeholder="Ask below. "
         + (whole if vlm.large else "The answer comes after the picture, since words take longer."),
         lines=4,
@@ -185,5 +172,7 @@ def build_answer(vlm: VLM) -> tuple[gr.Textbox, gr.Textbox]:
         interactive=False,
         elem_id="answer",
     )
-    question = gr.Textbox(QUESTION, label="Ask the model", submit_btn="Ask", max_length=500, elem_id="question")
-    return answer, question
+    with gr.Row(elem_id="questions"):
+        samples = [gr.Button(question, size="sm", min_width=120) for question in QUESTIONS]
+    question = gr.Textbox(QUESTIONS[0], label="Ask the model", submit_btn="Ask", max_length=500, elem_id="question")
+    return answer, question, samples

@@ -16,7 +16,7 @@ from foresight.ui.generate import SceneControls
 from foresight.ui.gradio_internals import current_page
 from foresight.ui.image_input import ImagePicker
 from foresight.ui.inspect.baselines import BaselinePanel
-from foresight.ui.inspect.description import QUESTION, Conversations
+from foresight.ui.inspect.description import QUESTIONS, Conversations
 from foresight.ui.inspect.point import PointControls
 from foresight.ui.inspect.results import ResultView, build_answer
 from foresight.ui.navigation import Navigation, open_view
@@ -55,22 +55,23 @@ class InspectTab:
         """Adds the tab to the current layout, with the first example inspected already, but by a large model."""
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-                self.picker = ImagePicker(examples.FIRST, 190, "to inspect", "source", "refused")
+                self.picker = ImagePicker(examples.FIRST, 130, "to inspect", "source", "refused")
                 with gr.Tabs(elem_classes="fs-sources"):
                     with gr.Tab("Examples"):
                         self.picker.build_examples("examples")
                     with gr.Tab("Generate"):
                         self.scene = SceneControls()
                 self.point = PointControls(self.inspector)
-                self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
                 self.go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
+                self.point.build_details()
+                self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
                     self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
             with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
                 self.result = ResultView(self.inspector, self.trains)
                 BaselinePanel(self.inspector, self.result.summary)
-                self.answer, self.question = build_answer(self.inspector.vlm)
+                self.answer, self.question, self.samples = build_answer(self.inspector.vlm)
         self._connect()
 
     def _connect(self) -> None:
@@ -81,7 +82,7 @@ class InspectTab:
             "fn": self.reconstruct,
             "inputs": [picker.source, *point.chosen, self.pixels],
             "outputs": [*self.result.outputs, stale, self.go],
-            "show_progress_on": self.result.slider,
+            "show_progress_on": self.result.pictures,
             **model,
         }
         asking: dict[str, Any] = {
@@ -110,7 +111,7 @@ class InspectTab:
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
         for change in (
             upload,
-            picker.examples.select(self.pick, None, picked, **latest),
+            picker.examples.click(self.pick, None, picked, **latest),
             scene.draw.click(hush, None, None, **QUIET).then(**drawing),
             scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
             view.change(self.enter, [view, picker.source, point.wish], entered, **QUIET),
@@ -122,7 +123,11 @@ class InspectTab:
         resized.success(**running, trigger_mode="always_last").success(**on_change)
         for button, state in ((self.to_map, self.navigation.latent_map), (self.to_compare, self.navigation.compare)):
             button.click(self.leave, [picker.source, *point.chosen, self.pixels], state, **QUIET)
-        gr.on([self.question.submit], hush, None, None, **QUIET).then(**asking)
+        self.question.submit(hush, None, None, **QUIET).then(**asking)
+        for sample in self.samples:
+            sample.click(hush, None, None, **QUIET).then(lambda text: text, sample, self.question, **QUIET).then(
+                **asking
+            )
 
         moved = [*point.chosen, point.wish]
         for change in (
@@ -130,7 +135,13 @@ class InspectTab:
             point.layer.input(self.change_layer, moved, point.after_layer, **latest),
             point.drawing.click(self.jump, moved[1:], point.outputs, **latest),
             point.note.click(self.jump, moved[1:], point.outputs, **latest),
-            self.result.headline.click(self.follow, moved[1:-1], [*point.outputs, point.wish], **latest),
+            gr.on(
+                [self.result.headline.click, self.result.tiles.click],
+                self.follow,
+                moved[1:-1],
+                [*point.outputs, point.wish],
+                **latest,
+            ),
             point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.wish], **latest),
         ):
             change.success(**running, trigger_mode="always_last")
@@ -139,7 +150,7 @@ class InspectTab:
     def first_answer(self) -> str:
         """What the model says of the first example: made for the first visitor, ready for later ones."""
         first = examples.examples()[examples.FIRST]
-        return str(self.inspector.vlm.describe(generate.image_and_mask(first)[0], QUESTION))
+        return str(self.inspector.vlm.describe(generate.image_and_mask(first)[0], QUESTIONS[0]))
 
     # The result
 
@@ -189,7 +200,7 @@ class InspectTab:
         self.conversations.hush(request)
         return [*self.picker.upload(path), "", AWAITED]
 
-    def pick(self, event: gr.SelectData, request: gr.Request) -> list[Any]:
+    def pick(self, event: gr.EventData, request: gr.Request) -> list[Any]:
         """An example."""
         self.conversations.hush(request)
         return [*self.picker.example(event), "", AWAITED]

@@ -299,7 +299,7 @@ class LatentMapTab:
         reconstruction: Reconstruction | str
         try:
             record = self.inspector.registry.find_listed(adapter, selected.point)
-            report = self.inspector.inspect(pixels, record.point, record.folder, mask, others=False)
+            report = self.inspector.inspect(pixels, record.point, record.folder, mask, others=())
             reconstruction = report.chosen
         except InputError as error:
             reconstruction = str(error)
