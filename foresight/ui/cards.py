@@ -286,7 +286,9 @@ def _in_words(data: str) -> str:
     for part in data.split("+"):
         named, _, weight = part.partition("*")
         kind, _, count = named.partition(":")
-        known = {"scenes": "scenes", "motion": "moving scenes", "photos": "photos", "pans": "pans over photos"}.get(kind)
+        known = {"scenes": "scenes", "motion": "moving scenes", "photos": "photos", "pans": "pans over photos"}.get(
+            kind
+        )
         if known is None or len(count) > 15:
             return data
         number = f"{int(count):,} " if count.isdecimal() else ""

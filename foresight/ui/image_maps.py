@@ -162,20 +162,21 @@ def _figure(tile: Tile) -> str:
     )
 
 
-def strip(tiles: list[Tile], heading: str) -> Image.Image:
-    """The tiles side by side in one picture, each under its title, `heading` on top."""
-    pictures = [tile.picture for tile in tiles if tile.picture is not None]
-    width, height = pictures[0].size
-    side, top, gap = max(width, 150), 64, 8
-    sheet = Image.new("RGB", (len(tiles) * (side + gap) + gap, top + height + gap), "white")
-    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(15), ImageFont.load_default(13)
+def sheet(tiles: list[Tile], heading: str, columns: int | None = None) -> Image.Image:
+    """The tiles in one picture, each under its title, `heading` on top; so many side by side, or all of them."""
+    columns = min(columns or len(tiles), len(tiles))
+    width, height = next(tile.picture for tile in tiles if tile.picture is not None).size
+    side, top, gap, title = max(width, 150), 34, 8, 30
+    rows = -(-len(tiles) // columns)
+    paper = Image.new("RGB", (columns * (side + gap) + gap, top + rows * (title + height + gap)), "white")
+    draw, font, small = ImageDraw.Draw(paper), ImageFont.load_default(15), ImageFont.load_default(13)
     draw.text((gap, 8), heading, "black", font)
     for i, tile in enumerate(tiles):
-        x = gap + i * (side + gap)
-        draw.text((x, 34), tile.title, "black", font)
+        x, y = gap + i % columns * (side + gap), top + i // columns * (title + height + gap)
+        draw.text((x, y), tile.title, "black", font if len(tile.title) < 20 else small)
         if tile.picture is None:
-            draw.text((x, top + 8), tile.note, "dimgray", small)
+            draw.text((x, y + title + 8), tile.note, "dimgray", small)
         else:
-            sheet.paste(tile.picture, (x, top))
-            draw.rectangle((x - 1, top - 1, x + width, top + height), outline="lightgray")
-    return sheet
+            paper.paste(tile.picture, (x, y + title))
+            draw.rectangle((x - 1, y + title - 1, x + width, y + title + height), outline="lightgray")
+    return paper

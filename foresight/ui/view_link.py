@@ -110,12 +110,18 @@ def compare_query(
     left: str | None = None,
     right: str | None = None,
     pixels: str | None = None,
+    points: Sequence[str] = (),
 ) -> str:
-    """`query` of the Compare tab. left, right: the titles of the tiles that were chosen to be side by side."""
+    """`query` of the Compare tab.
+
+    left, right: the titles of the tiles that were chosen to be side by side. points: those that were chosen, none for
+    all.
+    """
     if (image := _image(source)) is None:
         return ""
     sides = {side: title.replace(_BETWEEN, ",") for side, title in (("left", left), ("right", right)) if title}
-    size = {"pixels": pixels} if pixels else {}
+    size = {"points": ",".join(points)} if points else {}
+    size |= {"pixels": pixels} if pixels else {}
     return written({TAB: "compare", **image, "adapters": ",".join(adapters), **sides, **size})
 
 

@@ -405,7 +405,7 @@ def test_generate_then_ask(visit):
     page.locator("#generate").click()
     changed(page, before)
     page.locator("#question textarea").fill("How many objects are there?")
-    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("button", name="Ask", exact=True).click()
     expect(page.locator("#answer textarea")).not_to_have_value("")
     page.get_by_role("button", name="What color is each part of the image?").click()
     expect(page.locator("#question textarea")).to_have_value("What color is each part of the image?")

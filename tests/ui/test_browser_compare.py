@@ -2,6 +2,7 @@
 
 import re
 import threading
+from pathlib import Path
 
 import pytest
 from browsing import expect, needs_chromium
@@ -87,7 +88,7 @@ def test_one_slider_moves_both_sides_by_keyboard_and_by_hand(visit):
         slider.press("ArrowRight")
     for i in (0, 1):
         expect(over.nth(i)).to_have_css("clip-path", "inset(0px 0px 0px 60%)")
-    box = page.locator("#compare-pair .frame").nth(1).bounding_box()
+    box = page.locator("#compare-pair .fs-wipe").nth(1).bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 50)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 60, steps=4)
@@ -107,6 +108,24 @@ def test_two_adapters_make_more_rows_and_a_tile_opens_in_inspect(visit):
     expect(page.locator("#compare-grid th[scope=row]")).to_have_count(4)
     page.get_by_role("button", name="Inspect pre-merge/2 · linear").click()
     expect(page.locator("#door textarea")).to_have_value(re.compile("^pre-merge/2 linear {'size'"))
+
+
+def test_layers_are_chosen_and_pictures_and_scores_taken_away(visit):
+    page = visit()
+    page.locator("#compare-points input").fill("post-merge/1")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")  # closes the list
+    page.locator("#compare-adapters").get_by_text("linear").click()
+    compared(page, 2)
+    expect(page.locator("#compare-head [data-link*='&points=post-merge/1']")).to_have_count(1)
+    for name, start in (("csv", b"point,adapter,LPIPS"), ("png", b"\x89PNG")):
+        with page.expect_download() as download:
+            page.locator(f"#compare-{name}").click()
+        content = Path(download.value.path()).read_bytes()
+        assert content.lower().startswith(start.lower())
+        if name == "csv":
+            rows = [line.split(",")[:2] for line in content.decode().splitlines()[1:]]
+            assert rows == [["", "oracle"], ["", "blank"], ["post-merge/1", "tokens"], ["post-merge/1", "linear"]]
 
 
 def test_stop_keeps_what_is_done(visit, gate):

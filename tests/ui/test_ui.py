@@ -23,7 +23,7 @@ from foresight.models.points import ExtractionPoint
 from foresight.ui import cards, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import ImageData
-from foresight.ui.image_maps import heat, masks_over, strip, tile_grid, tiles
+from foresight.ui.image_maps import heat, masks_over, sheet, tile_grid, tiles
 from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawFile, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.words import colour_difference, in_words
@@ -264,7 +264,7 @@ def test_tiles_are_the_eight_of_the_strip_and_say_what_is_missing() -> None:
     ]  # fmt: skip
     assert [t.title for t in drawn if t.picture is None] == ["linear", "pooled"]
     assert drawn[2].note == "none at this layer" and [t.title for t in drawn if t.marked] == ["tokens"]
-    assert strip(drawn, "heading").width > 8 * 150
+    assert sheet(drawn, "heading").width > 8 * 150
     assert [t.title for t in tiles(report("mine"))][5] == "mine"
 
 

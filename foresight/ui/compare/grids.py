@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -52,6 +53,7 @@ class Comparison:
         left: The title of the tile that was chosen to be on the left; None where nobody chose.
         right: The same of the right.
         pixels: How large the model sees the image, as it was chosen; None as the first adapter was fitted.
+        points: Those that were chosen; none for all that the adapters serve.
     """
 
     source: ImageSource
@@ -63,6 +65,7 @@ class Comparison:
     left: str | None = None
     right: str | None = None
     pixels: str | None = None
+    points: Sequence[str] = ()
 
     def end(self) -> None:
         """Stops the clock; a second time it does nothing."""
@@ -106,7 +109,8 @@ def head(comparison: Comparison) -> str:
     if notices := [tile.reconstruction.notice for tile in tiles if tile.reconstruction.notice]:
         note += f" ⚠ {len(notices)} of their adapters were {escape(notices[0])}."
     names = list(dict.fromkeys(record.name for record in comparison.records))
-    address = link.compare_query(comparison.source, names, comparison.left, comparison.right, comparison.pixels)
+    sides = comparison.left, comparison.right
+    address = link.compare_query(comparison.source, names, *sides, comparison.pixels, comparison.points)
     return (
         f'<div class="fs-compare-head" data-link="{escape(address)}">'
         f'<progress max="{total}" value="{len(tiles)}" aria-label="tiles made"></progress>'

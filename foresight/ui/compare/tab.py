@@ -19,12 +19,13 @@ from foresight.inspection.readout import Reconstruction
 from foresight.settings import Settings
 from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
-from foresight.ui.compare import grids
+from foresight.ui.compare import export, grids
 from foresight.ui.compare.grids import Comparison, GridTile, title
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
+from foresight.ui.gradio_internals import cached_file
 from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
-from foresight.ui.inputs import FreeSlider
+from foresight.ui.inputs import FreeDropdown, FreeSlider
 from foresight.ui.navigation import Navigation, on_open, open_view, updated_choices
 from foresight.ui.pictures import WIPE
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels, pixels_dropdown
@@ -78,6 +79,13 @@ class CompareTab:
             info="Each makes a row of pictures in each stage.",
             elem_id="compare-adapters",
         )
+        self.points = FreeDropdown(
+            self.point_names(),
+            multiselect=True,
+            label="Layers",
+            elem_id="compare-points",
+            elem_classes="fs-several",
+        )
         self.pixels = pixels_dropdown(self.inspector.vlm, "compare-pixels")
         with gr.Row():
             self.go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
@@ -95,6 +103,9 @@ class CompareTab:
         self.chart = gr.Plot(
             label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"
         )
+        with gr.Row(visible=False, elem_classes="fs-files") as self.files:
+            self.sheet = gr.DownloadButton("Download pictures (PNG)", size="sm", elem_id="compare-png")
+            self.table = gr.DownloadButton("Download scores (CSV)", size="sm", elem_id="compare-csv")
 
     # What starts a comparison, and how it ends
 
@@ -104,7 +115,7 @@ class CompareTab:
         in_place = show_errors_in(picker.error)
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.compare),
-            "inputs": [picker.source, self.adapters, self.wished, self.pixels],
+            "inputs": [picker.source, self.adapters, self.wished, self.pixels, self.points],
             "outputs": [self.comparison, self.head, self.stale, self.grid, *buttons, self.error],
             **MODEL_QUEUE,
             **QUIET,
@@ -113,6 +124,7 @@ class CompareTab:
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
         picker.image.clear(self.clear, None, [picker.source, picker.error, self.stale], **QUIET)
         arrival, arrived = self.navigation.compare, [*picked, self.adapters, self.error, self.wished, self.pixels]
+        arrived.append(self.points)
         arrive = arrival.change(in_place(self.arrive), arrival, arrived, **QUIET)
         runs = [
             self.go.click(**running),
@@ -121,7 +133,7 @@ class CompareTab:
             self.dice.click(in_place(self.roll), self.objects, picked, **QUIET).success(**running),
             *([] if self.settings.public else [arrive.success(**running)]),
         ]
-        views = [self.sides, self.left, self.right, self.pair, self.chart]
+        views = [self.sides, self.left, self.right, self.pair, self.chart, self.files, self.sheet, self.table]
         ended = [self.head, self.stale, self.grid, *views, *buttons]
         for run in runs:
             run.then(self.finish, [self.comparison, picker.source], ended, **QUIET)
@@ -147,29 +159,30 @@ class CompareTab:
 
     def arrive(self, view: dict[str, Any]) -> list[Any]:
         """A link's image, adapters and tiles, or another tab's; where there is no image, the one there stays."""
-        names = self.adapter_names()
+        names, points = self.adapter_names(), list[str]()
         sides: Sides = (None, None)
         if link.TAB in view:
-            source = link.source_of(view)
-            chosen = link.fields_of(view, {"adapters": names[:1]}, {"adapters": names})["adapters"]
-            sides = link.compare_sides(view, ["oracle", "blank", *map(title, self.records(chosen))])
+            source, known = link.source_of(view), {"adapters": names, "points": self.point_names()}
+            fields = link.fields_of(view, {"adapters": names[:1], "points": points}, known)
+            chosen, points = fields["adapters"], fields["points"]
+            sides = link.compare_sides(view, ["oracle", "blank", *map(title, self.records(chosen, points))])
         else:
             source = view["source"]
             chosen = [view["adapter"]] if view["adapter"] in names else names[:1]
         self.inspector.vlm.resolution(pixels := view.get("pixels"))  # refused here, before it is shown
         picked = [gr.skip(), gr.skip(), ""] if source is None else self.picker.values(source)
-        return [*picked, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides, pixels or FITTED]
+        return [*picked, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides, pixels or FITTED, points]
 
     def compare(
-        self, source: ImageSource, names: list[str], wished: Sides, pixels: str | None
+        self, source: ImageSource, names: list[str], wished: Sides, pixels: str | None, points: list[str]
     ) -> Iterator[dict[Component, Any]]:
-        """Reads an image with adapters of these names, tile by tile."""
-        records, chosen = self.records(names), chosen_pixels(pixels)
+        """Reads an image with adapters of these names at these points, tile by tile."""
+        records, chosen = self.records(names, points), chosen_pixels(pixels)
         resolution = self.inspector.resolution(chosen, records[0] if records else None)
         image, mask = generate.image_and_mask(generate.at_size(source, resolution))
         original, mask = self.inspector.prepare(image, mask, resolution)
         path = keep(png(to_pil(original)), "original.png", self.grid)
-        comparison = Comparison(source, path, records, left=wished[0], right=wished[1], pixels=chosen)
+        comparison = Comparison(source, path, records, left=wished[0], right=wished[1], pixels=chosen, points=points)
         # The last comparison stays until there is a tile to show.
         yield dict(zip([self.go, self.dice, self.stop], stopping.going(2), strict=True))
         for reconstruction in self.inspector.sweep_layers(original, records, mask, resolution):
@@ -188,14 +201,18 @@ class CompareTab:
         A comparison stays dimmed where it is of another image than the one that stands beside it.
         """
         if comparison is None:
-            return [gr.skip()] * 8 + stopping.idle(2)
+            return [gr.skip()] * 11 + stopping.idle(2)
         comparison.end()
-        views: list[Any] = [gr.skip()] * 5
+        views: list[Any] = [gr.skip()] * 8
         if comparison.adapter_tiles:
             titles, (left, right) = list(comparison.by_title), comparison.sides
             figure = depth_chart([tile.reconstruction for tile in comparison.tiles])
             views = [gr.Row(visible=True), gr.Dropdown(titles, value=left), gr.Dropdown(titles, value=right)]
-            views += [grids.pair(comparison), gr.Plot(figure, visible=True)]
+            views += [grids.pair(comparison), gr.Plot(figure, visible=True), gr.Row(visible=True)]
+            name = f"foresight-{link.name_of(comparison.source)}-compared".replace("/", "-")
+            pictures = export.pictures(comparison, link.name_of(comparison.source))
+            views += [cached_file(png(pictures), f"{name}.png")]
+            views += [cached_file(export.scores_table(comparison).encode(), f"{name}.csv")]
         stale = "" if comparison.source == source else AWAITED
         return [grids.head(comparison), stale, grids.grid(comparison), *views, *stopping.idle(2)]
 
@@ -254,16 +271,24 @@ class CompareTab:
         records = sorted(self.inspector.adapters(), key=lambda record: not record.bundled)
         return list(dict.fromkeys(record.name for record in records))
 
-    def records(self, names: Sequence[str]) -> list[AdapterRecord]:
-        """All adapters of these names, in order of depth.
+    def point_names(self) -> list[str]:
+        """The points that adapters serve, in order of depth."""
+        return list(dict.fromkeys(str(record.point) for record in self.inspector.adapters()))
+
+    def records(self, names: Sequence[str], points: Sequence[str] = ()) -> list[AdapterRecord]:
+        """All adapters of these names at these points, or at all, in order of depth.
 
         Raises:
-            InputError: One of the names is not known.
+            InputError: One of the names is not known, or none of them serves one of the points.
         """
         known = self.adapter_names()
         if unknown := [name for name in names if name not in known]:
             raise InputError(f"there is no adapter {unknown[0]!r}: choose from {', '.join(known)}.")
-        return [record for record in self.inspector.adapters() if record.name in names]
+        records = [record for record in self.inspector.adapters() if record.name in names]
+        chosen = [record for record in records if not points or str(record.point) in points]
+        if records and not chosen:
+            raise InputError(f"{', '.join(names)}: no adapter of that name at {', '.join(points)}.")
+        return chosen
 
     # The endpoint
 

@@ -16,7 +16,7 @@ from foresight.models.vlm import VLM
 from foresight.ui import cards, examples, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import cached_file
-from foresight.ui.image_maps import png, strip, tile_grid
+from foresight.ui.image_maps import png, sheet, tile_grid
 from foresight.ui.image_maps import tiles as report_tiles
 from foresight.ui.inspect.baselines import ResultSummary
 from foresight.ui.inspect.description import BUNDLED_SAYS, QUESTIONS
@@ -112,7 +112,7 @@ class ResultView:
             in_words(report) + cards.metric_cards(report, source),
             tile_grid(tiles),
             cards.object_table(objects),
-            cached_file(png(strip(report_tiles(report), heading)), f"{name}.png"),
+            cached_file(png(sheet(report_tiles(report), heading)), f"{name}.png"),
             cached_file(record.encode(), f"{name}.json"),
             ResultSummary.of(report, source),
         ]
