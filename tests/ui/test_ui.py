@@ -280,7 +280,7 @@ def test_what_survives_is_said_in_words_by_the_scores() -> None:
     seen = report(iou=0.96)
     same = replace(seen, reconstructions=[replace(seen.chosen, image=seen.original)])
     assert ">Colours survive; shapes survive; fine texture survives.<" in in_words(same)
-    dark = replace(seen, reconstructions=[replace(made("tokens", 0.4, 0.5, 0.7), image=seen.original * 0.5)])
+    dark = replace(seen, reconstructions=[replace(scored("tokens", 0.4, 0.5, 0.7), image=seen.original * 0.5)])
     assert ">Colours are lost; shapes are lost; fine texture is lost.<" in in_words(dark)
     photo = replace(seen.chosen, scores=seen.chosen.scores | {"mask_iou": None, "edge_f1": 0.6, "haarpsi": 0.7})
     shifted = replace(seen, reconstructions=[replace(photo, image=seen.original + 0.04)])
