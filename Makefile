@@ -2,12 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint
+.PHONY: demo test lint tests
 
 demo: $(VENV)/.demo  ## the app, on bundled weights
 	$(RUN) app.py
 
-test: $(VENV)/.test lint  ## lint, types and all tests; a browser's where Chromium is present
+test: $(VENV)/.test  ## lint, types and all tests; a browser's where Chromium is present
+	$(MAKE) -j2 lint tests
+
+tests: $(VENV)/.test
 	# A file, and what its tests share, is one process's; the order of files is conftest.py's.
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
