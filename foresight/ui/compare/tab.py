@@ -66,11 +66,8 @@ class CompareTab:
         self._connect_looking()
 
     def _build_form(self) -> None:
-        self.picker = ImagePicker("three, overlapping", 220, "to compare", "compare-source", "compare-refused")
+        self.picker = ImagePicker("three, overlapping", 130, "to compare", "compare-source", "compare-refused")
         self.picker.build_examples("compare-examples")
-        with gr.Group():
-            self.objects = FreeSlider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
-            self.dice = gr.Button("New scene", elem_id="compare-dice")
         names = self.adapter_names()
         self.adapters = gr.CheckboxGroup(
             names,
@@ -79,6 +76,10 @@ class CompareTab:
             info="Each makes a row of pictures in each stage.",
             elem_id="compare-adapters",
         )
+        with gr.Row():
+            self.go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
+            self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
+        self.error = error_place("compare-stuck")
         self.points = FreeDropdown(
             self.point_names(),
             multiselect=True,
@@ -87,10 +88,9 @@ class CompareTab:
             elem_classes="fs-several",
         )
         self.pixels = pixels_dropdown(self.inspector.vlm, "compare-pixels")
-        with gr.Row():
-            self.go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
-            self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
-        self.error = error_place("compare-stuck")
+        with gr.Group():
+            self.objects = FreeSlider(1, MAX_OBJECTS, value=3, step=1, label="Objects of a new scene")
+            self.dice = gr.Button("New scene", elem_id="compare-dice")
 
     def _build_results(self) -> None:
         self.head = plain_html("", "compare-head", js_on_load=link.ADDRESS)

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from foresight.models.points import STAGES, ExtractionPoint
 
 WIDTH, LEFT, RIGHT = 360, 6, 354  # user units, about one pixel each
-HEIGHT = 172
+HEIGHT = 174
 CELL = 22  # height of a layer's cell
 FINGER = 54  # of what takes a click on it, cell in the middle: 44 px on a phone
-_ROWS = {"pre-merge": ("Vision tower", 26), "post-merge": ("Language model", 112)}  # title, top of the cells
+_ROWS = {"pre-merge": ("Vision tower", 28), "post-merge": ("Language model", 114)}  # title, top of the cells
 
 
 def diagram(points: Sequence[ExtractionPoint], served: Collection[ExtractionPoint], here: ExtractionPoint) -> str:
@@ -23,8 +23,8 @@ def diagram(points: Sequence[ExtractionPoint], served: Collection[ExtractionPoin
     rows = "".join(_row(stage, [p for p in points if p.stage == stage], served, here) for stage in STAGES)
     return (
         f'<svg class="fs-diagram" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{label}">'
-        f'<path class="road" d="M{LEFT} 74h{RIGHT - LEFT}"/>'
-        f'<text class="part" x="{WIDTH / 2}" y="78" text-anchor="middle">2 × 2 merger</text>{rows}'
+        f'<path class="road" d="M{LEFT} 76h{RIGHT - LEFT}"/>'
+        f'<text class="part" x="{WIDTH / 2}" y="80" text-anchor="middle">2 × 2 merger</text>{rows}'
         f'<text class="key" x="{LEFT}" y="{HEIGHT - 6}">▼ latents are taken here'
         '<tspan dx="18">● adapters at hand</tspan></text></svg>'
     )
