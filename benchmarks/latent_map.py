@@ -25,6 +25,7 @@ from foresight.data.scenes import take
 from foresight.inspection.inspector import Inspector
 from foresight.maps.data import MapData, MapSpec, extract, scene_facts, split_facts
 from foresight.maps.fit import LatentMap, Layer, Maps, align
+from foresight.maps.pictures import ScenePictures
 from foresight.maps.separability import cluster, silhouettes
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import load_vae
@@ -56,7 +57,7 @@ def synthetic(spec: MapSpec) -> LatentMap:
     centres = {name: draw.normal(size=64) for column in ("shape", "colour") for name in set(labels[column])}
     middle = np.stack([centres[s] + centres[c] for s, c in zip(labels["shape"], labels["colour"], strict=True)])
     latents = (middle + draw.normal(size=(spec.scenes, 64))).astype(np.float32)
-    data = MapData(spec, scenes, np.arange(spec.scenes), None, {str(POINT): latents}, labels, measures)
+    data = MapData(spec, ScenePictures(scenes), np.arange(spec.scenes), None, {str(POINT): latents}, labels, measures)
     shift, scale, turn, places, change = align(latents @ draw.normal(size=(64, 2)), None)
     clusters = cluster(latents[:2000], spec.clusters)[np.arange(spec.scenes) % 2000]
     scores = silhouettes(latents, labels, clusters)

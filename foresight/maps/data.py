@@ -1,4 +1,4 @@
-"""What a map of latents is made of: scenes, their latents at several points, and labels for each of them.
+"""What a map of latents is made of: pictures, their latents at several points, and labels for each of them.
 
 Shapes: B scenes, N points on the map (a scene each, or several tokens of each), D numbers a latent.
 """
@@ -20,14 +20,17 @@ from foresight.data.images import PATCH
 from foresight.data.render import Rendered, render
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, take
 from foresight.errors import InputError
+from foresight.maps.pictures import FilePictures, Pictures, ScenePictures
 from foresight.maps.separability import Array
 from foresight.metrics.matching import position_name, size_name
+from foresight.metrics.patches import traits
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vlm import VLM
 from foresight.schemas import MAX_SEED, Below, Choice, Whole, schema
 
 SPLIT = "test"  # no adapter was trained on these scenes, so their scores are honest
 BACKGROUND = "background"  # the label of a token that shows no object
+METHODS = ("umap", "pca", "t-sne")
 KINDS = ("shape", "colour", "size", "position", "background", "objects")
 MEASURES = ("radius", "x", "y")
 _COVER = 0.25  # of a token's cell that an object must fill to be what the token shows
@@ -55,6 +58,10 @@ class MapSpec:
     neighbours: Annotated[int, Whole("neighbours", 2, 200, "Few: fine structure. Many: the broad picture.")] = 15
     min_dist: Annotated[float, Below("the least distance", 0, 1, "How close points may be drawn.")] = 0.1
     clusters: Annotated[int, Whole("clusters", 2, 30, "k-means on the latents.")] = 8
+    method: Annotated[str, Choice("method", METHODS)] = METHODS[0]
+    """How latents become places on the map. Neighbours are t-SNE's perplexity; PCA has none."""
+    pictures: str = ""
+    """The id of a person's own pictures, `scenes` of them; empty for drawn scenes."""
 
     def __post_init__(self) -> None:
         if not self.points:
@@ -80,13 +87,18 @@ class MapSpec:
     @property
     def scenes_spec(self) -> MapSpec:
         """The spec of the scenes alone: the same for all maps of them, whatever is drawn."""
-        kept = {name: getattr(self, name) for name in ("scenes", "seed", "objects", "background")}
+        kept = {name: getattr(self, name) for name in ("scenes", "seed", "objects", "background", "pictures")}
         return MapSpec(points=("scenes",), neighbours=2, **kept)
 
     def scene_spec(self) -> SceneSpec:
         """What the sampler of scenes takes."""
         backgrounds = BACKGROUNDS if self.background == ANY else (self.background,)
         return SceneSpec(objects=(1, self.objects), backgrounds=backgrounds)
+
+
+def noun(spec: MapSpec, count: int) -> str:
+    """What a number of the map's points are."""
+    return ("token" if spec.tokens else "picture" if spec.pictures else "scene") + ("" if count == 1 else "s")
 
 
 @dataclass(frozen=True)
@@ -100,19 +112,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class MapData:
-    """Latents of scenes and what they are of.
+    """Latents of pictures and what they are of.
 
     Attributes:
-        rows: (N,) the scene of each point of the map.
+        rows: (N,) the picture of each point of the map.
         cells: (N, 2) row and column of its token, None where pooled.
         latents: {point: (N, D) float32}.
-        labels: {name in KINDS: (N,) names}.
-        measures: {name in MEASURES: (N,) float32}, the radius in pixels, x and y as fractions; NaN for a token that
-            shows no object.
+        labels: {name: (N,) names}, of scenes those in KINDS.
+        measures: {name: (N,) float32}, of scenes those in MEASURES: the radius in pixels, x and y as fractions; NaN for
+            a token that shows no object.
     """
 
     spec: MapSpec
-    scenes: Scenes
+    pictures: Pictures
     rows: Array
     cells: Array | None
     latents: dict[str, Array]
@@ -130,11 +142,13 @@ def in_depth_order(vlm: VLM, points: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(p) for p in sorted({vlm.point(p) for p in points}, key=lambda p: p.depth))
 
 
-def extract(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, MapData]:
-    """Takes the latents of a spec's scenes at all its points, in one pass.
+def extract(vlm: VLM, spec: MapSpec, own: FilePictures | None = None) -> Generator[Progress, None, MapData]:
+    """Takes the latents of a spec's pictures at all its points, in one pass.
+
+    own: a person's own pictures; None for scenes.
 
     Yields:
-        Progress, in scenes.
+        Progress, in pictures.
 
     Returns:
         The latents and what they are of.
@@ -144,10 +158,12 @@ def extract(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, MapData]:
     """
     size = 4 * spec.size * sum(vlm.width(point) for point in spec.points)
     if size > MOST:
-        fewer = "scenes, tokens or layers" if spec.tokens else "scenes or layers"
+        fewer = f"{'pictures' if own else 'scenes'}{', tokens' if spec.tokens else ''} or layers"
         raise InputError(
             f"the latents of this map would take {size / 1e9:.1f} GB, of {MOST / 1e9:g} at most: take fewer {fewer}."
         )
+    if own is not None:
+        return (yield from _extract_files(vlm, spec, own))
     scenes = take(spec.scenes, spec.seed, spec.scene_spec(), SPLIT)
     random = np.random.default_rng(spec.seed)
     latents: dict[str, list[Array]] = {point: [] for point in spec.points}
@@ -165,12 +181,39 @@ def extract(vlm: VLM, spec: MapSpec) -> Generator[Progress, None, MapData]:
     labels, measures = split_facts({name: np.concatenate([part[name] for part in facts]) for name in facts[0]})
     return MapData(
         spec=spec,
-        scenes=scenes,
+        pictures=ScenePictures(scenes),
         rows=np.repeat(np.arange(spec.scenes), max(1, spec.tokens)),
         cells=np.concatenate(cells) if cells else None,
         latents={point: np.concatenate(parts) for point, parts in latents.items()},
         labels=labels,
         measures=measures,
+    )
+
+
+def _extract_files(vlm: VLM, spec: MapSpec, own: FilePictures) -> Generator[Progress, None, MapData]:
+    """`extract` of files, one by one, for each has a size of its own. Raises InputError where one cannot be read."""
+    random = np.random.default_rng(spec.seed)
+    latents: dict[str, list[Array]] = {point: [] for point in spec.points}
+    cells: list[Array] = []
+    facts: list[dict[str, str]] = []
+    yield Progress("latents", 0, len(own))
+    for number in range(len(own)):
+        image, _ = own.pixels(number)
+        chosen = token_cells(random, 1, (image.shape[1], image.shape[2]), spec.tokens) if spec.tokens else None
+        for point, values in vlm.latents(image[None], spec.points).items():
+            latents[point].append(rows_of(values, point, chosen))
+        cells += [] if chosen is None else [chosen[0]]
+        facts.append({"folder": own.folder(number), **traits(image)})
+        yield Progress("latents", number + 1, len(own))
+    rows = np.repeat(np.arange(len(own)), max(1, spec.tokens))
+    return MapData(
+        spec=spec,
+        pictures=own,
+        rows=rows,
+        cells=np.concatenate(cells) if cells else None,
+        latents={point: np.concatenate(parts) for point, parts in latents.items()},
+        labels={name: np.array([one[name] for one in facts])[rows] for name in facts[0]},
+        measures={},
     )
 
 

@@ -1,4 +1,5 @@
-"""Latents of many scenes as a map: UMAP in two or three dimensions, a layer for each point, turned onto each other.
+"""Latents of many scenes as a map: UMAP, principal components or t-SNE in two or three dimensions, a layer for each
+extraction point, turned onto each other.
 
 Shapes: N points on the map, D numbers a latent, K dimensions.
 """
@@ -18,6 +19,7 @@ from foresight.data.images import PATCH
 from foresight.errors import InputError
 from foresight.maps import worker as map_worker
 from foresight.maps.data import BACKGROUND, MOST, MapData, MapSpec, Progress, extract, rows_of
+from foresight.maps.pictures import FilePictures
 from foresight.maps.separability import Array, Silhouette, nearest
 from foresight.maps.worker import Worker, at_once, warm, worker
 from foresight.models.vlm import VLM
@@ -25,6 +27,7 @@ from foresight.models.vlm import VLM
 T = TypeVar("T")
 Kept = TypeVar("Kept", MapData, "LatentMap")
 
+COMPILING = "UMAP is being compiled, for the first map only, which takes 10 to 40 s"
 KEPT = 2 * MOST  # bytes of maps, and of latents for others, that are kept
 
 
@@ -33,7 +36,7 @@ class Layer:
     """The map at one point, with clusters and silhouettes.
 
     Attributes:
-        reducer: The fitted UMAP, pickled; its own coordinates c are (c - shift) / scale @ turn here.
+        reducer: What was fitted, pickled; its own coordinates c are (c - shift) / scale @ turn here.
         coordinates: (N, K) float32 around 0, of mean square 1 a dimension.
         change: Procrustes' disparity from the layer before, 0 is the same map and 1 nothing in common; None for the
             first.
@@ -123,28 +126,40 @@ def fit(data: MapData, spec: MapSpec) -> Generator[Progress, None, LatentMap]:
     """
     layers: dict[str, Layer] = {}
     before: Array | None = None
+    umap = spec.method == "umap"
+    objects = data.labels["shape"] != BACKGROUND if "shape" in data.labels else np.ones(len(data.rows), bool)
+    with worker(umap) as process:
+        for number, (point, latents) in enumerate(data.latents.items(), 1):
+            stage = f"fitting the map at {point}, layer {number} of {len(data.latents)}"
+            fitting = _fitting(process, spec, latents, before)
+            reducer, coordinates = yield from _with_progress(fitting, stage, umap, process)
+            shift, scale, turn, before, change = align(coordinates, before)
+            grouping = process.do(map_worker.group, latents, data.labels, objects, spec.clusters, spec.seed)
+            stage = f"silhouettes and clusters at {point}"
+            clusters, by_label = yield from _with_progress(grouping, stage, False, process)
+            layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, by_label)
+    return LatentMap(spec, data, layers)
+
+
+def _fitting(
+    process: Worker, spec: MapSpec, latents: Array, start: Array | None
+) -> Generator[tuple[int, int], None, tuple[bytes, Array]]:
+    """The fit of one layer: the pickled reducer and coordinates (N, K). start: where its points were before."""
+    if spec.method == "pca":
+        return process.do(map_worker.reduce_pca, latents, spec.dimensions)
+    if spec.method == "t-sne":
+        return process.do(map_worker.reduce_tsne, latents, spec.dimensions, spec.neighbours, spec.seed, start)
     parameters = {
         "n_neighbors": spec.neighbours,
         "n_components": spec.dimensions,
         "min_dist": spec.min_dist,
         "random_state": spec.seed,
     }
-    objects = data.labels["shape"] != BACKGROUND
-    with worker() as process:
-        for number, (point, latents) in enumerate(data.latents.items(), 1):
-            stage = f"fitting the map at {point}, layer {number} of {len(data.latents)}"
-            fitting = process.do(map_worker.reduce, latents, parameters, before)
-            reducer, coordinates = yield from _with_progress(fitting, stage, process)
-            shift, scale, turn, before, change = align(coordinates, before)
-            grouping = process.do(map_worker.group, latents, data.labels, objects, spec.clusters, spec.seed)
-            stage = f"silhouettes and clusters at {point}"
-            clusters, by_label = yield from _with_progress(grouping, stage, process)
-            layers[point] = Layer(reducer, shift, scale, turn, before, change, clusters, by_label)
-    return LatentMap(spec, data, layers)
+    return process.do(map_worker.reduce, latents, parameters, start)
 
 
 def _with_progress(
-    steps: Generator[tuple[int, int], None, T], stage: str, process: Worker
+    steps: Generator[tuple[int, int], None, T], stage: str, umap: bool, process: Worker
 ) -> Generator[Progress, None, T]:
     with closing(steps):
         while True:
@@ -152,7 +167,11 @@ def _with_progress(
                 done, total = next(steps)
             except StopIteration as end:
                 return end.value
-            yield Progress(stage if process.compiled else "UMAP is being compiled, for the first map only", done, total)
+            compiling = umap and not process.compiled and not total
+            yield Progress(COMPILING if compiling else stage, done, total)
+
+
+KEPT_SETS = 32  # of people's own pictures, whose files may be gone by then
 
 
 class Maps:
@@ -162,12 +181,23 @@ class Maps:
         self.vlm = vlm
         self._data: OrderedDict[MapSpec, MapData] = OrderedDict()
         self._maps: OrderedDict[MapSpec, LatentMap] = OrderedDict()
+        self._own: OrderedDict[str, FilePictures] = OrderedDict()
+
+    def bring(self, pictures: FilePictures) -> str:
+        """Has a person's own pictures at hand for `extract`; returns the id that a spec names them by."""
+        self._own[pictures.id] = pictures
+        while len(self._own) > KEPT_SETS:
+            self._own.popitem(last=False)
+        return pictures.id
 
     def extract(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Makes sure that a spec's latents are at hand."""
         if spec.latents_spec not in self._data:
-            warm()
-            _keep(self._data, spec.latents_spec, (yield from extract(self.vlm, spec.latents_spec)))
+            warm(spec.method == "umap")
+            own = self._own.get(spec.pictures)
+            if spec.pictures and own is None:
+                raise InputError("these pictures are no longer kept: choose them again.")
+            _keep(self._data, spec.latents_spec, (yield from extract(self.vlm, spec.latents_spec, own)))
 
     def fit(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Makes sure that the map is at hand, from latents that are. Raises InputError where they are not."""

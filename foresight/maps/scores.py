@@ -9,11 +9,11 @@ from pathlib import Path
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Evaluated, evaluate, samples_of
+from foresight.inspection.evaluation import Evaluated, evaluate
 from foresight.inspection.inspector import Inspector
 from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import LatentMap
-from foresight.metrics.scores import Scores
+from foresight.metrics.scores import SCORES, Scores
 
 KEPT = 16  # tables: scenes, read by one adapter
 Reader = tuple[Path, int]  # an adapter's folder, and when its weights were written: others may follow there
@@ -35,14 +35,14 @@ class MapScores:
         table = self._tables.setdefault(key, [])
         while len(self._tables) > KEPT:
             self._tables.popitem(last=False)
-        stage, count = f"scores by {_name(record)}", min(count, len(latent_map.data.scenes))
+        stage, count = f"scores by {_name(record)}", min(count, len(latent_map.data.pictures))
         yield Progress(stage, len(table), count)
-        for row in evaluate(self.inspector, record, samples_of(latent_map.data.scenes[len(table) : count])):
+        for row in evaluate(self.inspector, record, latent_map.data.pictures.samples(range(len(table), count))):
             if self._reader(record) != key[1]:
                 raise InputError(f"{_name(record)} was trained anew meanwhile: score once more.")
-            if isinstance(row, Evaluated):
-                table.append(row.scores["adapter"])
-                yield Progress(stage, len(table), count)
+            # Else it is of a size that the adapter cannot read.
+            table.append(row.scores["adapter"] if isinstance(row, Evaluated) else dict.fromkeys(SCORES))
+            yield Progress(stage, len(table), count)
 
     def known(self, latent_map: LatentMap) -> dict[str, list[Scores]]:
         """{"tokens at post-merge/6": the first scenes' scores}, for every adapter at hand that read some of them."""

@@ -4,7 +4,7 @@ By hand rather than by concurrent.futures or loky: those wait at the app's end f
 compiling cannot be interrupted; a daemon ends with the app. They have no progress and no stop either.
 
 Numba compiles UMAP in 10 to 40 s and holds Python's lock all the while: a server that did it would answer nobody. A
-process is begun when a map is first asked for, and kept for the next one. Only this module and `separation` are
+process is begun when a map is first asked for, and kept for the next one. Only this module and `separability` are
 imported there, so that it is small and soon ready.
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from foresight.errors import InputError
-from foresight.maps.separability import Array, Silhouette, cluster, silhouettes
+from foresight.maps.separability import Array, Silhouette, cluster, nearest, silhouettes, unit
 
 T = TypeVar("T")
 
@@ -62,12 +63,58 @@ def reduce(meter: Meter, latents: Array, parameters: dict[str, Any], start: Arra
     """
     from umap import UMAP
 
+    _compile()  # where it is not: a fit that compiles would tell of no epoch and hear of no stop
     bar = {"file": meter, "bar_format": "{n}/{total}", "mininterval": _TICK, "disable": False}
     init = "spectral" if start is None else start
     reducer = UMAP(**parameters, metric="cosine", init=init, n_jobs=1, tqdm_kwds=bar)  # a seed asks for one job anyway
     reducer.fit(latents)
     reducer.tqdm_kwds = {"disable": True}
     return pickle.dumps(reducer), reducer.embedding_
+
+
+def reduce_pca(meter: Meter, latents: Array, dimensions: int) -> tuple[bytes, Array]:
+    """As `reduce`, the principal components of latents at length 1."""
+    from sklearn.decomposition import PCA
+
+    reducer = PCA(dimensions, random_state=0).fit(unit(latents))
+    kept = Linear(reducer.mean_, reducer.components_)
+    return pickle.dumps(kept), kept.transform(latents)
+
+
+def reduce_tsne(
+    meter: Meter, latents: Array, dimensions: int, perplexity: float, seed: int, start: Array | None
+) -> tuple[bytes, Array]:
+    """As `reduce`, t-SNE by the cosine. Nothing stops it within: `Worker.do` ends the process."""
+    from sklearn.manifold import TSNE
+
+    init: Any = (
+        "pca" if start is None else (start / start[:, 0].std() * 1e-4).astype(np.float32)
+    )  # scikit-learn's spread
+    fitted = TSNE(dimensions, perplexity=perplexity, metric="cosine", init=init, random_state=seed)
+    coordinates = fitted.fit_transform(latents)
+    return pickle.dumps(Neighbours(latents, coordinates)), coordinates
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Principal components (K, D) about a mean (D,)."""
+
+    mean: Array
+    components: Array
+
+    def transform(self, latents: Array) -> Array:
+        return (unit(latents) - self.mean) @ self.components.T
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Latents (N, D) with their places (N, K); a new one is put at the mean of its nearest. t-SNE has no other way."""
+
+    latents: Array
+    places: Array
+
+    def transform(self, latents: Array) -> Array:
+        return np.stack([self.places[nearest(self.latents, one, 5)[0]].mean(0) for one in latents])
 
 
 def transform(meter: Meter, reducer: bytes, latents: Array) -> Array:
@@ -86,10 +133,11 @@ def group(
     return clusters, silhouettes(latents[objects], kept, clusters[objects], seed)
 
 
-def _serve(line: Connection) -> None:
-    """A process's life: one task after another, until nobody is left to ask."""
+def _serve(line: Connection, compiled: bool) -> None:
+    """A process's life: one task after another, until nobody is left to ask; compiled: whether UMAP is, first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app's Ctrl-C is the app's
-    _compile()
+    if compiled:
+        _compile()
     with suppress(EOFError, BrokenPipeError), ThreadPoolExecutor(1) as executor:
         while True:
             line.send(_READY)
@@ -107,6 +155,7 @@ def _serve(line: Connection) -> None:
                 line.send((_ERROR, (error, "".join(traceback.format_exception(error)))))
 
 
+@cache
 def _compile() -> None:
     from umap import UMAP
 
@@ -115,15 +164,15 @@ def _compile() -> None:
 
 
 class Worker:
-    """A process that does one task at a time."""
+    """A process that does one task at a time. compiled: whether UMAP is, once it is ready; if not, by the first fit."""
 
-    def __init__(self) -> None:
+    def __init__(self, compiled: bool = True) -> None:
         context = get_context("spawn")  # a fork would take over locks that threads of the server hold
         self._line, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, compiled), daemon=True)
         self.process.start()
         theirs.close()
-        self.compiled = False
+        self.compiled, self._compiles = False, compiled
 
     def do(self, work: Callable[..., T], *values: Any) -> Generator[tuple[int, int], None, T]:
         """What a function of this module, given its meter and `values`, returns there.
@@ -134,7 +183,9 @@ class Worker:
         try:
             yield from self._ready()
             self._line.send((work, values))
-            return (yield from self._result())
+            result = yield from self._result(stoppable=work is not reduce_tsne)
+            self.compiled = self.compiled or work is reduce
+            return result
         except (EOFError, OSError) as error:
             self.close()
             raise InputError(f"the process that fits maps has ended ({self._end()}): try again.") from error
@@ -153,10 +204,10 @@ class Worker:
         while True:  # what a task that was stopped has left behind is passed over
             yield 0, 0
             if self._line.poll(_TICK) and self._line.recv() == _READY:
-                self.compiled = True
+                self.compiled = self.compiled or self._compiles
                 return
 
-    def _result(self) -> Generator[tuple[int, int], None, Any]:
+    def _result(self, stoppable: bool) -> Generator[tuple[int, int], None, Any]:
         at = 0, 0
         try:
             while True:
@@ -172,6 +223,9 @@ class Worker:
         except GeneratorExit:
             with suppress(OSError):
                 self._line.send(None)
+            if not stoppable:
+                self.process.terminate()
+                self.close()
             raise
 
     @property
@@ -187,19 +241,19 @@ _idle: list[Worker] = []
 _keys = threading.Lock()
 
 
-def warm() -> None:
-    """Begins a process unless one waits: it is compiled while latents are gathered."""
+def warm(compiled: bool = True) -> None:
+    """Begins a process unless one waits: UMAP is compiled, if it will be used, while latents are gathered."""
     with _keys:
         if not _idle:
-            _idle.append(Worker())
+            _idle.append(Worker(compiled))
 
 
 @contextmanager
-def worker() -> Iterator[Worker]:
-    """A process for a while, an idle one where there is one."""
+def worker(compiled: bool = True) -> Iterator[Worker]:
+    """A process for a while, an idle one where there is one; compiled: whether a new one is to compile UMAP."""
     with _keys:
         _idle[:] = [one for one in _idle if one.alive]
-        mine = _idle.pop(0) if _idle else Worker()
+        mine = _idle.pop(0) if _idle else Worker(compiled)
     try:
         yield mine
     finally:

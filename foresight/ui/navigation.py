@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
 
+from foresight.data.archive import Broken
+from foresight.data.factors import EvaluationSettings
+from foresight.data.resolution import Resolution
 from foresight.errors import InputError
+from foresight.inspection.evaluation import Sample
 from foresight.inspection.inspector import Inspector
 from foresight.ui import examples
 from foresight.ui import view_link as link
@@ -20,12 +24,29 @@ from foresight.ui.gradio_internals import current_page, current_tab
 from foresight.ui.services import QUIET, ImageSource
 
 
+@dataclass(frozen=True, eq=False)  # by identity, for Gradio hashes what a State holds
+class Selection:
+    """Pictures that were chosen on the latent map, to be evaluated in Failures.
+
+    Attributes:
+        samples: They, as large as the VLM is to see them.
+        total: How many.
+        data: What they are, as JSON values.
+        settings: Of scenes, what factors they may have; None for other pictures.
+    """
+
+    samples: Callable[[Resolution], Iterable[Sample | Broken]]
+    total: int
+    data: dict[str, Any]
+    settings: EvaluationSettings | None
+
+
 @dataclass(frozen=True)
 class Navigation:
     """One state a tab: an event that writes a view into it opens that tab on that view.
 
-    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; failures and video
-    such a query; train the name of a run.
+    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; video
+    such a query, failures too, or {"selection": Selection, "point", "adapter", "at"}; train the name of a run.
     """
 
     inspect: gr.State
@@ -50,11 +71,11 @@ def updated_choices(component: Callable[..., Any], choices: Sequence[str], chose
     return component(choices) if kept == chosen else component(choices, value=kept)
 
 
-def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> None:
-    """Runs a function when the page is loaded, and again whenever the tab that is being built is opened."""
+def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
+    """The event that runs a function when the page is loaded, and whenever the tab that is being built is opened."""
     tab = current_tab()
     triggers = [current_page().load, *([tab.select] if tab else [])]
-    gr.on(triggers, function, inputs, outputs, **QUIET)
+    return gr.on(triggers, function, inputs, outputs, **QUIET)
 
 
 class Router:

@@ -3,11 +3,13 @@
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from house import build_house
+from PIL import Image
 from scipy.spatial import procrustes
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
@@ -18,9 +20,10 @@ from foresight.maps import fit as latent_map
 from foresight.maps import worker as map_worker
 from foresight.maps.data import BACKGROUND, MapSpec, extract, in_depth_order, rows_of, token_cells
 from foresight.maps.fit import LatentMap, Maps, align, fit
+from foresight.maps.pictures import FilePictures, in_folder
 from foresight.maps.scores import MapScores
 from foresight.maps.separability import MOST, cluster, nearest, silhouettes
-from foresight.maps.worker import worker
+from foresight.maps.worker import Worker, worker
 from foresight.models.vlm import load_vlm
 
 HERE, BEFORE = "post-merge/1", "pre-merge/2"
@@ -113,29 +116,29 @@ def test_alignment_undoes_turns_and_mirrors_but_no_change(turn):
 def test_latents_and_labels_are_those_of_the_scenes(vlm, data):
     assert list(data.latents) == [BEFORE, HERE] and data.cells is None
     for i in (0, 17, 47):
-        scene = data.scenes.describe(i)
-        picture = render(data.scenes[i]).images.float() / 255
+        scene = data.pictures.scenes.describe(i)
+        picture = render(data.pictures.scenes[i]).images.float() / 255
         expected = vlm.latents(picture, [HERE])[HERE].mean((1, 2, 3))[0]
         assert np.allclose(data.latents[HERE][i], expected.numpy(), atol=1e-4)
         (thing,) = scene["objects"]
         assert (data.labels["shape"][i], data.labels["colour"][i]) == (thing["shape"], thing["color"])
         assert data.measures["radius"][i] == pytest.approx(thing["radius"] * 224, rel=1e-5)
-    assert set(data.scenes.split()) == {"test"}
+    assert set(data.pictures.scenes.split()) == {"test"}
 
 
 def test_several_objects_are_described_by_the_largest(vlm):
     extracted, _ = finish(extract(vlm, replace(SPEC, points=("pre-merge/0",), scenes=20, objects=5)))
     for i in range(20):
-        largest = max(extracted.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
+        largest = max(extracted.pictures.scenes.describe(i)["objects"], key=lambda thing: thing["radius"])
         assert extracted.labels["shape"][i] == largest["shape"]
-        assert extracted.labels["objects"][i] == str(int(extracted.scenes.count[i]))
+        assert extracted.labels["objects"][i] == str(int(extracted.pictures.scenes.count[i]))
 
 
 def test_tokens_are_the_same_cells_at_each_layer(vlm):
     extracted, steps = finish(extract(vlm, replace(SPEC, scenes=20, tokens=6)))
     assert [p.done for p in steps] == [0, 16, 20]
     assert len(extracted.rows) == 120 and extracted.latents[BEFORE].shape == (120, 32)
-    drawn = render(extracted.scenes)
+    drawn = render(extracted.pictures.scenes)
     whole = vlm.latents(drawn.images.float() / 255, [BEFORE, HERE])
     for i in range(0, 120, 7):
         scene, (row, column) = extracted.rows[i], extracted.cells[i]
@@ -192,7 +195,7 @@ def test_a_scene_of_the_map_is_projected_onto_itself(maps):
     places = latent_map.layers[HERE].coordinates
     typical = np.median(np.linalg.norm(places[:, None] - places[None], axis=-1))
     for i in (3, 30):
-        one = maps.project(SPEC, render(latent_map.data.scenes[i]).images[0].float() / 255)
+        one = maps.project(SPEC, render(latent_map.data.pictures.scenes[i]).images[0].float() / 255)
         assert np.allclose(one.latents[HERE][0], latent_map.data.latents[HERE][i], atol=1e-4)
         assert np.linalg.norm(one.places[HERE][0] - places[i]) < 0.3 * typical
         assert latent_map.neighbours(HERE, one, 1)[0].tolist() == [i]
@@ -203,6 +206,75 @@ def test_three_dimensions(maps):
     spec = replace(SPEC, dimensions=3)
     assert list(maps.fit(spec))
     assert maps.find(spec).layers[HERE].coordinates.shape == (48, 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """22 pictures of two classes and of two shapes, and a file that is none."""
+    for number in range(22):
+        part = tmp_path / ("cats" if number % 2 else "dogs")
+        part.mkdir(exist_ok=True)
+        Image.new("RGB", (90, 60 if number % 3 else 90), (number * 10, 99, 99)).save(part / f"{number:02d}.png")
+    (tmp_path / "cats/no.png").write_bytes(b"no picture")
+    return tmp_path
+
+
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_a_map_of_own_pictures(vlm, folder, tokens):
+    maps, own = Maps(vlm), FilePictures.of(in_folder(str(folder)))
+    assert len(own) == 22 and own.name(0) == "cats/01.png" and own.broken[0].name == "cats/no.png"
+    spec = replace(SPEC, points=("pre-merge/2", HERE), scenes=22, tokens=tokens, method="pca", pictures=maps.bring(own))
+    assert spec.pictures == FilePictures.of(in_folder(str(folder))).id != ""
+    finish(maps.extract(spec))
+    finish(maps.fit(spec))
+    drawn = maps.find(spec)
+    assert drawn.data.labels["folder"].tolist() == np.repeat(["cats", "dogs"], 11 * max(1, tokens)).tolist()
+    assert set(drawn.data.labels["aspect"]) == {"square", "wide"} and drawn.layers[HERE].silhouettes["folder"]
+    image = own.pixels(13)[0]
+    grid = vlm.latents(image[None], [HERE])[HERE][0, 0]  # (h, w, D)
+    if tokens:
+        row, column = drawn.data.cells[13 * 3]
+        expected = grid[row, column]
+    else:
+        expected = grid.mean((0, 1))
+    np.testing.assert_allclose(drawn.data.latents[HERE][13 * max(1, tokens)], expected, atol=1e-5)
+    assert drawn.neighbours(HERE, maps.project(spec, image), 1)[1][0] > 0.9
+    other = replace(spec, pictures="gone")
+    with pytest.raises(InputError, match="no longer kept: choose them again"):
+        finish(maps.extract(other))
+    Path(own.source(3)).unlink()
+    with pytest.raises(InputError, match="“cats/07.png” can no longer be read"):
+        own.pixels(3)
+    with pytest.raises(InputError, match="at least 20 pictures, not 3"):
+        FilePictures.of(own.files[:3])
+
+
+@pytest.mark.parametrize("method", ["pca", "t-sne"])
+def test_pca_and_tsne_draw_map_and_put_new_pictures_on_it(maps, method):
+    spec = replace(SPEC, method=method)
+    assert list(maps.fit(spec))
+    latent_map = maps.find(spec)
+    assert list(latent_map.layers) == list(maps.find(SPEC).layers)
+    for point, layer in latent_map.layers.items():
+        assert layer.coordinates.shape == (48, 2) and layer.silhouettes == maps.find(SPEC).layers[point].silhouettes
+        x, y = layer.coordinates.T
+        if method == "pca":
+            np.testing.assert_allclose(layer.project(latent_map.data.latents[point]), layer.coordinates, atol=1e-3)
+            assert abs(np.corrcoef(x, y)[0, 1]) < 1e-3 or layer.change is not None  # only a first layer is not turned
+        else:
+            rows, _ = nearest(latent_map.data.latents[point], latent_map.data.latents[point][0], 5)
+            expected = layer.coordinates[rows].mean(0)
+            np.testing.assert_allclose(layer.project(latent_map.data.latents[point][:1])[0], expected, atol=1e-3)
+
+
+def test_a_tsne_that_is_stopped_ends_its_process():
+    there, latents = Worker(compiled=False), two_directions(3000)[0]
+    finish(there.do(map_worker.reduce_pca, latents, 2))  # it is ready by now
+    steps = there.do(map_worker.reduce_tsne, latents, 2, 15.0, 0, None)
+    for _ in range(4):
+        next(steps)
+    steps.close()
+    assert not there.alive
 
 
 def test_closing_stops_the_fit_and_its_process_goes_on(data):

@@ -12,7 +12,9 @@ import pytest
 from browsing import PATIENCE, expect, needs_chromium
 from gradio_client import Client
 from house import build_house
+from PIL import Image
 
+from foresight.data.resolution import DEFAULT
 from foresight.settings import Settings
 from foresight.ui import examples, view_link
 from foresight.ui.latent_map.tab import LatentMapTab
@@ -53,10 +55,16 @@ def url(tiny, tmp_path_factory):
         )
         bring.click(lambda: open_view(scene, "post-merge/1", "tokens"), None, navigation.latent_map)
         navigation.inspect.change(lambda view: view, navigation.inspect, gone)
+        navigation.failures.change(shown_selection, navigation.failures, gone)
         tab.add_endpoints()
     _, address, _ = launch(app.queue(), Settings(), prevent_thread_lock=True, quiet=True)
     yield address.rstrip("/")
     app.close()
+
+
+def shown_selection(view):
+    names = [sample.name for sample in view["selection"].samples(DEFAULT)]
+    return {"point": view["point"], "adapter": view["adapter"], "names": names}
 
 
 def draw(page, scenes=30):
@@ -137,6 +145,12 @@ def test_lasso_greys_the_rest_and_exports(visit):
         rows = list(csv.DictReader(io.StringIO(archive.read("points.csv").decode())))
         assert len(rows) == len(inside) and set(archive.namelist()) >= {row["picture"] for row in rows}
         assert json.loads(archive.read("map.json"))["selected"] == len(inside)
+    page.locator("#map-evaluate").click()
+    page.get_by_role("tab", name="Elsewhere").click()
+    names = page.locator("#gone").get_by_text(re.compile(r"scene \d+ \("))
+    expect(names).to_have_count(len(inside))
+    expect(names.first).to_contain_text(f"scene {rows[0]['scene']} ({rows[0]['hash']})")
+    page.get_by_role("tab", name="Map", exact=True).click()
     page.locator("#map .fs-map-clear").click()
     expect(count).to_have_text("30 scenes")
     expect(page.locator("#map-gallery")).to_contain_text("Nothing is selected")
@@ -225,6 +239,44 @@ def test_a_link_draws_its_map_and_fills_the_form(visit):
     link = page.locator("#map-status").get_by_role("link", name="link to this map")
     expect(link).to_have_attribute("href", "?tab=map&points=pre-merge/2&scenes=40&seed=0&tokens=2")
     page.wait_for_function("new URLSearchParams(location.search).get('points') === 'pre-merge/2'")
+
+
+def test_own_pictures_by_pca_and_a_range_of_scores(visit, tmp_path):
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for number in range(24):
+            file = io.BytesIO()
+            Image.new("RGB", (90, 60 if number % 3 else 90), (number * 10, 99, 99)).save(file, "PNG")
+            archive.writestr(f"{'cats' if number % 2 else 'dogs'}/{number:02d}.png", file.getvalue())
+    page = visit()
+    status = page.locator("#map-status")
+    page.locator("#map-source").get_by_text("Upload").click()
+    page.locator("#map-draw").click()
+    expect(status).to_contain_text("Choose pictures or a zip archive first. Nothing else has changed.")
+    page.locator("#map-files input[type=file]").set_input_files(tmp_path / "own.zip")
+    expect(page.locator("#map-files")).to_contain_text("own")
+    page.get_by_role("radio", name="PCA").click()
+    page.locator("#map-draw").click()
+    expect(page.locator("#map .fs-map-count")).to_have_text("24 pictures")
+    expect(status).to_contain_text("24 pictures at post-merge/1, by PCA")
+    expect(page.locator("#map .fs-map-legend")).to_contain_text("cats 12")
+    page.wait_for_function("document.querySelector('#map .fs-map-plot').data")
+    spot = page.evaluate(POINTS)[5]
+    page.mouse.click(spot["x"], spot["y"])
+    expect(page.locator("#map-detail h4")).to_contain_text(".png")
+    expect(page.locator("#map-detail").get_by_alt_text("The reconstruction")).to_be_visible()
+    page.locator("#map-score").click()
+    expect(status).to_contain_text("Scored by tokens at post-merge/1")
+    expect(page.locator("#map .fs-map-colour")).to_have_value("lpips tokens at post-merge/1")
+    low = page.get_by_label("LPIPS, tokens at post-merge/1 from")
+    low.fill("0")
+    low.press("Enter")
+    expect(page.locator("#map .fs-map-count")).to_have_text("24 / 24 pictures")
+    low.fill("900")
+    low.press("Enter")
+    expect(page.locator("#map .fs-map-count")).to_have_text("0 / 24 pictures")
+    page.locator("#map-inspect").click()
+    page.get_by_role("tab", name="Elsewhere").click()
+    expect(page.locator("#gone")).to_contain_text(".png")
 
 
 def test_tokens_scores_and_three_dimensions(visit):

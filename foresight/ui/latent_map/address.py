@@ -10,17 +10,24 @@ from urllib.parse import quote, urlencode
 from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS
 from foresight.errors import InputError
-from foresight.maps.data import MapSpec
+from foresight.maps.data import METHODS, MapSpec
 from foresight.schemas import default_of
 from foresight.ui import view_link as link
 
 TAB = "map"
 _ALWAYS = ("points", "scenes", "seed")
-_CHOICES = {"dimensions": ("2", "3"), "objects": ("1", "5"), "background": (ANY, *BACKGROUNDS)}  # as the form's
+_CHOICES = {
+    "dimensions": ("2", "3"),
+    "objects": ("1", "5"),
+    "background": (ANY, *BACKGROUNDS),
+    "method": METHODS,
+}  # as the form's
 
 
 def query(spec: MapSpec) -> str:
-    """The address's part from ? on."""
+    """The address's part from ? on; empty for a person's own pictures, which no link can bring."""
+    if spec.pictures:
+        return ""
     settings = asdict(spec)
     written = {name: v for name, v in settings.items() if name in _ALWAYS or v != default_of(MapSpec, name)}
     values = {link.TAB: TAB, **written, "points": ",".join(spec.points)}
@@ -37,7 +44,9 @@ def spec_of(address: Mapping[str, str], default: str) -> MapSpec:
     Raises:
         InputError: There is no such map.
     """
-    defaults = {name: default_of(MapSpec, name) for name in MapSpec.__dataclass_fields__ if name != "points"}
+    defaults = {
+        name: default_of(MapSpec, name) for name in MapSpec.__dataclass_fields__ if name not in ("points", "pictures")
+    }
     texts = dict(address)
     if "objects" in texts:
         texts["objects"] = texts["objects"].removeprefix("1-")  # as older links have it

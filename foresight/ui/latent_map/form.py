@@ -12,9 +12,10 @@ from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
 from foresight.maps.data import MapSpec
 from foresight.models.points import ExtractionPoint
 from foresight.schemas import default_of, limits_of, whole
-from foresight.ui.inputs import FreeNumber, FreeSlider
+from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
 
 SCENES, TOKENS = "scenes", "tokens"  # what a point of the map is
+DRAWN, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
 
 
 def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict[str, MapSpec]:
@@ -30,7 +31,7 @@ def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict
 
 def spec_of(points: list[str] | None, unit: str, tokens: int, *others: Any) -> MapSpec:
     """The spec that the form's values, in the order of `MapForm.inputs`, give. Raises InputError."""
-    names = ("scenes", "dimensions", "objects", "background", "seed", "neighbours", "min_dist", "clusters")
+    names = ("scenes", "dimensions", "objects", "background", "seed", "neighbours", "min_dist", "clusters", "method")
     limits = limits_of(MapSpec, "tokens")
     tokens = whole(tokens, limits.noun, 1, limits.most) if unit == TOKENS else 0
     return MapSpec(points=tuple(points or ()), tokens=tokens, **dict(zip(names, others, strict=True)))
@@ -39,7 +40,7 @@ def spec_of(points: list[str] | None, unit: str, tokens: int, *others: Any) -> M
 def values_of(spec: MapSpec) -> list[Any]:
     """The form's values that give a spec."""
     unit = [TOKENS, spec.tokens] if spec.tokens else [SCENES, 8]
-    umap = [spec.neighbours, spec.min_dist, spec.clusters]
+    umap = [spec.neighbours, spec.min_dist, spec.clusters, spec.method]
     return [list(spec.points), *unit, spec.scenes, spec.dimensions, spec.objects, spec.background, spec.seed, *umap]
 
 
@@ -52,6 +53,7 @@ class MapForm:
         default: ExtractionPoint,
         examples: dict[str, MapSpec],
         most_scenes: int,
+        local: bool,
     ) -> None:
         """Creates the components.
 
@@ -60,6 +62,7 @@ class MapForm:
             default: The one at first.
             examples: As from `presets`; each has a button.
             most_scenes: Where the slider of scenes ends.
+            local: Whether a folder of this machine may be named.
         """
         with gr.Row(elem_classes="fs-map-presets"):
             self.presets = [gr.Button(name, size="sm", min_width=90) for name in examples]
@@ -74,34 +77,79 @@ class MapForm:
             )
             with gr.Row():
                 self.unit = gr.Radio(
-                    [("a scene: mean of its tokens", SCENES), ("a token", TOKENS)],
+                    [("a picture: mean of its tokens", SCENES), ("a token", TOKENS)],
                     value=SCENES,
                     label="A point of the map is",
                     elem_id="map-unit",
                 )
                 self.dimensions = _choice("dimensions", [("2-D", 2), ("3-D", 3)], "Map", elem_id="map-dimensions")
+            self.method = gr.Radio(
+                [("UMAP", "umap"), ("PCA", "pca"), ("t-SNE", "t-sne")],
+                value=default_of(MapSpec, "method"),
+                label="Drawn by",
+                info="UMAP and t-SNE keep neighbours together, PCA distances along the widest directions. The first "
+                "UMAP since the app was started takes 10 to 40 s more.",
+                elem_id="map-method",
+            )
+            self.source = gr.Radio(
+                [*SOURCES[: 2 + local]], value=DRAWN, label="Pictures", elem_id="map-source", min_width=200
+            )
+            self.files = RawFile(
+                file_count="multiple",
+                label="Pictures, or zip archives of them; folders in these are classes",
+                visible=False,
+                height=110,
+                elem_id="map-files",
+            )
+            self.folder = gr.Textbox(
+                label="A folder of pictures on this machine",
+                info="Folders inside it are classes.",
+                visible=False,
+                max_lines=1,
+                elem_id="map-folder",
+            )
             self.scenes = _slider("scenes", "Scenes", step=10, most=most_scenes, elem_id="map-scenes")
-            self.tokens = _slider("tokens", "Tokens of each scene", least=1, value=8, visible=False)
-        with gr.Accordion("More: scenes and UMAP", open=False):
+            self.tokens = _slider("tokens", "Tokens of each picture", least=1, value=8, visible=False)
+        with gr.Accordion("More: scenes and drawing", open=False):
             with gr.Row():
                 counts = [("one", 1), (f"1 to {MAX_OBJECTS}", MAX_OBJECTS)]
                 self.objects = _choice("objects", counts, "Objects in a scene")
                 background = default_of(MapSpec, "background")
                 self.background = gr.Dropdown([ANY, *BACKGROUNDS], value=background, label="Background", min_width=120)
                 self.seed = FreeNumber(default_of(MapSpec, "seed"), label="Seed", min_width=90)
-            self.neighbours = _slider("neighbours", "Neighbours", most=100)
-            self.min_dist = _slider("min_dist", "Least distance", step=0.01, most=0.99)
+            self.neighbours = _slider("neighbours", "Neighbours, of t-SNE the perplexity", most=100)
+            self.min_dist = _slider("min_dist", "Least distance, of UMAP", step=0.01, most=0.99)
             self.clusters = _slider("clusters", "Clusters")
-        with gr.Row():
+        with gr.Row(elem_classes="fs-go"):
             self.draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
             self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")
+        self.own = [self.source, self.files, self.folder]
+        shown = [self.files, self.folder, self.scenes]
+        self.source.change(self.show_source, self.source, shown, api_visibility="private", show_progress="hidden")
         self.unit.change(self.show_tokens, self.unit, self.tokens, api_visibility="private", show_progress="hidden")
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """In the order of `values_of`."""
         scenes = [self.scenes, self.dimensions, self.objects, self.background, self.seed]
-        return [self.points, self.unit, self.tokens, *scenes, self.neighbours, self.min_dist, self.clusters]
+        return [
+            self.points,
+            self.unit,
+            self.tokens,
+            *scenes,
+            self.neighbours,
+            self.min_dist,
+            self.clusters,
+            self.method,
+        ]
+
+    def show_source(self, source: str) -> list[Any]:
+        """The fields of one source of pictures alone."""
+        return [
+            gr.File(visible=source == UPLOAD),
+            gr.Textbox(visible=source == FOLDER),
+            gr.Slider(visible=source == DRAWN),
+        ]
 
     def show_tokens(self, unit: str) -> gr.Slider:
         """The number of tokens is there only where a point of the map is one."""

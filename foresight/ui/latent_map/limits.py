@@ -20,13 +20,20 @@ class MapLimits:
     """Scenes of it that are scored by an adapter."""
     images: int = 2_000
     """Images in an exported zip."""
+    files: int = 20_000
+    """A person's own pictures on it."""
     links: bool = True
     """Whether a link alone may have a map drawn."""
 
     @classmethod
     def of(cls, settings: Settings) -> MapLimits:
         """Those for strangers where the app is public."""
-        return cls(points=5_000, layers=6, scored=100, images=200, links=False) if settings.public else cls()
+        return cls(points=5_000, layers=6, scored=100, images=200, files=200, links=False) if settings.public else cls()
+
+    def check_files(self, count: int) -> None:
+        """Raises InputError for more of a person's own pictures than a map may have."""
+        if count > self.files:
+            raise InputError(f"a map here has at most {self.files:,} pictures of your own: take fewer.")
 
     def check(self, spec: MapSpec) -> MapSpec:
         """The spec itself. Raises InputError beyond the limits."""

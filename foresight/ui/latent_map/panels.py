@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from foresight.data.scenes import COLORS
-from foresight.maps.data import BACKGROUND, KINDS, MEASURES
+from foresight.maps.data import BACKGROUND, noun
 from foresight.maps.fit import LatentMap, Projected
 from foresight.maps.separability import Array, Silhouette
 from foresight.metrics.scores import SCORES, Scores
@@ -36,6 +36,10 @@ TITLES = {
     "radius": "Radius",
     "x": "Left to right",
     "y": "Top to bottom",
+    "folder": "Folder",
+    "detail": "Detail",
+    "brightness": "Brightness",
+    "aspect": "Aspect",
 }
 UNITS = {"radius": "px", "psnr": "dB"}
 
@@ -65,11 +69,11 @@ def payload(
     ]
     data = latent_map.data
     columns: list[dict[str, Any] | None] = [
-        _classes(name, TITLES[name], data.labels[name]) for name in KINDS if len(set(data.labels[name])) > 1
+        _classes(name, TITLES[name], data.labels[name]) for name in data.labels if len(set(data.labels[name])) > 1
     ]
     for point, one in latent_map.layers.items():
         columns.append(_classes(f"cluster {point}", f"Cluster at {point}", one.clusters + 1))
-    columns += [_numbers(name, TITLES[name], data.measures[name]) for name in MEASURES]
+    columns += [_numbers(name, TITLES[name], data.measures[name]) for name in data.measures]
     for reader, table in scores.items():
         for score in SCORES:
             values = np.full(latent_map.spec.scenes, np.nan)
@@ -80,7 +84,8 @@ def payload(
         {
             "id": latent_map.spec.id,
             "count": latent_map.spec.size,
-            "noun": "tokens" if latent_map.spec.tokens else "scenes",
+            "noun": noun(latent_map.spec, 2),
+            "names": [data.pictures.name(row) for row in data.rows] if latent_map.spec.pictures else None,
             "dimensions": latent_map.spec.dimensions,
             "layers": layers,
             "columns": [c for c in columns if c],
@@ -152,7 +157,7 @@ def silhouette_panel(latent_map: LatentMap | None) -> str:
     if latent_map is None:
         return '<p class="fs-map-note">Silhouettes appear with the map.</p>'
     layers = latent_map.layers
-    names = [name for name in KINDS if any(layer.silhouettes[name] for layer in layers.values())]
+    names = [name for name in latent_map.data.labels if any(layer.silhouettes[name] for layer in layers.values())]
     floor = "floor " if len(layers) <= 2 else ""  # elsewhere there is no room for the word
     cells = {(point, name): _cell(layer.silhouettes[name], floor) for point, layer in layers.items() for name in names}
     if len(layers) <= 2:
@@ -179,7 +184,7 @@ def silhouette_panel(latent_map: LatentMap | None) -> str:
 
 def _left_out(latent_map: LatentMap) -> str:
     """How many tokens show no object, and so are not among the silhouettes."""
-    empty = int((latent_map.data.labels["shape"] == BACKGROUND).sum())
+    empty = int((latent_map.data.labels["shape"] == BACKGROUND).sum()) if "shape" in latent_map.data.labels else 0
     return f" Left out: {empty:,} of {latent_map.spec.size:,} tokens, which show only background." if empty else ""
 
 
@@ -232,15 +237,14 @@ def _file(index: int) -> str:
 
 def _lines(latent_map: LatentMap, scores: ScoreTable, indices: Sequence[int], drawn: int) -> Iterable[dict[str, Any]]:
     data = latent_map.data
-    hashes = data.scenes.hashes().tolist()
     for n, i in enumerate(indices):
         scene = int(data.rows[i])
-        line: dict[str, Any] = {"point": i, "scene": scene, "hash": f"{hashes[scene] & 0xFFFF_FFFF_FFFF_FFFF:016x}"}
+        line: dict[str, Any] = {"point": i, "scene": scene, "hash": data.pictures.name(scene)}
         line["picture"] = _file(i) if n < drawn else ""
         if data.cells is not None:
             line |= {"row": int(data.cells[i, 0]), "column": int(data.cells[i, 1])}
-        line |= {name: str(data.labels[name][i]) for name in KINDS}
-        line |= {n: "" if math.isnan(v := float(data.measures[n][i])) else round(v, 4) for n in MEASURES}
+        line |= {name: str(data.labels[name][i]) for name in data.labels}
+        line |= {n: "" if math.isnan(v := float(data.measures[n][i])) else round(v, 4) for n in data.measures}
         for point, layer in latent_map.layers.items():
             places = zip("xyz", layer.coordinates[i].tolist(), strict=False)
             line |= {f"{point} map {axis}": round(v, 4) for axis, v in places}

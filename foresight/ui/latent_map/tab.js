@@ -167,8 +167,8 @@ function choose(index) {
   draw();
 }
 
-function select(rows) {
-  selected = rows.length ? new Uint8Array(map.count) : null;
+function select(rows, none = !rows.length) {
+  selected = none ? null : new Uint8Array(map.count);
   rows.forEach(i => { selected[i] = 1; });
   send('select', {indices: rows});
   draw();
@@ -176,11 +176,29 @@ function select(rows) {
 
 function words(i) {
   const classOf = name => { const c = map.columns.find(x => x.name === name); return c ? c.classes[c.codes[i]] : ''; };
-  const what = classOf('shape') === 'background' ? 'background' : classOf('colour') + ' ' + classOf('shape');
+  const what = map.names ? map.names[i] : classOf('shape') === 'background' ? 'background' : classOf('colour') + ' ' + classOf('shape');
   const c = column();
   if (['shape', 'colour'].includes(c.name)) return what;
   const value = c.classes ? c.classes[c.codes[i]] : Number.isFinite(c.values[i]) ? c.values[i].toPrecision(3) : 'none';
   return what + ' · ' + c.title + ': ' + value;
+}
+
+const scales = new Map(); // of columns of numbers, so that what was typed into them stays
+function scale(c) {
+  if (!scales.has(c)) {
+    const ends = ['from', 'to'].map(end => make('input', {type: 'number', step: 'any', ariaLabel: `${c.title} ${end}`}));
+    const keep = () => {
+      const [low, high] = ends.map((input, i) => input.value === '' ? [-Infinity, Infinity][i] : Number(input.value));
+      const all = ends.every(input => input.value === '');
+      select(all ? [] : Array.from(c.values.keys()).filter(i => c.values[i] >= low && c.values[i] <= high), all);
+    };
+    ends.forEach(input => input.addEventListener('change', keep));
+    scales.set(c, make('div', {className: 'fs-map-numbers'},
+      make('div', {className: 'fs-map-scale'}, (c.least < c.low ? '≤ ' : '') + c.low.toPrecision(3),
+        make('i'), (c.most > c.high ? '≥ ' : '') + c.high.toPrecision(3) + ' ' + c.unit),
+      make('label', {}, 'Select from ', ends[0]), make('label', {}, ' to ', ends[1])));
+  }
+  return scales.get(c);
 }
 
 let wanted = null;
@@ -212,7 +230,10 @@ function label() {
   count.textContent = selected ? some + ' / ' + map.count + ' ' + map.noun : map.count + ' ' + map.noun;
   clear.hidden = !selected;
   modes.forEach(b => b.setAttribute('aria-pressed', String(b.dataset.mode === mode)));
-  legend.replaceChildren(...(c.classes ? groups.map(key) : [scale(c)]), ...(map.layers[at].marks ? [yours()] : []));
+  const keys = c.classes ? groups.map(key) : [scale(c)], marks = map.layers[at].marks ? [yours()] : [];
+  if (c.classes || legend.firstChild !== keys[0]) legend.replaceChildren(...keys);  // what has the focus keeps it
+  while (legend.childNodes.length > keys.length) legend.lastChild.remove();
+  legend.append(...marks);
   layers.hidden = map.layers.length < 2;
   layerName.textContent = map.layers[at].point;
   slider.setAttribute('aria-valuetext', map.layers[at].point);
@@ -234,8 +255,6 @@ function key(g) { // a class: its mark, name and number; a click selects it
   return button;
 }
 
-const scale = c => make('div', {className: 'fs-map-scale'}, (c.least < c.low ? '≤ ' : '') + c.low.toPrecision(3),
-  make('i'), (c.most > c.high ? '≥ ' : '') + c.high.toPrecision(3) + ' ' + c.unit);
 const yours = () => make('div', {className: 'fs-map-yours'}, make('i', {textContent: GLYPHS[own()]}), YOURS);
 
 async function go(to) {
@@ -267,6 +286,7 @@ play.addEventListener('click', async () => {
 });
 colour.addEventListener('change', draw);
 clear.addEventListener('click', () => select([]));
+clear.addEventListener('click', () => scales.clear());
 find('home').addEventListener('click', home);
 modes.forEach(button => button.addEventListener('click', () => {
   mode = mode === button.dataset.mode ? false : button.dataset.mode;
@@ -280,6 +300,7 @@ document.addEventListener('click', e => { // tiles of the gallery and of neighbo
 function load() {
   if (!props.value) return;
   const before = map, same = (map = read(props.value)) && before && before.id === map.id;
+  scales.clear();
   if (!same) [selected, chosen, moving] = [null, null, moving + 1];
   if (map.layers[0].marks) chosen = null;
   if (map.layer !== null) at = map.layers.findIndex(l => l.point === map.layer);

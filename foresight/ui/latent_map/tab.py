@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from torch import Tensor
 
-from foresight.data.factors import ANY
+from foresight.data.factors import ANY, MAX_SCENES, EvaluationSettings, SceneFactors
 from foresight.data.images import to_pil
-from foresight.data.render import render
-from foresight.data.scenes import BACKGROUNDS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Reconstruction, prepare
 from foresight.maps.data import MapSpec, in_depth_order
-from foresight.maps.fit import LatentMap, Maps, Projected
+from foresight.maps.fit import KEPT_SETS, LatentMap, Maps, Projected
+from foresight.maps.pictures import FilePictures, in_folder
 from foresight.maps.scores import MapScores
 from foresight.models.points import ExtractionPoint
-from foresight.schemas import default_of, limits_of
+from foresight.schemas import Choice, default_of, limits_of
 from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui import view_link as link
@@ -31,16 +31,17 @@ from foresight.ui.error_handling import show_errors
 from foresight.ui.gradio_internals import cached_file, current_page, plotly_file
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.latent_map import address, panels, tiles
-from foresight.ui.latent_map.form import MapForm, presets, spec_of, values_of
+from foresight.ui.latent_map.form import DRAWN, FOLDER, SOURCES, UPLOAD, MapForm, presets, spec_of, values_of
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
-from foresight.ui.navigation import Navigation, on_open, open_view
+from foresight.ui.navigation import Navigation, Selection, on_open, open_view
 from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, plain_html
+from foresight.ui.uploads import handed_in, keep
 
 PAGE = 60  # tiles of a selection shown at a time
 MODEL = QUIET | MODEL_QUEUE
 FIT_QUEUE: dict[str, Any] = {"concurrency_id": "umap", "concurrency_limit": 1}  # the model is free meanwhile
-EMPTY = "No map yet: press “Draw the map”, or one of the three examples."
+EMPTY = "No map yet: press “Draw the map”, or one of the three examples. Or bring pictures of your own."
 HINT = (
     '<p class="fs-map-note">Hover over a point to see its picture. Click it for its reconstruction and its nearest '
     "neighbours in the latents.</p>"
@@ -76,8 +77,9 @@ class LatentMapTab:
             settings: Whether strangers use the app, who may ask for less.
         """
         self.inspector, self.navigation = inspector, navigation
-        self.limits = MapLimits.of(settings)
+        self.limits, self.local = MapLimits.of(settings), settings.local
         self.maps, self.scores = Maps(inspector.vlm), MapScores(inspector)
+        self.uploads: OrderedDict[tuple[str, ...], FilePictures] = OrderedDict()
 
     def build(self) -> None:
         """Adds the tab to the current layout; nothing is drawn until somebody asks."""
@@ -87,11 +89,11 @@ class LatentMapTab:
         self.layer, self.selection, self.tile_count = gr.State(str(point)), gr.State([]), gr.State(PAGE)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
-                self.form = MapForm(points, point, self.examples, self.limits.points)
+                self.form = MapForm(points, point, self.examples, self.limits.points, self.local)
                 self.status = plain_html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
                 with gr.Group():
                     self.adapter = gr.Radio(**self._adapter_choice(str(point), None), elem_id="map-reader")
-                    self.score_button = gr.Button("Score the scenes at this layer", size="sm", elem_id="map-score")
+                    self.score_button = gr.Button("Score the pictures at this layer", size="sm", elem_id="map-score")
             with gr.Column(scale=7, min_width=320):
                 self.board = self._board()
                 with gr.Row(equal_height=False):
@@ -105,6 +107,9 @@ class LatentMapTab:
                 self.gallery = plain_html(tiles.gallery(None, [], 0), "map-gallery")
                 with gr.Row():
                     self.more_button = gr.Button("Show more", size="sm", visible=False, elem_id="map-more")
+                    self.evaluate_button = gr.Button(
+                        "Evaluate in Failures", size="sm", interactive=False, elem_id="map-evaluate"
+                    )
                     self.save_button = gr.Button("Export", size="sm", interactive=False, elem_id="map-save")
                     self.file = gr.DownloadButton("Download", elem_id="map-file", elem_classes="fs-map-file")
         self.tasks = Tasks(self.status, [self.form.draw, *self.form.presets, self.score_button], self.form.stop)
@@ -129,10 +134,11 @@ class LatentMapTab:
     # Drawing: start → extract → fit → show
 
     def _connect_drawing(self) -> None:
-        inputs, starts = self.form.inputs, [self._start(self.form.draw.click, self.draw, self.form.inputs)]
+        inputs, form = self.form.inputs, [*self.form.own, *self.form.inputs]
+        starts = [self._start(self.form.draw.click, self.draw, form)]
         for button, spec in zip(self.form.presets, self.examples.values(), strict=True):
-            filled = button.click(lambda spec=spec: values_of(spec), None, inputs, **QUIET)
-            starts.append(self._start(filled.then, self.draw, inputs))
+            filled = button.click(lambda spec=spec: [DRAWN, *values_of(spec)], None, [form[0], *inputs], **QUIET)
+            starts.append(self._start(filled.then, self.draw, form))
         arrival = self.navigation.latent_map
         starts.append(self._start(arrival.change, self.arrive, [arrival, self.spec, *inputs]))
         starts[-1].success(values_of, self.asked, inputs, **QUIET)
@@ -149,9 +155,35 @@ class LatentMapTab:
     def _start(self, trigger: Any, handler: Any, inputs: Sequence[Any]) -> Any:
         return trigger(self.tasks.starting(handler), inputs, [self.status, self.asked, *self.tasks.buttons], **QUIET)
 
-    def draw(self, *form: Any) -> MapTask:
-        """A map of the form's values."""
-        return self._drawing(spec_of(*form))
+    def draw(self, source: str, files: list[str] | None, folder: str, *form: Any) -> MapTask:
+        """A map of the form's values.
+
+        Args:
+            source: One of SOURCES.
+            files: Uploaded ones.
+            folder: Of this machine.
+            form: As for `spec_of`.
+        """
+        spec = spec_of(*form)
+        if source == DRAWN:
+            return self._drawing(spec)
+        if source == FOLDER and self.local:
+            own = FilePictures.of(in_folder(folder.strip()))
+        elif source == UPLOAD:
+            own = self._uploaded(files)
+        else:
+            raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + self.local])}.")
+        self.limits.check_files(len(own))
+        return self._drawing(replace(spec, scenes=len(own), pictures=self.maps.bring(own)))
+
+    def _uploaded(self, files: list[str] | None) -> FilePictures:
+        """Those of an upload, whose archives are unpacked once."""
+        key = tuple(files or ())
+        if key not in self.uploads:
+            self.uploads[key] = FilePictures.of(handed_in(files, self.detail, self.limits.check_files))
+            while len(self.uploads) > KEPT_SETS:
+                self.uploads.popitem(last=False)
+        return self.uploads[key]
 
     def arrive(self, view: dict[str, Any] | None, spec: MapSpec | None, *form: Any) -> MapTask:
         """The map of an address, or one with an image of another tab: on the map that is there, if it suits."""
@@ -192,6 +224,9 @@ class LatentMapTab:
         if task.stopped:
             return
         status = describe(spec) + (f": fitted in {task.seconds:.1f} s." if task.seconds > 0.5 else ".")
+        if isinstance(own := latent_map.data.pictures, FilePictures) and own.broken:
+            first = own.broken[0]
+            status += f" {len(own.broken)} left out, such as “{first.name[-60:]}”: {first.reason}"
         projected = image.projected if image else None
         yield {
             self.status: status_line(status, link=address.query(spec)),
@@ -247,6 +282,8 @@ class LatentMapTab:
         self.inspect_button.click(self.open_inspect, read, self.navigation.inspect, **QUIET)
         self.board.select(self.select, self.spec, selection, **QUIET, trigger_mode="always_last")
         self.more_button.click(self.extend, [self.spec, self.selection, self.tile_count], selection, **QUIET)
+        chosen = [self.spec, self.selection, *turned]
+        self.evaluate_button.click(self.open_failures, chosen, self.navigation.failures, **QUIET)
         saved = self.save_button.click(self.export, [self.spec, self.selection], self.file, api_visibility="private")
         saved.success(None, None, None, js=_DOWNLOAD)
 
@@ -315,7 +352,11 @@ class LatentMapTab:
             raise InputError("click a point of the map first.")
         if selected.index is None:
             return open_view(image.source if image else None, selected.point, adapter)
-        return open_view(data.scenes.describe(int(data.rows[selected.index])), selected.point, adapter)
+        source = data.pictures.source(int(data.rows[selected.index]))
+        if isinstance(source, str):  # Inspect shows nothing from outside the cache
+            data.pictures.pixels(int(data.rows[selected.index]))  # it is there still, and is a picture
+            source = keep(Path(source).read_bytes(), Path(source).name, self.detail)
+        return open_view(source, selected.point, adapter)
 
     def thumbnail(self, spec_id: str, index: int) -> str:
         """The image of a map's point for a hover; "" where there is no such map or point."""
@@ -345,12 +386,35 @@ class LatentMapTab:
             count,
             tiles.gallery(latent_map, indices, count),
             gr.Button(f"Show {min(rest, PAGE)} more of {some:,}", visible=rest > 0),
+            gr.Button("Evaluate in Failures", interactive=True),
             gr.Button(f"Export {exported} {noun(latent_map.spec, some or size)} (zip)", interactive=True),
         ]
         return dict(zip(self._selection_outputs(), updates, strict=True))
 
     def _selection_outputs(self) -> list[Any]:
-        return [self.selection, self.tile_count, self.gallery, self.more_button, self.save_button]
+        buttons = [self.more_button, self.evaluate_button, self.save_button]
+        return [self.selection, self.tile_count, self.gallery, *buttons]
+
+    @show_errors
+    def open_failures(
+        self, spec: MapSpec | None, indices: list[int], layer: str, adapter: str | None
+    ) -> dict[str, Any]:
+        """The view in Failures of the pictures of the selection; without one, of the whole map."""
+        latent_map = self.maps.find(spec)
+        record = self.inspector.registry.find_listed(adapter, layer)
+        data, spec = latent_map.data, latent_map.spec
+        numbers = sorted({int(data.rows[i]) for i in indices or range(spec.size)})
+        if len(numbers) > MAX_SCENES:
+            raise InputError(f"Failures takes {MAX_SCENES:,} pictures at a time, not {len(numbers):,}: select fewer.")
+        backgrounds = () if spec.background == ANY else (spec.background,)
+        factors = SceneFactors(objects=(1, spec.objects), backgrounds=backgrounds)
+        selection = Selection(
+            lambda resolution: data.pictures.samples(numbers, resolution),
+            len(numbers),
+            {"map": asdict(spec), "pictures": numbers},
+            None if spec.pictures else EvaluationSettings(len(numbers), spec.seed, factors),
+        )
+        return {"selection": selection, "point": layer, "adapter": record.name, "at": time.time()}
 
     @show_errors
     def export(self, spec: MapSpec | None, indices: list[int]) -> str:
@@ -367,7 +431,7 @@ class LatentMapTab:
         """Adds `/latent_map` to the current Blocks; nothing of it is seen on the page."""
         with gr.Row(visible=False):
             trigger = gr.Button()
-            inputs = [_api_input(field, str(self.inspector.default_point)) for field in MapSpec.__dataclass_fields__]
+            inputs = [_api_input(field, str(self.inspector.default_point)) for field in _API]
             answer = gr.JSON(label="map")
         # One event has one queue. In the model's, everybody would wait for the fit, which needs no model; from here, a
         # batch of the latents runs beside at most one other event of the model.
@@ -386,8 +450,9 @@ class LatentMapTab:
         neighbours: int,
         min_dist: float,
         clusters: int,
+        method: str = "umap",
     ) -> Iterator[dict[str, Any]]:
-        """Maps the latents of scenes by UMAP, at one extraction point or several.
+        """Maps the latents of scenes by UMAP, PCA or t-SNE, at one extraction point or several.
 
         points: separated by commas, such as "post-merge/0, post-merge/6"; each map is turned onto the one before.
         tokens: 0 takes the mean of a scene's tokens, more takes so many of them. objects: 1, or up to that many.
@@ -395,7 +460,7 @@ class LatentMapTab:
         then coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
         """
         names = tuple(name.strip() for name in points.split(",") if name.strip())
-        settings = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters)
+        settings = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters, method)
         spec = self._checked(MapSpec(names, *settings))
         for part in (self.maps.extract, self.maps.fit):
             with closing(part(spec)) as steps:
@@ -420,8 +485,7 @@ def look_up(
         if image is None or image.projected is None:
             raise InputError("this picture is no longer on the map: bring it in again.")
         return image.projected, *prepared(image.source), tiles.mismatch(latent_map.spec, image.source)
-    rendered = render(data.scenes[int(data.rows[selected.index])])
-    return selected.index, rendered.images[0].float() / 255, rendered.mask[0], ""
+    return selected.index, *data.pictures.pixels(int(data.rows[selected.index])), ""
 
 
 def prepared(source: ImageSource) -> tuple[Tensor, Tensor | None]:
@@ -429,11 +493,14 @@ def prepared(source: ImageSource) -> tuple[Tensor, Tensor | None]:
     return prepare(*generate.image_and_mask(source))
 
 
+_API = [name for name in MapSpec.__dataclass_fields__ if name != "pictures"]  # a program has no form to bring them by
+
+
 def _api_input(field: str, point: str) -> Any:
     """A setting of MapSpec as an input of the API; point: the default one."""
     if field == "points":
         return gr.Textbox(point, label="points, separated by commas")
     default, limits = default_of(MapSpec, field), limits_of(MapSpec, field)
-    if field == "background":
-        return gr.Dropdown([ANY, *BACKGROUNDS], value=default, label=limits.noun)
+    if isinstance(limits, Choice):
+        return gr.Dropdown([*limits.known], value=default, label=limits.noun)
     return FreeNumber(default, precision=0 if isinstance(default, int) else None, label=limits.noun)

@@ -20,7 +20,7 @@ from typing import Any
 import gradio as gr
 
 from foresight.errors import InputError
-from foresight.maps.data import MapSpec, Progress
+from foresight.maps.data import MapSpec, Progress, noun
 from foresight.maps.fit import Projected
 from foresight.ui import stopping
 from foresight.ui.error_handling import silent_error
@@ -195,15 +195,11 @@ class Tasks:
         return dict(zip(self.buttons, state(len(self.buttons) - 1), strict=True))
 
 
-def noun(spec: MapSpec, count: int) -> str:
-    """What a number of the map's points are."""
-    return ("token" if spec.tokens else "scene") + ("" if count == 1 else "s")
-
-
 def describe(spec: MapSpec) -> str:
     """A map in words."""
     where = spec.points[0] if len(spec.points) == 1 else f"{len(spec.points)} points"
-    return f"{spec.size:,} {noun(spec, spec.size)} at {where}"
+    by = {"umap": "", "pca": ", by PCA", "t-sne": ", by t-SNE"}[spec.method]
+    return f"{spec.size:,} {noun(spec, spec.size)} at {where}{by}"
 
 
 def status_line(text: str, done: int | None = None, total: int = 0, link: str = "") -> str:

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from foresight.data.factors import ANY
 from foresight.data.images import PATCH, to_pil
-from foresight.data.render import render
 from foresight.inspection.readout import Reconstruction
-from foresight.maps.data import BACKGROUND, KINDS, MapSpec
+from foresight.maps.data import BACKGROUND, MapSpec
 from foresight.maps.fit import LatentMap, Projected
 from foresight.maps.separability import Array
 from foresight.ui.cards import HINTS, NAMES, number, shown_scores
@@ -27,13 +25,15 @@ NEIGHBOURS = 8
 
 def caption(latent_map: LatentMap, index: int) -> str:
     """What a point of the map shows, such as "large red circle, top left"."""
+    if latent_map.spec.pictures:
+        return latent_map.data.pictures.name(int(latent_map.data.rows[index]))
     labels = {name: str(column[index]) for name, column in latent_map.data.labels.items()}
     what = "background" if labels["shape"] == BACKGROUND else f"{labels['size']} {labels['colour']} {labels['shape']}"
     return f"{what}, {labels['position']}"
 
 
 def images(latent_map: LatentMap, indices: Sequence[int], side: int | None = None) -> list[Image.Image]:
-    """The scenes of points, tokens framed.
+    """The pictures of points, tokens framed.
 
     Args:
         latent_map: Whose points.
@@ -41,13 +41,12 @@ def images(latent_map: LatentMap, indices: Sequence[int], side: int | None = Non
         side: Pixels of the shorter side; None: as the model sees them.
     """
     data = latent_map.data
-    scenes = data.scenes[torch.from_numpy(data.rows[np.asarray(indices)])]
-    factor = 1.0 if side is None else side / min(scenes.size)
-    height, width = (round(v * factor) for v in scenes.size)
-    drawn = [to_pil(x / 255) for x in render(scenes.resized((height, width))).images]
+    rows = [int(data.rows[index]) for index in indices]
+    drawn = data.pictures.images(rows, side)
     if data.cells is not None:
-        for image, cell in zip(drawn, data.cells[np.asarray(indices)], strict=True):
-            _frame(image, cell, PATCH * factor)
+        for image, row, cell in zip(drawn, rows, data.cells[np.asarray(indices)], strict=True):
+            length = PATCH if side is None else PATCH * side / min(data.pictures.pixels(row)[0].shape[1:])
+            _frame(image, cell, length)
     return drawn
 
 
@@ -102,11 +101,13 @@ def detail(
         note: A warning.
     """
     rows, cosines = latent_map.neighbours(point, of, NEIGHBOURS)
-    title = "Your picture" if isinstance(of, Projected) else caption(latent_map, of)
+    title = "your picture" if isinstance(of, Projected) else caption(latent_map, of)
+    if isinstance(of, Projected) or not latent_map.spec.pictures:  # a file's name stays as it is
+        title = title[0].upper() + title[1:]
     pairs = zip(rows.tolist(), cosines.tolist(), strict=True)
     tiles = _tiles(latent_map, [(i, f"{cosine:.3f} · {caption(latent_map, i)}") for i, cosine in pairs])
     return (
-        f'<div class="fs-map-detail"><h4>{escape(title[0].upper() + title[1:])} <span>at {escape(point)}</span></h4>'
+        f'<div class="fs-map-detail"><h4>{escape(title)} <span>at {escape(point)}</span></h4>'
         f"{f'<p class=warn>{escape(note)}</p>' if note else ''}"
         f'<div class="fs-map-pair"><figure><img src="{data_url(image)}" alt="The picture">'
         f"<figcaption>picture</figcaption></figure>{_reconstruction(reconstruction)}</div>"
@@ -117,6 +118,8 @@ def detail(
 
 def mismatch(spec: MapSpec, source: ImageSource) -> str:
     """Why an image is not of the kind that a map is made of; "" where it is."""
+    if spec.pictures:
+        return ""
     most, ground = spec.objects, spec.background
     count = "one object" if most == 1 else f"1 to {most} objects"
     kind = f"scenes with {count} on {'any background' if ground == ANY else ground}"
@@ -149,7 +152,7 @@ def _shared(latent_map: LatentMap, of: int | Projected, rows: Array) -> str:
     labels = latent_map.data.labels
     counts = (
         f"{sum(labels[name][rows] == labels[name][of])} of {len(rows)} of the same {name}"
-        for name in KINDS
+        for name in labels
         if len(set(labels[name])) > 1
     )
     return "; " + ", ".join(counts)
