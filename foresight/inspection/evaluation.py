@@ -68,7 +68,7 @@ class ImageScores:
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
     (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it. notice: that
     the adapter was fitted at another one. photo: of an image
-    that is no scene, where it is read worst and what it is like.
+    that is no scene, where it is read worst and what it is like. latents: (D,) float16, the mean over its tokens.
     """
 
     name: str
@@ -84,6 +84,7 @@ class ImageScores:
     size: tuple[int, int]
     notice: str | None
     photo: PhotoScores | None = field(default=None, kw_only=True)
+    latents: Tensor | None = field(default=None, kw_only=True, repr=False)
 
     @property
     def unfamiliar(self) -> bool:
@@ -264,10 +265,10 @@ def _evaluate_batch(
     start, device = time.perf_counter(), inspector.vae.device
     originals = torch.stack([sample.image for sample in samples]).to(device)
     oracles = inspector.round_trip(originals)
-    [(reconstructions, distances, far)] = inspector.reconstruct(originals, [record], Clock(device))
+    [decoded] = inspector.reconstruct(originals, [record], Clock(device))
     share = (time.perf_counter() - start) / len(samples)
-    for sample, original, oracle, image, distance in zip(
-        samples, originals, oracles, reconstructions, distances.tolist(), strict=True
+    for sample, original, oracle, image, distance, latents in zip(
+        samples, originals, oracles, decoded.images, decoded.distances.tolist(), decoded.means.half().cpu(), strict=True
     ):
         start = time.perf_counter()
         images = {"adapter": image}
@@ -282,13 +283,14 @@ def _evaluate_batch(
             mask_reason=own.mask_reason,
             seconds=share + time.perf_counter() - start,
             distance=distance,
-            far=far,
+            far=decoded.far,
             source=sample.source,
             objects=_objects(sample, own),
             plane=plane(readout.mask.cpu(), own.mask, scored=own.mask_reason is None),
             size=sample.size,
             notice=record.size_notice(sample.size),
             photo=None if isinstance(sample.source, dict) else score_photo(sample.image, own.lpips_map),
+            latents=latents,
             original=sample.image,
             reconstruction=own.image,
         )

@@ -75,12 +75,13 @@ class Decoded(NamedTuple):
     """What one adapter makes of B images' latents.
 
     images: (B, 3, H, W) in [0, 1]. distances: (B,), of the latents to the adapter's training latents; beyond `far`
-    the scores speak of the adapter more than of the latents.
+    the scores speak of the adapter more than of the latents. means: (B, D), of each image's latents over its tokens.
     """
 
     images: Tensor
     distances: Tensor
     far: float
+    means: Tensor
 
 
 class Inspector:
@@ -294,11 +295,11 @@ class Inspector:
     def _read(self, readout: Readout, records: Sequence[AdapterRecord], clock: Clock) -> Iterator[Reconstruction]:
         """Each record's reconstruction of a readout's image."""
         decoded = self.reconstruct(readout.image[None], records, clock)
-        for record, (images, distances, far) in zip(records, decoded, strict=True):
+        for record, one in zip(records, decoded, strict=True):
             with clock.stage("scores"):
-                [scored] = readout.score([record.name], images)
+                [scored] = readout.score([record.name], one.images)
             notice = record.size_notice((readout.image.shape[1], readout.image.shape[2]))
-            yield replace(scored, record=record, notice=notice, distance=float(distances), far=far)
+            yield replace(scored, record=record, notice=notice, distance=float(one.distances), far=one.far)
 
     @torch.inference_mode()
     def reconstruct(self, originals: Tensor, records: Sequence[AdapterRecord], clock: Clock) -> Iterator[Decoded]:
@@ -317,7 +318,7 @@ class Inspector:
                 z, distances = adapter(x), adapter.distance(x)
             with clock.stage("decode"):
                 images = self.decode(z, size)
-            yield Decoded(images, distances, float(adapter.far))
+            yield Decoded(images, distances, float(adapter.far), x.flatten(1, -2).mean(1))
 
     @torch.inference_mode()
     def round_trip(self, originals: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,9 +105,17 @@ def own_score(line: ImageScores, name: str) -> float | None:
     return line.scores["adapter"][name]
 
 
-def ordered(lines: Iterable[L], name: str, worst_first: bool = True) -> list[L]:
-    """Lines by a score, those without one last."""
-    pairs = [(own_score(line, name), line) for line in lines]
+def ordered(
+    lines: Iterable[L],
+    name: str,
+    worst_first: bool = True,
+    value: Callable[[L], float | None] | None = None,
+) -> list[L]:
+    """Lines by a score, those without one last.
+
+    value: what stands for the score, such as how far it is above another adapter's; None: the adapter's own.
+    """
+    pairs = [(value(line) if value else own_score(line, name), line) for line in lines]
     scored = [(value, line) for value, line in pairs if value is not None]
     scored.sort(key=lambda pair: pair[0], reverse=worst_first == (name in LOWER_IS_BETTER))
     return [line for _, line in scored] + [line for value, line in pairs if value is None]
@@ -149,15 +157,31 @@ def _levels(line: ImageScores, factor: str, name: str) -> Iterator[tuple[str, li
         yield level, [getattr(one, attribute) for one in objects] if attribute else [own_score(line, name)]
 
 
-def iou_plane(lines: Iterable[ImageScores]) -> Tensor:
-    """The IoU of objects at each place of the image (CELLS, CELLS), over all lines; NaN where none ever was."""
-    sums = torch.stack([line.plane for line in lines]).sum(0)  # (2, CELLS, CELLS)
-    return (sums[0] / sums[1]).where(sums[1] >= MIN_COVERED, torch.nan)
+def iou_plane(lines: Iterable[ImageScores]) -> tuple[Tensor, Tensor]:
+    """The IoU of objects at each place of the image (CELLS, CELLS), over all lines; NaN where none ever was.
+
+    Returns:
+        It, and of how many images each place is.
+    """
+    planes = torch.stack([line.plane for line in lines])  # (N, 2, CELLS, CELLS)
+    both, either = planes.sum(0)
+    return (both / either).where(either >= MIN_COVERED, torch.nan), (planes[:, 1] > 0).sum(0)
 
 
-def as_csv(lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
-    """The table as CSV, one line an image; broken files at the end, with the reason in "error"."""
-    return rows_as_csv([line.flat() for line in lines], broken)
+def as_csv(
+    lines: Sequence[ImageScores], broken: Sequence[Broken] = (), more: Sequence[Mapping[str, Any]] | None = None
+) -> str:
+    """The table as CSV, one line an image; broken files at the end, with the reason in "error".
+
+    more: further columns of each line.
+    """
+    return rows_as_csv([line.flat() | {**extra} for line, extra in _with(lines, more)], broken)
+
+
+def _with(
+    lines: Sequence[ImageScores], more: Sequence[Mapping[str, Any]] | None
+) -> Iterator[tuple[ImageScores, Mapping[str, Any]]]:
+    return zip(lines, [{}] * len(lines) if more is None else more, strict=True)
 
 
 def rows_as_csv(rows: Sequence[dict[str, Any]], broken: Sequence[Broken] = (), key: str = "image") -> str:
@@ -176,9 +200,17 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
 
 
-def as_json(facts: dict[str, Any], lines: Sequence[ImageScores], broken: Sequence[Broken] = ()) -> str:
-    """Facts, every line with its scene, and the broken files, as one JSON object."""
-    rows = [line.flat() | {"scene": line.source if isinstance(line.source, dict) else None} for line in lines]
+def as_json(
+    facts: dict[str, Any],
+    lines: Sequence[ImageScores],
+    broken: Sequence[Broken] = (),
+    more: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """Facts, every line with its scene, and the broken files, as one JSON object; more: as of `as_csv`."""
+    rows = [
+        line.flat() | {**extra, "scene": line.source if isinstance(line.source, dict) else None}
+        for line, extra in _with(lines, more)
+    ]
     return json.dumps({**facts, "pictures": rows, "broken": [b.as_json() for b in broken]}, indent=2)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -73,41 +75,67 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
 
 
 def histograms(lines: Sequence[ImageScores]) -> Figure:
-    """How often each score occurs, with lines at the means of blank page and oracle."""
+    """How often each score occurs, with lines at the means of blank page and oracle.
+
+    A bar's data are the filters that keep its pictures alone, by the names that an address uses.
+    """
     places = _places({score for line in lines for score in _CHARTS if own_score(line, score) is not None})
     figure = _charts(places)
     for score, (row, column) in places.items():
         values = [v for line in lines if (v := own_score(line, score)) is not None]
-        figure.add_histogram(
-            x=values,
-            nbinsx=24,
+        means: dict[str, float] = {}
+        for name in _ENDS:
+            known = [v for line in lines if (v := line.scores[name][score]) is not None]
+            means |= {name: sum(known) / len(known)} if known else {}
+        shown = [*values, *means.values()]
+        bars = [bar for bar in _bars(values, least=(max(shown) - min(shown)) / 100) if bar[2]]
+        figure.add_bar(
+            x=[(low + high) / 2 for low, high, _ in bars],
+            y=[count for _, _, count in bars],
+            width=[high - low for low, high, _ in bars],
+            customdata=[[{"sort": score, "from": f"{low:g}", "to": f"{high:g}"}] for low, high, _ in bars],
             marker={"color": COLORS[0]},
             showlegend=False,
-            hovertemplate="%{x}: %{y} pictures<extra></extra>",
+            hovertemplate="%{customdata[0].from} to %{customdata[0].to}: %{y} pictures<extra></extra>",
             row=row,
             col=column,
         )
-        for name, (_, dash) in _ENDS.items():
-            known = [v for line in lines if (v := line.scores[name][score]) is not None]
-            if known:
-                mean = sum(known) / len(known)
-                figure.add_vline(mean, line={"color": INK, "width": 1.5, "dash": dash}, row=row, col=column)
-                figure.add_annotation(
-                    x=mean, y=1, yref="y domain", text=name, showarrow=False, yanchor="bottom", row=row, col=column
-                )
+        ends = [*means.values(), bars[0][0], bars[-1][1]]
+        margin = (max(ends) - min(ends)) / 25
+        # Of a single bar Plotly would show a range of 1 around it.
+        figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin], row=row, col=column)
+        for name, mean in means.items():
+            figure.add_vline(mean, line={"color": INK, "width": 1.5, "dash": _ENDS[name][1]}, row=row, col=column)
+            figure.add_annotation(
+                x=mean, y=1, yref="y domain", text=name, showarrow=False, yanchor="bottom", row=row, col=column
+            )
     figure.update_yaxes(title="pictures", col=1)
     return _dressed(figure, 230 * _rows(places))
 
 
+def _bars(values: Sequence[float], most: int = 24, least: float = 0.0) -> list[tuple[float, float, int]]:
+    """Ends and number of values of at most so many bars, between multiples of 1, 2 or 5 times a power of ten.
+
+    least: how wide a bar must be, to be seen.
+    """
+    low, high = min(values), max(values)
+    rough = max((high - low) / (most - 1), least, 1e-4)  # a bar more, for the ends are rounded outwards
+    power = 10 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    first = math.floor(low / step)
+    counts = Counter(math.floor(value / step) for value in values)
+    return [(n * step, (n + 1) * step, counts[n]) for n in range(first, max(counts) + 1)]
+
+
 def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
-    """A score's mean at each level of each factor, with 95 % intervals."""
+    """A score's mean at each level of each factor, with 95 % intervals; a point's data are as a bar's of histograms."""
     from plotly.subplots import make_subplots
 
     present = {factor: known for factor, known in levels.items() if known}
     rows, columns = max(1, -(-len(present) // 3)), min(3, max(1, len(present)))
     titles = [factor.replace("color", "colour") for factor in present]
     figure = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=0.34 / rows, shared_yaxes="all")
-    for i, known in enumerate(present.values()):
+    for i, (factor, known) in enumerate(present.items()):
         figure.add_scatter(
             x=[level.name for level in known],
             y=[level.mean for level in known],
@@ -118,11 +146,11 @@ def factor_chart(levels: dict[str, list[Level]], title: str) -> Figure:
                 "thickness": 1.5,
                 "width": 4,
             },
-            customdata=[_interval_text(level) for level in known],
+            customdata=[[{f"only-{factor}": level.name}, _interval_text(level)] for level in known],
             mode="markers",
             marker={"color": COLORS[0], "size": 9},
             showlegend=False,
-            hovertemplate="%{x}: %{y:.3f}%{customdata}<extra></extra>",
+            hovertemplate="%{x}: %{y:.3f}%{customdata[1]}<extra></extra>",
             row=i // columns + 1,
             col=i % columns + 1,
         )
@@ -138,18 +166,22 @@ def _interval_text(level: Level) -> str:
     return f" ({level.low:.3f} to {level.high:.3f}), {level.pictures} pictures"
 
 
-def plane_chart(plane: Tensor) -> Figure:
-    """The IoU at each place of the picture (CELLS, CELLS) as a heat map: yellow is well, dark is badly read."""
+def plane_chart(plane: Tensor, counts: Tensor) -> Figure:
+    """The IoU at each place of the picture (CELLS, CELLS) as a heat map: yellow is well, dark is badly read.
+
+    counts: of how many pictures each is.
+    """
     from plotly.graph_objects import Figure
 
     figure = Figure()
     figure.add_heatmap(
         z=[[None if v != v else v for v in row] for row in plane.tolist()],
+        customdata=counts.tolist(),
         zmin=0,
         zmax=1,
         colorscale="Cividis",
         colorbar={"title": "IoU", "thickness": 12},
-        hovertemplate="IoU %{z:.2f}<extra></extra>",
+        hovertemplate="IoU %{z:.2f}, n = %{customdata}<extra></extra>",
     )
     _dressed(figure, 420)
     edges = {"constrain": "domain", "showgrid": False, "showticklabels": False, "mirror": True, "linecolor": INK}

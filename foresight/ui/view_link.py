@@ -41,6 +41,9 @@ SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody c
 # it is shown, `opened` the name of a tab; what a person neither pressed nor clicked belongs to the entry that is there.
 # Back and Forward go to `travel`, which the page sets: the query, and whether the tab shows that very view still.
 HISTORY = """
+// Where a page has a base, Plotly clips by names with the page's whole address: at another one nothing would be seen.
+const base = document.querySelector('base[href]');
+if (base?.href === new URL('.', location.href).href) base.removeAttribute('href');
 const sorted = query => {
   const parameters = new URLSearchParams(query);
   parameters.delete('__theme');

@@ -118,10 +118,11 @@ def test_the_plane_sums_before_it_divides():
     either = draw.integers(0, 2, (5, CELLS, CELLS)).astype(float)
     both = either * draw.random((5, CELLS, CELLS))
     lines = [line("x", 0.1, plane=torch.tensor(np.stack(pair))) for pair in zip(both, either, strict=True)]
-    plane = iou_plane(lines).numpy()
+    plane, counts = (table.numpy() for table in iou_plane(lines))
     expected = np.where(either.sum(0) > 0, both.sum(0) / np.maximum(either.sum(0), 1), np.nan)
     np.testing.assert_allclose(plane, expected)
     assert np.isnan(plane).any() and not np.isnan(plane).all()
+    np.testing.assert_array_equal(counts, either.sum(0))
 
 
 def test_csv_and_json_hold_every_line_and_every_broken_file():
@@ -144,4 +145,4 @@ def test_the_zip_holds_texts_and_pictures(tmp_path):
 
 
 def test_an_empty_place_is_nan_not_zero():
-    assert math.isnan(iou_plane([line("a", 0.1)])[0, 0])
+    assert math.isnan(iou_plane([line("a", 0.1)])[0][0, 0])

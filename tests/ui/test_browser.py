@@ -13,6 +13,7 @@ from PIL import Image
 from serving import serve
 
 from foresight.inspection.inspector import Inspector
+from foresight.ui.failures import tab as failures
 
 READY = "#tiles img"
 QUARTERS = """async image => {
@@ -28,8 +29,10 @@ pytestmark = needs_chromium
 
 @pytest.fixture(scope="module")
 def url(tiny, tmp_path_factory):
-    with serve(build_house(tiny.folder, tmp_path_factory.mktemp("house"))) as address:
-        yield address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failures, "RUNS", tmp_path_factory.mktemp("runs"))  # of the notes
+        with serve(build_house(tiny.folder, tmp_path_factory.mktemp("house"))) as address:
+            yield address
 
 
 def headline(page):
@@ -64,6 +67,31 @@ def test_a_picture_read_wrong_offers_an_adapter_that_reads_it(visit, monkeypatch
     offer.click()
     expect(headline(page)).to_have_text("pre-merge/2 read by linear")
     expect(page.locator("#layer input[type=number]")).to_have_value("2")
+
+
+def test_pictures_of_failures_one_after_the_other_with_notes(visit):
+    page = visit(asked="tab=failures&scenes=8", ready="#failures-csv:enabled")
+    expect(page.locator("#series")).to_be_hidden()
+    page.locator("#failures-gallery [data-number]").nth(1).click()
+    title, tags = page.locator("#series-title"), page.locator("#series-tags").get_by_role("textbox")
+    expect(title).to_contain_text("2 of 8: scene")
+    first = original(page)
+    tags.fill("odd, blurred")
+    page.locator("#series-next").click()
+    expect(title).to_contain_text("3 of 8")
+    expect(tags).to_have_value("")
+    changed(page, first)
+    page.locator("#series-previous").click()
+    expect(title).to_contain_text("2 of 8")
+    expect(tags).to_have_value("odd, blurred")
+    page.locator("#series-back").click()
+    expect(page.locator("#failures-gallery .note")).to_have_text("oddblurred")
+    page.locator("#failures-tags input").click()
+    page.get_by_role("option", name="odd").click()
+    expect(page.locator("#failures-gallery [data-number]")).to_have_count(1)
+    page.get_by_role("tab", name="Inspect").click()
+    page.get_by_role("button", name="five on texture").click()
+    expect(page.locator("#series")).to_be_hidden()
 
 
 def test_another_example_another_picture_and_nothing_moves(visit):

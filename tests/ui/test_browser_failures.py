@@ -63,6 +63,19 @@ def shots(page):
     return page.locator("#failures-gallery [data-number]")
 
 
+def press(page, mark):
+    """Clicks on a mark of a chart, once that has its label: until then the chart may be drawn anew."""
+    mark.scroll_into_view_if_needed()
+    for attempt in range(300):
+        box = mark.bounding_box()
+        spot = box["x"] + box["width"] / 2 + attempt % 2, box["y"] + box["height"] / 2
+        page.mouse.move(*spot)
+        page.wait_for_timeout(100)
+        if page.locator("g.hovertext").count():
+            break
+    page.mouse.click(*spot)
+
+
 def evaluate(page, count=8):
     field = page.locator("#failures-count input[type=number]")
     field.fill(str(count))
@@ -215,6 +228,17 @@ def test_table_charts_and_downloads(visit):
         page.get_by_role("tab", name=tab).click()
         expect(page.locator(f"#failures-{chart} .js-plotly-plot")).to_contain_text(words)
     expect(page.locator("#failures-zip")).to_have_text("Download zip with pictures")
+    bars = page.locator("#failures-histograms .barlayer").first.locator(".point path")
+    press(page, bars.first)  # a bar keeps its own pictures alone
+    expect(page.locator("#failures-zip")).to_have_text(re.compile("pictures: [1-7] of 8"))
+    expect(page.get_by_label("LPIPS to")).to_have_value(re.compile(r"0\.\d+"))
+    page.locator("#failures-clear").click()
+    expect(page.locator("#failures-zip")).to_have_text("Download zip with pictures")
+    page.get_by_role("tab", name="What fails").click()
+    press(page, page.locator("#failures-factors .scatterlayer").first.locator(".point").first)  # and a level its own
+    expect(page.locator("#failures-shape")).to_contain_text(re.compile("circle|square|triangle|star|diamond|cross"))
+    page.locator("#failures-clear").click()
+    expect(page.locator("#failures-zip")).to_have_text("Download zip with pictures")
     for kind, start in (("csv", b"image,"), ("json", b"{\n  "), ("zip", b"PK\x03\x04")):
         with page.expect_download() as download:
             page.locator(f"#failures-{kind}").click()
@@ -263,6 +287,21 @@ def test_stop_keeps_what_is_done(visit, gate):
     expect(page.locator("#failures-stop")).to_be_disabled()
     evaluate(page, 8)
     evaluated(page)
+    # The same pictures by another adapter, and where it is worse; then those like one of them.
+    expect(page.locator("#failures-beside")).to_be_hidden()
+    page.locator("#failures-adapter input").click()
+    page.get_by_role("option", name="linear").click()
+    page.locator("#failures-go").click()
+    expect(status).to_contain_text("read by linear")
+    evaluated(page)
+    page.locator("#failures-beside input").click()
+    page.get_by_role("option", name="tokens at post-merge/1").click()
+    expect(page.locator("#failures-gallery")).to_contain_text(re.compile(r"LPIPS: worse than .* in \d of 8 pictures"))
+    expect(page.get_by_alt_text("by the other adapter")).to_have_count(8)
+    page.locator("#failures-gallery [data-like]").last.click()
+    expect(shots(page).locator("b").first).to_contain_text("cosine 1.000")
+    page.locator("#failures-clear").click()
+    expect(page.locator("#failures-gallery")).not_to_contain_text(re.compile("cosine|worse than"))
 
 
 def test_a_part_is_downloaded_as_a_part(visit):

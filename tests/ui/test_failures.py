@@ -1,5 +1,6 @@
 """The Failures tab's endpoint over HTTP, and its HTML and controls."""
 
+import csv
 import io
 import json
 import threading
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
@@ -18,9 +20,10 @@ from foresight.data.archive import Broken
 from foresight.data.factors import EvaluationSettings, SceneFactors
 from foresight.data.images import to_pil
 from foresight.data.render import render
-from foresight.data.scenes import BACKGROUNDS, SceneSpec, sample
+from foresight.data.scenes import BACKGROUNDS, SceneSpec, sample, take
 from foresight.errors import InputError
 from foresight.inspection.evaluation import evaluate, scene_samples, summarise
+from foresight.maps.pictures import ScenePictures
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import SIZES
 from foresight.settings import Settings
@@ -28,6 +31,8 @@ from foresight.ui import uploads
 from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures import tab as failures
 from foresight.ui.failures.runs import ImageSet, Row, Run
+from foresight.ui.navigation import Selection
+from foresight.ui.notes import Note, Notes
 from foresight.ui.services import duration
 
 SPEC = {"objects": [1, 2], "backgrounds": ["white"], "size": "large"}
@@ -143,6 +148,26 @@ def test_a_folder_is_for_local_runs_only(inspector, tmp_path):
         runs.uploaded_set(LOCAL, None, None)
 
 
+def test_what_was_chosen_on_the_map_is_evaluated_and_its_link_is_of_what_is_kept(inspector, rows):
+    drawn = ScenePictures(take(9, 4, SceneSpec(objects=(1, 2)), "test"))
+    factors = SceneFactors(objects=(1, 2))
+    selection = Selection(
+        lambda r: drawn.samples([2, 5], r), 2, {"pictures": [2, 5]}, EvaluationSettings(2, 4, factors)
+    )
+    local, public = (failures.FailuresTab(inspector, None, settings) for settings in (LOCAL, PUBLIC))
+    images = local.image_set(form.CHOSEN, None, "", {}, selection=selection)
+    assert [s.name.split(" (")[0] for s in images.samples] == ["scene 2", "scene 5"] and images.data["pixels"] == "224²"
+    run = run_of(inspector, rows)
+    run.images = images
+    assert f"uploaded={run.token}" in galleries.view_link(run, EVERY) and "scenes=" not in galleries.view_link(
+        run, EVERY
+    )
+    with pytest.raises(InputError, match="it takes 64 pictures at a time"):
+        public.image_set(form.CHOSEN, None, "", {}, selection=replace(selection, total=65))
+    with pytest.raises(InputError, match="choose points on the latent map first"):
+        local.image_set(form.CHOSEN, None, "", {})
+
+
 def test_a_file_opened_in_inspect_is_a_copy_that_is_deleted_in_time(inspector, rows, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     path, keeper = tmp_path / "a.png", failures.gr.HTML()
@@ -231,10 +256,23 @@ def test_only_what_a_set_has_is_offered_and_kept_among_the_filters():
     assert levels["only-size"] == ["small"] and levels["only-background"] == list(BACKGROUNDS)
     assert not any(filters.levels(None).values())
     assert filters.levels(EvaluationSettings())["only-size"] == list(SIZES)
-    chosen = ["ssim", "best first", "0.1", "", ["star", "ring"], ["red"], ["large"], ["5", "2"], ["white"]]
-    kept = ["ssim", "best first", "0.1", "", ["star"], ["red"], [], ["2"], ["white"]]
+    chosen = [
+        "ssim",
+        "best first",
+        "0.1",
+        "",
+        ["star", "ring"],
+        ["red"],
+        ["large"],
+        ["5", "2"],
+        ["white"],
+        ["odd"],
+        "",
+        "",
+    ]
+    kept = ["ssim", "best first", "0.1", "", ["star"], ["red"], [], ["2"], ["white"], ["odd"], "", ""]
     assert filters.within(settings, chosen) == kept
-    assert filters.within(None, chosen) == [*chosen[:4], [], [], [], [], []]
+    assert filters.within(None, chosen) == [*chosen[:4], [], [], [], [], [], ["odd"], "", ""]
     with failures.gr.Blocks():
         updates = filters.FilterForm().offer(settings, kept).values()
     assert [update["visible"] for update in updates] == [False, True, False, True, True]
@@ -282,7 +320,7 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
     assert {str(table), str(data), str(packed)} <= keeper.temp_files  # so that they are deleted in time
 
     least = worst(run.rows, "ssim")[1].scores.scores["adapter"]["ssim"]
-    some = ("ssim", "worst first", f"{least}", "", [], [], [], [], [])
+    some = ("ssim", "worst first", f"{least}", *EVERY[3:])
     table, data, packed = (Path(runs.export(run, kind, some, keeper)) for kind in failures.DOWNLOADS)
     record = json.loads(data.read_text())
     assert (
@@ -291,8 +329,70 @@ def test_what_is_exported_is_what_the_filters_keep(inspector, rows, tmp_path, mo
     assert record["filtered_by"] == f"SSIM from {least}" and packed.name == "foresight-failures-2-of-3.zip"
     with zipfile.ZipFile(packed) as archive:
         assert len(archive.namelist()) == 2 + 2 * 2
-    shape = ("lpips", "best first", "", "0.5", ["star", "cross"], [], [], [], ["white"])
-    assert filters.in_words(shape) == "shape star or cross; background white; LPIPS to 0.5"
+    shape = ("lpips", "best first", "", "0.5", ["star", "cross"], [], [], [], ["white"], ["odd"], "", "")
+    assert filters.in_words(shape) == "shape star or cross; background white; tag odd; LPIPS to 0.5"
+
+
+def tagged(**change):
+    return [*(filters.FILTERS | change).values()]
+
+
+def test_tags_and_notes_are_kept_filtered_by_and_exported(inspector, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    keeper = failures.gr.HTML()
+    run = Run(inspector.registry.find("linear"), ImageSet((), 3, {}), notes=Notes(tmp_path / "some/notes.json"))
+    for item in rows:
+        run.add(item, keeper)
+    run.notes.put(run.rows[1].key, Note.of(" odd,  one  of many, odd,", "its <b>edge</b>\nis lost"))
+    run.notes = Notes(tmp_path / "some/notes.json")  # read again
+    assert run.notes.tags(row.key for row in run.rows) == ["odd", "one of many"]
+    assert [row.number for row in run.select(tagged(tags=["odd"]))] == [1]
+    assert "<i>odd</i>" in (html := galleries.gallery(run.rows, "lpips", 3, run.notes)) and "&lt;b&gt;edge" in html
+    (line,) = csv.DictReader(io.StringIO(Path(runs.export(run, "csv", tagged(tags=["odd"]), keeper)).read_text()))
+    assert (line["tags"], line["note"]) == ("odd; one of many", "its <b>edge</b> is lost")
+    run.notes.put(run.rows[1].key, Note())
+    assert json.loads((tmp_path / "some/notes.json").read_text()) == {}
+    with pytest.raises(InputError, match="up to 500 characters"):
+        Note.of("", "a" * 501)
+    (tmp_path / "notes.json").write_text("[]")
+    with pytest.raises(InputError, match="cannot be read: move that file away"):
+        Notes(tmp_path / "notes.json").get("a")
+
+
+def test_two_adapters_on_the_same_pictures_and_where_one_is_worse(inspector, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    keeper, kept = failures.gr.HTML(), runs.KeptRuns()
+    pooled = inspector.registry.find("pooled")
+    spec = SceneSpec(objects=(1, 2), backgrounds=("white",), radius=(40, 64))
+    theirs = [*evaluate(inspector, pooled, scene_samples(3, 4, spec))]
+    one, other = (Run(record, ImageSet((), 3, {})) for record in (inspector.registry.find("linear"), pooled))
+    for run, items in ((one, rows[:2]), (other, theirs)):
+        kept.add(run)
+        for item in items:
+            run.add(item, keeper)
+    assert kept.of_same_pictures(one) == [other] and kept.of_same_pictures(other) == [one]
+    one.others = [other]
+    values = tagged(beside=other.token)
+    beside = one.beside(values)
+    gains = [own.flat()["lpips"] - their.flat()["lpips"] for own, their in zip(rows[:2], theirs, strict=False)]
+    assert [beside.gain(row, "lpips") for row in one.rows] == pytest.approx(gains)
+    order = [row.number for row in one.select(values)]
+    assert order == sorted(range(2), key=lambda i: -gains[i])
+    html = galleries.gallery(one.select(values), "lpips", 3, beside=beside)
+    assert f"LPIPS: worse than <b>{other.title}</b> in {sum(g > 0 for g in gains)} of 2 pictures" in html
+    assert html.count("by the other adapter") == 2
+    assert json.loads(Path(runs.export(one, "json", values, keeper)).read_text())["pictures"][0]["beside_lpips"]
+    assert one.beside(tagged(beside="nothing")) is None
+
+
+def test_pictures_alike_in_latents_come_first(inspector, rows):
+    run = run_of(inspector, rows)
+    alike = run.select(tagged(like="2"))
+    latents = torch.nn.functional.normalize(torch.stack([row.latents.float() for row in rows]))
+    assert [row.number for row in alike] == (latents @ latents[2]).argsort(descending=True).tolist()
+    assert alike[0].number == 2 and "cosine 1.000" in galleries.gallery(alike, "lpips", 3, like=alike[0])
+    means = inspector.vlm.latents(rows[0].original[None], ["post-merge/1"])["post-merge/1"].mean((1, 2, 3))[0]
+    torch.testing.assert_close(rows[0].latents.float(), means, atol=2e-3, rtol=2e-3)
 
 
 def test_strangers_evaluate_a_few_pictures_at_a_time(tmp_path, monkeypatch):

@@ -35,8 +35,12 @@ FILTERS: dict[str, Any] = {
     "from": "",
     "to": "",
     **{name: [] for name in LEVELS},
+    "tags": [],
+    "beside": "",  # the token of another evaluation of the same pictures
+    "like": "",  # the number of a picture; those whose latents are nearest to its own come first
 }
 WORDS: dict[str, tuple[str, ...]] = {"sort": SCORES, "order": ORDERS, **LEVELS}  # that an address may name
+NO_OTHER = ("none: by its own scores", "")
 Values = Sequence[Any]  # in the order of FILTERS
 
 
@@ -65,7 +69,18 @@ class FilterForm:
                 several(levels, label, f"failures-{name.removeprefix('only-')}")
                 for (name, levels), label in zip(LEVELS.items(), _LABELS, strict=True)
             ]
-        self.inputs: list[Any] = [self.score, self.order, *self.range, *self.factors]
+        with gr.Row(visible=False) as self.more:
+            self.beside = gr.Dropdown(
+                [NO_OTHER],
+                value="",
+                label="Where is it worse than",
+                info="Another adapter that has read these pictures.",
+                min_width=200,
+                elem_id="failures-beside",
+            )
+            self.tags = several([], "Tags", "failures-tags")
+        self.like = gr.Textbox(visible="hidden")
+        self.inputs: list[Any] = [self.score, self.order, *self.range, *self.factors, self.tags, self.beside, self.like]
         self.score.change(self.label_range, self.score, self.range, **QUIET)
 
     def label_range(self, score: str) -> list[Any]:
@@ -81,10 +96,24 @@ class FilterForm:
             settings: As for `levels`.
             values: As from `within`.
         """
-        chosen = values[-len(LEVELS) :]
+        chosen = as_address(values)
         return {
-            component: gr.update(choices=names, value=value, visible=len(names) > 1)
-            for component, names, value in zip(self.factors, levels(settings).values(), chosen, strict=True)
+            component: gr.update(choices=names, value=chosen[name], visible=len(names) > 1)
+            for component, (name, names) in zip(self.factors, levels(settings).items(), strict=True)
+        }
+
+    def offer_more(self, others: Sequence[tuple[str, str]], tags: Sequence[str], values: Values) -> dict[Any, Any]:
+        """Updates for what else these pictures have: evaluations by other adapters (title, token), and tags.
+
+        What was chosen and is no longer there, is chosen no longer.
+        """
+        chosen = as_address(values)
+        beside = chosen["beside"] if chosen["beside"] in [token for _, token in others] else ""
+        kept = [tag for tag in chosen["tags"] if tag in tags]
+        return {
+            self.more: gr.Row(visible=bool(others or tags)),
+            self.beside: gr.update(choices=[NO_OTHER, *others], value=beside, visible=bool(others)),
+            self.tags: gr.update(choices=list(tags), value=kept, visible=bool(tags)),
         }
 
 
@@ -113,7 +142,7 @@ def bound(text: str) -> float | None:
 
 def as_filter(values: Values) -> Filter:
     """The filter of these values, without their order. Raises InputError where a range is none."""
-    score, _, low, high, shapes, colors, sizes, counts, backgrounds = values
+    score, _, low, high, shapes, colors, sizes, counts, backgrounds, *_ = values
     return Filter(shapes, colors, sizes, [int(n) for n in counts], backgrounds, score, bound(low), bound(high))
 
 
@@ -147,8 +176,9 @@ def within(settings: EvaluationSettings | None, values: Values) -> list[Any]:
 
 def in_words(values: Values) -> str:
     """The filters in words: "shape star or circle; LPIPS from 0.1"; empty where nothing is filtered."""
-    score, _, low, high, *factors = values
-    parts = [f"{label.lower()} {' or '.join(names)}" for label, names in zip(_LABELS, factors, strict=True) if names]
+    score, _, low, high, *factors, _, _ = values
+    labels = [*_LABELS, "Tag"]
+    parts = [f"{label.lower()} {' or '.join(names)}" for label, names in zip(labels, factors, strict=True) if names]
     ends = [f"{word} {text.strip()}" for word, text in (("from", low), ("to", high)) if text.strip()]
     return "; ".join([*parts, *([f"{NAMES[score]} {' '.join(ends)}"] if ends else [])])
 

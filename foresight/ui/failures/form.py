@@ -21,6 +21,7 @@ from foresight.ui.pixels import pixels_dropdown
 from foresight.ui.services import QUIET
 
 SCENES, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
+CHOSEN = "Chosen on the map"  # a source once some were
 PRESETS = {
     "One on white": EvaluationSettings(factors=SceneFactors(objects=(1, 1), backgrounds=("white",))),
     "Five on texture": EvaluationSettings(factors=SceneFactors(objects=(5, 5), backgrounds=("texture",))),
@@ -68,8 +69,8 @@ class ImageForm:
             local: Whether a folder of this machine may be named.
             most: Scenes that one run may take.
         """
-        sources = [source for source in SOURCES if local or source != FOLDER]
-        self.source = gr.Radio(sources, value=SCENES, label="Pictures", elem_id="failures-source")
+        self.sources = [source for source in SOURCES if local or source != FOLDER]
+        self.source = gr.Radio(self.sources, value=SCENES, label="Pictures", elem_id="failures-source")
         with gr.Column(elem_classes="fs-failures-fields") as scenes:
             self.scenes = self._scene_inputs(most)
         with gr.Column(visible=False, elem_classes="fs-failures-fields") as upload:

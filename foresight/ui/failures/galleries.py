@@ -10,6 +10,7 @@ from foresight.data.archive import Broken
 from foresight.inspection.evaluation import ImageScores, summarise
 from foresight.inspection.tables import own_score
 from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS
+from foresight.metrics.intervals import bootstrap
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore
 from foresight.metrics.patches import PhotoScores
@@ -17,7 +18,8 @@ from foresight.metrics.scores import SCORES
 from foresight.ui import view_link as link
 from foresight.ui.cards import HINTS, NAMES, SEED_STUDY, like_the_seed, number, shown_scores
 from foresight.ui.failures import filters, form
-from foresight.ui.failures.runs import Row, Run
+from foresight.ui.failures.runs import Beside, Row, Run, cosine
+from foresight.ui.notes import Note, Notes
 from foresight.ui.pixels import FITTED
 from foresight.ui.services import duration
 from foresight.ui.uploads import address
@@ -70,12 +72,13 @@ def _left_out(broken: Sequence[Broken]) -> str:
 
 def view_link(run: Run, values: filters.Values) -> str:
     """A link that opens a run and its filters again; for uploads, as long as the run is kept."""
-    settings = {} if run.settings is None else form.values_of(run.settings)
-    token = UPLOADED if run.settings is None else EVALUATION
+    again = run.settings is not None and run.images.again
+    settings = form.values_of(run.settings) if run.settings is not None and again else {}
+    token = EVALUATION if again else UPLOADED
     defaults = form.DEFAULTS | filters.FILTERS | {"pixels": FITTED, token: None}
     fields = {**settings, "pixels": run.pixels, **filters.as_address(values), token: run.token}
     query = escape(link.failures_query(str(run.record.point), run.record.name, fields, defaults))
-    text = "Link to this view" + (", for as long as the app keeps it" if run.settings is None else "")
+    text = "Link to this view" + ("" if again else ", for as long as the app keeps it")
     return f'<p class="fs-failures-link" data-link="{query}"><a href="{query}">{text}</a></p>'
 
 
@@ -126,27 +129,79 @@ def _number(name: str, value: float | None) -> str:
     return "–" if value is None else number(name, value)
 
 
-def gallery(rows: Sequence[Row], score: str, limit: int) -> str:
-    """The first `limit` images beside their reconstructions; each is a button that opens Inspect."""
+def gallery(
+    rows: Sequence[Row],
+    score: str,
+    limit: int,
+    notes: Notes | None = None,
+    beside: Beside | None = None,
+    like: Row | None = None,
+) -> str:
+    """The first `limit` images beside their reconstructions; each is a button that opens Inspect.
+
+    Args:
+        rows: In order.
+        score: That they are sorted by.
+        limit: Images at most.
+        notes: Has their tags and notes.
+        beside: The evaluation that they are compared with.
+        like: The image whose like come first.
+    """
     if not rows:
         return NOTHING
     more = len(rows) - limit
-    ranked = [row for row in rows if own_score(row.scores, score) is not None]
+    ranked = [row for row in rows if like or (beside.gain if beside else _own)(row, score) is not None]
     rest = rows[len(ranked) : limit]
+
+    def tiles(some: Sequence[Row]) -> str:
+        return "".join(_tile(row, score, notes.get(row.key) if notes else Note(), beside, like) for row in some)
+
     unranked = (
         f'<h4 class="fs-failures-unranked">Not in this order: {len(rows) - len(ranked)} without {NAMES[score]}</h4>'
-        f'<div class="fs-failures-gallery">{"".join(_tile(row, score) for row in rest)}</div>'
+        f'<div class="fs-failures-gallery">{tiles(rest)}</div>'
     )
     button = f'<button type="button" class="more" data-more="1">Show {min(more, 24)} more of {more}</button>'
+    order = f'<p class="fs-failures-order">{_in_order(rows, score, beside, like)}</p>' if beside or like else ""
     return (
-        f'<div class="fs-failures-gallery">{"".join(_tile(row, score) for row in ranked[:limit])}</div>'
+        f'{order}<div class="fs-failures-gallery">{tiles(ranked[:limit])}</div>'
         f"{unranked if rest else ''}{button if more > 0 else ''}"
     )
 
 
-def _tile(row: Row, score: str) -> str:
+def _own(row: Row, score: str) -> float | None:
+    return own_score(row.scores, score)
+
+
+def _in_order(rows: Sequence[Row], score: str, beside: Beside | None, like: Row | None) -> str:
+    """What the order of the images is, where it is not that of a score."""
+    words = []
+    if beside is not None:
+        gains = [gain for row in rows if (gain := beside.gain(row, score)) is not None]
+        worse = sum(gain > 0 if score in LOWER_IS_BETTER else gain < 0 for gain in gains)
+        words.append(
+            f"{NAMES[score]}: worse than <b>{escape(beside.title)}</b> in {worse} of {len(gains)} pictures. "
+            "Each third picture is its reconstruction. "
+        )
+        if gains:
+            mean, low, high = bootstrap(gains)
+            interval = "" if low is None or high is None else f" (95 % {low:+.3f} to {high:+.3f})"
+            words.append(f"Mean difference {mean:+.3f}{interval}. ")
+    if like is not None:
+        words.append(
+            f"First the pictures whose latents, averaged over tokens, are nearest to those of "
+            f"<b>{escape(short_name(like.scores))}</b>, by the cosine. “Clear filters” ends it."
+        )
+    return "".join(words)
+
+
+def _tile(row: Row, score: str, note: Note, beside: Beside | None, like: Row | None) -> str:
     scores, name = row.scores, escape(short_name(row.scores), quote=True)
     value = f"{NAMES[score]} {_number(score, own_score(scores, score))}"
+    other = beside.rows.get(row.key) if beside else None
+    if beside and (gain := beside.gain(row, score)) is not None:
+        value += f", {_number(score, abs(gain))} {'worse' if (gain > 0) == (score in LOWER_IS_BETTER) else 'better'}"
+    if like:
+        value = f"cosine {cosine(row, like):.3f} · {value}"
     own = scores.scores["adapter"]
     names = [n for n in shown_scores(own) if n in ("lpips", "haarpsi", "mask_iou", "edge_f1") and n != score]
     others = " · ".join(f"{NAMES[n]} {_number(n, own[n])}" for n in names)
@@ -160,13 +215,19 @@ def _tile(row: Row, score: str) -> str:
         notes += '<span class="far">⚠ no object is found where one was</span>'
     if scores.mask_reason == NOT_MEASURABLE:
         notes += f'<span class="rest">mask IoU not measurable: {NOT_MEASURABLE}</span>'
+    if note.tags or note.text:
+        tags = "".join(f"<i>{escape(tag)}</i>" for tag in note.tags)
+        notes += f'<span class="note">{tags}{escape(note.text)}</span>'
+    third = f'<span><img src="{address(other.reconstruction)}" alt="by the other adapter"></span>' if other else ""
     return (
-        f'<button type="button" data-number="{row.number}" title="Open in Inspect" '
+        f'<div class="tile"><button type="button" data-number="{row.number}" title="Open in Inspect" '
         f'aria-label="{name}, {value}: open in Inspect">'
         f'<span class="both"><span><img src="{address(row.original)}" alt="original">{boxes}</span>'
-        f'<span><img src="{address(row.reconstruction)}" alt="reconstruction">{boxes}</span></span>'
+        f'<span><img src="{address(row.reconstruction)}" alt="reconstruction">{boxes}</span>{third}</span>'
         f'<b>{value}</b><span class="rest">{others}</span><span class="rest">{name}</span>'
         f"{notes}<ul>{objects}</ul></button>"
+        f'<button type="button" class="alike" data-like="{row.number}" '
+        f'aria-label="pictures similar to {name} first">≈ Similar</button></div>'
     )
 
 
@@ -182,6 +243,11 @@ def _object(scores: ObjectScore) -> str:
     lost = scores.iou is not None and scores.iou < 0.5
     text = f"{scores.size} {scores.color} {scores.shape} {_number('mask_iou', scores.iou)}"
     return f"<strong>✗ {text}</strong>" if lost else text
+
+
+def title(scores: ImageScores, score: str) -> str:
+    """What an image is called where it is looked at alone: "scene 7, LPIPS 0.312"."""
+    return f"{short_name(scores)}, {NAMES[score]} {_number(score, own_score(scores, score))}"
 
 
 def short_name(scores: ImageScores) -> str:
@@ -208,9 +274,24 @@ def _objects(scores: ImageScores) -> str:
     return ", ".join(f"{one.color} {one.shape}" for one in scores.objects)
 
 
-# A click on an image gives its number; one on the last button asks for more.
+# A click on an image gives its number, one on the button under it asks for its like, one on the last for more.
 PICK = """element.addEventListener('click', event => {
   const tile = event.target.closest('[data-number]'), more = event.target.closest('[data-more]');
+  const like = event.target.closest('[data-like]');
+  if (like) trigger('input', {number: like.dataset.like});
   if (tile) trigger('click', {number: Number(tile.dataset.number)});
   if (more) trigger('select', {});
 });"""
+
+# A click on a chart's bar or point gives its filters. Plotly tells of clicks on itself alone, to those who ask for them
+# once it has drawn, and forgets them when it draws anew, with another `on`: so it is asked when the pointer comes.
+PICK_CHARTED = """const listen = event => {
+  if (!element.isConnected) return document.removeEventListener(event.type, listen, true);
+  const plot = event.target.closest?.('#failures-histograms, #failures-factors')?.querySelector('.js-plotly-plot');
+  if (!plot?.on || plot.told === plot.on) return;
+  plot.told = plot.on;
+  plot.on('plotly_click', ({points: [point]}) => {
+    if (point.customdata) trigger('click', {filters: point.customdata[0]});
+  });
+};
+for (const type of ['pointerover', 'pointerdown']) document.addEventListener(type, listen, true);"""

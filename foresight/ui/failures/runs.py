@@ -8,11 +8,12 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from gradio.components import Component
 
 from foresight.adapters.registry import AdapterRecord
@@ -31,10 +32,14 @@ from foresight.inspection.evaluation import (
     scenes_as_json,
     summarise,
 )
-from foresight.inspection.tables import as_csv, as_json, ordered, write_zip
+from foresight.inspection.tables import as_csv, as_json, ordered, own_score, write_zip
+from foresight.metrics.scores import SCORES
 from foresight.settings import Settings
 from foresight.ui.failures import filters
+from foresight.ui.failures.filters import Values
 from foresight.ui.image_maps import png
+from foresight.ui.navigation import Selection
+from foresight.ui.notes import Notes, key_of
 from foresight.ui.pixels import FITTED
 from foresight.ui.services import ImageSource
 from foresight.ui.uploads import handed_in, keep
@@ -50,13 +55,15 @@ class ImageSet:
         samples: They, or why a file is none.
         total: How many.
         data: Where they come from, as JSON values.
-        settings: Of generated scenes; None for other images.
+        settings: Of scenes; None for other images.
+        again: Whether the settings alone make these very images again.
     """
 
     samples: Iterable[Sample | Broken]
     total: int
     data: dict[str, Any]
     settings: EvaluationSettings | None = None
+    again: bool = True
 
 
 def most_images(app: Settings) -> int:
@@ -87,6 +94,15 @@ def uploaded_set(
     return ImageSet(file_samples(files, resolution), len(files), data)
 
 
+def chosen_set(app: Settings, selection: Selection | None, resolution: Resolution = DEFAULT) -> ImageSet:
+    """Pictures that were chosen on the latent map. Raises InputError."""
+    if selection is None:
+        raise InputError("choose points on the latent map first.")
+    check_count(app, selection.total)
+    data = selection.data | {"pixels": str(resolution)}
+    return ImageSet(selection.samples(resolution), selection.total, data, selection.settings, again=False)
+
+
 def folder_set(folder: str, resolution: Resolution = DEFAULT) -> ImageSet:
     """The images in a folder of this machine. Raises InputError."""
     files = folder_files(folder.strip())
@@ -96,12 +112,27 @@ def folder_set(folder: str, resolution: Resolution = DEFAULT) -> ImageSet:
 
 @dataclass(frozen=True)
 class Row:
-    """An evaluated image: its number, its scores, and the files of original and reconstruction."""
+    """An evaluated image: its number, its scores, the files of original and reconstruction, and its note's key."""
 
     number: int
     scores: ImageScores
     original: str
     reconstruction: str
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another adapter's evaluation of some of the same pictures: its title, and its rows by their keys."""
+
+    title: str
+    rows: Mapping[str, Row]
+
+    def gain(self, row: Row, score: str) -> float | None:
+        """How far a score is above the other adapter's; None where one of them is not known."""
+        other, own = self.rows.get(row.key), own_score(row.scores, score)
+        theirs = None if other is None else own_score(other.scores, score)
+        return None if own is None or theirs is None else own - theirs
 
 
 @dataclass(eq=False)
@@ -110,7 +141,7 @@ class Run:
 
     record: AdapterRecord
     images: ImageSet
-    filters: filters.Values = tuple(filters.FILTERS.values())
+    filters: Values = tuple(filters.FILTERS.values())
     """As they are on the page now."""
     rows: list[Row] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
@@ -123,6 +154,10 @@ class Run:
     """Another evaluation is shown in its place: it ends after the image that is being evaluated."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(9))
     """Names it in its link."""
+    notes: Notes = field(default_factory=Notes)
+    """Of its pictures, and of others."""
+    others: list[Run] = field(default_factory=list)
+    """Evaluations of the same pictures by other adapters."""
 
     @property
     def settings(self) -> EvaluationSettings | None:
@@ -145,20 +180,56 @@ class Run:
         return [row.scores for row in self.rows]
 
     @property
+    def title(self) -> str:
+        """By what it was made."""
+        size = "" if self.pixels == FITTED else f", {self.pixels}"
+        return f"{self.record.name} at {self.record.point}{size}"
+
+    def select(self, values: Values) -> list[Row]:
+        """The rows that the filters keep, in order. Raises InputError where a range of scores is none."""
+        chosen = filters.as_address(values)
+        rows = self.rows
+        if chosen["tags"]:
+            rows = [row for row in rows if set(chosen["tags"]) & {*self.notes.get(row.key).tags}]
+        return select(rows, values, self.beside(values), self.alike(values))
+
+    @property
     def selected(self) -> list[Row]:
         """The rows that the filters on the page keep, in order."""
-        return select(self.rows, self.filters)
+        return self.select(self.filters)
+
+    def beside(self, values: Values) -> Beside | None:
+        """The other evaluation that is chosen to be compared with; None where none is."""
+        token = filters.as_address(values)["beside"]
+        other = next((run for run in self.others if run.token == token), None)
+        return None if other is None else Beside(other.title, {row.key: row for row in other.rows})
+
+    def alike(self, values: Values) -> Row | None:
+        """The picture whose like come first; None where none is chosen."""
+        number = filters.as_address(values)["like"]
+        return self.rows[int(number)] if number.isdecimal() and int(number) < len(self.rows) else None
+
+    def columns(self, row: Row, values: Values) -> dict[str, Any]:
+        """What a table says of a row besides its scores: tags, note, and the other adapter's scores."""
+        note, beside = self.notes.get(row.key), self.beside(values)
+        columns: dict[str, Any] = {"tags": "; ".join(note.tags) or None, "note": note.text or None}
+        if beside is not None:
+            other = beside.rows.get(row.key)
+            columns["beside"] = beside.title
+            columns |= {f"beside_{name}": other and own_score(other.scores, name) for name in SCORES}
+        return columns
 
     def add(self, item: Evaluated | Broken, keeper: Component) -> None:
         """Adds an image and writes its files; `keeper` sees to it that they are deleted in time."""
         if isinstance(item, Broken):
             self.broken.append(item)
             return
-        paths = [
+        original, reconstruction = (
             keep(png(to_pil(image)), f"{name}.png", keeper)
             for name, image in (("original", item.original), ("reconstruction", item.reconstruction))
-        ]
-        self.rows.append(Row(len(self.rows), item.without_pixels(), *paths))
+        )
+        row = Row(len(self.rows), item.without_pixels(), original, reconstruction, key_of(item.source))
+        self.rows.append(row)
 
     def end(self) -> None:
         """Stops the clock; a second time it does nothing."""
@@ -193,6 +264,16 @@ class KeptRuns:
             while len(self._runs) > self._most:
                 self._runs.popitem(last=False)
 
+    def of_same_pictures(self, run: Run) -> list[Run]:
+        """The newest run of each other adapter that has read some of a run's pictures."""
+        keys, found = {row.key for row in run.rows}, dict[str, Run]()
+        with self._lock:
+            runs = [*reversed(self._runs.values())]
+        for other in runs:
+            if other.title not in (run.title, *found) and any(row.key in keys for row in other.rows):
+                found[other.title] = other
+        return [*found.values()]
+
     def find(self, token: str | None) -> Run | None:
         """The run of that token, or None where it is no longer kept."""
         with self._lock:
@@ -202,13 +283,30 @@ class KeptRuns:
             return self._runs[token]
 
 
-def select(rows: Sequence[Row], values: filters.Values) -> list[Row]:
-    """The rows that the filters keep, in order. Raises InputError where a range of scores is none."""
+def select(rows: Sequence[Row], values: Values, beside: Beside | None = None, like: Row | None = None) -> list[Row]:
+    """The rows that the filters keep, in order. Raises InputError where a range of scores is none.
+
+    Args:
+        rows: All.
+        values: Of the filters.
+        beside: Rows come by how much worse they are than there.
+        like: Rows come by the cosine of their latents to its own, whatever their scores.
+    """
     score, order, *_ = values
     chosen = filters.as_filter(values)
     kept = {id(row.scores): row for row in rows if chosen.keeps(row.scores)}
-    in_order = ordered([row.scores for row in kept.values()], score, order == filters.ORDERS[0])
+    if like is not None:
+        return sorted(kept.values(), key=lambda row: -cosine(row, like))
+    value = (lambda scores: beside.gain(kept[id(scores)], score)) if beside else None
+    in_order = ordered([row.scores for row in kept.values()], score, order == filters.ORDERS[0], value)
     return [kept[id(scores)] for scores in in_order]
+
+
+def cosine(one: Row, other: Row) -> float:
+    """Of the latents of two images of one run, averaged over their tokens."""
+    a, b = (row.scores.latents for row in (one, other))
+    assert a is not None and b is not None
+    return float(torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=0))
 
 
 def image_source(row: Row, keeper: Component) -> ImageSource:
@@ -223,7 +321,7 @@ def image_source(row: Row, keeper: Component) -> ImageSource:
         raise InputError(f"“{path.name[:80]}” can no longer be read: {error.strerror}.") from error
 
 
-def export(run: Run, kind: str, values: filters.Values, keeper: Component) -> str:
+def export(run: Run, kind: str, values: Values, keeper: Component) -> str:
     """Writes what the filters keep.
 
     The name of a part says how much it is of the whole, and its JSON what it was filtered by. Files that were left out
@@ -238,21 +336,23 @@ def export(run: Run, kind: str, values: filters.Values, keeper: Component) -> st
     Returns:
         The file's path.
     """
-    rows, total = select(run.rows, values), len(run.rows)
+    rows, total = run.select(values), len(run.rows)
+    more = [run.columns(row, values) for row in rows]
     scores, complete = [row.scores for row in rows], len(rows) == total
     facts = run.facts() | {"selected": len(rows), "filtered_by": filters.in_words(values) or None}
     facts |= {"summary": summarise([one.flat() for one in scores])} if scores else {}
     broken = run.broken if complete else []
     name = "foresight-failures" + ("" if complete else f"-{len(rows)}-of-{total}")
     if kind == "csv":
-        return keep(as_csv(scores, broken).encode(), f"{name}.csv", keeper)
+        return keep(as_csv(scores, broken, more).encode(), f"{name}.csv", keeper)
     if kind == "json":
-        return keep(as_json(facts, scores, broken).encode(), f"{name}.json", keeper)
+        return keep(as_json(facts, scores, broken, more).encode(), f"{name}.json", keeper)
     archive = io.BytesIO()
     images = (
         (f"{row.number:05d}-{role}.png", Path(path).read_bytes())
         for row in rows
         for role, path in (("original", row.original), ("reconstruction", row.reconstruction))
     )
-    write_zip(archive, {"table.csv": as_csv(scores, broken), "table.json": as_json(facts, scores, broken)}, images)
+    tables = {"table.csv": as_csv(scores, broken, more), "table.json": as_json(facts, scores, broken, more)}
+    write_zip(archive, tables, images)
     return keep(archive.getvalue(), f"{name}.zip", keeper)

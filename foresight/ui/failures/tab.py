@@ -18,6 +18,7 @@ from foresight.inspection.evaluation import ImageScores, evaluate, summarise
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.tables import LEVELS, OBJECT_SCORES, by_factor, iou_plane, own_score
 from foresight.metrics.scores import SCORES
+from foresight.paths import RUNS
 from foresight.schemas import default_of, whole
 from foresight.settings import Settings
 from foresight.ui import plots, stopping
@@ -27,10 +28,12 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures.filters import SCORE_CHOICES, FilterForm
 from foresight.ui.failures.form import FOLDER, SCENES, SOURCES, UPLOAD, AdapterForm, ImageForm
-from foresight.ui.failures.runs import ImageSet, KeptRuns, Run
+from foresight.ui.failures.runs import ImageSet, KeptRuns, Row, Run
 from foresight.ui.inputs import FreeNumber, RawFile
-from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.navigation import Navigation, Selection, on_open, open_view
+from foresight.ui.notes import Notes
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels
+from foresight.ui.series import Series
 from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 
 STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
@@ -67,15 +70,16 @@ class FailuresTab:
         self.inspector, self.navigation, self.settings = inspector, navigation, settings
         self.most = runs.most_images(settings)
         self.kept = KeptRuns()
+        self.notes = None if settings.public else Notes(RUNS / "notes.json")  # strangers share none
 
     def build(self) -> None:
         """Adds the tab to the current layout."""
-        self.run, self.limit, self.charted = gr.State(), gr.State(PAGE), gr.State()
+        self.run, self.limit, self.charted, self.chosen = gr.State(), gr.State(PAGE), gr.State(), gr.State()
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=300):
                 self.images = ImageForm(self.settings.local, self.most)
                 self.adapter = AdapterForm(self.inspector)
-                with gr.Row():
+                with gr.Row(elem_classes="fs-go"):
                     self.start = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
                     self.stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
                 self.error = error_place("failures-error")
@@ -114,28 +118,36 @@ class FailuresTab:
                     _OBJECT_CHOICES + _PICTURE_CHOICES,
                     value="object_iou",
                     label="Score",
-                    info="Means with 95 % intervals over pictures. Photos, which have no known objects, are "
-                    "grouped by what they are like.",
+                    info="Means with 95 % intervals over pictures; a click keeps a level alone. Photos, which have no "
+                    "known objects, are grouped by what they are like.",
                     elem_id="failures-factor-score",
                 )
                 self.factor_chart = _plot("Scores by factor", "failures-factors")
             with gr.Tab("Where", elem_id="failures-of-places"):
                 self.place_chart = _plot("IoU of objects at each place of the picture", "failures-where")
             with gr.Tab("Histograms"):
-                self.histograms = _plot("Scores of all pictures shown", "failures-histograms")
+                self.histograms = _plot(
+                    "Scores of all pictures shown; a bar keeps its own alone", "failures-histograms"
+                )
+        self.charts = plain_html("", "failures-charts", js_on_load=galleries.PICK_CHARTED, visible="hidden")
 
     # The evaluation
 
     def _connect_evaluation(self) -> None:
         arrival = self.navigation.failures
-        inputs = [self.run, *self.images.inputs, *self.adapter.inputs, *self.filters.inputs]
+        inputs = [self.run, self.chosen, *self.images.inputs, *self.adapter.inputs, *self.filters.inputs]
         waiting = [self.limit, self.status, self.start, self.stop]
         outputs = [self.run, self.status, self.means, self.link, self.gallery, self.start, self.stop, self.error]
         outputs += [*self.filters.inputs[2:], self.views]
         arrived = arrival.change(
             self.arrive,
             [arrival, self.run],
-            [self.run, self.images.source, *self.images.scenes, *self.adapter.inputs, *self.filters.inputs],
+            [
+                *(self.run, self.chosen, self.images.source, self.filters.more),
+                *self.images.scenes,
+                *self.adapter.inputs,
+                *self.filters.inputs,
+            ],
             **QUIET,
         )
         clicked = self.start.click(self.wait, None, waiting, **QUIET)
@@ -145,8 +157,9 @@ class FailuresTab:
             for event, handler in ((clicked.then, self.evaluate), (linked.then, self.evaluate_link))
         ]
         ended = [self.status, self.start, self.stop, self.filters.score, self.factor_score]
+        ended += [self.filters.more, self.filters.beside, self.filters.tags]
         for evaluation in evaluations:
-            evaluation.then(**self._showing()).then(self.finish, self.run, ended, **QUIET)
+            evaluation.then(**self._showing).then(self.finish, self.run, ended, **QUIET)
             evaluation.failure(self.finish, self.run, ended, **QUIET)  # then, too, does not follow a failure
         self.stop.click(stopping.stopping, None, self.stop, cancels=evaluations, **QUIET)
 
@@ -159,7 +172,13 @@ class FailuresTab:
         return self.wait() if self._link_starts(run) else {self.limit: gr.skip()}
 
     def evaluate(
-        self, last: Run | None, source: str, files: list[str] | None, folder: str, *values: Any
+        self,
+        last: Run | None,
+        selection: Selection | None,
+        source: str,
+        files: list[str] | None,
+        folder: str,
+        *values: Any,
     ) -> Iterator[Updates]:
         """Evaluates the form's images, and shows how far it is and the worst so far.
 
@@ -167,7 +186,8 @@ class FailuresTab:
 
         Args:
             last: The run that is shown.
-            source: One of SOURCES.
+            selection: What was chosen on the map.
+            source: One of SOURCES, or CHOSEN.
             files: Uploaded ones.
             folder: Of this machine.
             values: Of the scenes' form, the adapter's and the filters'.
@@ -176,10 +196,11 @@ class FailuresTab:
         point, name, pixels, *chosen = values[len(scenes) :]
         record = self.find(point, name)
         resolution = self.inspector.resolution(chosen_pixels(pixels), record)
-        images = self.image_set(source, files, folder, scenes, resolution)
+        images = self.image_set(source, files, folder, scenes, resolution, selection)
         if last is not None and last.images.data != images.data:
             chosen[2:] = filters.cleared()
         run = Run(record, images, filters.within(images.settings, chosen), pixels=pixels or FITTED)
+        run.notes = self.notes or run.notes
         self.kept.add(run)
         yield {
             self.run: run,
@@ -188,6 +209,7 @@ class FailuresTab:
             **self._buttons(stopping.going()),
             **dict(zip(self.filters.range, run.filters[2:4], strict=True)),
             **self.filters.offer(run.settings, run.filters),
+            self.filters.like: run.filters[-1],
             # Where no place is known, a tab that is not offered may be open.
             **({} if run.settings else {self.views: gr.Tabs(selected="gallery")}),
         }
@@ -200,7 +222,7 @@ class FailuresTab:
             if now - status_time > STATUS_SECONDS:
                 updates: Updates = {self.status: galleries.status(run)}
                 if now - gallery_time > GALLERY_SECONDS:
-                    updates[self.gallery] = galleries.gallery(run.selected, run.filters[0], PAGE)
+                    updates[self.gallery] = self._gallery(run, run.filters, PAGE)
                     gallery_time = now
                 yield updates
                 status_time = now
@@ -224,19 +246,45 @@ class FailuresTab:
         known = {n for n in SCORES if any(own_score(one, n) is not None for one in run.scores)} | {run.filters[0]}
         grouped = [(label, name) for label, name in _PICTURE_CHOICES if name in known]
         of_photos = gr.update(choices=grouped, value="lpips") if run.settings is None else None
+        run.others = self.kept.of_same_pictures(run)
         return {
+            **self._offer_more(run, run.filters),
             self.status: galleries.status(run),
             **self._buttons(stopping.idle()),
             self.factor_score: of_photos or gr.update(choices=_OBJECT_CHOICES + grouped),
             self.filters.score: gr.update(choices=[(label, name) for label, name in SCORE_CHOICES if name in known]),
         }
 
+    def _offer_more(self, run: Run, values: filters.Values) -> Updates:
+        others = [(other.title, other.token) for other in run.others]
+        return self.filters.offer_more(others, run.notes.tags(row.key for row in run.rows), values)
+
+    @show_errors
+    def reopen(self, run: Run | None, *values: Any) -> Updates:
+        """What there is to filter by once the tab is opened again: pictures may have tags now."""
+        return {self.filters.more: gr.skip()} if run is None else self._offer_more(run, values)
+
+    def _gallery(self, run: Run, values: filters.Values, limit: int) -> str:
+        rows = run.select(values)
+        return galleries.gallery(rows, values[0], limit, run.notes, run.beside(values), run.alike(values))
+
     def _buttons(self, updates: stopping.Updates) -> Updates:
         return dict(zip((self.start, self.stop), updates, strict=True))
 
     @show_errors
-    def arrive(self, view: dict[str, str], last: Run | None) -> Updates:
-        """A link's evaluation where it is still kept, else its scenes and adapter; and its filters."""
+    def arrive(self, view: dict[str, Any], last: Run | None) -> Updates:
+        """A link's evaluation where it is still kept, else its scenes and adapter, and its filters; or a Selection."""
+        if "selection" in view:
+            if last is not None:
+                last.replaced = True
+            names = form.names_at(self.inspector.adapters(), view["point"])
+            return {
+                self.run: None,
+                self.chosen: view["selection"],
+                self.images.source: gr.Radio([*self.images.sources, form.CHOSEN], value=form.CHOSEN),
+                self.adapter.point: view["point"],
+                self.adapter.name: gr.Dropdown(names, value=self.find(view["point"], view["adapter"]).name),
+            }
         run = self.kept.find(view.get(galleries.UPLOADED, view.get(galleries.EVALUATION)))
         if run is None and galleries.UPLOADED in view:
             raise InputError("that evaluation is no longer kept: upload its pictures again.")
@@ -263,8 +311,12 @@ class FailuresTab:
             self.adapter.name: gr.Dropdown(names if name in names else [name, *names], value=name),
             **dict(zip(self.filters.inputs[:4], chosen[:4], strict=True)),
             **self.filters.offer(settings, chosen),
+            **({} if run is None else self._offer_more(run, chosen)),
+            self.filters.like: chosen[-1],
         }
-        if settings is not None:  # which files were uploaded, only the browser knew
+        if settings is not None and (
+            run is None or run.images.again
+        ):  # which files were uploaded, only the browser knew
             updates |= {self.images.source: SCENES, **dict(zip(self.images.scenes, scenes.values(), strict=True))}
         return updates
 
@@ -279,6 +331,7 @@ class FailuresTab:
         folder: str,
         scenes: dict[str, Any],
         resolution: Resolution = DEFAULT,
+        selection: Selection | None = None,
     ) -> ImageSet:
         """The form's images; scenes: as `form.values_of` writes them. Raises InputError."""
         if source == SCENES:
@@ -287,11 +340,15 @@ class FailuresTab:
             return runs.uploaded_set(self.settings, files, self.gallery, resolution)
         if source == FOLDER and self.settings.local:
             return runs.folder_set(folder, resolution)
+        if source == form.CHOSEN:
+            return runs.chosen_set(self.settings, selection, resolution)
         raise InputError(f"pictures come from: {', '.join(SOURCES[: 2 + self.settings.local])}.")
 
     # The results
 
+    @functools.cached_property
     def _showing(self) -> dict[str, Any]:
+        """The event that shows the results; one function for all, so that no two make the same charts side by side."""
         outputs = [self.charted, self.means, self.link, self.gallery, self.table, self.filter_error]
         outputs += [self.factor_chart, self.place_chart, self.histograms, *self.downloads.values()]
         return {
@@ -302,15 +359,20 @@ class FailuresTab:
         }
 
     def _connect_results(self) -> None:
-        showing, inputs = self._showing(), self.filters
+        showing, inputs = self._showing, self.filters
         controls: list[Any] = [inputs.score, inputs.order, *inputs.factors, self.factor_score]
+        controls += [inputs.tags, inputs.beside]
         changes = [control.change for control in controls]
         for end in inputs.range:  # while it is typed, a number may be none yet
             changes += [end.blur, end.submit]
         for changed in changes:
             changed(**showing, trigger_mode="always_last")
+        picked = self.charts.click(self.pick, inputs.inputs, inputs.inputs, **QUIET)
+        picked.success(**showing)
         inputs.clear.click(filters.cleared, None, inputs.inputs[2:], **QUIET).then(**showing)
         self.gallery.select(self.extend, self.limit, self.limit, **QUIET).then(**showing)
+        self.gallery.input(self.find_alike, None, inputs.like, **QUIET).then(**showing)
+        on_open(self.reopen, [self.run, *inputs.inputs], [inputs.more, inputs.beside, inputs.tags]).then(**showing)
         self.gallery.click(self.open_tile, self.run, self.navigation.inspect, **QUIET)
         self.table.select(self.open_row, self.run, self.navigation.inspect, **QUIET)
         for kind, button in self.downloads.items():
@@ -329,14 +391,14 @@ class FailuresTab:
         """
         if run is None:
             return {self.filter_error: ""}
-        rows = runs.select(run.rows, values)
+        rows = run.select(values)
         run.filters = values
         part = "" if len(rows) == len(run.rows) else f": {len(rows)} of {len(run.rows)}"
         scenes = run.settings is not None
         headers = galleries.SCENE_HEADERS if scenes else galleries.IMAGE_HEADERS
         widths = galleries.SCENE_WIDTHS if scenes else galleries.IMAGE_WIDTHS
         updates: Updates = {
-            self.gallery: galleries.gallery(rows, values[0], limit) if run.rows else "",
+            self.gallery: self._gallery(run, values, limit) if run.rows else "",
             self.link: galleries.view_link(run, values) if rows else "",
             self.table: gr.Dataframe(galleries.table(rows, scenes), headers=headers, column_widths=widths),
         }
@@ -350,7 +412,7 @@ class FailuresTab:
         current = run, {row.number for row in rows}, factor_score
         if charted is None or charted[:2] != current[:2]:
             updates[self.means] = galleries.summary(scores, len(run.rows)) if run.rows else ""
-            updates[self.place_chart] = plots.plane_chart(iou_plane(scores)) if scores else None
+            updates[self.place_chart] = plots.plane_chart(*iou_plane(scores)) if scores else None
             updates[self.histograms] = plots.histograms(scores) if scores else None
         if charted != current:
             levels = {factor: by_factor(scores, factor, factor_score) for factor in LEVELS}
@@ -358,9 +420,19 @@ class FailuresTab:
             updates[self.factor_chart] = plots.factor_chart(levels, title) if any(levels.values()) else None
         return updates | {self.charted: current}
 
+    @show_errors
+    def pick(self, event: gr.EventData, *values: Any) -> list[Any]:
+        """The filters, with those of a chart's bar or point in place of their own."""
+        picked = link.fields_of(event.filters, filters.as_address(values), filters.WORDS)
+        return list(picked.values())
+
     def extend(self, limit: int) -> int:
         """Images in the gallery once more are asked for."""
         return limit + PAGE
+
+    def find_alike(self, event: gr.EventData) -> str:
+        """The picture whose like come first."""
+        return str(event.number)
 
     @show_errors
     def export(self, kind: str, run: Run | None, *values: Any) -> str:
@@ -382,7 +454,16 @@ class FailuresTab:
     def _open(self, run: Run | None, number: int) -> dict[str, Any]:
         if run is None or not 0 <= number < len(run.rows):
             raise InputError("that picture is no longer here: evaluate again.")
-        source = runs.image_source(run.rows[number], self.gallery)
+        rows = run.selected
+        place = next((i for i, row in enumerate(rows) if row.number == number), None)
+        if place is None:  # the filters have changed meanwhile
+            rows, place = [run.rows[number]], 0
+        titles = [galleries.title(row.scores, run.filters[0]) for row in rows]
+        series = Series(lambda i: self._view(run, rows[i]), titles, [row.key for row in rows], run.notes)
+        return series.open(place)
+
+    def _view(self, run: Run, row: Row) -> dict[str, Any]:
+        source = runs.image_source(row, self.gallery)
         return open_view(source, str(run.record.point), run.record.name, chosen_pixels(run.pixels))
 
     # The API

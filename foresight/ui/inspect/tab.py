@@ -21,6 +21,7 @@ from foresight.ui.inspect.point import PointControls
 from foresight.ui.inspect.results import ResultView, build_answer
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.pixels import FITTED, chosen_pixels, pixels_dropdown
+from foresight.ui.series import SeriesBar
 from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
 
 AWAITED = cards.awaiting("The last result, of another picture")
@@ -53,6 +54,7 @@ class InspectTab:
 
     def build(self) -> None:
         """Adds the tab to the current layout, with the first example inspected already, but by a large model."""
+        self.series = SeriesBar(self.navigation)
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
                 self.picker = ImagePicker(examples.FIRST, 130, "to inspect", "source", "refused")
@@ -116,7 +118,9 @@ class InspectTab:
             scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
             view.change(self.enter, [view, picker.source, point.wish], entered, **QUIET),
         ):
-            change.success(**running).success(**on_change)
+            change.success(**running, trigger_mode="always_last").success(**on_change)
+        own = [picker.image.upload, picker.image.clear, picker.examples.click, scene.draw.click, scene.dice.click]
+        gr.on(own, self.series.leave, None, self.series.bar, **QUIET)
         picker.image.clear(lambda: (None, ""), None, [picker.source, picker.error], **QUIET).then(**running)
         self.go.click(**running)
         resized = self.pixels.input(hush, None, None, **QUIET)
