@@ -1,4 +1,4 @@
-"""Numbers from a command line, refused in one sentence where they cannot be meant."""
+"""Numbers from a command line, refused in one sentence where they make no sense."""
 
 from __future__ import annotations
 

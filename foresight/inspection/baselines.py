@@ -61,7 +61,7 @@ class Baselines:
         self._keys: dict[str, _Keys] = {}
 
     def gather(self) -> Iterator[int]:
-        """Takes the latents that are not at hand yet, of all points in one pass; yields how many scenes are done."""
+        """Computes the latents of all points that lack them, in one pass; yields how many scenes are done."""
         vlm = self.inspector.vlm
         points = {str(record.point) for record in self.inspector.adapters()} - self._keys.keys()
         if not points:

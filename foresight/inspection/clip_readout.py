@@ -68,22 +68,15 @@ class DecodedClip:
 
 
 @dataclass(frozen=True)
-class ClipReport:
-    """What was read out of a clip. Pixels (F, 3, H, W) in [0, 1] on the CPU.
+class ClipReport(DecodedClip):
+    """What was read out of a clip, scored; its pixels are on the CPU, and `seconds` has those of all "scores" too.
 
     controls: scores of the true clip made wrong in time ("still", "shuffled", "lag"), and of the VAE's round trip
-    ("oracle"). distance, far, seconds: as of DecodedClip, and the seconds of all "scores".
+    ("oracle").
     """
 
-    sample: ClipSample
-    record: AdapterRecord
-    reconstruction: Tensor = field(repr=False)
-    oracle: Tensor = field(repr=False)
     scores: ClipScores
     controls: dict[str, ClipScores]
-    distance: float
-    far: float
-    seconds: dict[str, float]
 
     def as_json(self, reconstruction: str | None = None) -> dict[str, Any]:
         """Plain JSON values. reconstruction: a path, for the caller to name."""
@@ -159,18 +152,14 @@ def score_clip(decoded: DecodedClip) -> ClipReport:
     """Scores a decoded clip beside its controls and the VAE's round trip."""
     start, sample = time.perf_counter(), decoded.sample
     scorer = ClipScorer(sample.frames.to(decoded.oracle.device), sample.truth)
-    scores, ceiling = scorer.score(decoded.reconstruction), scorer.score(decoded.oracle)
-    return ClipReport(
-        sample=sample,
-        record=decoded.record,
-        reconstruction=decoded.reconstruction.cpu(),
-        oracle=decoded.oracle.cpu(),
-        scores=scores,
-        controls=scorer.controls() | {"oracle": ceiling},
-        distance=decoded.distance,
-        far=decoded.far,
-        seconds=decoded.seconds | {"scores": time.perf_counter() - start},
-    )
+    scores = scorer.score(decoded.reconstruction)
+    controls = scorer.controls() | {"oracle": scorer.score(decoded.oracle)}
+    shared = vars(decoded) | {
+        "reconstruction": decoded.reconstruction.cpu(),
+        "oracle": decoded.oracle.cpu(),
+        "seconds": decoded.seconds | {"scores": time.perf_counter() - start},
+    }
+    return ClipReport(**shared, scores=scores, controls=controls)
 
 
 def motion_samples(count: int, seed: int, spec: MotionSpec) -> Iterator[ClipSample]:

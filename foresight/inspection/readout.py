@@ -104,7 +104,7 @@ def round_trip(vae: VAE, images: Tensor, half: bool = False) -> Tensor:
 def read_out(
     adapter: Callable[..., Tensor], vae: VAE, size: tuple[int, int], *latents: Tensor, batch: int = 32
 ) -> Tensor:
-    """What an adapter makes of latents that are at hand.
+    """Reads out latents by an adapter.
 
     Args:
         adapter: maps latents to VAE latents; of several points where it blends them.

@@ -191,7 +191,7 @@ class Maps:
         return pictures.id
 
     def extract(self, spec: MapSpec) -> Generator[Progress, None, None]:
-        """Makes sure that a spec's latents are at hand."""
+        """Computes a spec's latents where they are not stored."""
         if spec.latents_spec not in self._data:
             warm(spec.method == "umap")
             own = self._own.get(spec.pictures)
@@ -200,7 +200,7 @@ class Maps:
             _keep(self._data, spec.latents_spec, (yield from extract(self.vlm, spec.latents_spec, own)))
 
     def fit(self, spec: MapSpec) -> Generator[Progress, None, None]:
-        """Makes sure that the map is at hand, from latents that are. Raises InputError where they are not."""
+        """Fits the map where it is not stored, from latents that are. Raises InputError where they are not."""
         if spec not in self._maps:
             data = self._data.get(spec.latents_spec)
             if data is None:

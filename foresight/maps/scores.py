@@ -45,11 +45,11 @@ class MapScores:
             yield Progress(stage, len(table), count)
 
     def known(self, latent_map: LatentMap) -> dict[str, list[Scores]]:
-        """{"tokens at post-merge/6": the first scenes' scores}, for every adapter at hand that read some of them."""
+        """{"tokens at post-merge/6": the first scenes' scores}, for every adapter there is that read some of them."""
         scenes = latent_map.spec.scenes_spec
         tables: dict[str, list[Scores]] = {}
         for record in self.inspector.adapters():
-            with suppress(InputError):  # it is no more at hand
+            with suppress(InputError):  # it was deleted or renamed
                 tables[_name(record)] = self._tables.get((scenes, self._reader(record)), [])
         return {name: table for name, table in tables.items() if table}
 

@@ -1,4 +1,4 @@
-"""Where on the road through the model latents are taken."""
+"""Where in the model latents are taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Literal, cast
 from foresight.errors import InputError
 
 Stage = Literal["pre-merge", "post-merge"]
-STAGES: tuple[Stage, ...] = ("pre-merge", "post-merge")
+STAGE_NAMES: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}
+STAGES: tuple[Stage, ...] = tuple(STAGE_NAMES)
 
 
 @dataclass(frozen=True)

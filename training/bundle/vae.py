@@ -1,7 +1,7 @@
 """The bundled VAE: diffusers' AutoencoderTiny, taught from scratch on photos and scenes.
 
-It learns on the road on which it is used: pictures at the VLM's size, enlarged by 8/7, encoded, decoded and
-brought back, where the loss looks at them.
+It learns as it is used: the loss compares pictures at the VLM's size, which were enlarged by 8/7, encoded, decoded
+and brought back to that size.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 from foresight.errors import InputError
 from training.service.queue import JobQueue, Run
 
-POLL = 0.3  # seconds between two looks at the queue
+POLL = 0.3  # seconds between two readings of the queue
 GRACE = 10  # seconds that a process has to end by itself
 
 

@@ -13,13 +13,12 @@ from foresight.data.motion import MOTIONS
 from foresight.errors import InputError
 from foresight.inspection.clip_readout import clip_records, tells_frames_apart
 from foresight.inspection.inspector import Inspector
-from foresight.models.points import STAGES, ExtractionPoint, Stage
+from foresight.models.points import STAGE_NAMES, STAGES, ExtractionPoint, Stage
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeRadio, FreeSlider, RawFile
 from foresight.ui.navigation import updated_choices
 from foresight.ui.video.source import MOST_FRAMES, MOST_OBJECTS, MovingScene, UploadedClip
 
-STAGE_NAMES = {"pre-merge": "Vision tower", "post-merge": "Language model"}
 NO_ADAPTER = "No adapter reads clips at any point of this model with this VAE: train one first."
 
 
