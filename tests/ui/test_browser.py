@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def changed(page, before):
     page.wait_for_function("a => document.querySelector('#tiles img').src !== a", arg=before)
 
 
-def test_the_first_page_has_an_example_reconstructed(visit):
+def test_the_first_page_has_an_example_reconstructed_and_another_moves_nothing(visit):
     page = visit()
     expect(headline(page)).to_have_text("post-merge/1 read by tokens")
     expect(page.locator("#metrics .fs-card")).to_have_count(5)
@@ -57,6 +58,13 @@ def test_the_first_page_has_an_example_reconstructed(visit):
     expect(page.locator("#pictures img")).to_have_count(2)
     expect(page.locator("#metrics .fs-words")).to_contain_text("Colours")
     expect(page.locator("#answer textarea")).not_to_have_value("", timeout=PATIENCE)
+
+    on_page = "document.querySelector('#tiles').getBoundingClientRect().top + window.scrollY"  # a click may scroll
+    before, place = original(page), page.evaluate(on_page)
+    page.get_by_role("button", name="five on texture").click()
+    changed(page, before)
+    expect(page.locator("#headline .time")).to_contain_text("latents")
+    assert page.evaluate(on_page) == place  # another picture, and nothing moves
 
 
 def test_a_picture_read_wrong_offers_an_adapter_that_reads_it(visit, monkeypatch):
@@ -94,17 +102,7 @@ def test_pictures_of_failures_one_after_the_other_with_notes(visit):
     expect(page.locator("#series")).to_be_hidden()
 
 
-def test_another_example_another_picture_and_nothing_moves(visit):
-    page = visit()
-    on_page = "document.querySelector('#tiles').getBoundingClientRect().top + window.scrollY"  # a click may scroll
-    before, place = original(page), page.evaluate(on_page)
-    page.get_by_role("button", name="five on texture").click()
-    changed(page, before)
-    expect(page.locator("#headline .time")).to_contain_text("latents")
-    assert page.evaluate(on_page) == place
-
-
-def test_a_layer_without_adapters_says_so_and_stays(visit):
+def test_a_layer_without_adapters_says_so_and_stays_and_no_layer_becomes_the_nearest(visit):
     page = visit()
     layer, note = page.locator("#layer input[type=number]"), page.locator("#adapter-note")
     layer.fill("2")
@@ -121,10 +119,6 @@ def test_a_layer_without_adapters_says_so_and_stays(visit):
     expect(page.locator("#tiles")).to_have_css("opacity", "1")
     expect(page.locator("#reconstruct")).to_be_enabled()
 
-
-def test_a_number_that_is_no_layer_becomes_the_nearest_in_words(visit):
-    page = visit()
-    layer = page.locator("#layer input[type=number]")
     layer.press("Control+a")
     layer.press_sequentially("12")
     expect(page.get_by_test_id("toast-body")).to_contain_text("layers are 0 to 3: this is post-merge/3")
@@ -163,7 +157,7 @@ def test_a_layer_keeps_what_is_typed_and_pressed_fast(visit):
     expect(page.get_by_test_id("toast-body")).to_have_count(0)
 
 
-def test_a_wish_for_an_adapter_comes_back(visit):
+def test_a_preferred_adapter_comes_back_and_choices_follow_the_stage(visit):
     page = visit()
     page.locator("#adapter").get_by_text("pooled").click()
     expect(headline(page)).to_have_text("post-merge/1 read by pooled")
@@ -172,6 +166,14 @@ def test_a_wish_for_an_adapter_comes_back(visit):
     expect(page.locator("#adapter-note")).to_contain_text("No pooled adapter here: linear in its place")
     page.locator("#diagram [data-point='post-merge/1']").click()
     expect(headline(page)).to_have_text("post-merge/1 read by pooled")
+
+    page.locator("#stage").get_by_text("Vision tower").click()
+    expect(page.locator("#adapter-note")).to_contain_text("No adapter reads pre-merge/1")
+    page.locator("#diagram [data-point='pre-merge/2']").click()
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#adapter label")).to_have_count(1)
+    expect(page.locator("#layer input[type=range]")).to_have_attribute("max", "3")
+    expect(page.locator("#tiles figure", has_text="pooled")).to_contain_text("none at this layer")
 
 
 def test_the_drawing_takes_keys(visit):
@@ -190,25 +192,21 @@ def test_the_drawing_takes_keys(visit):
     expect(page.locator("#diagram [data-point='pre-merge/2']")).to_be_focused()
 
 
-def test_a_link_opens_the_same_view(visit):
-    page = visit(asked="&seed=11&objects=2&shape=star&point=pre-merge/2")
+def test_a_link_opens_the_same_view_and_fills_its_form(visit):
+    page = visit(asked="&seed=11&objects=2&shape=star&overlap=False&point=pre-merge/2")
     expect(headline(page)).to_have_text("pre-merge/2 read by linear")
     expect(page.locator("#objects li")).to_have_count(2)
+    page.get_by_role("tab", name="Generate").click()
+    expect(page.get_by_label("Seed")).to_have_value("11")
+    expect(page.get_by_label("Shape")).to_have_value("star")
+    expect(page.get_by_label("Objects may overlap")).not_to_be_checked()
+    page.get_by_role("tab", name="Examples").click()
     page.get_by_role("button", name="five on texture").click()
     expect(page.locator("#objects li")).to_have_count(5)
     assert "example=five-on-texture&point=pre-merge%2F2&adapter=linear" in page.url
     again = visit(asked=page.url.split("?")[1].replace("__theme=light", ""))
     expect(headline(again)).to_have_text("pre-merge/2 read by linear")
     expect(again.locator("#objects li")).to_have_count(5)
-
-
-def test_a_visit_fills_the_form_it_was_made_from(visit):
-    page = visit(asked="&seed=11&objects=2&shape=star&overlap=False")
-    expect(page.locator("#objects li")).to_have_count(2)
-    page.get_by_role("tab", name="Generate").click()
-    expect(page.get_by_label("Seed")).to_have_value("11")
-    expect(page.get_by_label("Shape")).to_have_value("star")
-    expect(page.get_by_label("Objects may overlap")).not_to_be_checked()
 
 
 def test_floors_are_there_for_those_who_open_them_and_follow_the_point(visit):
@@ -224,10 +222,18 @@ def test_floors_are_there_for_those_who_open_them_and_follow_the_point(visit):
 
 
 def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):
-    page = visit(asked="tab=compare&seed=11&objects=2&adapters=linear", ready="#compare-head")
-    expect(page.locator("#compare-head")).to_contain_text("All 2 of 2 tiles")
+    page = visit(asked="tab=compare&seed=11&objects=2&adapters=linear,pooled", ready="#compare-head")
+    expect(page.locator("#compare-head")).to_contain_text("All 3 of 3 tiles")
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
-    expect(page).to_have_url(re.compile("tab=compare&seed=11&objects=2&adapters=linear"))
+    expect(page).to_have_url(re.compile("tab=compare&seed=11&objects=2&adapters=linear(,|%2C)pooled"))
+    page.get_by_role("button", name="Show left post-merge/1 · linear").click()
+    page.get_by_role("button", name="Show right post-merge/1 · pooled").click()
+    expect(page.locator("#compare-pair b")).to_have_text(["post-merge/1 · linear", "post-merge/1 · pooled"])
+    expect(page).to_have_url(re.compile(r"&left=post-merge%2F1%2Clinear&right=post-merge%2F1%2Cpooled"))
+    again = visit(asked=page.url.split("?")[1], ready="#compare-head")
+    expect(again.locator("#compare-pair b")).to_have_text(["post-merge/1 · linear", "post-merge/1 · pooled"])
+    expect(again.locator("#compare-left input")).to_have_value("post-merge/1 · linear")
+    again.close()
     page.close()
     query = "tab=failures&adapter=linear&scenes=8&shapes=star,bar&only-shape=star&sort=ssim"
     page = visit(asked=query, ready="#failures-status")
@@ -324,43 +330,16 @@ def test_what_is_inspected_is_compared_at_all_layers(visit, tmp_path):
     expect(gone.locator("#compare-grid")).to_contain_text("No comparison yet")
 
 
-def test_the_tiles_side_by_side_are_in_the_link(visit):
-    page = visit(asked="tab=compare&example=one-on-white&adapters=linear,pooled", ready="#compare-head")
-    expect(page.locator("#compare-head")).to_contain_text("All 3 of 3 tiles")
-    page.get_by_role("button", name="Show left post-merge/1 · linear").click()
-    page.get_by_role("button", name="Show right post-merge/1 · pooled").click()
-    expect(page.locator("#compare-pair b")).to_have_text(["post-merge/1 · linear", "post-merge/1 · pooled"])
-    expect(page).to_have_url(re.compile(r"&left=post-merge%2F1%2Clinear&right=post-merge%2F1%2Cpooled"))
-    again = visit(asked=page.url.split("?")[1], ready="#compare-head")
-    expect(again.locator("#compare-pair b")).to_have_text(["post-merge/1 · linear", "post-merge/1 · pooled"])
-    expect(again.locator("#compare-left input")).to_have_value("post-merge/1 · linear")
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_a_photo_stands_upright_on_the_page(visit, tmp_path, orientation):
-    page, before = visit(), None
-    upright = save_photo(tmp_path / "photo.jpg", orientation)
-    expected = [upright.getpixel((x * upright.width // 4, y * upright.height // 4)) for y in (1, 3) for x in (1, 3)]
-    for _ in range(2):
-        before = original(page)
-        page.locator("#source input[type=file]").set_input_files(tmp_path / "photo.jpg")
-        changed(page, before)
-        seen = page.locator("#tiles img").first.evaluate(QUARTERS)
-        assert abs(np.array(seen) - np.array(expected)).max() < 12
-        before = original(page)
-        page.get_by_role("button", name="five on texture").click()
-        changed(page, before)
-
-
-def test_the_last_result_is_dimmed_beside_a_new_picture(visit, tmp_path):
+def test_a_photo_stands_upright_on_the_page(visit, tmp_path):
     page = visit()
-    Image.new("RGB", (1800, 8), "teal").save(tmp_path / "line.png")  # opens, but is too narrow for the model
-    page.locator("#source input[type=file]").set_input_files(tmp_path / "line.png")
-    expect(page.get_by_test_id("toast-body")).to_contain_text("too narrow")
-    expect(page.locator("#stale")).to_contain_text("of another picture: this picture is not reconstructed yet")
-    expect(page.locator("#tiles")).to_have_css("opacity", "0.4")
-    page.get_by_role("button", name="five on texture").click()
-    expect(page.locator("#tiles")).to_have_css("opacity", "1")
+    for orientation in (*ORIENTATIONS, ORIENTATIONS[0]):  # one a second time, too
+        path, before = tmp_path / f"{orientation}.jpg", original(page)
+        upright = save_photo(path, orientation)
+        page.locator("#source input[type=file]").set_input_files(path)
+        changed(page, before)
+        corners = [upright.getpixel((x * upright.width // 4, y * upright.height // 4)) for y in (1, 3) for x in (1, 3)]
+        quarters = page.locator("#tiles img").first.evaluate(QUARTERS)
+        assert abs(np.array(quarters) - np.array(corners)).max() < 12, orientation
 
 
 def test_pictures_are_wiped_and_enlarged_by_keyboard(visit):
@@ -393,6 +372,7 @@ def test_pictures_are_wiped_and_enlarged_by_keyboard(visit):
 @pytest.mark.parametrize("dark", [False, True])
 def test_no_tab_has_a_serious_fault_of_access(visit, dark):
     page = visit(dark=dark, asked="example=one-on-white")
+    expect(page.locator("#answer textarea")).not_to_have_value("")  # the last to come; until then what waits is pale
     for tab in page.locator("[role=tab][id^='tab-']").all():
         tab.click()
         expect(tab).to_have_attribute("aria-selected", "true")
@@ -402,23 +382,6 @@ def test_no_tab_has_a_serious_fault_of_access(visit, dark):
             if fault["impact"] in ("serious", "critical")
         ]
         assert not faults
-
-
-def test_the_sliders_range_and_the_adapters_follow_the_stage(visit):
-    page = visit()
-    page.locator("#stage").get_by_text("Vision tower").click()
-    expect(page.locator("#adapter-note")).to_contain_text("No adapter reads pre-merge/1")
-    page.locator("#diagram [data-point='pre-merge/2']").click()
-    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
-    expect(page.locator("#adapter label")).to_have_count(1)
-    expect(page.locator("#layer input[type=range]")).to_have_attribute("max", "3")
-    expect(page.locator("#tiles figure", has_text="pooled")).to_contain_text("none at this layer")
-
-
-def test_another_adapter(visit):
-    page = visit()
-    page.locator("#adapter").get_by_text("pooled").click()
-    expect(headline(page)).to_have_text("post-merge/1 read by pooled")
 
 
 def test_generate_then_ask(visit):
@@ -439,7 +402,7 @@ def test_generate_then_ask(visit):
     expect(page.locator("#question textarea")).to_have_value("What color is each part of the image?")
 
 
-def test_an_upload_and_a_broken_one(visit, tmp_path):
+def test_uploads_that_are_good_broken_and_too_narrow(visit, tmp_path):
     page = visit()
     good, bad = tmp_path / "good.tiff", tmp_path / "<b>bad.png"
     Image.new("RGB", (300, 200), "teal").save(good)
@@ -466,22 +429,52 @@ def test_an_upload_and_a_broken_one(visit, tmp_path):
     expect(page.locator("#stale .fs-stale")).to_have_count(0)
     expect(page.locator("#refused")).to_be_hidden()
 
+    Image.new("RGB", (1800, 8), "teal").save(tmp_path / "line.png")  # opens, but is too narrow for the model
+    page.locator("#source input[type=file]").set_input_files(tmp_path / "line.png")
+    expect(page.get_by_test_id("toast-body")).to_contain_text("too narrow")
+    expect(page.locator("#stale")).to_contain_text("of another picture: this picture is not reconstructed yet")
+    expect(page.locator("#tiles")).to_have_css("opacity", "0.4")
+    page.get_by_role("button", name="five on texture").click()
+    expect(page.locator("#tiles")).to_have_css("opacity", "1")
 
-@pytest.mark.parametrize("name", ["png", "json"])
-def test_downloads(visit, name):
-    page = visit(asked="example=one-on-white")
+
+def test_downloads(visit):
+    page, contents = visit(asked="example=one-on-white"), {}
     expect(page.locator("#metrics")).to_contain_text("the target is")
-    with page.expect_download() as download:
-        page.locator(f"#download-{name}").click()
-    assert download.value.suggested_filename == f"foresight-example-one-on-white-post-merge-1-tokens.{name}"
-    with open(download.value.path(), "rb") as file:
-        content = file.read()
-    if name == "png":
-        assert content.startswith(b"\x89PNG")
-    else:
-        record = json.loads(content)
-        assert record["scene"]["recipe"] == {"example": "one-on-white"} and record["vae"]["channels"] == 4
-        assert record["adapter_card"]["point"] == record["point"] and record["objects"][0]["oracle_iou"] is not None
+    for name in ("png", "json"):
+        with page.expect_download() as download:
+            page.locator(f"#download-{name}").click()
+        assert download.value.suggested_filename == f"foresight-example-one-on-white-post-merge-1-tokens.{name}"
+        contents[name] = Path(download.value.path()).read_bytes()
+    assert contents["png"].startswith(b"\x89PNG")
+    record = json.loads(contents["json"])
+    assert record["scene"]["recipe"] == {"example": "one-on-white"} and record["vae"]["channels"] == 4
+    assert record["adapter_card"]["point"] == record["point"] and record["objects"][0]["oracle_iou"] is not None
+
+
+def choose(page, dropdown, text):
+    page.locator(f"{dropdown} input").fill(text)
+    page.locator(f"{dropdown} input").press("Enter")
+
+
+def test_a_size_is_chosen_linked_and_taken_to_compare(visit):
+    page = visit(asked="example=one-on-white&point=post-merge/1&adapter=tokens")
+    expect(page.locator("#headline")).to_contain_text("224 × 224 px")
+    choose(page, "#pixels", "112²")
+    expect(page.locator("#headline")).to_contain_text("112 × 112 px")
+    expect(page.locator("#headline")).to_contain_text("This adapter was fitted at 224², here 112 × 112 pixels.")
+    assert "pixels=112" in page.url
+    page.locator("#to-compare").click()
+    expect(page.locator("#compare-head")).to_contain_text("fitted at 224², here 112 × 112 pixels")
+    expect(page.locator("#compare-pixels input")).to_have_value("112²")
+
+
+def test_a_link_holds_the_size_and_a_wrong_one_is_one_sentence(visit):
+    page = visit(asked="example=wide&point=post-merge/1&adapter=tokens&pixels=native")
+    expect(page.locator("#headline")).to_contain_text("308 × 168 px")
+    expect(page.locator("#pixels input")).to_have_value(re.compile("^native"))
+    choose(page, "#pixels", "55²")
+    expect(page.get_by_text("at least 56² = 3,136 are needed")).to_be_visible(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("dark", [False, True])
