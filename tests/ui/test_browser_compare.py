@@ -78,7 +78,7 @@ def test_tiles_come_one_by_one_and_nothing_moves(visit, gate):
     assert abs(page.evaluate(height) - before) < 8
 
 
-def test_one_slider_moves_both_sides_by_keyboard_and_by_hand(visit):
+def test_one_slider_moves_both_sides_and_two_adapters_make_more_rows(visit):
     page = visit()
     compared(page)
     over, slider = page.locator("#compare-pair .over"), page.locator("#compare-pair input[type=range]")
@@ -100,9 +100,6 @@ def test_one_slider_moves_both_sides_by_keyboard_and_by_hand(visit):
     expect(page.locator("#compare-pair b").first).to_have_text("post-merge/1 · tokens")
     expect(over.first).to_have_css("clip-path", "inset(0px 0px 0px 20%)")  # another tile, the same place
 
-
-def test_two_adapters_make_more_rows_and_a_tile_opens_in_inspect(visit):
-    page = visit()
     page.locator("#compare-adapters").get_by_text("linear").click()
     compared(page, 5)
     expect(page.locator("#compare-grid th[scope=row]")).to_have_count(4)
@@ -128,7 +125,7 @@ def test_layers_are_chosen_and_pictures_and_scores_taken_away(visit):
             assert rows == [["", "oracle"], ["", "blank"], ["post-merge/1", "tokens"], ["post-merge/1", "linear"]]
 
 
-def test_stop_keeps_what_is_done(visit, gate):
+def test_stop_keeps_what_is_done_and_the_last_comparison_is_dimmed_beside_a_new_picture(visit, gate):
     page = visit()
     gate.clear()
     page.locator("#compare-go").click()
@@ -142,10 +139,6 @@ def test_stop_keeps_what_is_done(visit, gate):
     expect(page.locator("#compare-stop")).to_be_disabled()
     compared(page)  # and another run is not in its way
 
-
-def test_the_last_comparison_is_dimmed_beside_a_new_picture(visit, gate):
-    page = visit()
-    compared(page)
     gate.clear()
     page.get_by_role("button", name="one on white").click()
     expect(page.locator("#compare-pair")).to_have_css("opacity", "0.4")  # of the last picture, until the run ends
@@ -182,9 +175,8 @@ def test_uploads_good_and_broken_and_no_adapter(visit, tmp_path):
     compared(page)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_phone_scrolls_down_only(visit, dark):
-    page = visit(390, 844, dark)
+def test_a_phone_scrolls_down_only(visit):
+    page = visit(390, 844, dark=True)
     page.get_by_role("button", name="one on white").click()
     expect(page.locator("#compare-pair .over")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

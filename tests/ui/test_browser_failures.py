@@ -304,11 +304,18 @@ def test_stop_keeps_what_is_done(visit, gate):
     expect(page.locator("#failures-gallery")).not_to_contain_text(re.compile("cosine|worse than"))
 
 
-def test_a_part_is_downloaded_as_a_part(visit):
+def test_a_folder_that_is_none_loses_nothing_and_a_part_is_downloaded_as_a_part(visit):
     page = visit()
     expect(page.locator("#failures-json")).to_be_disabled()
     evaluate(page)
     evaluated(page)
+    page.locator("#failures-source").get_by_text("Folder").click()
+    page.locator("#failures-folder input, #failures-folder textarea").fill("/nowhere/at/all")
+    page.locator("#failures-go").click()
+    expect(page.locator("#failures-error")).to_contain_text("There is no folder '/nowhere/at/all'")
+    expect(page.locator("#failures-go")).to_be_enabled()
+    evaluated(page)
+
     values = [float(re.search(r"LPIPS (\S+)", text)[1]) for text in shots(page).locator("b").all_inner_texts()]
     page.get_by_label("LPIPS from").fill(f"{values[2] - 0.0005}")
     page.get_by_label("LPIPS from").press("Enter")
@@ -321,21 +328,8 @@ def test_a_part_is_downloaded_as_a_part(visit):
     assert download.value.suggested_filename == f"foresight-failures-{record['selected']}-of-8.json"
 
 
-def test_a_folder_that_is_none_is_told_and_what_was_there_stays(visit):
-    page = visit()
-    evaluate(page)
-    evaluated(page)
-    page.locator("#failures-source").get_by_text("Folder").click()
-    page.locator("#failures-folder input, #failures-folder textarea").fill("/nowhere/at/all")
-    page.locator("#failures-go").click()
-    expect(page.locator("#failures-error")).to_contain_text("There is no folder '/nowhere/at/all'")
-    expect(page.locator("#failures-go")).to_be_enabled()
-    evaluated(page)
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_phone_scrolls_down_only(visit, dark):
-    page = visit(390, 844, dark)
+def test_a_phone_scrolls_down_only(visit):
+    page = visit(390, 844, dark=True)
     evaluate(page)
     evaluated(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

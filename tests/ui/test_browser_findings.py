@@ -71,27 +71,18 @@ def test_a_study_its_charts_and_the_way_to_inspect(page):
     expect(page.get_by_role("tab", name="Inspect")).to_have_attribute("aria-selected", "true")
 
 
-def test_the_keyboard_opens_a_point_too(page):
-    choose(page, "Study", "runs/mine")
-    page.get_by_label("Open a point of this chart in Inspect").first.select_option("pre-merge/2 linear")
-    expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
-
-
-def test_a_point_without_a_kind_opens_and_one_without_an_adapter_is_not_offered(page):
-    choose(page, "Study", "runs/map")
-    offered = page.get_by_label("Open a point of this chart in Inspect")
-    expect(offered.locator("option")).to_have_text(["Open in Inspect …", "pre-merge/2 linear"])
-    offered.select_option("pre-merge/2 linear")
-    expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
-
-
-def test_another_study_and_a_broken_one(page):
+def test_other_studies_a_broken_one_and_a_point_without_a_kind(page):
     choose(page, "Study", "runs/other")
     expect(page.locator("#findings-text")).to_contain_text("E9 Another")
     expect(page.locator(".fs-findings-plot")).to_have_count(0)
     choose(page, "Study", "runs/broken")
     expect(page.locator("#findings-error")).to_contain_text("cannot be read as YAML")
     expect(page.locator("#findings-text")).to_contain_text("E9 Another")
+    choose(page, "Study", "runs/map")
+    offered = page.get_by_label("Open a point of this chart in Inspect")
+    expect(offered.locator("option")).to_have_text(["Open in Inspect …", "pre-merge/2 linear"])
+    offered.select_option("pre-merge/2 linear")
+    expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
 
 
 def test_pooled_and_tokens_side_by_side(page):
