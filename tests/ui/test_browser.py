@@ -79,6 +79,7 @@ def test_a_picture_read_wrong_offers_an_adapter_that_reads_it(visit, monkeypatch
 
 def test_pictures_of_failures_one_after_the_other_with_notes(visit):
     page = visit(asked="tab=failures&scenes=8", ready="#failures-csv:enabled")
+    expect(page.locator("#failures-means")).to_contain_text("Means of 8 of 8 pictures")  # its order is the last one
     expect(page.locator("#series")).to_be_hidden()
     page.locator("#failures-gallery [data-number]").nth(1).click()
     title, tags = page.locator("#series-title"), page.locator("#series-tags").get_by_role("textbox")
