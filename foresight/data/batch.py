@@ -68,7 +68,7 @@ def take_split(draw: Callable[[range], D], count: int, split: str | None) -> D:
         return draw(range(count))
     start, parts = 0, list[D]()
     while (missing := count - sum(map(len, parts))) > 0:
-        batch = draw(range(start, start + 2 * missing + 16))
+        batch = draw(range(start, start + 4 * missing + 64))
         start += len(batch)
         rows = [i for i, name in enumerate(batch.split()) if name == split]
         parts.append(batch[torch.tensor(rows[:missing], dtype=torch.long)])

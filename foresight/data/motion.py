@@ -20,11 +20,11 @@ from foresight.data.scenes import (
     MARGIN,
     PLACE,
     SHAPES,
-    SPLITS,
     Scenes,
     SceneSpec,
     mix_hash,
     sample,
+    split_names,
     uniform,
 )
 from foresight.errors import InputError
@@ -155,15 +155,21 @@ class MovingScenes(SampledBatch):
 
     def hashes(self) -> Tensor:
         """(B,) int64, a hash of what each clip shows, frame by frame, whatever its size and frame rate."""
+        return self._by_frame(self.scenes().hashes())
+
+    def _by_frame(self, frames: Tensor) -> Tensor:
+        """Hashes of all frames (B · F,) → one for each clip (B,)."""
         state = torch.zeros_like(self.motion[:, 0])
-        for frame in self.scenes().hashes().view(len(self), -1).unbind(1):
+        for frame in frames.view(len(self), -1).unbind(1):
             state = mix_hash(state + frame + 1)
         return state
 
     def split(self) -> list[str]:
-        """The split each clip belongs to, by its hash alone; a clip and its reverse are always of one split."""
-        both = mix_hash(self.hashes() + self.reversed().hashes())
-        return [SPLITS[max(0, tenth - 7)] for tenth in (both % 10).tolist()]
+        """The split each clip belongs to, as a scene's; a clip and its reverse are always of one split."""
+        ways = self, self.reversed()
+        shown = mix_hash(torch.stack([way.hashes() for way in ways]).sum(0))
+        drawn = mix_hash(torch.stack([way._by_frame(way.scenes()._drawn_hashes()) for way in ways]).sum(0))
+        return split_names(shown, drawn)
 
 
 @dataclass(frozen=True)

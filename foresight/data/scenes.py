@@ -19,10 +19,12 @@ from foresight.data.factors import COLORS as COLORS
 from foresight.data.factors import MAX_OBJECTS as MAX_OBJECTS
 from foresight.errors import InputError
 
-SPLITS = ("train", "val", "test")  # 80, 10 and 10 % of all scenes
+SPLITS = ("train", "val", "test")  # about 40, 4 and 6 % of all scenes; the others are in none
+NO_SPLIT = "none"
 MARGIN = 3 / 224  # least distance of an object to the border, and between objects that may not overlap
 PLACE = ("x", "y", "radius", "rotation")
 _CANDIDATES = 128  # places tried for an object
+_FOLDS = {"square": 4, "triangle": 3, "star": 5, "diamond": 2, "cross": 4, "bar": 2}  # a round shape has none
 _R2_STEP = (0.7548776662466927, 0.5698402909980532)  # 1 / p and 1 / p², p the real root of p³ = p + 1
 
 
@@ -91,7 +93,35 @@ class Scenes(SampledBatch):
         return self
 
     def hashes(self) -> Tensor:
-        """(B,) int64, a hash of what each scene shows: its factors, rounded to a 4096th, whatever its size."""
+        """(B,) int64, a hash of what each scene shows, whatever its size; numbers count to a 4096th.
+
+        What does not show is left out: the second tone and the pattern of an even background, all of a gradient's
+        pattern but its angle, turns that bring a shape onto itself, and objects outside of the picture.
+        """
+        tones, flat = self._whole(self.tones.flatten(1)), (self.tones[:, 0] == self.tones[:, 1]).all(1)
+        texture = self.background == BACKGROUNDS.index("texture")
+        pattern = self._whole(self.pattern) * texture[:, None]
+        pattern[:, 0] = torch.where(texture, pattern[:, 0], self._whole(self.pattern[:, 0]))  # a gradient's angle
+        ground = torch.cat([tones, torch.where(flat[:, None], 0, pattern), (texture & ~flat)[:, None].long()], 1)
+        sectors = torch.tensor([2 * math.pi / _FOLDS.get(name, math.inf) for name in SHAPES], device=texture.device)
+        sector = sectors[self.shape]  # 0 of a round shape
+        turn = torch.remainder(self.place[..., 3], sector.where(sector > 0, 1.0))
+        turn = turn.where((sector > 0) & (sector - turn > 1 / 8192), 0.0)  # what rounds up to a whole sector is none
+        place = torch.cat([self.place[..., :3], turn[..., None]], -1)
+        return self._fold(ground, place, inside=(self.place[..., :2] >= -1).all(-1))
+
+    def _drawn_hashes(self) -> Tensor:
+        """(B,) int64, the hash of every number drawn, seen or not: it told the bundled weights' training scenes."""
+        ground = self._whole(torch.cat([self.tones.flatten(1), self.pattern], 1))
+        ground = torch.cat([ground, self.background[:, None]], 1)
+        return self._fold(ground, self.place, inside=torch.ones_like(self.shape, dtype=torch.bool))
+
+    @staticmethod
+    def _whole(x: Tensor) -> Tensor:
+        return (x * 4096).round().long()
+
+    def _fold(self, ground: Tensor, place: Tensor, inside: Tensor) -> Tensor:
+        """Folds whole numbers of the ground (B, n) and the objects inside (B, N) into one (B,)."""
 
         def fold(columns: Tensor) -> Tensor:
             state = torch.zeros_like(columns[..., 0])
@@ -99,15 +129,28 @@ class Scenes(SampledBatch):
                 state = mix_hash(state + column + 1)
             return state
 
-        objects = torch.cat([(self.place * 4096).round().long(), self.shape[..., None], self.color[..., None]], -1)
+        objects = torch.cat([self._whole(place), self.shape[..., None], self.color[..., None]], -1)
         slots = torch.arange(objects.shape[1], device=objects.device).expand(objects.shape[:2])
-        each = fold(torch.cat([slots[..., None], objects], -1)) * (slots < self.count[:, None])
-        ground = torch.cat([self.tones.flatten(1), self.pattern], 1)
-        return fold(torch.cat([(ground * 4096).round().long(), self.background[:, None], each.sum(1)[:, None]], 1))
+        each = fold(torch.cat([slots[..., None], objects], -1)) * ((slots < self.count[:, None]) & inside)
+        return fold(torch.cat([ground, each.sum(1)[:, None]], 1))
 
     def split(self) -> list[str]:
-        """The split each scene belongs to: a function of its hash alone, so splits can never share a scene."""
-        return [SPLITS[max(0, tenth - 7)] for tenth in (self.hashes() % 10).tolist()]
+        """The split each scene belongs to, so that no two splits share what is shown; NO_SPLIT for most."""
+        return split_names(self.hashes(), self._drawn_hashes())
+
+
+def split_names(shown: Tensor, drawn: Tensor) -> list[str]:
+    """The splits of what has these hashes (B,): of what is shown, and of every number that was drawn.
+
+    The first alone keeps splits apart: what looks alike is of one split, or of none. By the second the bundled weights'
+    training scenes were told (their last digit below 8), when it also counted numbers that do not show. Until weights
+    are bundled that know the first alone, no scene that they may have learned from is for validation or test.
+    """
+    names = []
+    for a, b in zip((shown % 10).tolist(), (drawn % 10).tolist(), strict=True):
+        name = "train" if a < 5 else "val" if a < 7 else "test"
+        names.append(name if (name == "train") == (b < 8) else NO_SPLIT)
+    return names
 
 
 def mix_hash(x: Tensor) -> Tensor:
