@@ -116,9 +116,7 @@ def test_scenes_of_equal_pixels_have_one_hash_and_one_split(ground):
     alike = {
         "another pattern": replace(scenes, pattern=scenes.pattern + torch.tensor([0.4, 1, 1, 1, 1, 1])),
         "another pattern, one angle": replace(scenes, pattern=scenes.pattern + torch.tensor([0.0, 1, 1, 1, 1, 1])),
-        "turned": replace(
-            scenes, place=scenes.place + sectors[scenes.shape][..., None] * torch.tensor([0.0, 0, 0, 1])
-        ),
+        "turned": replace(scenes, place=scenes.place + sectors[scenes.shape][..., None] * torch.tensor([0.0, 0, 0, 1])),
     }
     for change, others in alike.items():
         apart = (render(scenes).images.int() - render(others).images.int()).abs().flatten(1).amax(1)

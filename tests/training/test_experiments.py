@@ -13,8 +13,9 @@ from foresight.errors import InputError
 from foresight.metrics.intervals import bootstrap
 from training.experiments import boxes, command, objects, statistics
 from training.experiments import store as kept
-from training.experiments.controls import error_places, seams, shuffled
+from training.experiments.controls import shuffled
 from training.experiments.e1_1 import labels
+from training.experiments.errors import error_places, seams
 from training.experiments.experiment import Measurement, StudyPoints
 from training.experiments.held_out import unseen_pair
 from training.experiments.report.answers import ANSWERS, plain_answer, positions
@@ -285,12 +286,12 @@ def names(*chosen):
 
 
 def test_needed_experiments_come_first():
-    assert names("e1_5", "", "both") == ["e1_6", "e1_5"]
-    assert names("beyond", "controls", "both") == ["blends", "held_out"]
-    assert names(None, "", "seed") == ["seed_protocol"]
+    assert names("e1_5", "", "both") == ["e1_6_depth", "e1_5"]
+    assert names("beyond", "controls,probes,neighbours,errors", "both") == ["blends", "held_out"]
+    assert names(None, "", "seed") == ["seed_protocol", "attribution"]
     assert "seed_protocol" not in names(None, "", "sound")
     order = names(None, "", "both")
-    assert sorted(order) == sorted(command.ALL) and order.index("e1_6") < order.index("e1_5")
+    assert sorted(order) == sorted(command.ALL) and order.index("e1_6_depth") < order.index("e1_5")
 
 
 def test_every_experiment_has_an_answer():

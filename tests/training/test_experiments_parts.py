@@ -46,7 +46,7 @@ def test_adapters_computed_as_one_have_the_losses_and_gradients_of_each_alone(ma
         torch.manual_seed(seed)
         adapter, x = make(width, fold), torch.randn(4, 1, 2 * fold, 2 * fold, width)
         adapter.fit_statistics(x + seed, targets[seed] * (seed + 1))
-        learners.append(AdapterLearner(adapter, torch.arange(4), [x], targets[seed], adapter.z_std))
+        learners.append(AdapterLearner(adapter, torch.arange(4), [x], targets[seed], adapter.z_std, seed))
     task = ParallelTask(learners, torch.device("cpu"), stacked=True)
     assert task.groups == [[0, 1, 2]]
     losses = task.loss(torch.arange(4), torch.Generator(), 0.0)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.errors import InputError
 from foresight.metrics.baselines import TrainingBaselines
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vae import VAE
@@ -26,7 +28,9 @@ TRAIN_SEED, TEST_SEED = 40, 4000  # of scenes; the splits share none whatever th
 class Bench:
     """What every experiment works with.
 
-    artifacts: folder of images and tables. photos: folder of photos that no adapter has learned from.
+    artifacts: folder of images and tables. photos: folder of photos that no adapter has learned from. unfinished:
+    where trained weights are kept until their experiment is finished; None: nowhere. facts: all that these depend on,
+    JSON values. others: folders of VLMs of the same config that were trained with other seeds, as controls.
     """
 
     vlm: VLM
@@ -36,6 +40,9 @@ class Bench:
     seed: int = 0
     model: str | None = None
     photos: Path | None = None
+    unfinished: Path | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     _cache: dict[str, Latents] = field(default_factory=dict, repr=False)
 
     @property
@@ -75,6 +82,11 @@ class Bench:
         return list(dict.fromkeys([*self.merger, self.recommended, self.points[-1]]))
 
     @property
+    def long_points(self) -> list[ExtractionPoint]:
+        """Where adapters learn for as long as it takes: the landmarks and the very first point."""
+        return list(dict.fromkeys([self.points[0], *self.landmarks]))
+
+    @property
     def names(self) -> StudyPoints:
         """The study's points as kept with each result."""
         every, merger, landmarks = (list(map(str, p)) for p in (self.points, self.merger, self.landmarks))
@@ -87,8 +99,26 @@ class Bench:
         vlm = load_vlm(self.model, self.device, self.vlm.dtype)
         torch.manual_seed(1000 * self.seed + draw)
         with torch.device(self.device):
-            vlm.model = Qwen2_5_VLForConditionalGeneration(vlm.config)
-        vlm.model.eval().requires_grad_(False).to(self.vlm.dtype)
+            vlm.model = Qwen2_5_VLForConditionalGeneration._from_config(vlm.config, dtype=self.vlm.dtype)
+        vlm.model.eval().requires_grad_(False)
+        return vlm
+
+    def permuted_vlm(self, draw: int) -> VLM:
+        """The VLM with the numbers of each weight in a random order: as large and as spread, and nothing learned."""
+        shuffled = self.random_vlm(draw)
+        self.vlm.latents(torch.ones(1, 3, 56, 56), [self.vlm.points[-1]])  # reads all the weights that latents need
+        own, generator = dict(self.vlm.model.named_parameters()), torch.Generator(self.device).manual_seed(draw)
+        for name, weight in shuffled.model.named_parameters():
+            if not own[name].is_meta:
+                order = torch.randperm(weight.numel(), generator=generator, device=self.device)
+                weight.copy_(own[name].flatten()[order].view_as(weight))
+        return shuffled
+
+    def other_vlm(self, folder: str) -> VLM:
+        """One of `others`. Raises InputError where its config is another."""
+        vlm = load_vlm(folder, self.device, self.vlm.dtype)
+        if vlm.conditions["config"] != self.vlm.conditions["config"]:
+            raise InputError(f"{folder} is no VLM of the same config as {self.vlm.name}: it cannot be its control.")
         return vlm
 
     def mixture(self, count: int, split: str) -> list[Scenes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from foresight.models.vlm import load_vlm
 from foresight.settings import add_model_arguments
 from training.arguments import at_least
 from training.experiments import store
+from training.experiments.attribution import ATTRIBUTION
 from training.experiments.bench import Bench
 from training.experiments.blends import BLENDS
 from training.experiments.controls import CONTROLS
@@ -35,11 +37,16 @@ from training.experiments.e1_3 import E1_3
 from training.experiments.e1_4 import E1_4
 from training.experiments.e1_5 import E1_5
 from training.experiments.e1_6 import E1_6
+from training.experiments.e1_6_depth import E1_6_DEPTH
+from training.experiments.errors import ERRORS
 from training.experiments.experiment import Experiment
 from training.experiments.held_out import HELD_OUT
+from training.experiments.neighbours import NEIGHBOURS
+from training.experiments.probes import PROBES
 from training.experiments.report import findings
 from training.experiments.scale import FULL, LAPTOP, QUICK, Scale
 from training.experiments.seed_protocol import SEED_PROTOCOL
+from training.experiments.v1 import V1
 
 EXAMPLES = """examples:
   python -m training experiments c1 --quick --out runs/c1-quick
@@ -49,11 +56,14 @@ EXAMPLES = """examples:
   python -m training experiments c1 --protocol seed --out runs/seed
   python -m training experiments c1 --model Qwen/Qwen2.5-VL-7B-Instruct --vae stabilityai/sd-vae-ft-mse --out runs/7b
 Finished experiments are kept in --out; the same command goes on where it was cut off."""
-EXPERIMENTS = (E1_1, E1_1_MAP, E1_2, E1_3, E1_4, E1_5, E1_6, SEED_PROTOCOL, BLENDS, HELD_OUT, CONTROLS)
+EXPERIMENTS = (
+    E1_1, E1_1_MAP, E1_2, E1_3, E1_4, E1_5, E1_6_DEPTH, E1_6, SEED_PROTOCOL, ATTRIBUTION,
+    BLENDS, HELD_OUT, CONTROLS, PROBES, NEIGHBOURS, ERRORS, V1,
+)  # fmt: skip
 ALL = {experiment.name: experiment for experiment in EXPERIMENTS}  # in the order in which they are reported
-SEED = {SEED_PROTOCOL.name}
+SEED = {SEED_PROTOCOL.name, ATTRIBUTION.name}
 PROTOCOLS = {"seed": SEED, "sound": ALL.keys() - SEED, "both": ALL.keys()}
-GROUPS = {"beyond": ("blends", "held_out", "controls")}
+GROUPS = {"beyond": ("blends", "held_out", "controls", "probes", "neighbours", "errors")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="both", help="the seed's, ours, or both")
     add_model_arguments(parser)
     parser.add_argument("--photos", type=Path, help="folder of photos, as a test of what no adapter has seen")
+    parser.add_argument(
+        "--vlms",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="VLMs of the same config trained with other seeds: controls",
+    )
     parser.add_argument("--points", type=int, help=f"at most so many extraction points ({FULL.points})")
     parser.add_argument("--scenes", type=int, help=f"training scenes ({FULL.train}); fewer where memory is short")
     parser.add_argument("--no-report", action="store_true", help="leave figures and FINDINGS.md to a later call")
@@ -119,7 +136,7 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
     )
     models = {"model": args.model or "bundled", "vae": args.vae or "bundled"}
     weights = {"model_revision": revision(model), "vae_revision": revision(vae)}
-    return models | weights | {"seed": args.seed} | scale.plain()
+    return models | weights | {"seed": args.seed, "splits": "by what is shown"} | scale.plain()
 
 
 def run(args: argparse.Namespace) -> None:
@@ -139,6 +156,7 @@ def run(args: argparse.Namespace) -> None:
     if missing := [e for e in experiments if e.name not in finished]:
         vlm, vae = load_vlm(args.model, args.device, args.dtype), load_vae(args.vae, args.device)
         bench = Bench(vlm, vae, scale, args.out / store.ARTIFACTS, args.seed, args.model, args.photos)
+        bench.others = tuple(args.vlms)
         for e in missing:
             finished[e.name] = _run_one(e, bench, args, settings | _own_settings(e, args), finished)
     if not args.no_report:
@@ -148,6 +166,8 @@ def run(args: argparse.Namespace) -> None:
 def _own_settings(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
     """What one experiment's result depends on beside the settings of all."""
     own: dict[str, Any] = {"version": experiment.version}
+    if experiment is CONTROLS:
+        own["vlms"] = [revision(folder_of(name, ["config.json"], "model")) for name in args.vlms]
     if experiment is HELD_OUT:
         # No path: results are for others to read.
         own["photos"] = open_photos([str(args.photos)]).digest if args.photos else None
@@ -165,6 +185,7 @@ def _run_one(
     print(f"{name} …", file=sys.stderr, flush=True)
     if absent := [other for other in experiment.needs if other not in finished]:
         raise InputError(f"{name} needs {absent[0]}: do not skip it.")
+    bench.unfinished, bench.facts = args.out / store.UNFINISHED / name, settings
     measurement = experiment.measure(bench, *(store.measured(args.out, n, finished[n]) for n in experiment.needs))
     about = {
         "settings": settings,
@@ -175,6 +196,7 @@ def _run_one(
         "command": "python -m training " + shlex.join(sys.argv[1:]),
     }
     record = store.save(args.out, name, measurement, about)
+    shutil.rmtree(bench.unfinished, ignore_errors=True)
     answer = findings.answer_of(args.out, name, record)
     print(f"{name}: {answer.verdict or 'measured'} ({record.seconds:.0f} s)", file=sys.stderr, flush=True)
     return record

@@ -1,22 +1,28 @@
-"""Beyond: controls that hold no image, or not this one; and where in an image the error sits."""
+"""Beyond: controls. What is read out where weights are random or permuted, or latents are only made smaller?
+
+The trained VLM's own scores are those of E1.6's depth, which has the same scenes, seeds, rates and steps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
+from foresight.adapters.modules import fold_tokens
+from foresight.models.points import ExtractionPoint
+from foresight.models.vlm import VLM
 from training.experiments.bench import Bench
-from training.experiments.experiment import Experiment, Measurement, Samples, write_grid
-from training.experiments.trials import SWAPPED, Trial, decode_all, references, run_trials, score_all
-from training.latents import Latents
+from training.experiments.experiment import Experiment, Measurement, Samples, ScoreTable
+from training.experiments.ladder import climb, rung_name
+from training.experiments.trials import Trial, references, run_trials
 
-WINDOW = 4  # tokens a side of an attention window: 112 px
-RANDOM = "random-weights VLM"
+RANDOM, PERMUTED, TRAINED = "random weights", "permuted weights", "other trained VLMs"
+SHUFFLED = "tokens shuffled"
+PROJECTED = ("PCA of the merger's inputs", "random projection of the merger's inputs")
 
 
 def shuffled(latents: Tensor, seed: int) -> Tensor:
@@ -26,89 +32,88 @@ def shuffled(latents: Tensor, seed: int) -> Tensor:
     return latents.flatten(1, 3).gather(1, draw[..., None].expand(-1, -1, d)).view(n, 1, h, w, d)
 
 
-def seams(side: int, window: int) -> Tensor:
-    """(side, side) bool: tokens beside a border between two windows."""
-    at = torch.arange(side)
-    near = ((at % window == 0) & (at > 0)) | ((at % window == window - 1) & (at < side - 1))
-    return near[:, None] | near[None, :]
+def projections(latents: Tensor, width: int, seed: int) -> Iterator[Tensor]:
+    """(N, T, H, W, D) before the merger → two of (N, T, H/2, W/2, width): by PCA, then by a random orthogonal map.
 
-
-def token_errors(decoded: Sequence[Tensor], truth: Latents, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, h, w) each, of a token's 28 × 28 pixels: the mean absolute error of values, the norm of its latents, and the
-    share that objects cover.
-
-    decoded: each seed's images (N, 3, H, W), whose errors are averaged. latents: (N, 1, H, W, D).
+    Both take the 4 · D numbers that the merger joins, less their mean; the axes are those of the first 64 images or,
+    by chance, any. So a loss that the merger shares with them is a matter of numbers alone.
     """
-    original = truth.pictures.float() / 255
-    error = torch.stack([(x - original).abs().mean(1, keepdim=True) for x in decoded]).mean(0)
-    norm = latents[:, 0].float().norm(dim=-1)[:, None]  # (N, 1, H, W)
-    tokens = original.shape[-1] // 28
-    pool = torch.nn.functional.adaptive_avg_pool2d
-    error, norm, covered = (pool(v, tokens)[:, 0].cpu() for v in (error, norm, truth.masks[:, None].float()))
-    return error, norm, covered
+    joined = fold_tokens(latents.flatten(0, 1), 2).unflatten(0, latents.shape[:2])  # (N, T, H/2, W/2, 4 · D)
+    some = joined[:64].float().flatten(0, -2)
+    mean = some.mean(0)
+    principal = torch.linalg.eigh(torch.cov(some.T)).eigenvectors.flip(1)
+    draw = torch.randn(len(mean), len(mean), generator=torch.Generator().manual_seed(seed)).to(mean)
+    for axes in (principal, torch.linalg.qr(draw).Q):
+        map_ = axes[:, :width].to(latents.dtype)  # (4 · D, width or fewer)
+        yield torch.cat([(part - mean.to(part)) @ map_ for part in joined.split(64)])
 
 
-def error_places(errors: Tensor, norms: Tensor, covered: Tensor) -> Samples:
-    """Per image (1, N): the rank correlation of error and norm over its tokens, and errors at seams minus elsewhere.
-
-    The latter among tokens of one kind, ground, outline or inside of objects: seams run through the middle of an
-    image, where more objects are. NaN where there is none.
-    """
-    border = torch.ones(errors.shape[1:], dtype=torch.bool)
-    border[1:-1, 1:-1] = False
-    seam = seams(errors.shape[-1], WINDOW) & ~border
-    correlations, gaps = [], []
-    for error, norm, share in zip(errors, norms, covered, strict=True):
-        a, b = (rankdata(x.flatten().numpy()) for x in (error, norm))
-        correlations.append(np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else np.nan)
-        alike = (share <= 0, (share > 0) & (share < 1), share >= 1)
-        pairs = [(error[seam & kind], error[~seam & ~border & kind]) for kind in alike]
-        pairs = [(at_seams, elsewhere) for at_seams, elsewhere in pairs if len(at_seams) and len(elsewhere)]
-        differences = [float(at_seams.mean() - elsewhere.mean()) for at_seams, elsewhere in pairs]
-        gaps.append(np.average(differences, weights=[len(at_seams) for at_seams, _ in pairs]) if pairs else np.nan)
-    return {
-        "rank correlation of error and norm": np.array(correlations)[None],
-        "error at seams minus elsewhere, like tokens": np.array(gaps)[None],
-    }
+def projected(bench: Bench) -> list[Trial]:
+    """Token adapters on as many numbers as the merger gives, made of its inputs without it."""
+    before, after = bench.merger
+    sets = [data.points[str(before)] for data in (bench.train(), bench.test())]
+    both = torch.cat(sets)  # one map for both
+    trials = []
+    for name, x in zip(PROJECTED, projections(both, bench.vlm.width(after), bench.seed), strict=True):
+        train, test = (
+            replace(data, points={str(after): part})
+            for data, part in zip((bench.train(), bench.test()), x.split([len(s) for s in sets]), strict=True)
+        )
+        trials.append(Trial(name, "tokens", (after,), train, test))
+    return trials
 
 
-def random_trials(bench: Bench, draw: int) -> list[Trial]:
-    """Token adapters behind one VLM with random weights, of the seed of that draw alone."""
-    vlm, points = bench.random_vlm(draw), bench.landmarks
+def behind(bench: Bench, vlm: VLM, name: str, points: list[ExtractionPoint], seed: int) -> list[Trial]:
+    """Token adapters behind another VLM, of one seed."""
     sets = ((bench.scale.train, "train"), (bench.scale.test, "test"))
     train, test = (bench.latents(bench.mixture(count, split), points, vlm) for count, split in sets)
-    return [Trial(f"{p}, {RANDOM} {draw}", "tokens", (p,), train, test, seeds=(draw,)) for p in points]
+    return [Trial(f"{p}, {name} {seed}", "tokens", (p,), train, test, seeds=(seed,)) for p in points]
 
 
-def measure(bench: Bench) -> Measurement:
-    points, at, seeds = bench.landmarks, str(bench.recommended), range(bench.scale.seeds)
+def of_draws(table: ScoreTable, point: ExtractionPoint, name: str, draws: int) -> Samples:
+    """The samples of several VLMs as seeds of one condition."""
+    each = [table[f"{point}, {name} {draw}"] for draw in range(draws)]
+    return {score: np.concatenate([one[score] for one in each]) for score in each[0]}
+
+
+def measure(bench: Bench, depth: Measurement) -> Measurement:
+    at, draws, points = bench.recommended, bench.scale.seeds, bench.landmarks
+    after = [bench.merger[1], at]
     train, test = bench.train(), bench.test()
-    own = [Trial(str(p), "tokens", (p,), train, test) for p in points]
-    mixed, mixed_test = (replace(x, points={at: shuffled(x.points[at], k)}) for k, x in enumerate((train, test)))
-    trials = [*own, *(trial for draw in seeds for trial in random_trials(bench, draw))]
-    trials.append(Trial(f"{at}, tokens shuffled", "tokens", (bench.recommended,), mixed, mixed_test))
-    results = run_trials(bench, trials, "Controls")
-    table = {name: samples for name, samples in results.table.items() if RANDOM not in name}
-    for p in points:
-        draws = [results.table[f"{p}, {RANDOM} {draw}"] for draw in seeds]
-        table[f"{p}, {RANDOM}"] = {s: np.concatenate([one[s] for one in draws]) for s in draws[0]}
-    decoded = {trial.name: decode_all(bench, results.modules[trial.name], trial, test) for trial in own}
-    table[f"{at}, {SWAPPED}"] = score_all(bench, [x.roll(1, 0) for x in decoded[at]], test)
-    errors = {name: token_errors(decoded[name], test, test.points[name]) for name in decoded}
-    means = torch.stack([error.mean(0) for error, *_ in errors.values()])
-    image = (means / means.amax((1, 2), True).clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)
-    images = [1 - image.repeat_interleave(16, 2).repeat_interleave(16, 3)]
-    title = "Mean error by token (darker is more): " + ", ".join(decoded)
+    mixed, mixed_test = (
+        replace(x, points={str(at): shuffled(x.points[str(at)], k)}) for k, x in enumerate((train, test))
+    )
+    trials = [Trial(f"{at}, {SHUFFLED}", "tokens", (at,), mixed, mixed_test), *projected(bench)]
+    counts = {RANDOM: draws, PERMUTED: draws, TRAINED: len(bench.others)}
+    for draw in range(draws):
+        trials += behind(bench, bench.random_vlm(draw), RANDOM, points, draw)
+        trials += behind(bench, bench.permuted_vlm(draw), PERMUTED, after, draw)
+    for draw, folder in enumerate(bench.others):
+        trials += behind(bench, bench.other_vlm(folder), TRAINED, points, draw)
+    ladder = climb(bench, trials, "Controls", bench.scale.rungs[1:3])
+    solved = run_trials(bench, [replace(trial, kind="linear") for trial in trials], "Controls, linear")
+    tables: dict[str, ScoreTable] = {}
+    for rung, results in {**{rung_name(n): r for n, r in ladder.rungs.items()}, "linear": solved}.items():
+        own = depth.tables[rung]
+        table = {str(p): own[str(p)] for p in points}
+        table |= {name: samples for name, samples in results.table.items() if not name[-1].isdecimal()}
+        for name, count in counts.items():
+            shown = after if name == PERMUTED else points
+            table |= {f"{p}, {name}": of_draws(results.table, p, name, count) for p in shown if count}
+        tables[rung] = table
+    longest = max(ladder.rungs)
     return Measurement(
-        {"scores": table | references(bench), "errors": {name: error_places(*e) for name, e in errors.items()}},
-        {"scores": results.steps},
-        grids=[write_grid(bench.artifacts / "controls.png", images, title, at)],
+        {"scores": tables.pop(rung_name(longest)) | references(bench), **tables},
+        {"scores": longest},
+        values={"rates": ladder.rates, "trained VLMs": 1 + len(bench.others)},
     )
 
 
 CONTROLS = Experiment(
     "controls",
-    "Beyond: controls and where errors sit",
-    "Is it the trained VLM that the picture is read from, and are some places harder than others?",
+    "Beyond: controls",
+    "Is it what the VLM learned that the picture is read from, or the architecture and the number of numbers?",
     measure,
+    needs=("e1_6_depth",),
+    version=2,
 )

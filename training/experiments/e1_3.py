@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement
+from training.experiments.ladder import climb, rung_name
 from training.experiments.trials import Trial, hidden_for, references, run_trials, untrained
 
 KINDS = ("linear", "tokens", "pooled")
@@ -13,14 +16,20 @@ def measure(bench: Bench) -> Measurement:
     train, test = bench.train(), bench.test()
     usual = untrained(bench, Trial("", "tokens", (bench.merger[1],), train, test), 0)
     size = sum(p.numel() for p in usual.parameters())
-    trials = []
-    for kind in KINDS:
-        for point in bench.merger:
-            trial = Trial(f"{point} {kind}", kind, (point,), train, test)
-            hidden = hidden_for(size, trial, bench) if kind == "tokens" else None
-            trials.append(Trial(trial.name, kind, (point,), train, test, hidden))
-    results = run_trials(bench, trials, "E1.3")
-    return Measurement({"scores": results.table | references(bench)}, {"scores": results.steps}, results.parameters)
+    tokens, others = list[Trial](), list[Trial]()
+    for point in bench.merger:
+        trial = Trial(f"{point} tokens", "tokens", (point,), train, test)
+        tokens.append(replace(trial, hidden=hidden_for(size, trial, bench)))
+        others += [Trial(f"{point} {kind}", kind, (point,), train, test) for kind in KINDS if kind != "tokens"]
+    ladder, rest = climb(bench, tokens, "E1.3"), run_trials(bench, others, "E1.3, others")
+    longest = max(ladder.rungs)
+    shorter = {rung_name(steps): results.table for steps, results in ladder.rungs.items() if steps < longest}
+    return Measurement(
+        {"scores": ladder.last.table | rest.table | references(bench)} | shorter,
+        {"scores": longest, "others": rest.steps},
+        ladder.last.parameters | rest.parameters,
+        {"rates": ladder.rates},
+    )
 
 
 E1_3 = Experiment(
@@ -28,5 +37,5 @@ E1_3 = Experiment(
     "E1.3 Before and after the merger",
     "Is a picture better read out after the 2×2 merger than before it?",
     measure,
-    version=2,
+    version=3,
 )

@@ -57,7 +57,7 @@ def box_heads(bench: Bench) -> tuple[ScoreTable, int]:
                 torch.manual_seed(1000 * bench.seed + seed)
                 head = new_head(latents[:STATISTICS_ROWS]).to(bench.device)
                 heads.setdefault(f"{point} {kind}", []).append(head)
-                learners.append(Learner(head, torch.arange(len(train)), partial(loss, head, latents)))
+                learners.append(Learner(head, torch.arange(len(train)), partial(loss, head, latents), seed))
     recipe = usual_recipe(bench, 2 * scale.steps)
     train_parallel(bench, learners, recipe, "E1.4")
     with torch.inference_mode():
@@ -90,4 +90,6 @@ def measure(bench: Bench) -> Measurement:
     )
 
 
-E1_4 = Experiment("e1_4", "E1.4 Where things are", "Do latents keep positions exactly, or only roughly?", measure)
+E1_4 = Experiment(
+    "e1_4", "E1.4 Where things are", "Do latents keep positions exactly, or only roughly?", measure, version=2
+)

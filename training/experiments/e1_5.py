@@ -11,7 +11,7 @@ from tqdm import tqdm
 from foresight.models.points import ExtractionPoint
 from training.data import scene_data
 from training.experiments.bench import Bench
-from training.experiments.e1_6 import best_points
+from training.experiments.e1_6_depth import best_points
 from training.experiments.experiment import Experiment, Measurement, write_grid
 from training.experiments.trials import (
     SWAPPED,
@@ -45,7 +45,7 @@ def train_on_images(bench: Bench, adapters: dict[str, nn.Module], point: Extract
 
 def measure(bench: Bench, layers: Measurement) -> Measurement:
     test, at = bench.test(), bench.recommended
-    best, best_after = map(bench.vlm.point, best_points(layers.tables["depth"]))
+    best, best_after = map(bench.vlm.point, best_points(layers.tables[layers.values["everywhere"]]))
     points = list(dict.fromkeys([at, best_after, best]))
     trials = [Trial(f"{p} {kind}", kind, (p,), bench.train(), test) for p in points for kind in KINDS]
     modules = train_trials(bench, trials, "E1.5")
@@ -72,6 +72,6 @@ E1_5 = Experiment(
     "E1.5 The whole pipeline",
     "Do an adapter and a frozen VAE bring the picture back, beyond what a blank page would score?",
     measure,
-    needs=("e1_6",),
-    version=2,
+    needs=("e1_6_depth",),
+    version=3,
 )

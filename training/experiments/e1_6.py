@@ -1,4 +1,4 @@
-"""E1.6: what matters. Depth, the adapter's size, the amount of training data, the image's size."""
+"""E1.6: the adapter's size, the amount of training data, the image's size. Depth is in e1_6_depth."""
 
 from __future__ import annotations
 
@@ -12,21 +12,6 @@ from training.experiments.parallel import usual_recipe
 from training.experiments.trials import Results, Trial, references, round_trip, run_trials, score_all
 
 ORACLE = "oracle"
-
-
-def depth(bench: Bench) -> dict[str, Results]:
-    """Token adapters at every point, with all and with half the steps, and linear probes, which are solved."""
-
-    def at_every_point(kind: str, steps: int) -> Results:
-        trials = [Trial(str(p), kind, (p,), bench.train(), bench.test()) for p in bench.points]
-        return run_trials(bench, trials, f"E1.6, depth, {kind}", usual_recipe(bench, steps))
-
-    steps = bench.scale.steps
-    return {
-        "depth": at_every_point("tokens", steps),
-        "depth half steps": at_every_point("tokens", max(1, steps // 2)),
-        "depth linear": at_every_point("linear", steps),
-    }
 
 
 def width(bench: Bench) -> Results:
@@ -70,7 +55,7 @@ def side(bench: Bench) -> tuple[Results, ScoreTable]:
 
 
 def measure(bench: Bench) -> Measurement:
-    curves = depth(bench) | {"adapter size": width(bench), "training data": amount(bench)}
+    curves = {"adapter size": width(bench), "training data": amount(bench)}
     curves["picture size"], oracles = side(bench)
     tables: dict[str, ScoreTable] = {name: results.table for name, results in curves.items()}
     tables["picture size"] = {**tables["picture size"], **oracles}
@@ -81,17 +66,10 @@ def measure(bench: Bench) -> Measurement:
     )
 
 
-def best_points(depths: ScoreTable) -> tuple[str, str]:
-    """The point of least LPIPS, and that after the merger, of the table "depth"."""
-    after = [name for name in depths if name.startswith("post-merge")]
-    best, best_after = (min(names, key=lambda n: depths[n]["lpips"].mean()) for names in (depths, after))
-    return best, best_after
-
-
 E1_6 = Experiment(
     "e1_6",
-    "E1.6 Depth, size, data",
-    "Which layer is best, how large must an adapter be, and how many scenes does it need?",
+    "E1.6 Size and data",
+    "How large must an adapter be, how many scenes does it need, and does a larger picture help?",
     measure,
-    version=2,
+    version=3,
 )

@@ -8,8 +8,11 @@ Shapes: K adapters, B images each, tokens (T, H, W) of width D, VAE latents (C, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +20,23 @@ from torch.func import functional_call, vmap
 from tqdm import tqdm
 
 from foresight.adapters.modules import Adapter
+from foresight.errors import InputError
 from training.experiments.bench import Bench
-from training.loop import Recipe, train
+from training.loop import STATE, Recipe, train
 
-STRIDE = 7919  # rows between the orders of two learners: a prime, so that no two see the same batches
+STRIDE = 7919  # rows between the orders of two seeds: a prime, so that no two see the same batches
+TRAINED = "trained.pt"
+WEIGHTS_AT_ONCE = 128_000_000  # numbers trained side by side, which take 20 bytes each
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A module and its loss on some rows (B,) of its own data. rows: (n,), those it may see."""
+    """A module and its loss on some rows (B,) of its own data. rows: (n,), those it may see. seed: of their order."""
 
     module: nn.Module
     rows: Tensor
     loss: Callable[[Tensor], Tensor]
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class AdapterLearner:
     targets: Tensor
     spread: Tensor
     """(C,), the unit of each channel's error."""
+    seed: int
 
     def loss(self, where: Tensor) -> Tensor:
         return latent_error(self.module(*(x[where] for x in self.inputs)), self.targets[where], self.spread)
@@ -80,7 +88,9 @@ def stacked_losses(learners: Sequence[AdapterLearner], rows: Sequence[Tensor]) -
 
 
 class ParallelTask:
-    """The training task of all learners. Each sees another stretch of the same order, within its own rows.
+    """The training task of all learners. A seed sees its own stretch of the same order, within its own rows.
+
+    So what a learner learns depends on its seed, and not on those beside it.
 
     stacked: adapters of one form are computed as one, which pays on a GPU and costs on a CPU.
     """
@@ -98,7 +108,8 @@ class ParallelTask:
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.device)
-        own_rows = [own[(where + STRIDE * k) % len(own)] for k, own in enumerate(self._own_rows)]
+        pairs = zip(self._own_rows, self.learners, strict=True)
+        own_rows = [own[(where + STRIDE * one.seed) % len(own)] for own, one in pairs]
         losses: dict[str, Tensor] = {}
         for group in self.groups:
             if len(group) == 1:
@@ -113,11 +124,56 @@ class ParallelTask:
 def usual_recipe(bench: Bench, steps: int | None = None) -> Recipe:
     """The study's recipe, for so many steps or the usual number."""
     steps = steps or bench.scale.steps
-    return Recipe(steps, bench.scale.batch, bench.scale.lr, max(1, steps // 10), seed=bench.seed)
+    warmup = max(1, min(200, steps // 10))
+    return Recipe(steps, bench.scale.batch, bench.scale.lr, warmup, seed=bench.seed, save_every=120.0)
 
 
 def train_parallel(bench: Bench, learners: Sequence[Learner | AdapterLearner], recipe: Recipe, title: str) -> None:
-    """Trains all learners side by side."""
-    task = ParallelTask(learners, bench.device, bench.device.type == "cuda")
-    for _ in tqdm(train(task, recipe, bench.device), title, recipe.steps, leave=False, unit="step"):
-        pass
+    """Trains all learners side by side, or as many at a time as memory is meant for.
+
+    What is trained is kept in the bench's folder of unfinished work under `title`, which no other training of an
+    experiment may have, and is not trained again.
+    """
+    for number, part in enumerate(_parts(learners)):
+        folder, facts = None, bench.facts | {"title": title}
+        if bench.unfinished is not None:
+            folder = bench.unfinished / re.sub(r"[^A-Za-z0-9.-]+", "-", f"{title}-{number}")
+        if folder and _restore(folder / TRAINED, part, facts):
+            continue
+        task = ParallelTask(part, bench.device, bench.device.type == "cuda")
+        for _ in tqdm(train(task, recipe, bench.device, folder, facts), title, recipe.steps, leave=False, unit="step"):
+            pass
+        if folder:
+            _keep(folder / TRAINED, part, facts)
+            (folder / STATE).unlink()
+
+
+def _parts(learners: Sequence[Learner | AdapterLearner]) -> Iterator[list[Learner | AdapterLearner]]:
+    part, size = list[Learner | AdapterLearner](), 0
+    for one in learners:
+        weights = sum(p.numel() for p in one.module.parameters())
+        if part and size + weights > WEIGHTS_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += weights
+    yield part
+
+
+def _keep(path: Path, learners: Sequence[Learner | AdapterLearner], facts: dict) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"facts": json.dumps(facts), "weights": [one.module.state_dict() for one in learners]}, partial)
+    partial.replace(path)
+
+
+def _restore(path: Path, learners: Sequence[Learner | AdapterLearner], facts: dict) -> bool:
+    """Gives learners the weights that an earlier call trained; False where there are none."""
+    if not path.is_file():
+        return False
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    if kept["facts"] != json.dumps(facts):
+        raise InputError(f"{path} is of a study with other settings: choose another folder, or delete it.")
+    for one, weights in zip(learners, kept["weights"], strict=True):
+        one.module.load_state_dict(weights)
+        one.module.eval()
+    return True

@@ -16,12 +16,16 @@ class Scale:
     """Pixels of a picture's side, a multiple of 28."""
     seeds: int = 3
     """Adapters of each kind, with other first weights and another order of the data."""
-    train: int = 6144
+    train: int = 12_288
     """Training scenes, of the training mixture."""
-    test: int = 128
+    test: int = 256
     """Test scenes, of the same mixture."""
-    steps: int = 300
-    """Optimizer steps of an adapter that learns from VAE latents."""
+    steps: int = 1200
+    """Optimizer steps of an adapter that learns from VAE latents, where nothing else is said."""
+    rungs: tuple[int, ...] = (300, 1200, 4800, 19_200)
+    """Optimizer steps at each rung of a ladder, in rising order; the last one for the landmarks of the depth alone."""
+    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    """Peak learning rates of which each trial on a ladder takes the one that validates best."""
     batch: int = 64
     """Pictures a step."""
     lr: float = 2e-3
@@ -34,6 +38,10 @@ class Scale:
     """Pictures a step once they are decoded."""
     clusters: int = 960
     """Scenes of E1.1."""
+    probes: int = 4096
+    """Training scenes of the linear classifiers."""
+    clips: int = 1024
+    """Training clips of V1."""
     boxes: int = 4096
     """Training scenes of E1.4's box heads."""
     crowds: int = 96
@@ -69,12 +77,15 @@ class Scale:
 
 FULL = Scale()
 LAPTOP = Scale(
-    points=8, train=768, test=48, steps=200, batch=16, hidden=64, picture_steps=0, clusters=480, boxes=1024, crowds=48,
+    points=8, train=768, test=48, steps=200, rungs=(50, 200, 800), rates=(2e-3, 4e-3),
+    batch=16, hidden=64, picture_steps=0, clusters=480, probes=1024, clips=192, boxes=1024,
+    crowds=48,
     widths=(32, 64, 128, 256), width_batch=16, amounts=(10, 100, 1000, 3000), amount_steps=400, amount_batch=16,
     side_train=256, seed_hidden=512,
 )  # fmt: skip
 QUICK = Scale(
-    points=6, side=112, seeds=1, train=48, test=4, steps=16, batch=8, hidden=32, picture_steps=0, clusters=72, boxes=48,
+    points=6, side=112, seeds=1, train=48, test=4, steps=16, rungs=(4, 16, 32), rates=(2e-3, 4e-3),
+    batch=8, hidden=32, picture_steps=0, clusters=72, probes=96, clips=16, boxes=48,
     crowds=4, widths=(64, 128), width_batch=8, amounts=(10, 48), amount_steps=16, amount_batch=8, sides=(112, 168),
     side_train=12, seed_train=24, seed_test=4, seed_epochs=10, seed_hidden=128, kept=4,
 )  # fmt: skip

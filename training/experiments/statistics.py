@@ -5,8 +5,11 @@ Shapes: S seeds, N images. A score's samples are (S, N): the same images by adap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +57,11 @@ def finite(samples: np.ndarray) -> Interval | None:
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Interval:
-    """`interval` of a - b, where both are (S, N) of the same images and seeds, or one of them (1, N)."""
-    return interval(np.atleast_2d(a) - np.atleast_2d(b))
+    """`interval` of a - b, (S, N) of the same images and seeds; of other numbers of seeds, their means are compared."""
+    a, b = np.atleast_2d(a), np.atleast_2d(b)
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        a = a.mean(0, keepdims=True)
+    return interval(a - b)
 
 
 def skill_interval(name: str, own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> Interval | None:
@@ -82,6 +88,31 @@ def skill_interval(name: str, own: np.ndarray, blank: np.ndarray, oracle: np.nda
         return None
     low, high = np.quantile(_resampled_means(gains) / _resampled_means(most), [0.025, 0.975])
     return [float(gains.mean() / most.mean()), float(low), float(high)]
+
+
+def skill_draws(name: str, own: np.ndarray, blank: np.ndarray, oracle: np.ndarray) -> tuple[float, np.ndarray]:
+    """The `skill` of mean scores, and what it is of 4,000 bootstrap samples: the same for all of one shape (S, N)."""
+    shape = np.atleast_2d(own).shape
+    gains, most = (np.broadcast_to(gain(name, x, blank), shape) for x in (own, oracle))
+    return float(gains.mean() / most.mean()), _resampled_means(gains) / _resampled_means(most)
+
+
+def shapley(player: int, players: int, values: Mapping[frozenset[int], Any]) -> Any:
+    """A player's Shapley value, of numbers or arrays of them by subset: what it adds, averaged over all orders."""
+    others, total = [k for k in range(players) if k != player], 0.0
+    for size in range(players):
+        weight = 1 / (players * math.comb(players - 1, size))
+        for subset in map(frozenset, combinations(others, size)):
+            total = total + weight * (values[subset | {player}] - values[subset])
+    return total
+
+
+def shapley_interval(
+    player: int, players: int, means: Mapping[frozenset[int], float], draws: Mapping[frozenset[int], np.ndarray]
+) -> Interval:
+    """A player's Shapley value with its 95 % interval, of values and their bootstrap samples by subset."""
+    low, high = np.quantile(shapley(player, players, draws), [0.025, 0.975])
+    return [float(shapley(player, players, means)), float(low), float(high)]
 
 
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:
@@ -111,11 +142,11 @@ def verdict(*differences: Interval, margin: float = MARGIN) -> Verdict:
 def converged(half: Interval, full: Interval, against_linear: Sequence[Interval]) -> bool:
     """Whether a difference between two trained adapters may be reported, or is open until both learn for longer.
 
-    Doubling the steps must move it by less than 0.001 or a tenth of itself, and both adapters must beat the linear
-    probe of their point, which is solved and so converged at any budget.
+    More steps, twice as many or more, must move it by less than 0.001 or a tenth of itself, and both adapters must
+    beat the linear probe of their point, which is solved and so converged at any budget.
 
     Args:
-        half, full: the paired difference in LPIPS with half the steps and with all.
+        half, full: the paired difference in LPIPS with at most half the steps and with all.
         against_linear: for each of the two adapters, its LPIPS minus the linear probe's, paired.
     """
     settled = abs(full[0] - half[0]) < max(0.001, 0.1 * abs(full[0]))

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from foresight.errors import InputError
 from training.experiments.experiment import ImageGrid, Measurement, Samples, ScoreTable, StudyPoints
 
-FOLDER, ARTIFACTS = "experiments", "artifacts"
+FOLDER, ARTIFACTS, UNFINISHED = "experiments", "artifacts", "unfinished"
 
 
 class Record(BaseModel):

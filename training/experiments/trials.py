@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,7 +35,8 @@ class Trial:
     """What to train and to score, once for each seed. `name` is its condition in tables.
 
     points: where its latents are from; several are blended. count: so many training images, evenly spread over
-    `train`, and others for each seed; None: all. seeds: the only ones; None: all of the study's.
+    `train`, and others for each seed; None: all. seeds: the only ones; None: all of the study's. rate: peak learning
+    rate; None: the recipe's.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Trial:
     hidden: int | None = None
     count: int | None = None
     seeds: tuple[int, ...] | None = None
+    rate: float | None = None
 
     def inputs(self, latents: Latents) -> list[Tensor]:
         """The latents (N, T, H, W, D) that its adapter takes."""
@@ -123,8 +125,13 @@ def untrained(bench: Bench, trial: Trial, seed: int) -> nn.Module:
 def solve(trial: Trial, probe: LinearProbe, seed: int, seeds: int) -> None:
     """Solves a linear probe by ridge regression; every eighth of its images chooses the penalty."""
     rows, [latents] = trial.rows(seed, seeds), trial.inputs(trial.train)
-    held = torch.arange(len(rows)) % 8 == min(7, len(rows) - 1)
+    held = for_validation(len(rows))
     solve_linear(probe, *((latents[r], trial.train.targets[r]) for r in (rows[~held], rows[held])))
+
+
+def for_validation(count: int) -> Tensor:
+    """(count,) bool: every eighth of so many training images, by which penalties and learning rates are chosen."""
+    return torch.arange(count) % 8 == min(7, count - 1)
 
 
 def learner(bench: Bench, trial: Trial, module: nn.Module, seed: int) -> AdapterLearner:
@@ -132,7 +139,7 @@ def learner(bench: Bench, trial: Trial, module: nn.Module, seed: int) -> Adapter
     adapter = module.adapter if isinstance(module, Blend) else module
     assert isinstance(adapter, Adapter)
     rows = trial.rows(seed, bench.scale.seeds)
-    return AdapterLearner(module, rows, trial.inputs(trial.train), trial.train.targets, adapter.z_std)
+    return AdapterLearner(module, rows, trial.inputs(trial.train), trial.train.targets, adapter.z_std, seed)
 
 
 def train_trials(
@@ -143,7 +150,8 @@ def train_trials(
     Linear probes are solved instead; one that learns from all images has one solution, whatever the seed.
     """
     modules: dict[str, list[nn.Module]] = {}
-    learners = []
+    recipe = recipe or usual_recipe(bench)
+    learners: dict[float, list[AdapterLearner]] = {}  # by learning rate
     for trial in trials:
         one = trial.kind == "linear" and len(trial.points) == 1 and trial.count is None
         for seed in trial.seeds or range(1 if one else bench.scale.seeds):
@@ -152,9 +160,9 @@ def train_trials(
             if isinstance(module, LinearProbe):
                 solve(trial, module, seed, bench.scale.seeds)
             else:
-                learners.append(learner(bench, trial, module, seed))
-    if learners:
-        train_parallel(bench, learners, recipe or usual_recipe(bench), title)
+                learners.setdefault(trial.rate or recipe.lr, []).append(learner(bench, trial, module, seed))
+    for rate, those in learners.items():
+        train_parallel(bench, those, replace(recipe, lr=rate), f"{title}, rate {rate:g}")
     return modules
 
 

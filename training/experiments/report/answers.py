@@ -11,9 +11,10 @@ from foresight.study import Series, Verdict
 from training.experiments.e1_1 import BOTH, FACTORS, MEANS, condition
 from training.experiments.e1_3 import KINDS
 from training.experiments.e1_4 import CONSTANT, HEADS
-from training.experiments.e1_6 import ORACLE, best_points
+from training.experiments.e1_6 import ORACLE
+from training.experiments.e1_6_depth import best_points
 from training.experiments.experiment import Samples, ScoreTable
-from training.experiments.report import beyond
+from training.experiments.report import beyond, controls
 from training.experiments.report.parts import (
     LATENTS_ALONE,
     MAIN_SCORES,
@@ -21,12 +22,16 @@ from training.experiments.report.parts import (
     RIDGE,
     SCORE_NAMES,
     TARGETS,
+    TOLD,
     Answer,
+    Difference,
     Run,
     bar_chart,
     best,
+    budget,
     chart,
     depth_chart,
+    difference,
     is_point,
     key,
     measured,
@@ -39,7 +44,7 @@ from training.experiments.report.parts import (
     table,
     text,
 )
-from training.experiments.statistics import MARGIN, converged, interval, paired, saturation, verdict
+from training.experiments.statistics import MARGIN, interval, paired, saturation, verdict
 from training.experiments.trials import SWAPPED
 from training.latents import MIXTURE
 
@@ -189,23 +194,27 @@ def merger(run: Run) -> Answer:
     """E1.3."""
     scores, counts, (before, after) = run.scores, run.measurement.parameters, run.points.merger
     gaps = {k: {s: scores[f"{after} {k}"][s] - scores[f"{before} {k}"][s] for s in SCORE_NAMES} for k in KINDS}
-    gap = interval(gaps["tokens"]["lpips"])
-    names = [before, after]
+    shorter = ladder_of(run)[-1]
+    linear = [scores[f"{n} linear"] for n in (after, before)]
+    gap = difference(run.measurement.tables[shorter], scores, f"{after} tokens", f"{before} tokens", linear)
+    names, batch = [before, after], run.settings["batch"]
     lines = [series(kind, names, [scores[f"{n} {kind}"]["lpips"] for n in names], names) for kind in KINDS]
     return Answer(
-        verdict(gap),
+        verdict(gap.longest) if gap.stands else "open",
         "Claim: after the merger is better. With token adapters of the same size, LPIPS after "
-        f"minus before it is {text(gap, 4)} (paired over pictures and seeds). The claim holds where that is "
+        f"minus before it is {gap} (paired over pictures and seeds). The claim holds where that is "
         f"under {-MARGIN}.",
         f"{before} against {after}. The merger is a function of what lies before it, so it can only "
         f"lose; the question is how much, for adapters of a given size. Token adapters of "
-        f"{counts[f'{before} tokens']:,} and {counts[f'{after} tokens']:,} parameters and pooled adapters, "
-        f"{LATENTS_ALONE}, {run.steps} steps each on the same scenes, standardised alike at both points; linear "
-        f"probes are {RIDGE}. Of "
-        "linear and pooled adapters the width of a token decides the size: see the table. "
+        f"{counts[f'{before} tokens']:,} and {counts[f'{after} tokens']:,} parameters, {LATENTS_ALONE}, "
+        f"{budget(run.steps, batch)} on the same scenes, standardised alike at both points; pooled adapters have "
+        f"{budget(run.measurement.steps['others'], batch)}, and linear probes are {RIDGE}. With {shorter} of the token "
+        f"adapters the difference is {text(gap.shorter, 4)}. {TOLD}. "
+        "Of linear and pooled adapters the width of a token decides the size: see the table. "
         "The seed's 1.542 before the merger is what un-normalised features give in a sigmoid.",
         [
             score_table("Scores", run.trials, more={"parameters": counts}),
+            score_table("Baselines and oracle", {n: scores[n] for n in REFERENCES}),
             table(
                 "After minus before, paired",
                 ["adapter", *SCORE_NAMES.values()],
@@ -215,13 +224,20 @@ def merger(run: Run) -> Answer:
         [chart("LPIPS before and after the merger", "bar", ("extraction point", "LPIPS"), lines)],
         [
             score_key(
-                f"{where} the merger", "lpips", scores[f"{point} tokens"], scores["blank"], scores["oracle"], seed=s
+                f"{where} the merger, {budget(run.steps, batch)}",
+                "lpips", scores[f"{point} tokens"], scores["blank"], scores["oracle"], seed=s,
             )
             for where, point, s in (("before", before, 1.542), ("after", after, 0.342))
         ],
         {"lpips_pre": 1.542, "ssim_pre": 0.011, "lpips_post": 0.342, "ssim_post": 0.910},
-        [f"Merger: LPIPS after it minus before it is {text(gap)} (paired)."],
-    )
+        [f"Merger: LPIPS after it minus before it is {gap} (paired)."],
+    )  # fmt: skip
+
+
+def ladder_of(run: Run) -> list[str]:
+    """The names of an experiment's tables of rungs, by steps."""
+    rungs = [name for name in run.measurement.tables if name.endswith(" steps")]
+    return sorted(rungs, key=lambda name: int(name.split()[0]))
 
 
 def positions(run: Run) -> Answer:
@@ -345,25 +361,103 @@ def pipeline(run: Run) -> Answer:
     )  # fmt: skip
 
 
-def what_matters(run: Run) -> Answer:
-    """E1.6."""
-    tables, steps, settings, at = run.measurement.tables, run.measurement.steps, run.settings, run.at
-    depths, widths, amounts, sides = (tables[n] for n in ("depth", "adapter size", "training data", "picture size"))
+def depth(run: Run) -> Answer:
+    """E1.6, depth."""
+    tables, values, at, batch = run.measurement.tables, run.measurement.values, run.at, run.settings["batch"]
+    rungs, linear, everywhere = ladder_of(run), tables["linear"], tables[values["everywhere"]]
     blank, oracle = tables["references"]["blank"], tables["references"]["oracle"]
-    top, top_after = best_points(depths)
-    after = [name for name in depths if name.startswith("post-merge")]
-    gaps = {n: paired(depths[at]["lpips"], depths[n]["lpips"]) for n in (after[0], after[-1])}
-    half, linear = tables["depth half steps"], tables["depth linear"]
-    to_linear = {n: paired(depths[n]["lpips"], linear[n]["lpips"]) for n in depths}
-    half_gaps = {n: paired(half[at]["lpips"], half[n]["lpips"]) for n in gaps}
-    stands = all(converged(half_gaps[n], gaps[n], [to_linear[at], to_linear[n]]) for n in gaps)
+    longest, shorter = tables[rungs[-1]], tables[rungs[-2]]
+    top, top_after = best_points(everywhere)
+    after = [name for name in longest if name.startswith("post-merge")]
+    before, merged = run.points.merger
+
+    def between(a: str, b: str) -> Difference:
+        return difference(shorter, longest, a, b, [linear[n] for n in (a, b)])
+
+    claimed = {f"{at} minus {n}": between(at, n) for n in dict.fromkeys((after[0], after[-1])) if n != at}
+    others = {f"{a} minus {b}": between(a, b) for a, b in ((before, next(iter(longest))), (merged, before))}
+    gaps = claimed | others
+    stands = all(gap.stands for gap in claimed.values())
+    steps = {name: run.measurement.steps[name] for name in rungs}
+    worst = [n for n in longest if paired(longest[n]["lpips"], linear[n]["lpips"])[2] >= 0]
+    climbs = [
+        series(n, [steps[r] for r in rungs if n in tables[r]], [tables[r][n]["lpips"] for r in rungs if n in tables[r]],
+               [n for r in rungs if n in tables[r]])
+        for n in longest
+    ]  # fmt: skip
+    pairs = {name: name.split(" minus ") for name in gaps}
+    moving = [
+        series(name, [steps[r] for r in rungs], [paired(tables[r][a]["lpips"], tables[r][b]["lpips"]) for r in rungs])
+        for name, (a, b) in pairs.items()
+    ]
+    adapters = {
+        "linear probe": linear,
+        f"token adapter, {values['everywhere']}": everywhere,
+        f"token adapter, {rungs[-1]}": longest,
+    }
+    return Answer(
+        verdict(*(gap.longest for gap in claimed.values())) if stands else "open",
+        "Claim: middle layers beat early and late ones. Paired LPIPS of "
+        + ", ".join(f"{name}: {gap}" for name, gap in claimed.items())
+        + f". The claim holds where both are under {-MARGIN}. {TOLD}.",
+        f"Token adapters, {LATENTS_ALONE}, from {run.settings['train']:,} scenes: at every point "
+        f"{values['everywhere']} "
+        f"of {batch} pictures, at {', '.join(longest)} up to {rungs[-1]}, each with the learning rate that validates "
+        f"best. Linear probes are {RIDGE}. No clock ends a training. Of all points, with {values['everywhere']}, {top} "
+        f"has the least LPIPS ({text(everywhere[top]['lpips'])}), after the merger {top_after} "
+        f"({text(everywhere[top_after]['lpips'])}). What is read at a point is a function of what came before it, so "
+        "with converged adapters nothing is better read out later: "
+        + ", ".join(f"{name} {gap}" for name, gap in others.items())
+        + ". "
+        + (f"Worse than the linear probe, or no better, with {rungs[-1]}: {', '.join(worst)}." if worst else ""),
+        [
+            *(score_table(f"Token adapters, {name} of {batch} pictures", tables[name]) for name in reversed(rungs)),
+            score_table(f"Linear probes, {RIDGE}", linear),
+            score_table("Baselines and oracle", tables["references"]),
+            table(
+                "Paired LPIPS at each rung: is it converged?",
+                ["difference", *rungs, "told"],
+                [
+                    [
+                        name,
+                        *(paired(tables[r][a]["lpips"], tables[r][b]["lpips"]) for r in rungs),
+                        "yes" if gaps[name].stands else "open",
+                    ]
+                    for name, (a, b) in pairs.items()
+                ],
+            ),
+            table("Learning rates", ["point", "rate"], values["rates"].items()),
+        ],
+        [
+            *(depth_chart(f"{SCORE_NAMES[s]} by depth", adapters, s, blank, oracle) for s in MAIN_SCORES),
+            chart("LPIPS by steps, token adapters", "line", ("steps", "LPIPS"), climbs, baseline=blank["lpips"]),
+            chart("Paired LPIPS by steps", "line", ("steps", "difference in LPIPS"), moving),
+        ],
+        [
+            score_key(f"token adapter, {n}, {budget(steps[rungs[-1]], batch)}", "lpips", longest[n], blank, oracle)
+            for n in longest
+        ],
+        {"layer": 14, "of_layers": 28},
+        [
+            f"Which layer: {', '.join(f'{name} {gap}' for name, gap in gaps.items())} (paired LPIPS)."
+            if stands
+            else "Which layer holds most of the picture is open: the adapters are not converged.",
+        ],
+    )
+
+
+def what_matters(run: Run) -> Answer:
+    """E1.6, size and data."""
+    tables, steps, settings, at = run.measurement.tables, run.measurement.steps, run.settings, run.at
+    widths, amounts, sides = (tables[n] for n in ("adapter size", "training data", "picture size"))
+    blank, oracle = tables["references"]["blank"], tables["references"]["oracle"]
     kinds = {kind: {n.split()[1]: s for n, s in widths.items() if n.startswith(kind)} for kind in ("tokens", "pooled")}
     trained = {n: s for n, s in sides.items() if n.isdecimal()}
     saturates = {
-        "token adapter's hidden width": saturated(kinds["tokens"]),
-        "pooled adapter's hidden width": saturated(kinds["pooled"]),
-        "training scenes": saturated(amounts),
-        "picture's side, px": saturated(trained),
+        "token adapter's hidden width": saturated(kinds["tokens"], blank),
+        "pooled adapter's hidden width": saturated(kinds["pooled"], blank),
+        "training scenes": saturated(amounts, blank),
+        "picture's side, px": saturated(trained, blank),
     }
     counts = run.measurement.parameters
     few, many = SEEDS_SCENES if SEEDS_SCENES in amounts else next(iter(amounts)), list(amounts)[-1]
@@ -381,51 +475,31 @@ def what_matters(run: Run) -> Answer:
     }
     rule = (
         f"Where quality saturates: from the first setting on that is worse than the best one by less than {MARGIN} "
-        "of LPIPS, with 95 % confidence (paired)"
+        "of LPIPS, with 95 % confidence (paired); nowhere, where none is better than a blank page by more than that"
     )
+    amount_budget = budget(steps["training data"], settings["amount_batch"])
     return Answer(
-        verdict(*gaps.values()) if stands else "open",
-        f"Claim: middle layers beat early and late ones. Paired LPIPS of {at} minus "
-        + ", ".join(f"{n}: {text(gap, 4)}" for n, gap in gaps.items())
-        + f". The claim holds where both are under {-MARGIN}."
-        + " Not converged: half the steps give other differences, or a solved linear probe is no worse." * (not stands),
-        f"Token adapters at every point, {steps['depth']} steps on {settings['train']} scenes, {LATENTS_ALONE}. "
-        f"Best of all is {top} ({text(depths[top]['lpips'])}), best after the merger {top_after} "
-        f"({text(depths[top_after]['lpips'])}); {at} has {text(depths[at]['lpips'])}. "
-        f"The seed found {SEEDS_SCENES} scenes enough: from {few} to {many} LPIPS falls by {text(gain)} "
-        "(paired). Each curve has a budget of its own, so compare within a curve, not between them. "
+        "holds" if gain[2] < MARGIN else "does not hold" if gain[1] > MARGIN else "open",
+        f"Claim: {SEEDS_SCENES} scenes are enough. From {few} to {many} LPIPS falls by {text(gain)} (paired, "
+        f"{amount_budget} each). The claim holds where that is under {MARGIN}.",
+        f"At {at}, {LATENTS_ALONE}. Each curve has a budget of its own, so compare within a curve, not between them. "
         + " ".join(f"By the {what}: {rule_}." for what, rule_ in saturates.items()),
         [
-            score_table(f"Depth, token adapters, {steps['depth']} steps of {settings['batch']} pictures", depths),
-            score_table(f"Depth, linear probes, {RIDGE}", linear),
-            table(
-                "Paired LPIPS: is it converged?",
-                ["difference", f"{steps['depth half steps']} steps", f"{steps['depth']} steps"],
-                [[f"{at} minus {n}", half_gaps[n], gaps[n]] for n in gaps],
-            ),
             score_table(
-                f"Adapter's hidden width at {at}, {steps['adapter size']} steps of {settings['width_batch']} pictures",
+                f"Adapter's hidden width at {at}, {budget(steps['adapter size'], settings['width_batch'])}",
                 widths,
                 more={"parameters": counts},
             ),
+            score_table(f"Training scenes at {at}, {amount_budget}", amounts),
             score_table(
-                f"Training scenes at {at}, {steps['training data']} steps of {settings['amount_batch']} pictures",
-                amounts,
-            ),
-            score_table(
-                f"Picture size at {at}, {steps['picture size']} steps on {settings['side_train']} scenes, scored at "
-                f"{settings['side']} px",
+                f"Picture size at {at}, {budget(steps['picture size'], settings['batch'])} on "
+                f"{settings['side_train']} scenes, scored at {settings['side']} px",
                 sides,
             ),
+            score_table("Baselines and oracle", tables["references"]),
             table(rule, ["by", "found"], saturates.items()),
         ],
         [
-            depth_chart(
-                f"{SCORE_NAMES[s]} by depth", {"token adapter": depths, "linear probe": linear}, s, blank, oracle
-            )
-            for s in MAIN_SCORES
-        ]
-        + [
             chart(
                 f"LPIPS by {what}",
                 "line",
@@ -438,16 +512,11 @@ def what_matters(run: Run) -> Answer:
             for what, lines in curves.items()
         ],
         [
-            score_key(f"token adapter, {n}{' (best of all)' * (n == top)}", "lpips", depths[n], blank, oracle)
-            for n in dict.fromkeys((after[0], at, after[-1], top))
+            score_key(f"{n} training scenes, {at}, {amount_budget}", "lpips", amounts[n], blank, oracle)
+            for n in dict.fromkeys((few, many))
         ],
-        {"layer": 14, "of_layers": 28, "hidden": 2048, "parameters": 20_000_000, "samples": 100},
-        [
-            f"Which layer: {top} holds most of the picture; behind the merger it is {top_after}."
-            if stands
-            else "Which layer holds most of the picture is open: the adapters are not converged.",
-            *(f"By the {what}: {rule_}." for what, rule_ in saturates.items()),
-        ],
+        {"hidden": 2048, "parameters": 20_000_000, "samples": 100},
+        [f"By the {what}: {rule_}." for what, rule_ in saturates.items()],
     )
 
 
@@ -456,9 +525,11 @@ def worst_of(*verdicts: Verdict) -> Verdict:
     return next((v for v in ("does not hold", "open") if v in verdicts), "holds")
 
 
-def saturated(scores: ScoreTable) -> str:
+def saturated(scores: ScoreTable, blank: Samples) -> str:
     """From which setting on LPIPS no longer gets better; settings in rising order."""
     names = list(scores)
+    if paired(scores[best(scores)]["lpips"], blank["lpips"])[2] > -MARGIN:
+        return "none is better than a blank page"
     k = saturation([scores[n]["lpips"] for n in names], MARGIN)
     if k is None:
         return f"still better at {names[-1]}, the most tried"
@@ -486,9 +557,15 @@ ANSWERS: dict[str, Callable[[Run], Answer]] = {
     "e1_3": merger,
     "e1_4": positions,
     "e1_5": pipeline,
+    "e1_6_depth": depth,
     "e1_6": what_matters,
     "seed_protocol": beyond.seed_protocol,
+    "attribution": controls.attribution,
     "blends": beyond.blends,
     "held_out": beyond.held_out,
-    "controls": beyond.controls,
+    "controls": controls.controls,
+    "probes": controls.probes,
+    "neighbours": controls.neighbours,
+    "errors": controls.errors,
+    "v1": controls.motion,
 }

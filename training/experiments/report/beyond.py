@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from foresight.data.scenes import COLORS, SHAPES
-from training.experiments.controls import RANDOM
 from training.experiments.experiment import Samples, ScoreTable
 from training.experiments.held_out import ALL_PAIRS, BOTH, HELD, PHOTOS
 from training.experiments.report.parts import (
@@ -24,7 +23,6 @@ from training.experiments.report.parts import (
 )
 from training.experiments.seed_protocol import BATCH, IN_LATENTS, ON_MAP
 from training.experiments.statistics import MARGIN, paired, skill_interval, verdict
-from training.experiments.trials import SWAPPED
 
 
 def seed_protocol(run: Run) -> Answer:
@@ -190,32 +188,5 @@ def held_out(run: Run) -> Answer:
             score_key(f"{n}, {adapter}", "lpips", *(of(what, n) for what in (adapter, "blank", "oracle")))
             for n in dict.fromkeys((*BOTH, worst, PHOTOS))
             if n in names
-        ],
-    )
-
-
-def controls(run: Run) -> Answer:
-    scores, at, errors = run.scores, run.at, run.measurement.tables["errors"]
-    own, random, blank = scores[at], scores[f"{at}, {RANDOM}"], scores["blank"]
-    gap = paired(own["lpips"], random["lpips"])
-    return Answer(
-        None,
-        f"Asked: does a trained VLM hold more of the picture at {at} than one with random weights? "
-        f"LPIPS of trained minus random is {text(gap, 4)} (paired over pictures and seeds; under 0 favours trained).",
-        f"Token adapters, {LATENTS_ALONE}, {run.steps} steps, each trained on the latents it is tested on. At "
-        f"{at} LPIPS is {text(own['lpips'])} behind the trained VLM, {text(random['lpips'])} behind random ones "
-        f"({len(random['lpips'])}, an adapter each), {text(scores[f'{at}, tokens shuffled']['lpips'])} where the "
-        "tokens of each picture change places, "
-        f"{text(scores[f'{at}, {SWAPPED}']['lpips'])} where the adapter is given another "
-        f"picture's latents, {text(blank['lpips'])} for a blank page. "
-        "What an adapter finds behind random weights is the architecture's doing, not what was learned.",
-        [
-            score_table("Controls", scores),
-            score_table("Where errors sit, mean of all seeds", errors, list(next(iter(errors.values())))),
-        ],
-        [bar_chart("LPIPS of the controls", "latents", scores, "lpips", baseline=blank["lpips"])],
-        [
-            score_key(f"{what}, {at}", "lpips", samples, blank, scores["oracle"])
-            for what, samples in (("trained VLM", own), ("random-weights VLMs", random))
         ],
     )

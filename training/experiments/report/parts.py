@@ -13,7 +13,7 @@ from foresight.metrics.baselines import SEED_TARGETS
 from foresight.models.points import ExtractionPoint
 from foresight.study import Cell, Chart, ChartKind, Interval, KeyResult, Series, Table, Verdict
 from training.experiments.experiment import Measurement, Samples, ScoreTable, StudyPoints
-from training.experiments.statistics import finite, skill_interval
+from training.experiments.statistics import converged, finite, paired, skill_interval
 
 SCORE_NAMES = {
     "lpips": "LPIPS",
@@ -57,6 +57,37 @@ class Run:
     @property
     def steps(self) -> int:
         return self.measurement.steps["scores"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The paired difference in LPIPS of two conditions with fewer steps and with the most, and whether it is told."""
+
+    shorter: Interval
+    longest: Interval
+    stands: bool
+
+    def __str__(self) -> str:
+        return text(self.longest, 4) + " (open: not converged)" * (not self.stands)
+
+
+def difference(shorter: ScoreTable, longest: ScoreTable, a: str, b: str, linear: Sequence[Samples]) -> Difference:
+    """a - b at the two highest rungs of a ladder. linear: the scores of solved probes on the same latents as each."""
+    gaps = [paired(table[a]["lpips"], table[b]["lpips"]) for table in (shorter, longest)]
+    to_linear = [paired(longest[n]["lpips"], own["lpips"]) for n, own in zip((a, b), linear, strict=True)]
+    return Difference(gaps[0], gaps[1], converged(gaps[0], gaps[1], to_linear))
+
+
+def budget(steps: int, batch: int) -> str:
+    """What stands beside a score of trained adapters."""
+    return f"{steps:,} steps of {batch} pictures"
+
+
+TOLD = (
+    "A difference is told only where the last rung of the ladder, four times the steps of the one before it, moves it "
+    "by less than 0.001 or a tenth of itself, and where the adapters beat the solved linear probes of their points; "
+    "else it is open"
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""Beyond: what a linear classifier tells of an object at each point, and what it makes of labels without meaning.
+
+The control task is Hewitt and Liang's (2019): each pair of shape and colour has a label by chance, which a probe can
+only know by heart. V-information is Xu et al.'s (2020), the description length Voita and Titov's online code (2020):
+what a receiver must be sent of labels that it learns to foretell, portion by portion.
+
+Shapes: N images, D numbers of a pooled latent, T tasks with P penalties each, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foresight.data.scenes import Scenes
+from training.experiments.bench import Bench
+from training.experiments.e1_1 import BOTH, FACTORS, MEANS, SPEC, condition, features, labels
+from training.experiments.experiment import Experiment, Measurement, Samples, ScoreTable
+from training.experiments.trials import for_validation
+
+SCENES = 320  # its seed
+TASKS = tuple(factor for factor in FACTORS if factor != BOTH)
+CONTROL, RANDOM = "control task", "random weights"
+PENALTIES = (1e-4, 1e-2, 1.0)
+PORTIONS = 5  # each twice as long as the one before
+
+
+@dataclass(frozen=True)
+class Task:
+    """A label (N,) below `classes` of each image, for training and for test."""
+
+    name: str
+    train: Tensor
+    test: Tensor
+    classes: int
+
+
+def fit_probes(x: Tensor, tasks: Sequence[Task]) -> list[Tensor]:
+    """For each task the weights (D + 1, C) of logistic regression on standardised x (N, D), the last row a bias.
+
+    Seven eighths of the images are learned from, the others choose the penalty. All are fitted as one by L-BFGS, as
+    their sum is least where each of them is.
+    """
+    held = for_validation(len(x)).to(x.device)
+    ones = torch.nn.functional.pad(x, (0, 1), value=1.0)
+    columns = [task.classes for task in tasks for _ in PENALTIES]
+    penalties = torch.cat([torch.full((task.classes,), p) for task in tasks for p in PENALTIES]).to(x)
+    weights = torch.zeros(ones.shape[1], sum(columns), device=x.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=100, tolerance_change=1e-6, line_search_fn="strong_wolfe")
+    truths = [task.train[: len(x)].to(x.device) for task in tasks for _ in PENALTIES]
+
+    def errors(rows: Tensor) -> Tensor:
+        outputs = (ones[rows] @ weights).split(columns, 1)
+        losses = zip(outputs, truths, strict=True)
+        return torch.stack([torch.nn.functional.cross_entropy(out, truth[rows]) for out, truth in losses])
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = errors(~held).sum() + 0.5 * (penalties * weights[:-1].square()).sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    with torch.no_grad():
+        best = errors(held).view(len(tasks), -1).argmin(1).tolist()
+    parts = weights.detach().split(columns, 1)
+    return [parts[len(PENALTIES) * k + choice] for k, choice in enumerate(best)]
+
+
+def bits(weights: Tensor, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) each: the bits that a probe leaves to be told of a label, and whether its likeliest one is right."""
+    logits = torch.nn.functional.pad(x, (0, 1), value=1.0) @ weights
+    right = logits.argmax(1) == truth
+    return torch.nn.functional.cross_entropy(logits, truth, reduction="none") / np.log(2), right
+
+
+def standardised(x: Tensor, by: Tensor) -> Tensor:
+    return (x - by.mean(0)) / by.std(0).clamp_min(1e-6)
+
+
+def probe(train: Tensor, test: Tensor, tasks: Sequence[Task]) -> list[Samples]:
+    """For each task, of test images (1, N): accuracy and V-information in bits; of training images: the code's bits."""
+    found: list[dict[str, list[Tensor]]] = [{"code": []} for _ in tasks]
+    ends = [len(train) >> k for k in reversed(range(PORTIONS)) if len(train) >> k >= 8]
+    for k, task in enumerate(tasks):  # what comes first is sent as it is
+        found[k]["code"].append(torch.full((ends[0],), float(np.log2(task.classes))))
+    for end, following in zip(ends, [*ends[1:], None], strict=True):
+        own = standardised(train[:end], train[:end])
+        for k, (task, weights) in enumerate(zip(tasks, fit_probes(own, tasks), strict=True)):
+            if following:
+                ahead = standardised(train[end:following], train[:end])
+                found[k]["code"].append(bits(weights, ahead, task.train[end:following].to(train.device))[0].cpu())
+                continue
+            truth = task.test.to(train.device)
+            left, right = bits(weights, standardised(test, train), truth)
+            prior = (torch.bincount(task.train, minlength=task.classes) + 1.0).to(left)
+            without = -(prior / prior.sum()).log2()[truth]  # what a probe that sees nothing leaves to be told
+            found[k] |= {"accuracy": [right.float()], "V-information, bits": [without - left]}
+    return [{n: torch.cat(parts).double().cpu().numpy()[None] for n, parts in one.items()} for one in found]
+
+
+def tasks_of(train: Scenes, test: Scenes, controls: int) -> list[Task]:
+    """Each factor as a task, and as many control tasks, which give pairs of shape and colour labels by chance."""
+    known, unseen = labels(train), labels(test)
+    pairs, places = np.unique(known[BOTH], return_inverse=True)
+    unseen_places = np.searchsorted(pairs, unseen[BOTH]).clip(max=len(pairs) - 1)
+    tasks = []
+    for name in TASKS:
+        values, own = np.unique(known[name], return_inverse=True)
+        others = np.searchsorted(values, unseen[name]).clip(max=len(values) - 1)
+        tasks.append(Task(name, *map(torch.as_tensor, (own, others)), len(values)))
+        for seed in range(controls):
+            table = np.random.default_rng(seed).integers(len(values), size=len(pairs))
+            chance = map(torch.as_tensor, (table[places], table[unseen_places]))
+            tasks.append(Task(f"{name}, {CONTROL}", *chance, len(values)))
+    return tasks
+
+
+def measure(bench: Bench) -> Measurement:
+    scenes = [bench.scenes(count, SCENES, SPEC, split)
+              for count, split in ((bench.scale.probes, "train"), (bench.scale.clusters, "test"))]  # fmt: skip
+    vlms = {"": bench.vlm, f", {RANDOM}": bench.random_vlm(0)}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    for ending, vlm in vlms.items():
+        tasks = tasks_of(*scenes, 0 if ending else bench.scale.seeds)
+        sets = [features(vlm, s, bench.points, bench.batch) for s in scenes]
+        for point in bench.points:
+            train, test = (one[condition(point, MEANS[1])].to(bench.device) for one in sets)
+            for task, samples in zip(tasks, probe(train, test, tasks), strict=True):
+                of = scores.setdefault(f"{point}, {task.name}{ending}", {})
+                for name, values in samples.items():
+                    of[name] = np.concatenate([of[name], values]) if name in of else values
+    told: ScoreTable = {n: {s: v for s, v in samples.items() if s != "code"} for n, samples in scores.items()}
+    return Measurement({
+        "scores": told,
+        "description length": {n: {"bits an image": samples["code"]} for n, samples in scores.items()},
+    })  # fmt: skip
+
+
+PROBES = Experiment(
+    "probes",
+    "Beyond: probes, what they tell and what they learn by heart",
+    "What of an object can be told by a linear classifier at each point, and in how few bits?",
+    measure,
+)
