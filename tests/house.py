@@ -9,7 +9,7 @@ import torch
 
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.identity import KEY, identity_of
-from foresight.adapters.modules import KINDS
+from foresight.adapters.modules import KINDS, ONE_POINT, SEVERAL_POINTS
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import load_vae
@@ -18,6 +18,7 @@ from foresight.schemas import to_json
 
 WIDTHS = (8, 8, 8, 8)
 SIZES = {"linear": {}, "tokens": {"hidden": 16}, "pooled": {"hidden": 16, "canvas": 8}}
+SIZES |= {kind: {"hidden": 16, "layers": 2} for kind in SEVERAL_POINTS}
 
 
 def save_vae(folder: Path, seed: int = 0) -> None:
@@ -38,7 +39,7 @@ def _identity(vlm: Path, vae: Path, at: str) -> dict[str, Any]:
 
 
 def save_tiny_adapter(
-    folder: Path, kind: str, at: str, house: Path, seed: int = 0, fitted: dict[str, Any] | None = None, **card: str
+    folder: Path, kind: str, at: str, house: Path, seed: int = 0, fitted: dict[str, Any] | None = None, **card: Any
 ) -> Path:
     """An adapter with random weights and statistics that fits the models in `house`.
 
@@ -46,6 +47,7 @@ def save_tiny_adapter(
     """
     torch.manual_seed(seed)
     width, fold = (32, 2) if at.startswith("pre-merge") else (48, 1)
+    width *= SIZES[kind].get("layers", 1)
     facts = {"point": at, "model": str(house / "vlm"), "vae": str(house / "vae")}
     facts |= {KEY: _identity(house / "vlm", house / "vae", at) | (fitted or {})} | card
     adapter = KINDS[kind](width, 4, fold, 4, **SIZES[kind], card=facts)
@@ -58,7 +60,7 @@ def build_house(tiny_vlm: Path, house: Path) -> Inspector:
     house.mkdir(parents=True, exist_ok=True)
     (house / "vlm").symlink_to(tiny_vlm)
     save_vae(house / "vae")
-    for kind in KINDS:
+    for kind in ONE_POINT:
         save_tiny_adapter(house / "bundled" / f"post-merge-1-{kind}", kind, "post-merge/1", house)
     save_tiny_adapter(house / "bundled/pre-merge-2-linear", "linear", "pre-merge/2", house)
     vlm, vae = load_vlm(house / "vlm", device="cpu"), load_vae(house / "vae", device="cpu")

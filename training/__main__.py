@@ -65,7 +65,11 @@ def _parser(study: bool) -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="fit adapters, several side by side", epilog=FIT_EXAMPLES, **style)
     _model_options(fit)
-    fit.add_argument("--adapter", default="tokens", help="linear, pooled, tokens, or several of them")
+    fit.add_argument(
+        "--adapter",
+        default="tokens",
+        help="linear, pooled, tokens; mix or routing, which read all --points of a stage; or several of them",
+    )
     fit.add_argument("--data", default="scenes:2000", help=DATA_HELP)
     fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
     fit.add_argument("--hidden", type=at_least(1), help="hidden width (a quarter of the latents', at least 128)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.identity import KEY, identity_of
-from foresight.adapters.modules import KINDS, Adapter, LinearProbe
+from foresight.adapters.modules import KINDS, SEVERAL_POINTS, Adapter, LinearProbe, join_points
 from foresight.data.images import vae_size
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec
@@ -21,7 +21,7 @@ from foresight.errors import InputError
 from foresight.inspection.readout import read_out
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.scores import compare
-from foresight.models.points import ExtractionPoint
+from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from foresight.schemas import to_json
@@ -40,9 +40,9 @@ class FitConfig:
     """What to fit, on what, and how; saved in each adapter's card."""
 
     points: tuple[str, ...]
-    """Extraction points; every kind is fitted at each of them."""
+    """Extraction points; every kind is fitted at each of them, but of mix and routing one reads all of a stage."""
     kinds: tuple[str, ...] = ("tokens",)
-    """linear, which is solved exactly; pooled and tokens, which are trained."""
+    """linear, which is solved exactly; pooled, tokens, mix and routing, which are trained."""
     data: DataSpec = field(default_factory=lambda: scene_data(2000))
     """What to learn from, as from `parse_data`."""
     factors: SceneSpec | None = None
@@ -73,12 +73,19 @@ class FitConfig:
 
 
 def new_adapter(
-    kind: str, point: ExtractionPoint, vlm: VLM, vae: VAE, hidden: int | None, frames: int = 1, side: int = SIDE
+    kind: str,
+    point: ExtractionPoint,
+    vlm: VLM,
+    vae: VAE,
+    hidden: int | None,
+    frames: int = 1,
+    side: int = SIDE,
+    layers: int = 1,
 ) -> Adapter:
     """An untrained adapter that fits a point of a VLM and a VAE.
 
-    frames: 2 makes token adapters that tell the two frames of a clip's step apart. side: of the square that a pooled
-    one paints, in pixels of the VLM.
+    layers: how many of the point's stage, up to it, mix and routing read. frames: 2 makes adapters that keep the grid
+    tell the two frames of a clip's step apart. side: of the square that a pooled one paints, in pixels of the VLM.
     """
     if kind not in KINDS:
         raise InputError(f"{kind!r} is no kind of adapter: choose from {', '.join(KINDS)}.")
@@ -89,8 +96,10 @@ def new_adapter(
         sizes["hidden"] = hidden or max(128, vlm.width(point) // 4)
     if kind == "pooled":
         sizes["canvas"] = vae_size((side, side))[0] // vae.downscale
-    if kind == "tokens":
+    if kind in ("tokens", *SEVERAL_POINTS):
         sizes["frames"] = frames
+    if kind in SEVERAL_POINTS:
+        sizes |= {"layers": layers, "width": layers * vlm.width(point)}
     return KINDS[kind](**sizes)
 
 
@@ -132,7 +141,7 @@ class Fit:
         where = rows.to(self.latents.targets.device)
         targets, frames = self.latents.targets[where], self.latents.frames[where]
         outputs = {
-            name: self.adapters[name].for_frames(self.latents.points[point_of(name)][where], frames)
+            name: self.adapters[name].for_frames(inputs_of(self.latents, name, self.adapters[name], where), frames)
             for name in self.modules
         }
         losses = {
@@ -150,6 +159,25 @@ class Fit:
 def point_of(name: str) -> str:
     """ "post-merge/6-tokens" → "post-merge/6" """
     return name.rsplit("-", 1)[0]
+
+
+def inputs_of(latents: Latents, name: str, adapter: Adapter, rows: Tensor | slice) -> Tensor:
+    """What an adapter takes of some rows of latents."""
+    points = adapter.card.get("layers", [point_of(name)])
+    return join_points({point: latents.points[point][rows] for point in points}, points)
+
+
+def _readers(config: FitConfig, points: Sequence[ExtractionPoint]) -> Iterator[tuple[str, list[ExtractionPoint]]]:
+    """The adapters of a config: a kind, and the points that it reads. Raises InputError where mix has one to mix."""
+    single = [kind for kind in config.kinds if kind not in SEVERAL_POINTS]
+    yield from ((kind, [point]) for point in points for kind in single)
+    for kind in (kind for kind in config.kinds if kind in SEVERAL_POINTS):
+        for stage in STAGES:
+            layers = sorted({p for p in points if p.stage == stage}, key=lambda p: p.depth)
+            if len(layers) == 1:
+                raise InputError(f"{kind} needs several {stage} points, not {layers[0]} alone.")
+            if layers:
+                yield kind, layers
 
 
 def prepare(
@@ -186,23 +214,24 @@ def prepare(
     some = torch.linspace(0, len(latents) - 1, min(len(latents), STATISTICS_ROWS), device=vlm.device).long()
     torch.manual_seed(config.recipe.seed)
     adapters, solved = dict[str, Adapter](), dict[str, float]()
-    for point in points:
-        for kind in config.kinds:
-            frames = 1 + config.data.has_clips
-            adapter = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.side).to(vlm.device)
-            adapter.fit_statistics(latents.points[str(point)][some], latents.targets[some])
-            adapter.card = {
-                "point": str(point),
-                "model": vlm.name,
-                "vae": vae.name,
-                KEY: to_json(replace(identity_of(vlm, vae, point), pixels=(config.side**2,))),
-                "data": str(data),
-            }
-            if isinstance(adapter, LinearProbe):
-                pairs = [(each.points[str(point)], each.targets) for each in (latents, validation)]
-                adapter.card["ridge"] = solve_linear(adapter, *pairs)
-                solved[f"{point}-{kind}"] = adapter.card["ridge"]["validation_error"]
-            adapters[f"{point}-{kind}"] = adapter
+    for kind, layers in _readers(config, points):
+        point, frames = layers[-1], 1 + config.data.has_clips
+        adapter = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.side, len(layers)).to(vlm.device)
+        adapter.card = {
+            "point": str(point),
+            "model": vlm.name,
+            "vae": vae.name,
+            KEY: to_json(replace(identity_of(vlm, vae, point), pixels=(config.side**2,))),
+            "data": str(data),
+        }
+        if kind in SEVERAL_POINTS:
+            adapter.card["layers"] = [str(p) for p in layers]
+        adapter.fit_statistics(inputs_of(latents, f"{point}-{kind}", adapter, some), latents.targets[some])
+        if isinstance(adapter, LinearProbe):
+            pairs = [(each.points[str(point)], each.targets) for each in (latents, validation)]
+            adapter.card["ridge"] = solve_linear(adapter, *pairs)
+            solved[f"{point}-{kind}"] = adapter.card["ridge"]["validation_error"]
+        adapters[f"{point}-{kind}"] = adapter
     sources = data.held_out(batch, vlm.device)
     test = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
     facts = {"model": key_of(vlm), "vae": name_of(vae), "photos": data.digest}
@@ -251,7 +280,8 @@ def judge(
             parts: dict[str, list[Tensor]] = {}
             for i in range(0, len(latents), batch):
                 x = latents.pictures[i : i + batch].float() / 255
-                inputs = latents.points[point_of(name)][i : i + batch], latents.frames[i : i + batch]
+                rows = slice(i, i + batch)
+                inputs = inputs_of(latents, name, adapter, rows), latents.frames[rows]
                 y = read_out(adapter.for_frames, vae, (x.shape[2], x.shape[3]), *inputs)
                 for score, values in compare(x, y, latents.masks[i : i + batch]).scores.items():
                     parts.setdefault(score, []).append(values[~values.isnan()].cpu())

@@ -1,12 +1,14 @@
-"""The three adapters: latents at one extraction point → latents of a frozen VAE.
+"""The adapters: latents at one extraction point, or at several of one stage → latents of a frozen VAE.
 
 Shapes: B images or clips, T steps (1 of an image; of a clip each covers two frames), H × W tokens of width D;
-C channels of the VAE, h × w cells; F frames, J latents of the VAE in time (F of an image VAE).
+C channels of the VAE, h × w cells; F frames, J latents of the VAE in time (F of an image VAE). Of K points D is the
+numbers of all their latents, one point's behind another's.
 A post-merge token covers 32 × 32 px of the VAE's picture: 4 × 4 cells of an f8 VAE, one of an f32 VAE.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -67,6 +69,11 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
     def point(self) -> ExtractionPoint:
         """The extraction point it was trained for. Raises InputError where its card names none."""
         return ExtractionPoint.parse(self.card.get("point", ""))
+
+    @property
+    def points(self) -> list[ExtractionPoint]:
+        """The points whose latents it takes, in order of depth; the last is its `point`. Raises InputError as that."""
+        return points_of(self.card)
 
     @property
     def parameter_count(self) -> int:
@@ -256,12 +263,37 @@ class _Block(nn.Module):
         return x + self.mlp(self.norm(self.spatial(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
 
 
-@final
-class TokenAdapter(Adapter):
-    """Keeps the grid: blocks among tokens, then each token unfolds into its cells, then blocks among cells.
+class _TokenMap(Adapter):
+    """Keeps the grid: blocks among tokens, then each token unfolds into its cells, then blocks among cells."""
 
-    hidden 896 makes about 20M parameters at Qwen2.5-VL-7B's width of 3584.
-    """
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        fold: int,
+        cells: int,
+        hidden: int,
+        card: dict[str, Any] | None,
+        frames: int,
+        steps: int,
+        layers: int,
+    ):
+        super().__init__(width, channels, fold, cells, card, frames, steps)
+        fine = max(32, hidden * 3 // 8)
+        self.stem = nn.Linear(self.inputs // layers, hidden)
+        self.tokens = nn.Sequential(_Block(hidden, 3), _Block(hidden, 3))
+        self.spread_out = nn.Linear(hidden, cells**2 * fine)
+        self.refine = nn.Sequential(_Block(fine, 4), _Block(fine, 4))
+        self.head = nn.Sequential(nn.LayerNorm(fine), nn.Linear(fine, self.outputs))
+
+    def map(self, x: Tensor) -> Tensor:
+        x = self.tokens(self.stem(x))
+        return self.head(self.refine(unfold_tokens(self.spread_out(x), self.cells))).permute(0, 3, 1, 2)
+
+
+@final
+class TokenAdapter(_TokenMap):
+    """Reads one point. hidden 896 makes about 20M parameters at Qwen2.5-VL-7B's width of 3584."""
 
     kind = "tokens"
 
@@ -276,17 +308,104 @@ class TokenAdapter(Adapter):
         frames: int = 1,
         steps: int = 1,
     ):
-        super().__init__(width, channels, fold, cells, card, frames, steps)
-        fine = max(32, hidden * 3 // 8)
-        self.stem = nn.Linear(self.inputs, hidden)
-        self.tokens = nn.Sequential(_Block(hidden, 3), _Block(hidden, 3))
-        self.spread_out = nn.Linear(hidden, cells**2 * fine)
-        self.refine = nn.Sequential(_Block(fine, 4), _Block(fine, 4))
-        self.head = nn.Sequential(nn.LayerNorm(fine), nn.Linear(fine, self.outputs))
+        super().__init__(width, channels, fold, cells, hidden, card, frames, steps, 1)
+
+
+@final
+class LayerMix(_TokenMap):
+    """A token adapter on a learned mean of several layers' standardised latents, one number more a layer.
+
+    The mean's weights are a softmax, as in ELMo's scalar mix (Peters et al. 2018). width: numbers of all `layers`
+    layers at one place.
+    """
+
+    kind = "mix"
+    EAGER = 20.0  # Adam moves a number by 0.3 in a run: times this, enough to leave all layers but one behind
+
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        fold: int,
+        cells: int,
+        hidden: int = 896,
+        card: dict[str, Any] | None = None,
+        frames: int = 1,
+        steps: int = 1,
+        layers: int = 2,
+    ):
+        _check_layers(width, layers)
+        super().__init__(width, channels, fold, cells, hidden, card, frames, steps, layers)
+        self.layers = layers
+        self.logits = nn.Parameter(torch.zeros(layers))
+
+    @property
+    def shares(self) -> Tensor:
+        """(layers,), each layer's share of the mean."""
+        return (self.EAGER * self.logits).softmax(0)
 
     def map(self, x: Tensor) -> Tensor:
-        x = self.tokens(self.stem(x))
-        return self.head(self.refine(unfold_tokens(self.spread_out(x), self.cells))).permute(0, 3, 1, 2)
+        mixed = x.unflatten(-1, (-1, self.layers, self.width // self.layers))  # (B, H, W, n, layers, D)
+        return super().map((mixed * self.shares[:, None]).sum(-2).flatten(-2))
 
 
-KINDS: dict[str, type[Adapter]] = {c.kind: c for c in (LinearProbe, PooledMLP, TokenAdapter)}
+@final
+class LayerRouting(_TokenMap):
+    """As LayerMix, but each token has shares of its own, by a linear map of its latents at all layers (as DRoRAE)."""
+
+    kind = "routing"
+
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        fold: int,
+        cells: int,
+        hidden: int = 896,
+        card: dict[str, Any] | None = None,
+        frames: int = 1,
+        steps: int = 1,
+        layers: int = 2,
+    ):
+        _check_layers(width, layers)
+        super().__init__(width, channels, fold, cells, hidden, card, frames, steps, layers)
+        self.layers = layers
+        self.gate = nn.Linear(width, layers)
+        nn.init.zeros_(self.gate.weight)  # it begins as the plain mean
+        nn.init.zeros_(self.gate.bias)
+
+    def map(self, x: Tensor) -> Tensor:
+        each = x.unflatten(-1, (-1, self.width))  # (B, H, W, n, layers · D)
+        shares = self.gate(each).float().softmax(-1)[..., None]
+        mixed = each.unflatten(-1, (self.layers, -1))
+        return super().map((mixed * shares).sum(-2).flatten(-2))
+
+
+def _check_layers(width: int, layers: int) -> None:
+    if width % layers:
+        raise InputError(f"latents of {layers} layers of one width have no {width} numbers together.")
+
+
+def points_of(card: dict[str, Any]) -> list[ExtractionPoint]:
+    """The points whose latents an adapter with this card takes, in order of depth.
+
+    Raises InputError where it names none, or where "layers" are not several of one stage that end at its "point".
+    """
+    last = ExtractionPoint.parse(str(card.get("point", "")))
+    names = card.get("layers", [str(last)])
+    points = [ExtractionPoint.parse(str(name)) for name in names] if isinstance(names, list) else []
+    rising = sorted(set(points), key=lambda p: p.depth)
+    if points != rising or not points or points[-1] != last or len({p.stage for p in points}) != 1:
+        raise InputError(f"an adapter's layers must be of one stage, in order of depth up to {last}, not {names}.")
+    return points
+
+
+def join_points(latents: Mapping[str, Tensor], points: Sequence[ExtractionPoint | str]) -> Tensor:
+    """Latents by point, each (B, T, H, W, D) → what an adapter of those points takes."""
+    each = [latents[str(point)] for point in points]
+    return each[0] if len(each) == 1 else torch.cat(each, -1)
+
+
+ONE_POINT = ("linear", "pooled", "tokens")  # kinds that read one point
+SEVERAL_POINTS = ("mix", "routing")
+KINDS: dict[str, type[Adapter]] = {c.kind: c for c in (LinearProbe, PooledMLP, TokenAdapter, LayerMix, LayerRouting)}

@@ -22,7 +22,7 @@ from foresight.adapters.checkpoint import (
     misfits,
 )
 from foresight.adapters.identity import compare, read_identity
-from foresight.adapters.modules import KINDS, Adapter, PooledMLP
+from foresight.adapters.modules import KINDS, Adapter, PooledMLP, points_of
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.models.hub import folder_of
@@ -32,7 +32,7 @@ from foresight.models.vlm import VLM
 
 BUNDLED = paths.ASSETS / "adapters"
 RUNS = paths.RUNS / "adapters"  # where training puts adapters
-ORDER = ("tokens", "linear", "pooled")  # of adapters at one point
+ORDER = ("tokens", "linear", "pooled", "mix", "routing")  # of adapters at one point
 NEAR = 1.5  # times an area: images are rounded to whole tokens, and narrow ones are larger
 
 
@@ -72,6 +72,11 @@ class AdapterRecord:
     @property
     def point(self) -> ExtractionPoint:
         return ExtractionPoint.parse(self.card["point"])
+
+    @cached_property
+    def points(self) -> list[ExtractionPoint]:
+        """Whose latents it takes: its point's, or those of several layers up to it."""
+        return points_of(self.card)
 
     @cached_property
     def resolutions(self) -> list[Resolution]:
@@ -256,7 +261,10 @@ class AdapterRegistry:
         config = describe_adapter(folder)
         card, vlm, vae = config["card"], self.vlm, self.vae
         facts = {"channels": vae.channels, "downscale": vae.downscale, "frames_per_latent": vae.frames_per_latent}
-        faults, notices = misfits(config, width=vlm.width(str(card.get("point"))), **facts), list[str]()
+        points = points_of(card)
+        faults, notices = misfits(config, width=sum(map(vlm.width, points)), **facts), list[str]()
+        if config.get("layers", 1) != len(points):
+            faults.append(f"its card names {len(points)} layers, not {config.get('layers', 1)}")
         if not faults:  # digests are computed for what may fit alone
             differing, notices = compare(read_identity(card), vlm, vae, ExtractionPoint.parse(card["point"]))
             faults = [f"it was fitted with {', '.join(differing)}"] if differing else []

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight.adapters.modules import join_points
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
@@ -123,7 +124,7 @@ def decode_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample)
     start, vae = time.perf_counter(), inspector.vae
     frames = sample.frames.to(vae.device)
     count, size = len(frames), (frames.shape[2], frames.shape[3])
-    [latents] = inspector.vlm.latents(frames[None], [record.point], fps=sample.fps).values()
+    latents = join_points(inspector.vlm.latents(frames[None], record.points, fps=sample.fps), record.points)
     adapter = inspector.registry.load(record)
     latents = latents.to(vae.device)
     if adapter.steps == 1 and vae.frames_per_latent > 1:

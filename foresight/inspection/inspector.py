@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from foresight.adapters.modules import join_points
 from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
@@ -237,10 +238,10 @@ class Inspector:
         largest = {record.point: record for record in rest if record.folder not in tried}
         records = sorted(largest.values(), key=lambda record: abs(order(record.point) - order(report.point)))
         with self._lock:
-            latents = self.vlm.latents(original, {record.point for record in records})
+            latents = self.vlm.latents(original, {point for record in records for point in record.points})
             lpips = lpips_model(self.vae.device)
             for record in records:
-                adapter, x = self.registry.load(record), latents[str(record.point)].to(self.vae.device)
+                adapter, x = self.registry.load(record), join_points(latents, record.points).to(self.vae.device)
                 if float(adapter.distance(x)) > float(adapter.far):
                     continue
                 image = self.decode(adapter(x), (original.shape[2], original.shape[3]))
@@ -311,9 +312,9 @@ class Inspector:
         for record in records:
             record.check_size(size)
         with clock.stage("latents"):
-            latents = self.vlm.latents(originals, {record.point for record in records})
+            latents = self.vlm.latents(originals, {point for record in records for point in record.points})
         for record in records:
-            adapter, x = self.registry.load(record), latents[str(record.point)].to(self.vae.device)
+            adapter, x = self.registry.load(record), join_points(latents, record.points).to(self.vae.device)
             with clock.stage("adapter"):
                 z, distances = adapter(x), adapter.distance(x)
             with clock.stage("decode"):

@@ -8,7 +8,8 @@ from foresight.adapters.modules import KINDS, LinearProbe, PooledMLP, TokenAdapt
 from foresight.errors import InputError
 
 D, C = 12, 3
-SMALL = {"linear": {}, "pooled": {"hidden": 16, "canvas": 16}, "tokens": {"hidden": 16}}
+SMALL = {"linear": {}, "pooled": {"hidden": 16, "canvas": 16}, "tokens": {"hidden": 16},
+         "mix": {"hidden": 16, "layers": 3}, "routing": {"hidden": 16, "layers": 3}}  # fmt: skip
 
 
 def make(kind, fold=1, cells=4):
@@ -186,3 +187,32 @@ def test_a_constant_latent_stays_finite():
     adapter.fit_statistics(torch.ones(4, 1, 4, 4, D), torch.zeros(4, C, 16, 16))
     assert adapter(torch.ones(1, 1, 4, 4, D)).isfinite().all()
     assert adapter.distance(latents(1, 1, 4, 4)).isfinite().all()
+
+
+def test_a_mix_begins_as_the_mean_of_standardised_layers_and_routing_too():
+    x = latents(5, 1, 4, 4, seed=1) * 3 + 2
+    means = [x.flatten(0, -2).mean(0), x.flatten(0, -2).std(0)]
+    mean = ((x - means[0]) / means[1]).unflatten(-1, (3, 4)).mean(-2)
+    z = {}
+    for kind in ("mix", "routing"):
+        adapter = make(kind)
+        adapter.fit_statistics(x, torch.randn(5, C, 16, 16))
+        adapter.z_mean.zero_(), adapter.z_std.fill_(1)
+        plain = TokenAdapter(4, C, 1, 4, 16).eval()
+        own = adapter.state_dict()
+        plain.load_state_dict(plain.state_dict() | {k: v for k, v in own.items() if k.split(".")[0] in
+                              ("stem", "tokens", "spread_out", "refine", "head")})  # fmt: skip
+        z[kind] = adapter(x)
+        torch.testing.assert_close(z[kind], plain(mean))
+    mix = make("mix")
+    with torch.no_grad():
+        mix.logits[1] = 3.0
+    assert mix.shares[1] > 0.99 and mix.shares.sum().item() == pytest.approx(1)
+    other = x.clone()
+    other[..., 8:] += 5  # the third layer, of which it takes nothing
+    torch.testing.assert_close(mix(other), mix(x), rtol=1e-3, atol=1e-3)
+
+
+def test_latents_that_are_no_whole_layers_are_refused():
+    with pytest.raises(InputError, match="of 5 layers"):
+        KINDS["mix"](width=12, channels=C, fold=1, cells=1, hidden=16, layers=5)

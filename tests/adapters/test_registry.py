@@ -9,6 +9,7 @@ import torch
 from house import build_house, save_tiny_adapter
 
 from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
 
 
 @pytest.fixture
@@ -48,6 +49,29 @@ def test_tells_why_another_does_not_fit(house, card, reason):
     assert len(registry.adapters()) == 4
     with pytest.raises(InputError, match=re.escape(reason)):
         registry.find(where)
+
+
+def test_an_adapter_of_several_layers_is_read_at_the_last_of_them(tiny, house, tmp_path):
+    folder, registry = house
+    layers = ["post-merge/0", "post-merge/2"]
+    where = save_tiny_adapter(folder / "bundled/post-merge-2-mix", "mix", layers[1], folder, layers=layers)
+    record = registry.find("mix", "post-merge/2")
+    assert (record.folder, record.name, list(map(str, record.points))) == (where, "mix", layers)
+    inspector = Inspector(registry.vlm, registry.vae, registry.roots)
+    x = torch.rand(1, 3, 224, 224)
+    latents = registry.vlm.latents(x, layers)
+    z = registry.load(record)(torch.cat([latents[p] for p in layers], -1))
+    torch.testing.assert_close(inspector.inspect(x[0], "post-merge/2").chosen.image, inspector.decode(z, (224, 224))[0])
+    assert inspector.suggest(inspector.inspect(x[0], "post-merge/1")) is None  # it is asked, and strange to all
+
+
+@pytest.mark.parametrize(
+    "layers", [["post-merge/2"], ["pre-merge/0", "post-merge/2"], ["post-merge/2", "post-merge/1"], 3]
+)
+def test_layers_that_cannot_be_meant_are_told(house, layers):
+    folder, registry = house
+    where = save_tiny_adapter(folder / "runs/mix", "mix", "post-merge/2", folder, layers=layers)
+    assert "layers" in registry.refused()[where]
 
 
 def cut_short(folder):

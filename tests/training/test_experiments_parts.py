@@ -14,7 +14,7 @@ from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from training import experiments
-from training.experiments import blends, e1_5, e1_6
+from training.experiments import blends, e1_5, e1_6, e1_6_depth
 from training.experiments.bench import Bench
 from training.experiments.held_out import KNOWN, crowd_name, filtered, photos, splits, unseen_pair
 from training.experiments.parallel import STRIDE, AdapterLearner, ParallelTask
@@ -22,7 +22,7 @@ from training.experiments.report.answers import plain_answer
 from training.experiments.report.beyond import blends as blends_answer
 from training.experiments.report.parts import Run
 from training.experiments.seed_protocol import last_state, stages
-from training.experiments.trials import Blend, Trial, hidden_for, learner, run_trials, train_trials, untrained
+from training.experiments.trials import Trial, hidden_for, learner, run_trials, train_trials, untrained
 from training.ridge import solve_linear
 
 
@@ -105,12 +105,16 @@ def test_photos_are_middle_squares_of_the_studys_size(bench, tmp_path):
     assert data.pictures[0, :, 10, 10].tolist() == [255, 0, 0] == data.pictures[0, :, 80, 80].tolist()
 
 
-def test_blends_of_few_points_are_compared_each_with_its_own(bench):
-    few = Bench(bench.vlm, bench.vae, replace(TINY, points=5), bench.artifacts)
-    few.points = [p for p in bench.points if str(p) in ("post-merge/0", "post-merge/3")]  # none within the window
-    answer = blends_answer(Run(blends.measure(few), few.names, {}))
-    assert [row[0] for row in answer.tables[1].rows] == ["blend of all 2 after the merger"]
-    assert "blend of all 2 after the merger" in answer.verdict_reason
+def test_several_layers_are_compared_with_the_best_of_them(bench):
+    layers = e1_6_depth.measure(bench)
+    answer = blends_answer(Run(blends.measure(bench, layers), bench.names, {"batch": 4}))
+    everywhere = layers.tables[layers.values["everywhere"]]
+    for name, single, *_ in answer.tables[1].rows:
+        stage = "pre-merge" if "before" in name else "post-merge"
+        inside = {n: s for n, s in everywhere.items() if n.startswith(stage)}
+        assert "all" not in name or single == min(inside, key=lambda n: inside[n]["lpips"].mean())
+    assert [row[0] for row in answer.tables[1].rows][-1].startswith("routing over all")
+    assert sum(row[2] for row in answer.tables[2].rows if "after" in row[0]) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_random_vlm_has_the_same_config_and_other_latents(bench):
@@ -119,16 +123,6 @@ def test_a_random_vlm_has_the_same_config_and_other_latents(bench):
     ours, one, other, again = (v.latents(x, ["post-merge/3"])["post-merge/3"] for v in vlms)
     assert ours.shape == one.shape and not torch.allclose(ours, one)
     assert not torch.allclose(one, other) and torch.equal(one, again)
-
-
-def test_a_blend_begins_as_the_mean_of_standardised_layers(bench):
-    points = [p for p in bench.points if p.stage == "post-merge"]
-    trial = Trial("blend", "linear", tuple(points), bench.train(), bench.test())
-    blend = untrained(bench, trial, 0)
-    assert isinstance(blend, Blend)
-    assert sum(p.numel() for p in blend.parameters()) == blend.adapter.parameter_count + len(points)
-    x = [(v - v.mean((0, 1, 2, 3))) / v.flatten(0, -2).std(0) for v in trial.inputs(trial.train)]
-    torch.testing.assert_close(blend.mix(*trial.inputs(trial.train)), torch.stack(x).mean(0), rtol=1e-3, atol=1e-3)
 
 
 def test_capacities_on_both_sides_of_the_merger_are_alike(bench):

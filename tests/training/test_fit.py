@@ -13,6 +13,7 @@ from foresight.adapters.modules import TokenAdapter
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec, PhotoPart, ScenePart, parse_data
 from foresight.errors import InputError
+from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import read_out
 from foresight.metrics.scores import score
 from foresight.models.points import ExtractionPoint
@@ -80,6 +81,21 @@ def test_a_run_of_other_scenes_is_not_resumed(house, tmp_path):
     other = replace(short, factors=SceneSpec(objects=(2, 2)))
     with pytest.raises(InputError, match="other factors"):
         next(run_fit(prepare(other, vlm, vae), tmp_path))
+
+
+def test_a_mix_reads_all_points_of_a_stage_and_is_found_again(house, tmp_path):
+    vlm, vae = house
+    several = replace(CONFIG, points=("post-merge/2", "pre-merge/0", "post-merge/1"), kinds=("tokens", "mix"))
+    with pytest.raises(InputError, match="several pre-merge points, not pre-merge/0 alone"):
+        prepare(several, vlm, vae)
+    task = prepare(replace(several, points=("post-merge/2", "post-merge/1"), kinds=("routing", "mix")), vlm, vae)
+    steps = list(run_fit(task, tmp_path))
+    assert steps[-1].losses["post-merge/2-mix"] < 0.9 * steps[0].losses["post-merge/2-mix"]
+    inspector = Inspector(vlm, vae, [tmp_path])
+    assert [(r.name, [str(p) for p in r.points]) for r in inspector.adapters()] == [
+        (kind, ["post-merge/1", "post-merge/2"]) for kind in ("mix", "routing")
+    ]
+    assert task.adapters["post-merge/2-mix"].card["scores"]["n"] == 3
 
 
 def test_averaged_weights_are_there_within_and_gone_after(house):

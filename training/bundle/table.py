@@ -8,7 +8,7 @@ from foresight.adapters.checkpoint import describe_adapter, list_adapters, score
 from foresight.models.points import ExtractionPoint
 from training.data import HELD_OUT, HELD_OUT_MOTION, HELD_OUT_PANS, HELD_OUT_PHOTOS
 
-KINDS = ("tokens", "linear", "pooled")
+KINDS = ("tokens", "linear", "pooled", "mix", "routing")
 SCENES, PHOTOS = ("lpips", "ssim", "mask_iou"), ("lpips", "ssim", "psnr")
 COLUMNS = {
     **dict.fromkeys(HELD_OUT, SCENES),

@@ -1,41 +1,58 @@
-"""Beyond: a learned softmax blend of layers against the best single one, with the same parameters."""
+"""Beyond: adapters that read several layers at once, against the best single one of them, with as many parameters."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from foresight.adapters.modules import LayerMix
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement
-from training.experiments.trials import Blend, Trial, references, run_trials
+from training.experiments.ladder import climb, rung_name
+from training.experiments.statistics import best
+from training.experiments.trials import Trial, references, run_trials
 
 
-def measure(bench: Bench) -> Measurement:
+def measure(bench: Bench, depth: Measurement) -> Measurement:
     last = bench.vlm.points[-1].layer
     low, high = round(7 * last / 28), max(1, round(14 * last / 28))  # the seed's layers 7 to 14 of 28
-    after = [p for p in bench.points if p.stage == "post-merge"]
+    before, after = ([p for p in bench.points if p.stage == stage] for stage in ("pre-merge", "post-merge"))
     window = [p for p in after if low <= p.layer <= high]
-    inside = ", ".join(str(p.layer) for p in window)
-    blends = {f"blend of layers {inside}": window, f"blend of all {len(after)} after the merger": after}
-    blends = {name: points for name, points in blends.items() if len(points) > 1}
-    train, test = bench.train(), bench.test()
-    trials = [Trial(str(p), "tokens", (p,), train, test) for p in after]
-    trials += [Trial(name, "tokens", tuple(points), train, test) for name, points in blends.items()]
-    results = run_trials(bench, trials, "Blends")
+    sets = {
+        f"mix of {window[0]} to {window[-1]}" if window else "": window,
+        f"mix of all {len(after)} after the merger": after,
+        f"mix of all {len(before)} before the merger": before,
+        f"routing over all {len(after)} after the merger": after,
+    }
+    sets = {name: points for name, points in sets.items() if len(points) > 1}
+    everywhere, train, test = depth.tables[depth.values["everywhere"]], bench.train(), bench.test()
+    single = {name: best({str(p): everywhere[str(p)] for p in points}) for name, points in sets.items()}
+    trials = [Trial(name, name.split()[0], tuple(points), train, test) for name, points in sets.items()]
+    rivals = [Trial(name, "tokens", (bench.vlm.point(name),), train, test) for name in dict.fromkeys(single.values())]
+    ladder = climb(bench, [*trials, *rivals], "Blends", bench.scale.rungs[1:3])
+    linear = run_trials(bench, [Trial(t.name, "linear", t.points, train, test) for t in rivals], "Blends, linear")
     shares = {}
-    for name, points in blends.items():
-        seeds = [m.shares.detach().cpu().numpy() for m in results.modules[name] if isinstance(m, Blend)]
-        shares[name] = dict(zip(map(str, points), np.mean(seeds, 0), strict=True))
+    for name, points in sets.items():
+        seeds = [m.shares.detach().cpu().numpy() for m in ladder.last.modules[name] if isinstance(m, LayerMix)]
+        if seeds:
+            shares[name] = dict(zip(map(str, points), np.mean(seeds, 0), strict=True))
+    shorter, longest = ladder.rungs
     return Measurement(
-        {"scores": results.table | references(bench)},
-        {"scores": results.steps},
-        results.parameters,
-        {"shares": shares, "layers": f"{low} to {high} of {last}"},
+        {
+            "scores": ladder.last.table | references(bench),
+            rung_name(shorter): ladder.rungs[shorter].table,
+            "linear": linear.table,
+        },
+        {"scores": longest},
+        ladder.last.parameters,
+        {"shares": shares, "single": single, "layers": f"{low} to {high} of {last}", "rates": ladder.rates},
     )
 
 
 BLENDS = Experiment(
     "blends",
-    "Beyond: blends of layers",
-    "Does a blend of the seed's layers 7 to 14 of 28 hold more than the best single layer inside it?",
+    "Beyond: several layers at once",
+    "Do several layers together hold more than the best single one of them?",
     measure,
+    needs=("e1_6_depth",),
+    version=2,
 )

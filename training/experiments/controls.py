@@ -103,7 +103,7 @@ def measure(bench: Bench, depth: Measurement) -> Measurement:
         tables[rung] = table
     longest = max(ladder.rungs)
     return Measurement(
-        {"scores": tables.pop(rung_name(longest)) | references(bench), **tables},
+        {"scores": {**tables.pop(rung_name(longest)), **references(bench)}, **tables},
         {"scores": longest},
         values={"rates": ladder.rates, "trained VLMs": 1 + len(bench.others)},
     )

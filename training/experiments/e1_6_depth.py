@@ -8,6 +8,7 @@ from foresight.models.points import ExtractionPoint
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement, ScoreTable
 from training.experiments.ladder import climb, rung_name
+from training.experiments.statistics import best
 from training.experiments.trials import Trial, references, run_trials
 
 
@@ -29,9 +30,7 @@ def measure(bench: Bench) -> Measurement:
 
 def best_points(depths: ScoreTable) -> tuple[str, str]:
     """The point of least LPIPS, and that after the merger."""
-    after = [name for name in depths if name.startswith("post-merge")]
-    best, best_after = (min(names, key=lambda n: depths[n]["lpips"].mean()) for names in (depths, after))
-    return best, best_after
+    return best(depths), best({name: samples for name, samples in depths.items() if name.startswith("post-merge")})
 
 
 E1_6_DEPTH = Experiment(

@@ -86,6 +86,6 @@ def validation_error(bench: Bench, one: AdapterLearner, rows: Tensor) -> float:
     """The mean squared error of standardised VAE latents on some rows."""
     total = 0.0
     for where in rows.to(bench.device).split(bench.batch):
-        z = one.module(*(x[where] for x in one.inputs))
+        z = one.module(one.latents(where))
         total += float(latent_error(z, one.targets[where], one.spread)) * len(where)
     return total / len(rows)

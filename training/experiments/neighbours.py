@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Measurement:
         sets = [features(vlm, scenes, points, bench.batch) for vlm in vlms]
         for a, b in steps:
             pairs = [[x[condition(p, MEANS[0])] for p in (a, b)] for x in sets]
-            table[f"{a} to {b}, {name}"] = {OVERLAP: np.stack([overlap(*pair, count) for pair in pairs])}
+            table[f"{a} to {b}, {name}"] = {OVERLAP: np.stack([overlap(x, y, count) for x, y in pairs])}
     chance = np.full((1, len(scenes)), count / max(1, len(scenes) - 1))
     return Measurement(
         {"scores": {**table, CHANCE: {OVERLAP: chance}}}, values={"steps": [f"{a} to {b}" for a, b in steps]}

@@ -1,4 +1,4 @@
-"""Modules trained side by side on latents taken once: adapters, blends of layers, box heads.
+"""Modules trained side by side on latents taken once: adapters and box heads.
 
 On a GPU a small adapter waits for kernels to start more than for them to run: sixty, one after the other, would cost
 sixty times one. So adapters of one form are computed as one, by `torch.func`.
@@ -41,9 +41,9 @@ class Learner:
 
 @dataclass(frozen=True)
 class AdapterLearner:
-    """An adapter, or what wraps one, that learns VAE latents: (B, C, h, w) from inputs, each (B, T, H, W, D)."""
+    """An adapter that learns VAE latents: (B, C, h, w) from inputs, each (B, T, H, W, D), which it takes joined."""
 
-    module: nn.Module
+    module: Adapter
     rows: Tensor
     inputs: Sequence[Tensor]
     targets: Tensor
@@ -51,14 +51,16 @@ class AdapterLearner:
     """(C,), the unit of each channel's error."""
     seed: int
 
+    def latents(self, where: Tensor) -> Tensor:
+        """What the adapter takes of some rows."""
+        return torch.cat([x[where] for x in self.inputs], -1)
+
     def loss(self, where: Tensor) -> Tensor:
-        return latent_error(self.module(*(x[where] for x in self.inputs)), self.targets[where], self.spread)
+        return latent_error(self.module(self.latents(where)), self.targets[where], self.spread)
 
     @property
-    def form(self) -> tuple | None:
-        """What adapters share that can be computed as one; None where the module is no plain adapter."""
-        if not isinstance(self.module, Adapter):
-            return None
+    def form(self) -> tuple:
+        """What adapters share that can be computed as one."""
         shapes = (tuple(p.shape) for p in self.module.parameters())
         return type(self.module), *shapes, tuple(self.inputs[0].shape[1:])
 
@@ -77,7 +79,7 @@ def stacked_losses(learners: Sequence[AdapterLearner], rows: Sequence[Tensor]) -
     modules = [learner.module for learner in learners]
     states = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in modules]
     state = {name: torch.stack([one[name] for one in states]) for name in states[0]}
-    x = torch.stack([one.inputs[0][where] for one, where in zip(learners, rows, strict=True)])  # (K, B, T, H, W, D)
+    x = torch.stack([one.latents(where) for one, where in zip(learners, rows, strict=True)])  # (K, B, T, H, W, D)
     targets = torch.stack([one.targets[where] for one, where in zip(learners, rows, strict=True)])
     spreads = torch.stack([one.spread for one in learners])
 
@@ -102,8 +104,8 @@ class ParallelTask:
         self._own_rows = [one.rows.to(device) for one in learners]
         groups: dict[tuple, list[int]] = {}
         for k, one in enumerate(learners):
-            form = one.form if stacked and isinstance(one, AdapterLearner) else None
-            groups.setdefault(form or (k,), []).append(k)
+            form = one.form if stacked and isinstance(one, AdapterLearner) else (k,)
+            groups.setdefault(form, []).append(k)
         self.groups = list(groups.values())
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:

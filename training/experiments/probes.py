@@ -113,11 +113,11 @@ def tasks_of(train: Scenes, test: Scenes, controls: int) -> list[Task]:
     for name in TASKS:
         values, own = np.unique(known[name], return_inverse=True)
         others = np.searchsorted(values, unseen[name]).clip(max=len(values) - 1)
-        tasks.append(Task(name, *map(torch.as_tensor, (own, others)), len(values)))
+        tasks.append(Task(name, torch.as_tensor(own), torch.as_tensor(others), len(values)))
         for seed in range(controls):
             table = np.random.default_rng(seed).integers(len(values), size=len(pairs))
-            chance = map(torch.as_tensor, (table[places], table[unseen_places]))
-            tasks.append(Task(f"{name}, {CONTROL}", *chance, len(values)))
+            known_by_heart, chance = (torch.as_tensor(table[x]) for x in (places, unseen_places))
+            tasks.append(Task(f"{name}, {CONTROL}", known_by_heart, chance, len(values)))
     return tasks
 
 
@@ -127,7 +127,7 @@ def measure(bench: Bench) -> Measurement:
     vlms = {"": bench.vlm, f", {RANDOM}": bench.random_vlm(0)}
     scores: dict[str, dict[str, np.ndarray]] = {}
     for ending, vlm in vlms.items():
-        tasks = tasks_of(*scenes, 0 if ending else bench.scale.seeds)
+        tasks = tasks_of(scenes[0], scenes[1], 0 if ending else bench.scale.seeds)
         sets = [features(vlm, s, bench.points, bench.batch) for s in scenes]
         for point in bench.points:
             train, test = (one[condition(point, MEANS[1])].to(bench.device) for one in sets)

@@ -16,6 +16,7 @@ import numpy as np
 from foresight.errors import InputError
 from foresight.metrics.baselines import gain
 from foresight.study import Verdict
+from training.experiments.experiment import ScoreTable
 
 RESAMPLES = 4000
 MARGIN = 0.01  # LPIPS: what differs by less counts as equal; set before any run
@@ -113,6 +114,11 @@ def shapley_interval(
     """A player's Shapley value with its 95 % interval, of values and their bootstrap samples by subset."""
     low, high = np.quantile(shapley(player, players, draws), [0.025, 0.975])
     return [float(shapley(player, players, means)), float(low), float(high)]
+
+
+def best(scores: ScoreTable) -> str:
+    """The condition of least LPIPS."""
+    return min(scores, key=lambda name: scores[name]["lpips"].mean())
 
 
 def saturation(samples: Sequence[np.ndarray], margin: float) -> int | None:

@@ -34,7 +34,7 @@ SWAPPED = "another picture's latents"  # a control: each image's adapter reads t
 class Trial:
     """What to train and to score, once for each seed. `name` is its condition in tables.
 
-    points: where its latents are from; several are blended. count: so many training images, evenly spread over
+    points: where its latents are from; several for mix and routing. count: so many training images, evenly spread over
     `train`, and others for each seed; None: all. seeds: the only ones; None: all of the study's. rate: peak learning
     rate; None: the recipe's.
     """
@@ -50,7 +50,7 @@ class Trial:
     rate: float | None = None
 
     def inputs(self, latents: Latents) -> list[Tensor]:
-        """The latents (N, T, H, W, D) that its adapter takes."""
+        """The latents (N, T, H, W, D) of each point; its adapter takes them joined."""
         return [latents.points[str(p)] for p in self.points]
 
     def rows(self, seed: int, seeds: int) -> Tensor:
@@ -58,37 +58,6 @@ class Trial:
         count = self.count or len(self.train)
         stride = len(self.train) // count
         return torch.arange(count) * stride + seed * stride // seeds
-
-
-class Blend(nn.Module):
-    """A softmax mix of the standardised latents of several points, then an adapter: one number more a point."""
-
-    EAGER = 20.0  # Adam moves a number by 0.3 in a run: times this, enough to leave all points but one behind
-    shifts: Tensor
-    scales: Tensor
-
-    def __init__(self, adapter: Adapter, sources: Sequence[Tensor]):
-        super().__init__()
-        self.adapter = adapter
-        self.logits = nn.Parameter(torch.zeros(len(sources)))
-        flat = [x.float().flatten(0, -2) for x in sources]  # (images · tokens, D) each
-        self.register_buffer("shifts", torch.stack([x.mean(0) for x in flat]))
-        self.register_buffer("scales", torch.stack([x.std(0).clamp_min(1e-4) for x in flat]))
-
-    @property
-    def shares(self) -> Tensor:
-        """(points,), each point's share of the mix."""
-        return (self.EAGER * self.logits).softmax(0)
-
-    def mix(self, *latents: Tensor) -> Tensor:
-        """Latents (B, T, H, W, D) of each point → their mix."""
-        mixed = torch.zeros(latents[0].shape, device=self.logits.device)
-        for x, share, shift, scale in zip(latents, self.shares, self.shifts, self.scales, strict=True):
-            mixed = mixed + share * (x.float() - shift) / scale
-        return mixed
-
-    def forward(self, *latents: Tensor) -> Tensor:
-        return self.adapter(self.mix(*latents))
 
 
 @dataclass(frozen=True)
@@ -105,21 +74,18 @@ class Results:
         return {name: sum(p.numel() for p in modules[0].parameters()) for name, modules in self.modules.items()}
 
 
-def untrained(bench: Bench, trial: Trial, seed: int) -> nn.Module:
-    """An untrained adapter, or blend, whose statistics are those of the trial's own training images."""
+def untrained(bench: Bench, trial: Trial, seed: int) -> Adapter:
+    """An untrained adapter whose statistics are those of the trial's own training images."""
     torch.manual_seed(1000 * bench.seed + seed)
-    usual = {"tokens": bench.scale.hidden, "pooled": bench.scale.widths[len(bench.scale.widths) // 2]}
-    hidden = trial.hidden or usual.get(trial.kind)
-    adapter = new_adapter(trial.kind, trial.points[0], bench.vlm, bench.vae, hidden).to(bench.device)
+    of_pooled = bench.scale.widths[len(bench.scale.widths) // 2]
+    hidden = trial.hidden or (of_pooled if trial.kind == "pooled" else bench.scale.hidden)
+    of = len(trial.points)
+    adapter = new_adapter(trial.kind, trial.points[-1], bench.vlm, bench.vae, hidden, layers=of).to(bench.device)
     rows = trial.rows(seed, bench.scale.seeds)
     rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS)).long()].to(bench.device)
-    inputs = [x[rows] for x in trial.inputs(trial.train)]
-    module: nn.Module = adapter
-    if len(inputs) > 1:
-        module = blend = Blend(adapter, inputs).to(bench.device)
-        inputs = [blend.mix(*inputs).detach()]
-    adapter.fit_statistics(inputs[0], trial.train.targets[rows])
-    return module
+    joined = torch.cat([x[rows] for x in trial.inputs(trial.train)], -1)
+    adapter.fit_statistics(joined, trial.train.targets[rows])
+    return adapter
 
 
 def solve(trial: Trial, probe: LinearProbe, seed: int, seeds: int) -> None:
@@ -134,12 +100,10 @@ def for_validation(count: int) -> Tensor:
     return torch.arange(count) % 8 == min(7, count - 1)
 
 
-def learner(bench: Bench, trial: Trial, module: nn.Module, seed: int) -> AdapterLearner:
-    """A trial's adapter, or blend, and what it learns from."""
-    adapter = module.adapter if isinstance(module, Blend) else module
-    assert isinstance(adapter, Adapter)
+def learner(bench: Bench, trial: Trial, adapter: Adapter, seed: int) -> AdapterLearner:
+    """A trial's adapter and what it learns from."""
     rows = trial.rows(seed, bench.scale.seeds)
-    return AdapterLearner(module, rows, trial.inputs(trial.train), trial.train.targets, adapter.z_std, seed)
+    return AdapterLearner(adapter, rows, trial.inputs(trial.train), trial.train.targets, adapter.z_std, seed)
 
 
 def train_trials(
@@ -153,7 +117,7 @@ def train_trials(
     recipe = recipe or usual_recipe(bench)
     learners: dict[float, list[AdapterLearner]] = {}  # by learning rate
     for trial in trials:
-        one = trial.kind == "linear" and len(trial.points) == 1 and trial.count is None
+        one = trial.kind == "linear" and trial.count is None
         for seed in trial.seeds or range(1 if one else bench.scale.seeds):
             module = untrained(bench, trial, seed)
             modules.setdefault(trial.name, []).append(module)
@@ -190,7 +154,11 @@ def score_all(bench: Bench, decoded: Sequence[Tensor], truth: Latents) -> Sample
 
 def decode(bench: Bench, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     """Images (N, 3, H, W) of the study's size, on the bench's device, that a module reads out of latents."""
-    return read_out(module, bench.vae, (bench.scale.side, bench.scale.side), *inputs, batch=bench.batch)
+
+    def read(*latents: Tensor) -> Tensor:
+        return module(torch.cat(latents, -1))
+
+    return read_out(read, bench.vae, (bench.scale.side, bench.scale.side), *inputs, batch=bench.batch)
 
 
 @torch.inference_mode()

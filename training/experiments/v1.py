@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -185,26 +186,30 @@ def measure(bench: Bench) -> Measurement:
     draws: dict[str, list[dict[str, np.ndarray]]] = {}
     for draw in range(bench.scale.seeds):
         vlm = bench.random_vlm(draw)
-        x, y = (take(bench, clips, bench.long_points, vlm).points for clips in (known, unseen))
-        for name in x:
-            draws.setdefault(f"{name}, {RANDOM}", []).append(probed(x[name], y[name]))
+        sets = [take(bench, clips, bench.long_points, vlm).points for clips in (known, unseen)]
+        for name, x in sets[0].items():
+            draws.setdefault(f"{name}, {RANDOM}", []).append(probed(x, sets[1][name]))
     probes |= {n: {s: np.stack([one[s] for one in seeds]) for s in seeds[0]} for n, seeds in draws.items()}
 
     found, steps = adapters(bench, train, targets(bench, train.frames))
     tracks: dict[str, Samples] = {}
+
+    def judge_tracks(read: Callable[[slice], Tensor]) -> dict[str, np.ndarray]:
+        return judged(decoded_tracks(bench, test, read), test.moved)
+
     with torch.inference_mode():
         for name, seeds in found.items():
-            x = test.points[name]
-            each = [
-                judged(decoded_tracks(bench, test, lambda rows, a=one, x=x: a.for_clip(x[rows], FRAMES)), test.moved)
-                for one in seeds
-            ]
+            readers = [partial(_read_out, adapter, test.points[name]) for adapter in seeds]
+            each = [judge_tracks(reader) for reader in readers]
             tracks[name] = {s: np.stack([one[s] for one in each]) for s in each[0]}
         z = targets(bench, test.frames)
-        tracks["oracle"] = one_seed(judged(decoded_tracks(bench, test, lambda rows: z[rows]), test.moved))
         still = z[:, :1].expand_as(z)
-        tracks["still copy"] = one_seed(judged(decoded_tracks(bench, test, lambda rows: still[rows]), test.moved))
+        tracks |= {n: one_seed(judge_tracks(x.__getitem__)) for n, x in (("oracle", z), ("still copy", still))}
     return Measurement({"scores": probes, "decoded tracks": tracks}, {"scores": steps})
+
+
+def _read_out(adapter: Adapter, latents: Tensor, rows: slice) -> Tensor:
+    return adapter.for_clip(latents[rows], FRAMES)
 
 
 def one_seed(scores: dict[str, np.ndarray]) -> Samples:

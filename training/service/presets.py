@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from foresight.adapters.modules import KINDS, TokenAdapter
+from foresight.adapters.modules import KINDS, ONE_POINT, TokenAdapter
 from foresight.data.factors import (
     BACKGROUNDS,
     COLOR_NAMES,
@@ -52,7 +52,7 @@ class TrainingSettings:
     """What a person may set before a run. Of shapes, colours and backgrounds none chosen means any."""
 
     points: Annotated[tuple[str, ...], Names("extraction points", at_least_one=True, help=_POINTS_HELP)]
-    kinds: Annotated[tuple[str, ...], Names("kinds", tuple(KINDS), at_least_one=True)] = ("tokens",)
+    kinds: Annotated[tuple[str, ...], Names("kinds", ONE_POINT, at_least_one=True)] = ("tokens",)
     hidden: Annotated[int, Whole("the hidden width", 0, 4096, _HIDDEN_HELP)] = 0
     data: Annotated[str, Choice("kind of data", DATA)] = "mixture"
     scenes: Annotated[int, Whole("scenes", 16, 1_000_000)] = 2000

@@ -27,7 +27,6 @@ from training.experiments.report.parts import (
     Difference,
     Run,
     bar_chart,
-    best,
     budget,
     chart,
     depth_chart,
@@ -44,7 +43,7 @@ from training.experiments.report.parts import (
     table,
     text,
 )
-from training.experiments.statistics import MARGIN, interval, paired, saturation, verdict
+from training.experiments.statistics import MARGIN, best, interval, paired, saturation, verdict
 from training.experiments.trials import SWAPPED
 from training.latents import MIXTURE
 

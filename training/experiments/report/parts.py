@@ -229,11 +229,6 @@ def score_key(what: str, score: str, own: Samples, blank: Samples, oracle: Sampl
     )
 
 
-def best(scores: ScoreTable, names: Iterable[str] | None = None) -> str:
-    """The condition of least LPIPS."""
-    return min(names or scores, key=lambda n: scores[n]["lpips"].mean())
-
-
 def is_point(name: str) -> bool:
     """Whether a condition is an extraction point."""
     stage, _, layer = name.partition("/")
