@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-LOWER_IS_BETTER = ("lpips", "object_lpips", "object_error")  # of all other scores more is better
+LOWER_IS_BETTER = ("lpips", "object_lpips", "object_error", "no_object")  # of all other scores more is better
 SEED_TARGETS = {"lpips": 0.35, "ssim": 0.75, "mask_iou": 0.60}  # the seed study's: LPIPS below, others above
 
 

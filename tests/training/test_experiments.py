@@ -11,6 +11,7 @@ from foresight.data.render import render
 from foresight.data.scenes import COLOR_NAMES, SHAPES, SceneSpec, sample, take
 from foresight.errors import InputError
 from foresight.metrics.intervals import bootstrap
+from foresight.paths import ASSETS
 from training.experiments import boxes, command, objects, statistics
 from training.experiments import store as kept
 from training.experiments.controls import shuffled
@@ -273,6 +274,15 @@ def test_held_out_pairs_are_a_fifth_and_found_by_any_object():
     for i in range(0, 500, 25):
         pairs = [int(scenes.shape[i, j] + scenes.color[i, j]) % 5 == 0 for j in range(int(scenes.count[i]))]
         assert bool(flags[i]) == any(pairs)
+
+
+def test_the_docs_have_the_table_that_the_command_prints_of_the_bundled_study(capsys, tmp_path):
+    with pytest.raises(InputError, match="results.yaml is missing"):
+        command.run(arguments("--table", "--out", tmp_path))
+    command.run(arguments("--table", "--out", ASSETS))
+    table = capsys.readouterr().out
+    assert table in (ASSETS.parent / "docs/study.md").read_text(encoding="utf-8")
+    assert "| silhouette by shape and colour, post-merge/6 | – | 0.808 |" in table
 
 
 def arguments(*words):

@@ -10,8 +10,8 @@ from small_study import TINY
 
 from foresight.adapters.modules import fold_tokens
 from foresight.models.vae import load_vae
-from foresight.models.vlm import load_vlm
-from training.experiments import attribution, neighbours, probes, v1
+from foresight.models.vlm import VLM, load_vlm
+from training.experiments import attribution, command, cost, e1_6_depth, neighbours, parallel, probes, trials, v1
 from training.experiments.bench import Bench
 from training.experiments.controls import projections
 from training.experiments.e1_1 import SPEC
@@ -25,6 +25,11 @@ from training.experiments.trials import Trial
 def bench(house, tmp_path_factory):
     vlm, vae = load_vlm(house / "vlm", "cpu"), load_vae(house / "vae", "cpu")
     return Bench(vlm, vae, TINY, tmp_path_factory.mktemp("artifacts"), model=str(house / "vlm"))
+
+
+@pytest.fixture(scope="module")
+def layers(bench):
+    return e1_6_depth.measure(bench)
 
 
 def test_shapley_values_are_the_means_over_all_orders_and_add_up():
@@ -149,3 +154,41 @@ def test_test_clips_are_followed_by_their_reverses_and_objects_are_tracked_in_th
     torch.testing.assert_close(taken.moved[3:], -taken.moved[:3])
     found = torch.stack([v1.tracked(frames.float() / 255) for frames in taken.frames])
     assert (found - taken.moved).norm(dim=1).max() < 1
+
+
+@pytest.mark.parametrize("name", [name for name in command.ALL if name != "e1_1_map"])
+def test_the_work_that_is_told_beforehand_is_what_is_done(bench, layers, name, monkeypatch, tmp_path):
+    """To a fifth. layers: what E1.6's depth measured."""
+    done = dict.fromkeys(("extracted", "learned", "scored"), 0.0)
+    latents, learn, compare, decoded = VLM.latents, parallel.train, trials.compare, v1.decode
+
+    def count(what, function, amount):
+        def counted(*given, **named):
+            done[what] += amount(*given, **named)
+            return function(*given, **named)
+
+        return counted
+
+    monkeypatch.setattr(
+        VLM,
+        "latents",
+        count(
+            "extracted",
+            latents,
+            lambda _, x, *rest, **named: len(x) * (4 if x.ndim == 5 else 1) * (x.shape[-1] / 84) ** 2,
+        ),
+    )
+    monkeypatch.setattr(
+        parallel,
+        "train",
+        count("learned", learn, lambda task, recipe, *rest: sum(recipe.steps * recipe.batch for _ in task.learners)),
+    )
+    monkeypatch.setattr(trials, "compare", count("scored", compare, lambda x, *rest: len(x)))
+    monkeypatch.setattr(v1, "decode", count("scored", decoded, lambda vae, z, *rest: len(z)))
+    bench.train(), bench.test(), bench.baselines
+    done.update(dict.fromkeys(done, 0.0))
+    experiment = command.ALL[name]
+    experiment.measure(bench, *([layers] if experiment.needs else []))
+    told = vars(cost.WORK[name](bench))
+    for what, amount in done.items():
+        assert told[what] == pytest.approx(amount, rel=0.25, abs=12), what

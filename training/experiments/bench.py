@@ -21,6 +21,7 @@ from training.experiments.experiment import StudyPoints
 from training.experiments.scale import Scale
 from training.latents import MIXTURE, Latents, extract
 
+STUDYS_SCENES = "the study's scenes"  # half 1 to 5 objects on all backgrounds, a quarter one on white, a quarter 1 to 5
 TRAIN_SEED, TEST_SEED = 40, 4000  # of scenes; the splits share none whatever the seeds
 
 

@@ -25,7 +25,7 @@ from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.settings import add_model_arguments
 from training.arguments import at_least
-from training.experiments import store
+from training.experiments import cost, store
 from training.experiments.attribution import ATTRIBUTION
 from training.experiments.bench import Bench
 from training.experiments.blends import BLENDS
@@ -52,6 +52,8 @@ EXAMPLES = """examples:
   python -m training experiments c1 --quick --out runs/c1-quick
   python -m training experiments c1 --laptop --out runs/c1-laptop
   python -m training experiments c1 --out runs/c1
+  python -m training experiments c1 --estimate --out runs/c1
+  python -m training experiments c1 --table --out assets
   python -m training experiments c1 --only e1_4,e1_6 --out runs/c1
   python -m training experiments c1 --protocol seed --out runs/seed
   python -m training experiments c1 --model Qwen/Qwen2.5-VL-7B-Instruct --vae stabilityai/sd-vae-ft-mse --out runs/7b
@@ -87,6 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--points", type=int, help=f"at most so many extraction points ({FULL.points})")
     parser.add_argument("--scenes", type=int, help=f"training scenes ({FULL.train}); fewer where memory is short")
+    parser.add_argument("--estimate", action="store_true", help="say what it would take, and do nothing")
+    parser.add_argument("--table", action="store_true", help="print the key results of the results.yaml in --out alone")
     parser.add_argument("--no-report", action="store_true", help="leave figures and FINDINGS.md to a later call")
     parser.add_argument("--seed", type=at_least(0), default=0)
 
@@ -141,6 +145,9 @@ def settings_of(args: argparse.Namespace, scale: Scale) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> None:
     """Runs what is asked for and not yet finished, then writes the findings of all that lies in --out."""
+    if args.table:
+        findings.print_table(args.out)
+        return
     if args.photos is not None:
         pool = open_photos([str(args.photos)])
         for file in pool.broken:
@@ -157,10 +164,22 @@ def run(args: argparse.Namespace) -> None:
         vlm, vae = load_vlm(args.model, args.device, args.dtype), load_vae(args.vae, args.device)
         bench = Bench(vlm, vae, scale, args.out / store.ARTIFACTS, args.seed, args.model, args.photos)
         bench.others = tuple(args.vlms)
+        _tell_cost(bench, missing)
+        if args.estimate:
+            return
         for e in missing:
             finished[e.name] = _run_one(e, bench, args, settings | _own_settings(e, args), finished)
     if not args.no_report:
         findings.write(args.out, EXPERIMENTS, finished)
+
+
+def _tell_cost(bench: Bench, experiments: list[Experiment]) -> None:
+    """Says what experiments will take. Raises InputError where they do not fit into memory."""
+    cost.check_memory(bench)
+    times = cost.estimate(bench, experiments)
+    each = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in times)
+    total, size = sum(seconds for _, seconds in times), cost.memory(bench)
+    print(f"about {total / 60:.0f} minutes ({each}) and {size / 1e9:.1f} GB for latents", file=sys.stderr, flush=True)
 
 
 def _own_settings(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Scale:
     """Further steps of E1.5's adapters, which also learn from decoded pictures."""
     picture_batch: int = 16
     """Pictures a step once they are decoded."""
+    ceiling_steps: int = 100
+    """Steps in which E1.5 fits VAE latents to each test picture itself."""
     clusters: int = 960
     """Scenes of E1.1."""
     probes: int = 4096
@@ -78,14 +80,14 @@ class Scale:
 FULL = Scale()
 LAPTOP = Scale(
     points=8, train=768, test=48, steps=200, rungs=(50, 200, 800), rates=(2e-3, 4e-3),
-    batch=16, hidden=64, picture_steps=0, clusters=480, probes=1024, clips=192, boxes=1024,
+    batch=16, hidden=64, picture_steps=0, ceiling_steps=20, clusters=480, probes=1024, clips=192, boxes=1024,
     crowds=48,
     widths=(32, 64, 128, 256), width_batch=16, amounts=(10, 100, 1000, 3000), amount_steps=400, amount_batch=16,
     side_train=256, seed_hidden=512,
 )  # fmt: skip
 QUICK = Scale(
-    points=6, side=112, seeds=1, train=48, test=4, steps=16, rungs=(4, 16, 32), rates=(2e-3, 4e-3),
-    batch=8, hidden=32, picture_steps=0, clusters=72, probes=96, clips=16, boxes=48,
-    crowds=4, widths=(64, 128), width_batch=8, amounts=(10, 48), amount_steps=16, amount_batch=8, sides=(112, 168),
+    points=6, side=112, seeds=1, train=48, test=4, steps=8, rungs=(2, 8, 16), rates=(2e-3, 4e-3),
+    batch=8, hidden=32, picture_steps=0, ceiling_steps=2, clusters=72, probes=96, clips=16, boxes=48,
+    crowds=4, widths=(64, 128), width_batch=8, amounts=(10, 48), amount_steps=8, amount_batch=8, sides=(112, 168),
     side_train=12, seed_train=24, seed_test=4, seed_epochs=10, seed_hidden=128, kept=4,
 )  # fmt: skip

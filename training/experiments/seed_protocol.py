@@ -22,7 +22,7 @@ from foresight.data.scenes import COLOR_NAMES, SHAPES, Scenes, SceneSpec
 from foresight.maps.separability import each_silhouette
 from foresight.metrics.fidelity import ssim
 from foresight.models import qwen2_5_vl as qwen
-from training.experiments.bench import Bench
+from training.experiments.bench import STUDYS_SCENES, Bench
 from training.experiments.e1_1 import BOTH, labels
 from training.experiments.experiment import Experiment, Measurement, Samples, write_grid
 from training.experiments.scale import Scale
@@ -108,7 +108,7 @@ def stages(bench: Bench) -> list[Trial]:
         pooled(f"the middle layer, {at}", *independent),
         pooled(f"{len(many)} scenes instead of {scale.seed_train}", many, independent[1]),
         Trial("the grid of tokens kept", "tokens", (at,), many, independent[1]),
-        Trial("1 to 5 objects, all backgrounds", "tokens", (at,), bench.train(), bench.test()),
+        Trial(STUDYS_SCENES, "tokens", (at,), bench.train(), bench.test()),
     ]
 
 
@@ -168,4 +168,5 @@ SEED_PROTOCOL = Experiment(
     "The seed's protocol",
     "What do the seed's own numbers become when its choices are changed one at a time?",
     measure,
+    version=2,
 )

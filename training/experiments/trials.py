@@ -26,7 +26,7 @@ from training.latents import Latents
 from training.loop import Recipe
 from training.ridge import solve_linear
 
-SCORES = ("lpips", "haarpsi", "ssim", "psnr", "mask_iou", "object_lpips", "object_error")
+SCORES = ("lpips", "haarpsi", "ssim", "psnr", "mask_iou", "object_lpips", "object_error", "no_object")
 SWAPPED = "another picture's latents"  # a control: each image's adapter reads the next one's
 
 
@@ -163,9 +163,10 @@ def decode(bench: Bench, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
 
 @torch.inference_mode()
 def score(bench: Bench, images: Tensor, truth: Latents) -> dict[str, np.ndarray]:
-    """Scores (N,) of images (N, 3, H, W) against the truth; the last two on the pixels of objects alone.
+    """Scores (N,) of images (N, 3, H, W) against the truth; some on the pixels of objects alone.
 
-    object_lpips: mean of LPIPS' spatial map. object_error: mean absolute error of values in [0, 1].
+    object_lpips: mean of LPIPS' spatial map. object_error: mean absolute error of values in [0, 1]. no_object: 1 where
+    no object stands out, so that the mask IoU is 0 whatever is there; NaN where that cannot be measured.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in SCORES}
     for start in range(0, len(images), bench.batch):
@@ -177,6 +178,8 @@ def score(bench: Bench, images: Tensor, truth: Latents) -> dict[str, np.ndarray]
         more = {
             "object_lpips": (comparison.lpips_map * mask).flatten(1).sum(1) / pixels,
             "object_error": (error * mask).flatten(1).sum(1) / pixels,
+            "no_object": (~comparison.masks.flatten(1).any(1)).float()
+            + 0 * comparison.scores["mask_iou"],  # NaN where that is
         }
         scores = comparison.scores | more
         for name in SCORES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foresight.data.scenes import COLORS, SHAPES
+from foresight.study import KeyResult
 from training.experiments.experiment import Samples
 from training.experiments.held_out import ALL_PAIRS, BOTH, HELD, PHOTOS
 from training.experiments.report.parts import (
@@ -36,6 +37,7 @@ def seed_protocol(run: Run) -> Answer:
     gap = paired(lpips[names[1]]["adapter"], lpips[names[1]]["blank"])
     ends = {n: s for n, s in run.scores.items() if n.partition(": ")[0] in (names[0], names[-1])}
     clusters = run.measurement.tables["silhouettes"]
+    learned = budget(run.steps, BATCH)
     bars = [series(what, names, [lpips[n][what] for n in names]) for what in ("adapter", "blank", "oracle")]
     return Answer(
         verdict(gap),
@@ -56,6 +58,7 @@ def seed_protocol(run: Run) -> Answer:
                     "LPIPS",
                     "blank page's LPIPS",
                     "skill (LPIPS)",
+                    "HaarPSI",
                     "SSIM, grey",
                     "SSIM, colour",
                     "mask IoU",
@@ -63,15 +66,15 @@ def seed_protocol(run: Run) -> Answer:
                 ],
                 [
                     [n, lpips[n]["adapter"], lpips[n]["blank"], skills[n]]
-                    + [of[n]["adapter"][s] for s in ("grey_ssim", "ssim", "mask_iou")]
+                    + [of[n]["adapter"][s] for s in ("haarpsi", "grey_ssim", "ssim", "mask_iou")]
                     + [measured(of[n]["adapter"]["mask_iou"])]
                     for n in names
                 ],
             ),
             table(
                 "Baselines and oracle under the seed's protocol and under ours",
-                ["pictures", "LPIPS", "SSIM, grey", "SSIM, colour"],
-                [[n, *(s[score] for score in ("lpips", "grey_ssim", "ssim"))] for n, s in ends.items()],
+                ["pictures", "LPIPS", "HaarPSI", "SSIM, grey", "SSIM, colour"],
+                [[n, *(s[score] for score in ("lpips", "haarpsi", "grey_ssim", "ssim"))] for n, s in ends.items()],
             ),
             table(
                 "Silhouette by shape and colour",
@@ -91,8 +94,20 @@ def seed_protocol(run: Run) -> Answer:
             chart("LPIPS of the same", "bar", ("protocol", "LPIPS"), bars, "lpips"),
         ],
         [
-            score_key(n, "lpips", *of[n].values(), seed=0.236 if n == names[0] else None, target=f"< {target}")
-            for n in (*names[:2], names[-1])
+            score_key(
+                f"{n}, {learned}", "lpips", *of[n].values(), seed=0.236 if n == names[0] else None, target=f"< {target}"
+            )
+            for n in (*names[:2], names[3], names[-1])
+        ]
+        + [
+            KeyResult(
+                what=f"skill (LPIPS), {n}, {learned}",
+                ours=skills[n],
+                baseline=[0, 0, 0],
+                baseline_name="blank page",
+                oracle=[1, 1, 1],
+            )
+            for n in (*names[:2], names[3], names[-1])
         ],
         {"lpips": 0.236, "ssim": 0.946, "silhouette": 0.808}
         | {"blank_lpips": 0.352, "blank_ssim": 0.943, "shifted_lpips": 0.077},
@@ -153,7 +168,7 @@ def held_out(run: Run) -> Answer:
         for a in values["adapters"]:
             three = [of(what, n)["lpips"] for what in (a, "blank", "oracle")]
             iou = of(a, n)["mask_iou"]
-            rows.append([a, n, *three, skill_interval("lpips", *three), of(a, n)["ssim"]])
+            rows.append([a, n, *three, skill_interval("lpips", *three), of(a, n)["haarpsi"], of(a, n)["ssim"]])
             rows[-1] += [None, None] if n == PHOTOS else [iou, measured(iou)]  # nobody knows a photo's objects
     return Answer(
         None,
@@ -175,6 +190,7 @@ def held_out(run: Run) -> Answer:
                     "blank page's",
                     "oracle's",
                     "skill (LPIPS)",
+                    "HaarPSI",
                     "SSIM",
                     "mask IoU",
                     MEASURED,
@@ -192,7 +208,11 @@ def held_out(run: Run) -> Answer:
             )
         ],
         [
-            score_key(f"{n}, {adapter}", "lpips", *(of(what, n) for what in (adapter, "blank", "oracle")))
+            score_key(
+                f"{n}, {adapter}, {budget(run.steps, run.settings['batch'])}",
+                "lpips",
+                *(of(what, n) for what in (adapter, "blank", "oracle")),
+            )
             for n in dict.fromkeys((*BOTH, worst, PHOTOS))
             if n in names
         ],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foresight.errors import InputError
 from foresight.study import VERDICT_WORDS, Picture, Study, Table, Verdict
 from foresight.study import Experiment as Reported
 from training.experiments import store
@@ -25,8 +26,8 @@ QUESTION = (
 HOW_TO_READ = (
     "LPIPS (0 to about 1, lower is better) says how different two pictures look; SSIM and IoU (up to 1) are better "
     "the higher. *Ours*: the mean and its 95 % interval, over test scenes that nothing was trained on and over "
-    "seeds. *Baseline*: what needs no latents, on the same scenes. *Oracle*: the VAE's own round trip, the best an "
-    "adapter could reach. *Verdict*: on the seed's claim, for this model alone, by the rule given with each "
+    "seeds. *Baseline*: what needs no latents, on the same scenes. *Oracle*: the VAE's own round trip, a reference "
+    "and no bound. *Verdict*: on the seed's claim, for this model alone, by the rule given with each "
     "experiment below; what is no claim of the seed's has none. Each experiment's adapters learned for as long as it "
     "says: compare within an experiment. The seed's numbers are of another VLM and of easier pictures, one shape on "
     "white."
@@ -155,15 +156,26 @@ def _model(settings: Mapping[str, Any]) -> str:
     return "the bundled model" if settings.get("model") == "bundled" else str(settings.get("model"))
 
 
-def _key_results(experiments: Mapping[str, Reported]) -> str:
-    columns = ["Experiment", "What", "Seed's target", "Seed", "Ours", "Baseline", "Oracle", "Verdict"]
+def key_table(study: Study) -> str:
+    """Markdown: every key result of a study; docs/study.md has that of the bundled one."""
+    columns = ["experiment", "what", "seed's target", "seed", "ours", "baseline", "oracle", "the seed's claim"]
     rows: list[list[Any]] = []
-    for e in experiments.values():
+    for e in study.experiments.values():
         for k, line in enumerate(e.key):
             baseline = f"{cell(line.baseline)} ({line.baseline_name})" if line.baseline else None
             values = [line.what, line.target, line.seed, line.ours, baseline, line.oracle]
-            rows.append(["" if k else e.title, *values, "" if k else _verdict(e.verdict)])
+            rows.append(["" if k else e.title, *values, "" if k else VERDICT_WORDS[e.verdict] if e.verdict else ""])
     return _table(Table(title="", columns=columns, rows=rows))
+
+
+def print_table(out: Path) -> None:
+    """Prints the `key_table` of the results.yaml in `out`. Raises InputError where there is none."""
+    import yaml
+
+    path = out / "results.yaml"
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run the study in this folder first.")
+    print(key_table(Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))))
 
 
 def _seed(numbers: Mapping[str, float]) -> str:
@@ -188,7 +200,7 @@ def markdown(study: Study, planned: int) -> str:
         f"**Device:** {study.device}, {study.seconds:.0f} s in all",
         f"## The Question\n\n{QUESTION}",
         f"## The Answer\n\n{_answer(study.experiments)}",
-        f"## Key Results\n\n{HOW_TO_READ}\n\n{_key_results(study.experiments)}",
+        f"## Key Results\n\n{HOW_TO_READ}\n\n{key_table(study)}",
         "## Sub-experiment Summaries",
     ]
     for name, e in study.experiments.items():

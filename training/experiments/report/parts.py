@@ -23,6 +23,7 @@ SCORE_NAMES = {
     "mask_iou": "mask IoU",
     "object_lpips": "LPIPS on objects",
     "object_error": "error on objects",
+    "no_object": "no object found",
 }
 MAIN_SCORES = ("lpips", "haarpsi", "ssim", "mask_iou")
 TARGETS = SEED_TARGETS | {"box_iou": 0.60}  # the seed study's
