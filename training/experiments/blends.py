@@ -9,7 +9,7 @@ from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement
 from training.experiments.ladder import climb, rung_name
 from training.experiments.statistics import best
-from training.experiments.trials import Trial, references, run_trials
+from training.experiments.trials import Trial, references
 
 
 def measure(bench: Bench, depth: Measurement) -> Measurement:
@@ -27,23 +27,26 @@ def measure(bench: Bench, depth: Measurement) -> Measurement:
     everywhere, train, test = depth.tables[depth.values["everywhere"]], bench.train(), bench.test()
     single = {name: best({str(p): everywhere[str(p)] for p in points}) for name, points in sets.items()}
     trials = [Trial(name, name.split()[0], tuple(points), train, test) for name, points in sets.items()]
-    rivals = [Trial(name, "tokens", (bench.vlm.point(name),), train, test) for name in dict.fromkeys(single.values())]
-    ladder = climb(bench, [*trials, *rivals], "Blends", bench.scale.rungs[1:3])
-    linear = run_trials(bench, [Trial(t.name, "linear", t.points, train, test) for t in rivals], "Blends, linear")
+    rungs = bench.scale.rungs[1:3]
+    known = {n: {str(p): s for p, s in depth.tables[rung_name(n)].items() if p in single.values()} for n in rungs}
+    names = [name for name in dict.fromkeys(single.values()) if any(name not in table for table in known.values())]
+    rivals = [Trial(name, "tokens", (bench.vlm.point(name),), train, test) for name in names]
+    ladder = climb(bench, [*trials, *rivals], "Blends", rungs)
+    tables = {rung_name(n): {**known[n], **results.table} for n, results in ladder.rungs.items()}
     shares = {}
     for name, points in sets.items():
         seeds = [m.shares.detach().cpu().numpy() for m in ladder.last.modules[name] if isinstance(m, LayerMix)]
         if seeds:
             shares[name] = dict(zip(map(str, points), np.mean(seeds, 0), strict=True))
-    shorter, longest = ladder.rungs
+    longest = max(ladder.rungs)
     return Measurement(
         {
-            "scores": ladder.last.table | references(bench),
-            rung_name(shorter): ladder.rungs[shorter].table,
-            "linear": linear.table,
+            "scores": {**tables.pop(rung_name(longest)), **references(bench)},
+            "linear": {name: depth.tables["linear"][name] for name in dict.fromkeys(single.values())},
+            **tables,
         },
         {"scores": longest},
-        ladder.last.parameters,
+        {**depth.parameters, **ladder.last.parameters},
         {"shares": shares, "single": single, "layers": f"{low} to {high} of {last}", "rates": ladder.rates},
     )
 

@@ -26,7 +26,7 @@ class Scale:
     """Optimizer steps at each rung of a ladder, in rising order; the last one for the landmarks of the depth alone."""
     rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
     """Peak learning rates of which each trial on a ladder takes the one that validates best."""
-    batch: int = 64
+    batch: int = 32
     """Pictures a step."""
     lr: float = 2e-3
     """Peak learning rate."""

@@ -8,7 +8,7 @@ Shapes: N clips of F frames, T steps of two frames, H × W tokens of D numbers. 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
-from foresight.adapters.modules import Adapter
+from foresight.adapters.modules import Adapter, TokenAdapter
 from foresight.data.images import resize, vae_size
 from foresight.data.motion import MotionSpec, MovingScenes, render_motion, take_motion
 from foresight.data.scenes import SceneSpec
@@ -28,9 +28,9 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vlm import VLM
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement, Samples
-from training.experiments.parallel import Learner, latent_error, train_parallel, usual_recipe
+from training.experiments.parallel import AdapterLearner, train_parallel, usual_recipe
 from training.experiments.trials import for_validation
-from training.fit import new_adapter
+from training.fit import STATISTICS_ROWS, new_adapter
 
 FRAMES, FPS = 8, 4.0
 SCENES = 500  # its seed
@@ -149,25 +149,28 @@ def targets(bench: Bench, frames: Tensor) -> Tensor:
 
 
 def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adapter]], int]:
-    """Token adapters that give both frames of a step, of each seed at each of the long points; the steps they made."""
+    """Token adapters of each seed at each of the long points, and the steps they made.
+
+    A row is a step of a clip; what they give are the VAE latents of both its frames, one's channels behind the
+    other's. z: (N, F, C, h, w), those of the clips.
+    """
+    both = z.unflatten(1, (-1, 2)).flatten(2, 3).flatten(0, 1)  # (N · T, 2 · C, h, w)
     found: dict[str, list[Adapter]] = {}
     learners = []
     for point in bench.long_points:
-        x = train.points[str(point)]
+        rows = train.points[str(point)].flatten(0, 1)[:, None]  # (N · T, 1, h, w, D)
         for seed in range(bench.scale.seeds):
             torch.manual_seed(1000 * bench.seed + seed)
-            side = bench.scale.side
-            adapter = new_adapter("tokens", point, bench.vlm, bench.vae, bench.scale.hidden, 2, side).to(bench.device)
-            adapter.fit_statistics(x[:256].flatten(0, 1)[:, None], z[:256].flatten(0, 1))
-
-            def loss(rows: Tensor, adapter: Adapter = adapter, x: Tensor = x) -> Tensor:
-                made = adapter.for_clip(x[rows], FRAMES)
-                return latent_error(made.flatten(0, 1), z[rows].flatten(0, 1), adapter.z_std)
-
+            like = new_adapter("tokens", point, bench.vlm, bench.vae, bench.scale.hidden)
+            assert isinstance(like, TokenAdapter)
+            sizes = (like.width, 2 * like.channels, like.fold, like.cells, like.stem.out_features)
+            adapter = TokenAdapter(*sizes).to(bench.device)
+            some = torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS), device=bench.device).long()
+            adapter.fit_statistics(rows[some], both[some])
             found.setdefault(str(point), []).append(adapter)
-            learners.append(Learner(adapter, torch.arange(len(x)), loss, seed))
+            learners.append(AdapterLearner(adapter, torch.arange(len(rows)), [rows], both, adapter.z_std, seed))
     recipe = usual_recipe(bench)
-    train_parallel(bench, learners, replace(recipe, batch=max(1, recipe.batch // 4)), "V1")
+    train_parallel(bench, learners, recipe, "V1")
     return found, recipe.steps
 
 
@@ -208,8 +211,11 @@ def measure(bench: Bench) -> Measurement:
     return Measurement({"scores": probes, "decoded tracks": tracks}, {"scores": steps})
 
 
-def _read_out(adapter: Adapter, latents: Tensor, rows: slice) -> Tensor:
-    return adapter.for_clip(latents[rows], FRAMES)
+def _read_out(adapter: Adapter, latents: Tensor, clips: slice) -> Tensor:
+    """VAE latents (n, F, C, h, w) of some clips."""
+    x = latents[clips]
+    both = adapter(x.flatten(0, 1)[:, None])  # (n · T, 2 · C, h, w)
+    return both.unflatten(1, (2, -1)).flatten(0, 1).unflatten(0, (len(x), -1))
 
 
 def one_seed(scores: dict[str, np.ndarray]) -> Samples:
