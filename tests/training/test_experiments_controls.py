@@ -110,7 +110,7 @@ def test_probes_tell_a_label_that_is_there_and_know_one_by_chance_by_heart_alone
     there, by_chance = probes.probe(x[:400], x[400:], tasks)
     assert there["accuracy"].mean() > 0.98 and there["V-information, bits"].mean() > 1.4  # of log2(3) = 1.58
     assert by_chance["accuracy"].mean() < 0.5 and abs(by_chance["V-information, bits"].mean()) < 0.15
-    assert there["code"].shape == (1, 400) and there["code"].mean() < 0.4 < 1.4 < by_chance["code"].mean()
+    assert there["code"].shape == (1, probes.STRETCHES) and there["code"].mean() < 0.4 < 1.4 < by_chance["code"].mean()
 
 
 def test_each_control_task_gives_a_pair_of_shape_and_colour_one_label(bench):

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import filecmp
+import gzip
 import os
 import re
 import signal
@@ -113,7 +114,7 @@ def test_a_study_that_was_killed_ends_as_one_that_was_not(study, run, tmp_path):
     run(tmp_path, "--only", "e1_2,e1_3")
     ours, theirs = experiments(study[0]), experiments(tmp_path)
     for name in ("e1_2", "e1_3"):
-        assert filecmp.cmp(study[0] / f"artifacts/{name}.csv", tmp_path / f"artifacts/{name}.csv", shallow=False)
+        assert filecmp.cmp(study[0] / f"artifacts/{name}.csv.gz", tmp_path / f"artifacts/{name}.csv.gz", shallow=False)
         assert ours[name].tables == theirs[name].tables and ours[name].paragraph == theirs[name].paragraph
 
 
@@ -158,7 +159,7 @@ def test_results_and_findings_tell_all_experiments(study):
 
 
 def test_every_images_scores_are_on_disk(study):
-    with (study[0] / "artifacts/e1_2.csv").open() as file:
+    with gzip.open(study[0] / "artifacts/e1_2.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))
     assert {row["condition"] for row in rows} >= {"post-merge/1", "blank", "mean", "nearest", "oracle"}
     assert all(-1 <= float(row["ssim"]) <= 1.001 for row in rows)

@@ -140,7 +140,7 @@ def _controls(bench: Bench) -> Work:
 
 
 def _probes(bench: Bench) -> Work:
-    return Work(2 * (bench.scale.probes + bench.scale.clusters), seconds=5.0 * len(bench.points))
+    return Work(2 * (bench.scale.probes + bench.scale.test), seconds=5.0 * len(bench.points))
 
 
 def _neighbours(bench: Bench) -> Work:

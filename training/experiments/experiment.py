@@ -45,7 +45,7 @@ class ImageGrid(BaseModel):
 class Measurement:
     """What an experiment measured; the report makes all words and figures of it.
 
-    tables: kept as CSV, a line for each condition, seed and image. steps: optimizer steps, by what was trained.
+    tables: kept as gzipped CSV, a line for each condition, seed and image. steps: optimizer steps, by what was trained.
     parameters: of adapters, by condition. values: other plain numbers and names.
     """
 

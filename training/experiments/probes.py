@@ -26,6 +26,7 @@ SCENES = 320  # its seed
 TASKS = tuple(factor for factor in FACTORS if factor != BOTH)
 CONTROL, RANDOM = "control task", "random weights"
 PENALTIES = (1e-4, 1e-2, 1.0)
+STRETCHES = 16
 PORTIONS = 5  # each twice as long as the one before
 
 
@@ -84,7 +85,8 @@ def standardised(x: Tensor, by: Tensor) -> Tensor:
 
 
 def probe(train: Tensor, test: Tensor, tasks: Sequence[Task]) -> list[Samples]:
-    """For each task, of test images (1, N): accuracy and V-information in bits; of training images: the code's bits."""
+    """For each task, of test images (1, N): accuracy and V-information in bits; of STRETCHES of training images (1, …)
+    the code's bits an image."""
     found: list[dict[str, list[Tensor]]] = [{"code": []} for _ in tasks]
     ends = [len(train) >> k for k in reversed(range(PORTIONS)) if len(train) >> k >= 8]
     for k, task in enumerate(tasks):  # what comes first is sent as it is
@@ -101,6 +103,8 @@ def probe(train: Tensor, test: Tensor, tasks: Sequence[Task]) -> list[Samples]:
             prior = (torch.bincount(task.train, minlength=task.classes) + 1.0).to(left)
             without = -(prior / prior.sum()).log2()[truth]  # what a probe that sees nothing leaves to be told
             found[k] |= {"accuracy": [right.float()], "V-information, bits": [without - left]}
+    for one in found:  # means of stretches of the training images, of which there are many
+        one["code"] = [torch.stack([part.mean() for part in torch.cat(one["code"]).tensor_split(STRETCHES)])]
     return [{n: torch.cat(parts).double().cpu().numpy()[None] for n, parts in one.items()} for one in found]
 
 
@@ -123,7 +127,7 @@ def tasks_of(train: Scenes, test: Scenes, controls: int) -> list[Task]:
 
 def measure(bench: Bench) -> Measurement:
     scenes = [bench.scenes(count, SCENES, SPEC, split)
-              for count, split in ((bench.scale.probes, "train"), (bench.scale.clusters, "test"))]  # fmt: skip
+              for count, split in ((bench.scale.probes, "train"), (bench.scale.test, "test"))]  # fmt: skip
     vlms = {"": bench.vlm, f", {RANDOM}": bench.random_vlm(0)}
     scores: dict[str, dict[str, np.ndarray]] = {}
     for ending, vlm in vlms.items():

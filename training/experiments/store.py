@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ class Record(BaseModel):
     """All that the numbers depend on."""
     points: StudyPoints
     tables: list[str]
-    """Names of its score tables, each a CSV in artifacts/."""
+    """Names of its score tables, each a gzipped CSV in artifacts/."""
     steps: dict[str, int]
     parameters: dict[str, int]
     values: dict[str, Any]
@@ -86,12 +88,13 @@ def measured(out: Path, name: str, record: Record) -> Measurement:
 
 def table_file(name: str, title: str) -> str:
     """The file in artifacts/ of an experiment's table."""
-    return f"{name}.csv" if title == "scores" else f"{name}-{title.replace(' ', '-')}.csv"
+    return f"{name}.csv.gz" if title == "scores" else f"{name}-{title.replace(' ', '-')}.csv.gz"
 
 
 def _write_table(path: Path, table: ScoreTable) -> None:
     names = list(next(iter(table.values())))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # Without a time in its header, so that the same scores make the same file.
+    with gzip.GzipFile(path, "wb", mtime=0) as packed, io.TextIOWrapper(packed, "utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["condition", "seed", "image", *names])
         for condition, samples in table.items():
@@ -101,7 +104,7 @@ def _write_table(path: Path, table: ScoreTable) -> None:
 
 def _read_table(path: Path) -> dict[str, Samples]:
     lines: dict[str, list[list[str]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
         _, _, _, *names = next(reader := csv.reader(file))
         for condition, *rest in reader:
             lines.setdefault(condition, []).append(rest)
