@@ -192,8 +192,9 @@ def memory(bench: Bench) -> int:
         latents = sum(tokens[p.stage] * bench.vlm.width(p) for p in points) * itemsize
         return latents + (4 + 12) * side**2 + 4 * bench.vae.channels * cells  # 12: as floats, for the baselines
 
-    draws = 2 * bench.scale.seeds + len(bench.others)  # of the controls
-    return _both(bench) * (row(bench.points) + draws * row(bench.landmarks[1:]))
+    whole = (bench.scale.seeds + len(bench.others)) * row(bench.landmarks)  # the controls' random and other VLMs
+    permuted = bench.scale.seeds * row([bench.merger[1], bench.recommended])
+    return _both(bench) * (row(bench.points) + whole + permuted)
 
 
 def check_memory(bench: Bench) -> None:
@@ -240,7 +241,7 @@ def estimate(bench: Bench, experiments: Sequence[Experiment]) -> list[tuple[str,
     shared = Work(_both(bench))
     times = []
     for k, e in enumerate(experiments):
-        work = WORK[e.name](bench) + (Work() if k else shared)
+        work = (WORK[e.name](bench) if e.name in WORK else Work()) + (Work() if k else shared)
         seconds = work.extracted * extracted + work.learned * learned + work.scored * scored + work.seconds
         times.append((e.name, seconds))
     return times
