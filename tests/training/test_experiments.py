@@ -297,7 +297,7 @@ def names(*chosen):
 
 def test_needed_experiments_come_first():
     assert names("e1_5", "", "both") == ["e1_6_depth", "e1_5"]
-    assert names("beyond", "controls,probes,neighbours,errors", "both") == ["blends", "held_out"]
+    assert names("beyond", "controls,probes,neighbours,errors", "both") == ["e1_6_depth", "blends", "held_out"]
     assert names(None, "", "seed") == ["seed_protocol", "attribution"]
     assert "seed_protocol" not in names(None, "", "sound")
     order = names(None, "", "both")
