@@ -60,6 +60,7 @@ class SampledBatch(Batch, ABC):
 
 
 D = TypeVar("D", bound=SampledBatch)
+_DRAWS = 16_384  # at a time: a scene takes 10 KB while it is placed
 
 
 def take_split(draw: Callable[[range], D], count: int, split: str | None) -> D:
@@ -68,7 +69,7 @@ def take_split(draw: Callable[[range], D], count: int, split: str | None) -> D:
         return draw(range(count))
     start, parts = 0, list[D]()
     while (missing := count - sum(map(len, parts))) > 0:
-        batch = draw(range(start, start + 4 * missing + 64))
+        batch = draw(range(start, start + min(4 * missing + 64, _DRAWS)))
         start += len(batch)
         rows = [i for i, name in enumerate(batch.split()) if name == split]
         parts.append(batch[torch.tensor(rows[:missing], dtype=torch.long)])
