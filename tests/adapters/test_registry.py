@@ -71,7 +71,7 @@ def test_an_adapter_of_several_layers_is_read_at_the_last_of_them(tiny, house, t
 def test_layers_that_cannot_be_meant_are_told(house, layers):
     folder, registry = house
     where = save_tiny_adapter(folder / "runs/mix", "mix", "post-merge/2", folder, layers=layers)
-    assert "layers" in registry.refused()[where]
+    assert "layers" in registry.rejected()[where]
 
 
 def cut_short(folder):
