@@ -155,7 +155,7 @@ def _errors(bench: Bench) -> Work:
 
 def _motion(bench: Bench) -> Work:
     s, steps, frames = bench.scale, 4, 8
-    clips, tests = s.clips, 2 * (s.clusters // 8)
+    clips, tests = s.clips, 2 * max(2, s.test // 2)
     learned = len(bench.long_points) * s.seeds * s.steps * s.batch
     scored = (len(bench.long_points) * s.seeds + 2) * tests * frames
     return Work((1 + s.seeds) * (clips + tests) * steps, learned, scored)

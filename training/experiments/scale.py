@@ -86,8 +86,8 @@ LAPTOP = Scale(
     side_train=256, seed_hidden=512,
 )  # fmt: skip
 QUICK = Scale(
-    points=6, side=112, seeds=1, train=48, test=4, steps=8, rungs=(2, 8, 16), rates=(2e-3, 4e-3),
+    points=6, side=112, seeds=1, train=32, test=4, steps=8, rungs=(2, 8, 16), rates=(2e-3, 4e-3),
     batch=8, hidden=32, picture_steps=0, ceiling_steps=2, clusters=72, probes=96, clips=16, boxes=48,
-    crowds=4, widths=(64, 128), width_batch=8, amounts=(10, 48), amount_steps=8, amount_batch=8, sides=(112, 168),
+    crowds=4, widths=(64, 128), width_batch=8, amounts=(10, 32), amount_steps=8, amount_batch=8, sides=(112, 168),
     side_train=12, seed_train=24, seed_test=4, seed_epochs=10, seed_hidden=128, kept=4,
 )  # fmt: skip

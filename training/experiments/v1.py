@@ -175,7 +175,7 @@ def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adap
 
 
 def measure(bench: Bench) -> Measurement:
-    known, unseen = scenes(bench, bench.scale.clips, "train"), scenes(bench, bench.scale.clusters // 8, "test")
+    known, unseen = scenes(bench, bench.scale.clips, "train"), scenes(bench, max(2, bench.scale.test // 2), "test")
     train, test = (take(bench, clips, bench.points, bench.vlm) for clips in (known, unseen))
 
     def probed(x: Tensor, y: Tensor) -> dict[str, np.ndarray]:
