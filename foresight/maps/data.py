@@ -226,7 +226,7 @@ def token_cells(random: np.random.Generator, scenes: int, size: tuple[int, int],
     """(B, count, 2) rows and columns of different cells of 28 pixels, evenly drawn."""
     height, width = size[0] // PATCH, size[1] // PATCH
     if count > height * width:
-        raise InputError(f"a scene has {height * width} tokens, not {count}.")
+        raise InputError(f"a picture of {size[1]} × {size[0]} pixels has {height * width} tokens, not {count}.")
     flat = np.stack([np.sort(random.permutation(height * width)[:count]) for _ in range(scenes)])
     return np.stack([flat // width, flat % width], -1)
 

@@ -115,6 +115,11 @@ class FilePictures:
         facts = [(file.name, str(file.path), file.path.stat().st_mtime_ns) for file in self.files]
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
+    @property
+    def there(self) -> bool:
+        """Whether no file was deleted since."""
+        return all(file.path.exists() for file in self.files)
+
     def __len__(self) -> int:
         return len(self.files)
 

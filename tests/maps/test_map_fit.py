@@ -242,7 +242,9 @@ def test_a_map_of_own_pictures(vlm, folder, tokens):
     other = replace(spec, pictures="gone")
     with pytest.raises(InputError, match="no longer kept: choose them again"):
         finish(maps.extract(other))
+    assert own.there
     Path(own.source(3)).unlink()
+    assert not own.there
     with pytest.raises(InputError, match="“cats/07.png” can no longer be read"):
         own.pixels(3)
     with pytest.raises(InputError, match="at least 20 pictures, not 3"):

@@ -229,12 +229,15 @@ def test_layers_move_and_a_picture_is_brought_in(visit):
 
 def test_a_link_draws_its_map_and_fills_the_form(visit):
     page = visit()
+    page.locator("#map-source").get_by_text("Upload").click()
+    expect(page.locator("#map-scenes")).to_be_hidden()
     page.get_by_role("tab", name="Elsewhere").click()
     page.get_by_role("button", name="Follow a link").click()
     page.get_by_role("tab", name="Map", exact=True).click()
     expect(page.locator("#map .fs-map-count")).to_have_text("80 tokens")
     expect(page.locator("#map-scenes input[type=number]")).to_have_value("40")
     expect(page.locator("#map-unit").get_by_label("a token")).to_be_checked()
+    expect(page.get_by_label("Generated scenes")).to_be_checked()
     expect(page.locator("#map-silhouettes")).to_contain_text("of 80 tokens, which show only background")
     link = page.locator("#map-status").get_by_role("link", name="link to this map")
     expect(link).to_have_attribute("href", "?tab=map&points=pre-merge/2&scenes=40&seed=0&tokens=2")

@@ -96,7 +96,7 @@ class MapForm:
             )
             self.files = RawFile(
                 file_count="multiple",
-                label="Pictures, or zip archives of them; folders in these are classes",
+                label="Pictures or zips; their folders are classes",
                 visible=False,
                 height=110,
                 elem_id="map-files",

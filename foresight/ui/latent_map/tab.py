@@ -141,7 +141,7 @@ class LatentMapTab:
             starts.append(self._start(filled.then, self.draw, form))
         arrival = self.navigation.latent_map
         starts.append(self._start(arrival.change, self.arrive, [arrival, self.spec, *inputs]))
-        starts[-1].success(values_of, self.asked, inputs, **QUIET)
+        starts[-1].success(self.fill, self.asked, [form[0], *inputs], **QUIET)
         looked_at = [self.spec, self.selected, self.image]
         outputs = [self.board, self.silhouettes, self.layer, self.adapter, *looked_at, self.detail, self.inspect_button]
         outputs += self._selection_outputs()
@@ -177,9 +177,9 @@ class LatentMapTab:
         return self._drawing(replace(spec, scenes=len(own), pictures=self.maps.bring(own)))
 
     def _uploaded(self, files: list[str] | None) -> FilePictures:
-        """Those of an upload, whose archives are unpacked once."""
+        """Those of an upload, whose archives are unpacked once, as long as the page's cache keeps the files."""
         key = tuple(files or ())
-        if key not in self.uploads:
+        if key not in self.uploads or not self.uploads[key].there:
             self.uploads[key] = FilePictures.of(handed_in(files, self.detail, self.limits.check_files))
             while len(self.uploads) > KEPT_SETS:
                 self.uploads.popitem(last=False)
@@ -202,6 +202,10 @@ class LatentMapTab:
 
     def _checked(self, spec: MapSpec) -> MapSpec:
         return self.limits.check(replace(spec, points=in_depth_order(self.inspector.vlm, spec.points)))
+
+    def fill(self, spec: MapSpec) -> list[Any]:
+        """The form of the map that was asked for."""
+        return [gr.skip() if spec.pictures else DRAWN, *values_of(spec)]
 
     def extract(self, task: MapTask) -> Generator[Updates, None, None]:
         """Takes the latents of a task's map."""
