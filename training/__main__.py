@@ -25,9 +25,9 @@ FIT_EXAMPLES = """examples:
       --vae stabilityai/sd-vae-ft-mse --points post-merge/14 --data scenes:20000 --latents runs/latents --out runs/7b
 --data is scenes:N, folders and zips of photos (PHOTOS,MORE.zip), or parts of a mixture joined by +. Parts share the
 images that are learned from as their weights say: half as many views of photos as scenes above, where a view is a
-random crop. Without scenes there are 8 views of each photo. motion:N and pans:PHOTOS are steps of clips, two frames
-each; tokens adapters that learn from them tell the two apart. --held-out photos, at most a quarter, are not learned
-from, and a tenth chooses the penalty of linear probes.
+random crop. Without scenes there are 8 views of each photo. motion:N, pans:PHOTOS and clips:FOLDER are steps of clips,
+two frames each; tokens adapters that learn from them tell the two apart. --held-out photos, at most a quarter, are not
+learned from, and a tenth chooses the penalty of linear probes.
 A run that was cut off, even by kill -9, goes on with the same command, to the same weights."""
 EXTRACT_EXAMPLES = """examples:
   python -m training extract --points post-merge/6,pre-merge/6 --data scenes:2000 --out runs/latents
@@ -38,7 +38,7 @@ What lies in --out already is not computed again: a run that was cut off goes on
 pictures are added. `fit --latents` takes the same scenes from there."""
 DATA_HELP = (
     "scenes:N, generated; motion:N, steps of moving ones; a FOLDER or ZIP of photos; pans:FOLDER, steps of a camera "
-    "over them; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
+    "over them; clips:FOLDER, steps of videos; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
 )
 BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, then what they can do):
   python -m training bundle vlm --seconds 500 --out runs/bundle
@@ -233,6 +233,8 @@ def extract_command(args: argparse.Namespace) -> None:
     start, accelerator, data = time.monotonic(), _accelerator(args.device), parse_data(args.data)
     if {part.weight for part in (data.scenes, *data.photos) if part} != {1.0}:
         raise InputError("extract takes every image of --data once: leave the weights out.")
+    if data.has_clips:
+        raise InputError("extract keeps latents of pictures, not of clips: leave motion, pans and clips out.")
     scenes = mixture(data.scenes.count, args.seed, "train") if data.scenes else []
     files, _unpacked = list_files([path for part in data.photos for path in part.paths])
     vlm = load_vlm(args.model, accelerator.device, args.dtype)

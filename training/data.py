@@ -10,17 +10,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
+from typing import get_args
 
 import numpy as np
 import torch
 
 from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec, film, sample_camera
-from foresight.data.images import load_image, to_tensor
+from foresight.data.clips import clip_seconds, load_clip
+from foresight.data.images import load_image, resize, to_tensor
 from foresight.data.motion import MotionSpec, MovingScenes, render_motion, take_motion
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
-from foresight.data.sources import DataSpec, Photo, PhotoPool, ScenePart, in_threads, open_photos, photo_views
+from foresight.data.sources import (
+    DataSpec,
+    Kind,
+    Photo,
+    PhotoPool,
+    ScenePart,
+    in_threads,
+    open_photos,
+    open_videos,
+    photo_views,
+)
 from foresight.errors import InputError
 from foresight.metrics.masks import foreground
 from foresight.models.points import ExtractionPoint
@@ -35,6 +47,7 @@ HELD_OUT = {"one object on white": ONE_ON_WHITE, "1-5 objects, all backgrounds":
 HELD_OUT_PHOTOS = "held-out photos"
 HELD_OUT_MOTION = "moving scenes"
 HELD_OUT_PANS = "camera over held-out photos"
+HELD_OUT_CLIPS = "held-out clips"
 FRAMES = 8
 STEPS = FRAMES // 2
 RATES = (2.0, 4.0, 8.0)  # frames a second, one batch of clips after the other
@@ -120,6 +133,34 @@ def pan_source(photos: Sequence[Photo], rows: int, batch: int, seed: int, device
     return Source(len(numbers) * STEPS, [partial(shoot, part, fps) for part, fps in parts])
 
 
+def clip_source(
+    videos: Sequence[Photo], rows: int, batch: int, seed: int | None, device: torch.device | str = "cpu"
+) -> Source:
+    """At least `rows` steps of stretches of video files, clip k of file k % len(videos): their middle squares.
+
+    seed: of where each stretch begins; None: at the file's start. A video of under FRAMES frames ends on its last one.
+    """
+
+    def load(number: int, fps: float) -> torch.Tensor:
+        video = videos[number % len(videos)]
+        seconds = max(0.0, clip_seconds(video.path) - FRAMES / fps)
+        place = 0.0 if seed is None else np.random.default_rng((seed, number)).random()
+        frames = load_clip(video.path, fps, FRAMES, place * seconds).frames  # (F, 3, H, W)
+        frames = torch.cat([frames, frames[-1:].expand(FRAMES - len(frames), -1, -1, -1)])
+        side = min(frames.shape[2:])
+        top, left = ((size - side) // 2 for size in frames.shape[2:])
+        return resize(frames[..., top : top + side, left : left + side].float() / 255, (SIDE, SIDE))
+
+    def read(part: range, fps: float) -> Batch:
+        clips = torch.stack(list(in_threads(partial(load, fps=fps), part))).to(device)  # (B, F, 3, SIDE, SIDE)
+        masks = foreground(clips.flatten(0, 1))[0].unflatten(0, clips.shape[:2])
+        return Batch((clips * 255).round().byte(), masks, fps)
+
+    numbers, at_once = range(-(-rows // STEPS)), max(1, batch // STEPS)
+    parts = zip((numbers[i : i + at_once] for i in numbers[::at_once]), cycle(RATES))
+    return Source(len(numbers) * STEPS, [partial(read, part, fps) for part, fps in parts])
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What `--data` means, with its photos looked at and split. Opened by `open_data`."""
@@ -162,8 +203,10 @@ class TrainingData:
             clips = take_motion(-(-steps // STEPS), self.seed, MOTION, split, device)
             sources.append(motion_source(clips, batch, device))
         for part, photos, count in zip(self.spec.photos, self.splits, rows, strict=True):
-            if part.filmed:
+            if part.kind == "pans":
                 sources.append(pan_source(photos[split], count, batch, self.seed, device))
+            elif part.kind == "clips":
+                sources.append(clip_source(photos[split], count, batch, self.seed, device))
             else:
                 sources.append(photo_source(photos[split], count, batch, self.seed, self.side, device))
         return Source(sum(source.count for source in sources), [part for source in sources for part in source.parts])
@@ -187,12 +230,14 @@ class TrainingData:
         if self.spec.motion is not None and count:
             clips = take_motion(-(-count // STEPS), HELD_OUT_SEED, MOTION, "test", device)
             sources[HELD_OUT_MOTION] = motion_source(clips, batch, device)
-        photos, filmed = (self._test_photos(of_clips)[:count] for of_clips in (False, True))
+        photos, filmed, videos = (self._test_files(kind)[:count] for kind in get_args(Kind))
+        if videos:
+            sources[HELD_OUT_CLIPS] = clip_source(videos, len(videos) * STEPS, batch, None, device)
         return sources | photo_tests(photos, filmed, batch, device, self.side)
 
-    def _test_photos(self, filmed: bool) -> list[Photo]:
+    def _test_files(self, kind: Kind) -> list[Photo]:
         parts = zip(self.spec.photos, self.splits, strict=True)
-        return [photo for part, split in parts if part.filmed == filmed for photo in split["test"]]
+        return [file for part, split in parts if part.kind == kind for file in split["test"]]
 
 
 def photo_tests(
@@ -225,7 +270,7 @@ def open_data(
     """
     if side != SIDE and spec.has_clips:
         raise InputError(f"clips are learned at {SIDE}² pixels, not at {side}²: leave them out, or the pixels.")
-    pools = tuple(open_photos(part.paths) for part in spec.photos)
+    pools = tuple((open_videos if part.kind == "clips" else open_photos)(part.paths) for part in spec.photos)
     return TrainingData(spec, factors, seed, held_out, pools, tuple(pool.split(held_out) for pool in pools), side)
 
 

@@ -11,6 +11,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -88,14 +89,28 @@ def load_clip(
         raise InputError(f"the frame rate must be within 0.001 to 1000 a second, not {fps}.")
     if not 0 <= start < math.inf:
         raise InputError(f"a clip starts at 0 seconds or later, not at {start}.")
+    with _opened(source) as video:
+        return _chosen(video, fps, frames, start, max_pixels)
+
+
+def clip_seconds(source: str | Path | bytes) -> float:
+    """How long a video lasts, as its file says; 0 where it does not, and of a gif. Raises InputError as `load_clip`."""
+    with _opened(source) as video:
+        return video.length() if isinstance(video, _Video) else 0.0
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[_Gif | _Video]:
     name = f"“{Path(source).name[:80]}”" if isinstance(source, str | Path) else "the clip"
     head = _head(source, name)
     if head.startswith(_GIF):
-        return _chosen(_Gif(source, name), fps, frames, start, max_pixels)
+        yield _Gif(source, name)
+        return
     for offset, marks, demuxer in _DEMUXERS:
         if head[offset : offset + 4] in marks:
             with _Video(source, name, demuxer) as video:
-                return _chosen(video, fps, frames, start, max_pixels)
+                yield video
+            return
     raise InputError(f"{name} is no mp4, mov, webm, mkv or gif video.")
 
 
@@ -282,6 +297,13 @@ class _Video:
             raise InputError(f"{self.name} is {what}; read are H.264, H.265, VP8, VP9, AV1, MPEG-4, MJPEG and ProRes.")
         return stream
 
+    def length(self) -> float:
+        """Seconds, as the stream or the file says; 0 where neither does."""
+        stream = self._stream()
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        return (self._container.duration or 0) / 1_000_000
+
     def decode(self, start: float) -> Iterator[_Decoded]:
         """Frames from the last one shown before `start` on, in order of time."""
         stream, budget = self._stream(), _Budget(self.name)
@@ -292,9 +314,8 @@ class _Video:
         base, first = stream.time_base, stream.start_time or 0
         if base is None:
             raise InputError(f"{self.name} has no time stamps.")
-        length = stream.duration * base if stream.duration else Fraction(self._container.duration or 0, 1_000_000)
         # A container lasts as long as its longest stream, which may be sound.
-        self.seconds, self.due = float(length), float(stream.duration * base) if stream.duration else 0.0
+        self.seconds, self.due = self.length(), float(stream.duration * base) if stream.duration else 0.0
         if self.seconds and start >= self.seconds:
             raise InputError(f"{self.name} lasts {self.seconds:.1f} s: nothing is left from {start:g} s on.")
         damaged = 0

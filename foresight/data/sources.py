@@ -6,10 +6,11 @@
             motion:N                N steps of generated scenes in motion
             photos:PATH[,PATH…]     the photos of these folders and zips together; `photos:` may be left out
             pans:PATH[,PATH…]       steps of clips of a camera that pans and zooms over these photos
+            clips:PATH[,PATH…]      steps of the video files of these folders
 
 Such as `scenes:2000`, `PHOTOS`, `scenes:20000+photos:PHOTOS,MORE.zip*0.5`. The parts share the rows, which are the
 images that are learned from, as their weights say (1 where none is given). `scenes:N`, or else `motion:N`, is N rows,
-and so fixes the others; without them there are VIEWS rows for each photo. A row of a photo is a view of it: a random
+and so fixes the others; without them there are VIEWS rows for each file. A row of a photo is a view of it: a random
 crop, which may be flipped. A row of a clip is one step of it, which is two frames. A text that is the path of a folder
 or zip as it stands is that, whatever characters are in its name.
 """
@@ -25,15 +26,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from foresight.data.archive import SUFFIXES, Broken, File, unpack
+from foresight.data.clips import clip_files, load_clip
 from foresight.data.images import load_image
 from foresight.errors import InputError
 
@@ -47,6 +50,7 @@ THUMBNAIL = 8  # pixels a side of what tells near-identical photos
 ALIKE = 6  # levels of 255 by which the thumbnails of near-identical photos may differ anywhere
 AHEAD = 4  # files of each thread that may wait, decoded, for who reads them
 
+Kind = Literal["photos", "pans", "clips"]
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -63,14 +67,14 @@ class ScenePart:
 
 @dataclass(frozen=True)
 class PhotoPart:
-    """Photos of a mixture."""
+    """Photos or videos of a mixture."""
 
     paths: tuple[str, ...]
-    """Folders and zip archives."""
+    """Folders; of photos also zip archives."""
     weight: float = 1.0
     """Its share of the rows, beside the other parts' weights."""
-    filmed: bool = False
-    """Whether its rows are steps of clips of a camera that moves over the photos, and not views of them."""
+    kind: Kind = "photos"
+    """What its rows are: views of photos, or steps of clips: of a camera that moves over photos, or of video files."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class DataSpec:
     scenes: ScenePart | None
     """At most one part of scenes."""
     photos: tuple[PhotoPart, ...]
-    """Any number of parts of photos; at least one part in all."""
+    """Any number of parts of photos or videos; at least one part in all."""
     motion: ScenePart | None = None
     """At most one part of scenes in motion."""
 
@@ -88,9 +92,7 @@ class DataSpec:
         """The text that parses to it."""
         generated = (("scenes", self.scenes), ("motion", self.motion))
         parts = [(f"{kind}:{part.count}", part.weight) for kind, part in generated if part]
-        parts += [
-            (f"{'pans' if part.filmed else 'photos'}:{','.join(part.paths)}", part.weight) for part in self.photos
-        ]
+        parts += [(f"{part.kind}:{','.join(part.paths)}", part.weight) for part in self.photos]
         return "+".join(text if weight == 1 else f"{text}*{weight:g}" for text, weight in parts)
 
     def public(self) -> DataSpec:
@@ -101,10 +103,10 @@ class DataSpec:
     @property
     def has_clips(self) -> bool:
         """Whether some rows are steps of clips."""
-        return self.motion is not None or any(part.filmed for part in self.photos)
+        return self.motion is not None or any(part.kind != "photos" for part in self.photos)
 
     def photo_rows(self, counts: Sequence[int]) -> list[int]:
-        """How many rows each part of photos gives, at least one, if these are the numbers of their photos."""
+        """How many rows each part of files gives, at least one, if these are the numbers of its files."""
         weights = [part.weight for part in self.photos]
         unit = VIEWS * sum(counts) / sum(weights) if weights else 0.0  # rows for a weight of 1
         if generated := self.scenes or self.motion:
@@ -144,19 +146,19 @@ def _parse_part(part: str, whole: str) -> tuple[str, ScenePart | PhotoPart]:
         if not rest.isdecimal() or int(rest) < 1:
             raise InputError(f"{part!r} is no number of scenes: write {kind}:N, such as {kind}:2000.")
         return kind, ScenePart(int(rest), weight)
-    filmed = kind == "pans"
-    paths = tuple(path.strip() for path in source.removeprefix("pans:" if filmed else "photos:").split(","))
+    known = next((one for one in get_args(Kind) if one == kind), None)
+    paths = tuple(path.strip() for path in (rest if known else source).split(","))
     if not all(paths):
         raise InputError(
             f"{whole!r} names no data somewhere: write scenes:N, a FOLDER or ZIP, or several joined by +, such as "
             "scenes:2000+photos:FOLDER*0.5."
         )
-    return "photos", PhotoPart(paths, weight, filmed)
+    return "photos", PhotoPart(paths, weight, known or "photos")
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that can be decoded."""
+    """A file that can be decoded: a picture, or a video."""
 
     name: str
     """As people know it."""
@@ -165,18 +167,20 @@ class Photo:
     digest: str
     """SHA-256 of what it holds."""
     thumbnail: bytes = field(repr=False)
-    """THUMBNAIL² pixels of 8-bit RGB."""
+    """THUMBNAIL² pixels of 8-bit RGB; of a video's first frame."""
 
 
 @dataclass(frozen=True)
 class PhotoPool:
-    """The photos of folders and zips, read once to know that each can be decoded."""
+    """The photos or videos of folders and zips, read once to know that each can be decoded."""
 
     photos: tuple[Photo, ...]
     """In order of their names."""
     broken: tuple[Broken, ...]
     """Files that are none, each with the reason."""
     _unpacked: tuple[tempfile.TemporaryDirectory[str], ...] = field(repr=False)  # live as long as the pool
+    noun: str = "pictures"
+    """What they are called."""
 
     @property
     def digest(self) -> str:
@@ -204,7 +208,7 @@ class PhotoPool:
             groups.setdefault(label, []).append(photo)
         if len(groups) < LEAST_PHOTOS:
             raise InputError(
-                f"{len(groups)} different pictures are too few to train on: at least {LEAST_PHOTOS}, please."
+                f"{len(groups)} different {self.noun} are too few to train on: at least {LEAST_PHOTOS}, please."
             )
         order = sorted(groups.values(), key=lambda group: min(photo.digest for photo in group))
         test = min(held_out, len(order) // MOST_HELD_OUT)
@@ -277,6 +281,32 @@ def read_photos(files: Sequence[File | Broken], unpacked: Sequence[tempfile.Temp
     items = list(in_threads(_read_photo, files))
     photos = tuple(item for item in items if isinstance(item, Photo))
     return PhotoPool(photos, tuple(item for item in items if isinstance(item, Broken)), tuple(unpacked))
+
+
+def open_videos(paths: Sequence[str]) -> PhotoPool:
+    """Reads the start of every video file of folders once, and tells videos from what is none.
+
+    Raises:
+        InputError: where a path is no folder, or holds no file named like a video.
+    """
+    items = list(in_threads(_read_video, [file for path in paths for file in clip_files(path)]))
+    videos = tuple(item for item in items if isinstance(item, Photo))
+    return PhotoPool(videos, tuple(item for item in items if isinstance(item, Broken)), (), "clips")
+
+
+def _read_video(path: Path) -> Photo | Broken:
+    try:
+        frames = load_clip(path, None, 1).frames.float()  # (1, 3, H, W)
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        return Broken(path.name, f"it cannot be read: {error.strerror}.")
+    except InputError as error:
+        return Broken(path.name, str(error))
+    small = F.adaptive_avg_pool2d(frames, THUMBNAIL)[0].permute(1, 2, 0).round().byte()  # (THUMBNAIL, THUMBNAIL, 3)
+    return Photo(path.name, path, digest.hexdigest(), small.numpy().tobytes())
 
 
 def _read_photo(file: File | Broken) -> Photo | Broken:

@@ -280,15 +280,22 @@ def _of(count: int | None) -> str:
     return f"<small>n = {count:,}</small>" if count else ""
 
 
+_DATA = {
+    "scenes": "scenes",
+    "motion": "moving scenes",
+    "photos": "photos",
+    "pans": "pans over photos",
+    "clips": "clips",
+}
+
+
 def _in_words(data: str) -> str:
     """A card's data, "scenes:32768+photos:train*0.5", in words: "32,768 scenes, photos × 0.5"; what is none stays."""
     words = []
     for part in data.split("+"):
         named, _, weight = part.partition("*")
         kind, _, count = named.partition(":")
-        known = {"scenes": "scenes", "motion": "moving scenes", "photos": "photos", "pans": "pans over photos"}.get(
-            kind
-        )
+        known = _DATA.get(kind)
         if known is None or len(count) > 15:
             return data
         number = f"{int(count):,} " if count.isdecimal() else ""

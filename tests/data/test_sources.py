@@ -47,6 +47,7 @@ def folder(tmp_path_factory):
         ("photos:A", DataSpec(None, (PhotoPart(("A",)),))),
         ("A,b.zip", DataSpec(None, (PhotoPart(("A", "b.zip")),))),
         ("scenes:20000+photos:A,B*0.5", DataSpec(ScenePart(20000), (PhotoPart(("A", "B"), 0.5),))),
+        ("clips:A,B+pans:C", DataSpec(None, (PhotoPart(("A", "B"), 1.0, "clips"), PhotoPart(("C",), 1.0, "pans")))),
         ("A*3 + photos:B", DataSpec(None, (PhotoPart(("A",), 3.0), PhotoPart(("B",))))),
     ],
 )
