@@ -45,7 +45,7 @@ class Selection:
 class Navigation:
     """One state a tab: an event that writes a view into it opens that tab on that view.
 
-    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; video
+    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; video and findings
     such a query, failures too, or {"selection": Selection, "point", "adapter", "at"}; train the name of a run.
     """
 
@@ -55,6 +55,7 @@ class Navigation:
     compare: gr.State = field(default_factory=gr.State)
     failures: gr.State = field(default_factory=gr.State)
     video: gr.State = field(default_factory=gr.State)
+    findings: gr.State = field(default_factory=gr.State)
 
 
 def open_view(source: ImageSource, point: str, adapter: str | None, pixels: str | None = None) -> dict[str, Any]:
@@ -98,6 +99,7 @@ class Router:
             "map": navigation.latent_map,
             "video": navigation.video,
             "train": navigation.train,
+            "findings": navigation.findings,
         }
         self.outputs = [tabs, *self.states.values()]
         current_page().load(self.load, None, self.outputs, **QUIET)

@@ -1,5 +1,7 @@
 """What a person does in the Findings tab, in headless Chromium: a study, its charts, the way to Inspect."""
 
+import re
+
 import pytest
 from browsing import expect, needs_chromium
 from house import build_house
@@ -21,6 +23,7 @@ def url(tiny, tmp_path_factory):
             "experiments": {"e9": study()["experiments"]["e1_2"] | {"title": "E9 Another", "charts": []}}
         }
         write(folder / "runs/other", other)
+        write(folder / "runs/two", study() | {"experiments": study()["experiments"] | other["experiments"]})
         points = {"name": "silhouette", "x": ["pre-merge/2", "post-merge/0"], "y": [0.1, 0.2]}  # of no adapter
         chart = {"title": "A map", "kind": "line", "x": "point", "y": "silhouette", "series": [points]}
         alike = {"e1_1_map": study()["experiments"]["e1_2"] | {"charts": [chart]}}
@@ -41,9 +44,10 @@ def page(visit):
 def choose(page, label, name):
     option = page.get_by_role("option", name=name)
     page.get_by_label(label).click()
-    page.wait_for_timeout(1000)  # the list of studies may come anew just then, which closes it
-    if not option.is_visible():
+    while not option.is_visible():  # the list of studies may come anew just then, which closes it
+        page.keyboard.press("Escape")
         page.get_by_label(label).click()
+        page.wait_for_timeout(1000)
     option.click()
 
 
@@ -83,6 +87,22 @@ def test_other_studies_a_broken_one_and_a_point_without_a_kind(page):
     expect(offered.locator("option")).to_have_text(["Open in Inspect …", "pre-merge/2 linear"])
     offered.select_option("pre-merge/2 linear")
     expect(page.locator("#headline h3")).to_have_text("pre-merge/2 read by linear")
+
+
+def test_an_experiment_is_chosen_in_the_overview_linked_and_taken_away(visit):
+    page = visit(asked="tab=findings&study=runs/two&experiment=e9")
+    expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
+    page.get_by_role("button", name="E1.2").click()
+    expect(page.locator("#findings-text h3")).to_contain_text("E1.2")
+    expect(page).to_have_url(re.compile(r"\?tab=findings&study=runs%2Ftwo&experiment=e1_2"))
+    with page.expect_download() as download:
+        page.locator("#findings-file").click()
+    assert download.value.suggested_filename == "results.yaml"
+    for query, sentence in (("study=runs/none", "There is no study"), ("experiment=e7", "The study has no experiment")):
+        page = visit(asked="tab=findings&" + query)
+        expect(page.locator("#findings-error")).to_contain_text(sentence)
+    choose(page, "Study", "runs/other")
+    expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
 
 
 def test_pooled_and_tokens_side_by_side(page):

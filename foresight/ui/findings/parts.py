@@ -52,7 +52,18 @@ OTHER_WEIGHTS = (
     "This study was made with other weights than those that are loaded: its numbers are not theirs. "
     "<code>python -m training experiments c1</code> makes one anew."
 )
-_WORDS = {"lpips": "LPIPS", "ssim": "SSIM", "mask_iou": "mask IoU", "box_iou": "box IoU"}
+_WORDS = {
+    "lpips": "LPIPS",
+    "ssim": "SSIM",
+    "mask_iou": "mask IoU",
+    "box_iou": "box IoU",
+    "lpips_pre": "LPIPS before the merger",
+    "ssim_pre": "SSIM before it",
+    "lpips_post": "LPIPS after it",
+    "ssim_post": "SSIM after it",
+    "above_0.5": "above 0.5 in",
+    "above_0.75": "above 0.75 in",
+}
 
 
 def overview(study: Study, other_weights: bool = False) -> str:
@@ -63,9 +74,9 @@ def overview(study: Study, other_weights: bool = False) -> str:
     warning = f'<p class="other-weights">{OTHER_WEIGHTS}</p>' if other_weights else ""
     facts = [f"model {study.model}", f"VAE {study.vae}", f"on {study.device}", f"made {study.created}"]
     rows = "".join(
-        f"<tr><th scope=row>{escape(e.title)}</th><td>{_seed(e)}</td><td>{escape(e.verdict_reason)}</td>"
-        f"<td>{_verdict(e)}</td></tr>"
-        for e in study.experiments.values()
+        f'<tr><th scope=row><button type="button" data-experiment="{escape(key)}">{escape(e.title)}</button></th>'
+        f"<td>{_seed(e)}</td><td>{escape(e.verdict_reason)}</td><td>{_verdict(e)}</td></tr>"
+        for key, e in study.experiments.items()
     )
     return (
         f'<div class="fs-findings-text"><p class="facts">{escape(" · ".join(facts))}</p>{warning}'
@@ -76,14 +87,15 @@ def overview(study: Study, other_weights: bool = False) -> str:
     )
 
 
-def experiment_text(experiment: Experiment) -> str:
-    """Question, verdict, the one paragraph, the seed's numbers."""
+def experiment_text(experiment: Experiment, address: str = "") -> str:
+    """Question, verdict, the one paragraph, the seed's numbers. address: of this view, for the link to it."""
     return (
-        f'<div class="fs-findings-text"><h3>{escape(experiment.title)}</h3><p><i>{escape(experiment.question)}</i></p>'
+        f'<div class="fs-findings-text" data-link="{escape(address)}"><h3>{escape(experiment.title)}</h3>'
+        f"<p><i>{escape(experiment.question)}</i></p>"
         f"<p>{_verdict(experiment)} {escape(experiment.verdict_reason)}</p><p>{escape(experiment.paragraph)}</p>"
         f'<p class="facts">The seed study: {_seed(experiment)}. In the charts: dotted, the floor (a blank page); '
         "dashed, the ceiling (the oracle); dash-dotted, the seed's target. A click on a point opens it in Inspect, "
-        "where an adapter of its kind is at hand.</p></div>"
+        f'where an adapter of its kind is at hand. <a href="{escape(address)}">Link to this view</a>.</p></div>'
     )
 
 

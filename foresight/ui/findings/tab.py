@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from foresight.data.factors import ANY
 from foresight.errors import InputError
@@ -16,15 +17,24 @@ from foresight.models.points import ExtractionPoint
 from foresight.paths import RUNS
 from foresight.study import Study
 from foresight.ui import generate
+from foresight.ui import view_link as link
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
-from foresight.ui.gradio_internals import plotly_file
+from foresight.ui.gradio_internals import cached_file, plotly_file
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter
 _DRAW = Path(__file__).with_name("charts.js").read_text()
+# A click on an experiment's name shows it, where it is seen.
+_CHOOSE = """trigger('load');
+element.addEventListener('click', event => {
+  const button = event.target.closest('[data-experiment]');
+  if (!button) return;
+  trigger('click', {experiment: button.dataset.experiment});
+  document.querySelector('#findings-text').scrollIntoView({behavior: 'smooth'});
+});"""
 
 
 class FindingsTab:
@@ -53,8 +63,9 @@ class FindingsTab:
             self.study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
             self.experiment = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
         self.error = error_place("findings-error")
-        self.summary = plain_html("", "findings-summary", js_on_load="trigger('load')")
-        self.text = plain_html("", "findings-text")
+        self.summary = plain_html("", "findings-summary", js_on_load=_CHOOSE)
+        self.file = gr.DownloadButton("Download the study (YAML)", size="sm", elem_id="findings-file")
+        self.text = plain_html("", "findings-text", js_on_load=link.ADDRESS)
         self.charts = plain_html(
             "",
             "findings-charts",
@@ -69,12 +80,20 @@ class FindingsTab:
         self._connect()
 
     def _connect(self) -> None:
-        experiment = [self.text, self.charts, self.tables]
-        listed = self.summary.load(self.list_studies, self.study, self.study, **QUIET)
-        for study_chosen in (listed.then, self.study.input):
+        experiment, wished = [self.text, self.charts, self.tables], self.navigation.findings
+        listed = gr.on(
+            [self.summary.load, wished.change],
+            show_errors_in(self.error)(self.list_studies),
+            [self.study, wished],
+            [self.study, self.error],
+            **QUIET,
+        )
+        for study_chosen in (listed.success, self.study.input):
             # Checked apart from what shows it: Gradio may drop `library` of an output that an event leaves as it is.
             checked = study_chosen(show_errors_in(self.error)(self.check_study), self.study, self.error, **QUIET)
-            checked.success(self.show_study, self.study, [self.summary, self.experiment, *experiment], **QUIET)
+            shown = [self.summary, self.file, self.experiment, *experiment]
+            checked.success(self.show_study, [self.study, wished], shown, **QUIET)
+        self.summary.click(self.choose, self.study, [self.experiment, *experiment], **QUIET, trigger_mode="always_last")
         self.experiment.input(
             self.show_experiment, [self.study, self.experiment], experiment, **QUIET, trigger_mode="always_last"
         )
@@ -95,10 +114,21 @@ class FindingsTab:
         left_out = dict.fromkeys(("key", "tables", "charts", "pictures", "figures", "seconds"), True)
         return self.load(study).model_dump(exclude={"settings": True, "experiments": {"__all__": left_out}})
 
-    def list_studies(self, chosen: str | None) -> Any:
-        """The studies to choose from; the one that is chosen stays so, while it is there."""
-        names = list(self._files())
-        return gr.Dropdown(names, value=chosen if chosen in names else names[0] if names else None)
+    def list_studies(self, chosen: str | None, wished: dict[str, str] | None) -> Iterator[dict[Component, Any]]:
+        """The studies to choose from; the one of a link, or else that is chosen, stays so while it is there.
+
+        Raises InputError for a link to a study or an experiment that is not there, and leaves the choice open.
+        """
+        names, wished = list(self._files()), wished or {}
+        chosen = wished.get("study", chosen)
+        if "study" in wished and chosen not in names:
+            yield {self.study: gr.Dropdown(names, value=None)}
+            self._file(chosen)
+        chosen = chosen if chosen in names else names[0] if names else None
+        if chosen and (key := wished.get("experiment")) and key not in (known := self.load(chosen).experiments):
+            yield {self.study: gr.Dropdown(names, value=None)}
+            raise InputError(f"the study has no experiment {key!r}: choose from {', '.join(known)}.")
+        yield {self.study: gr.Dropdown(names, value=chosen)}
 
     def check_study(self, name: str | None) -> str:
         """Reads the study, so that what is wrong with it is shown beside its name."""
@@ -107,16 +137,24 @@ class FindingsTab:
         return ""
 
     @show_errors
-    def show_study(self, name: str | None) -> Any:
-        """Overview, choice of experiments, and the first one's text, charts and tables."""
+    def show_study(self, name: str | None, wished: dict[str, str] | None) -> Any:
+        """Overview, file, choice of experiments, and the text, charts and tables of a link's one or the first."""
         if name is None:
-            return parts.NONE, gr.Dropdown([], value=None), "", "", ""
+            return parts.NONE, gr.DownloadButton(visible=False), gr.Dropdown([], value=None), "", "", ""
         study = self.load(name)
         choices = [(experiment.title, key) for key, experiment in study.experiments.items()]
-        first = next(iter(study.experiments), None)
+        key = next(iter(study.experiments), None)
+        if wished and wished.get("study", name) == name and wished.get("experiment") in study.experiments:
+            key = wished["experiment"]
         made_with = study.settings.get("model_revision")
         other = made_with is not None and made_with != revision(self.inspector.vlm.folder)
-        return parts.overview(study, other), gr.Dropdown(choices, value=first), *self.show_experiment(name, first)
+        file = gr.DownloadButton(value=cached_file(self._file(name).read_bytes(), "results.yaml"), visible=True)
+        return parts.overview(study, other), file, gr.Dropdown(choices, value=key), *self.show_experiment(name, key)
+
+    @show_errors
+    def choose(self, name: str | None, event: gr.EventData) -> tuple[str, str, str, str]:
+        """The experiment whose name was clicked in the overview."""
+        return str(event.experiment), *self.show_experiment(name, str(event.experiment))
 
     @show_errors
     def show_experiment(self, name: str | None, key: str | None) -> tuple[str, str, str]:
@@ -125,7 +163,8 @@ class FindingsTab:
         if experiment is None:
             return "", "", ""
         charts = parts.charts_json(experiment, openable_adapters(self.inspector.adapters()))
-        return parts.experiment_text(experiment), charts, parts.experiment_tables(experiment, self._file(name))
+        address = link.written({link.TAB: "findings", "study": str(name), "experiment": str(key)})
+        return parts.experiment_text(experiment, address), charts, parts.experiment_tables(experiment, self._file(name))
 
     @show_errors
     def open_point(self, event: gr.EventData) -> Any:
