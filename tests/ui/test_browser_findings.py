@@ -42,11 +42,10 @@ def page(visit):
 
 
 def choose(page, label, name):
-    option = page.get_by_role("option", name=name)
-    page.get_by_label(label).click()
+    option, field = page.get_by_role("option", name=name), page.get_by_label(label)
     while not option.is_visible():  # the list of studies may come anew just then, which closes it
-        page.keyboard.press("Escape")
-        page.get_by_label(label).click()
+        field.blur()
+        field.click()
         page.wait_for_timeout(1000)
     option.click()
 
