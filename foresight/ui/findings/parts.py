@@ -177,7 +177,7 @@ def _chart(chart: Chart, openable: Openable) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": INK, "size": 12, "family": "system-ui, sans-serif"},
-        "xaxis": {"title": {"text": chart.x}, "type": _kind(chart), "tickfont": {"size": 11}, **axis},
+        "xaxis": {"title": {"text": chart.x}, "type": _kind(chart), **axis},
         "yaxis": {"title": {"text": chart.y}, **axis},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "showlegend": len(chart.series) > 1,
