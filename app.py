@@ -28,10 +28,11 @@ def main() -> int:
         from foresight.inspection.inspector import Inspector
         from foresight.models.vae import load_vae
         from foresight.models.vlm import load_vlm
+        from foresight.ui.limits import PUBLIC_PIXELS
 
         vlm = load_vlm(settings.model, settings.device, settings.dtype)
         vae = load_vae(settings.vae, settings.device)
-        most = 448**2 if settings.public else None  # pixels of a picture, for which all others wait
+        most = PUBLIC_PIXELS if settings.public else None
         inspector = Inspector(vlm, vae, (BUNDLED, RUNS), fast=True, most_pixels=most)
 
         def warm_up() -> None:

@@ -12,6 +12,7 @@ from foresight.data.images import load_mask, to_pil
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.inspection.inspector import Inspector
 from foresight.ui import generate as scenes
+from foresight.ui import limits
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_input import file_image
 from foresight.ui.inputs import FreeNumber
@@ -59,8 +60,8 @@ def add_endpoints(inspector: Inspector) -> None:
         return to_pil(report.chosen.image), report.as_json()
 
     def info() -> dict[str, Any]:
-        """Tells the models, their extraction points and widths, the adapters that fit, the device, the versions."""
-        return public_facts(inspector)
+        """Tells the models, their extraction points and widths, the adapters that fit, device, versions and limits."""
+        return public_facts(inspector) | {"limits": limits.facts(inspector.most_pixels)}
 
     with gr.Row(visible=False):
         trigger = gr.Button()

@@ -11,11 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils, queueing, route_utils, routes
 from gradio.component_meta import ComponentMeta
 from gradio.context import Context
 from gradio.data_classes import ImageData as ImageData  # what the page sends of an image
 from gradio.processing_utils import save_bytes_to_cache
+from gradio.queueing import Event as Event
+from gradio.queueing import Queue as Queue
+from gradio.route_utils import get_fn as get_fn
+from gradio.server_messages import ProcessCompletedMessage as ProcessCompletedMessage
+from gradio.utils import error_payload
 from gradio.utils import get_upload_folder as get_upload_folder  # where uploads lie
+from gradio.utils import run_coro_in_background as run_coro_in_background
+from starlette.formparsers import MultiPartException
+from starlette.responses import PlainTextResponse
+
+from foresight.ui import limits
 
 
 def current_page() -> gr.Blocks:
@@ -48,3 +59,48 @@ def plotly_file() -> str:
     assets = Path(gr.__file__).parent / "templates/frontend/assets"
     (file,) = assets.glob("PlotlyPlot-*.js")
     return file.name
+
+
+class _Form(route_utils.GradioMultiPartParser):
+    """A form with files, as Gradio reads it, which limits each file but neither all of them nor other fields."""
+
+    _bytes = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        self._bytes += end - start
+        if self._bytes > limits.UPLOAD:
+            raise MultiPartException(f"An upload has a maximum allowed size of {limits.UPLOAD >> 20} MB.")
+        if part.file is not None:
+            super().on_part_data(data, start, end)
+        elif len(part.data) + end - start > limits.UPLOAD_FIELD:
+            raise MultiPartException(f"A field has a maximum allowed size of {limits.UPLOAD_FIELD >> 10} kB.")
+        else:
+            part.data += data[start:end]
+
+
+async def _refuse_address(*_: Any, **__: Any) -> Any:
+    raise gr.Error("Send it as a file: addresses are not fetched.", print_exception=False)
+
+
+async def _refuse_relay(*_: Any) -> Any:
+    return PlainTextResponse("Addresses are not fetched.\n", 403)
+
+
+def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
+    """What a client is told of an error: never nothing, which is what Gradio makes of those that it does not show."""
+    told = error_payload(error, show_error)
+    return told if told["error"] else told | {"error": UNKNOWN}
+
+
+UNKNOWN = "This could not be done with these values; “Use via API” tells what each of them may be."
+
+
+def harden() -> None:
+    """Replaces what Gradio does for anybody and without a limit: it is done for all apps of this process."""
+    # A file's description inside any input may name an address, which Gradio would fetch, however large.
+    processing_utils.async_ssrf_protected_download = _refuse_address
+    processing_utils.async_ssrf_protected_get = _refuse_address
+    routes.secure_url_stream_response = _refuse_relay  # type: ignore[assignment]
+    routes.GradioMultiPartParser = route_utils.GradioMultiPartParser = _Form  # type: ignore[misc]
+    queueing.error_payload = _told

@@ -1,14 +1,20 @@
-"""Who is turned away where the app trusts whoever reaches it, as `Settings.local` says that it does."""
+"""What is turned away before the app sees it: whoever it does not trust, and requests that are too large."""
 
 from __future__ import annotations
 
+import shutil
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foresight.settings import loopback
+from foresight.ui import limits
 
 REFUSAL = (
     "This app was started for its own machine alone, so it answers at http://127.0.0.1 and http://localhost only. "
@@ -51,6 +57,58 @@ class SameOrigin:
             if origin and origin.partition("://")[2] != headers.get("host"):
                 app = PlainTextResponse(FOREIGN, 403)
         await app(scope, receive, send)
+
+
+class Sizes:
+    """Answers no request that is larger than `limits` says, and takes no upload where it would fill the disk."""
+
+    def __init__(self, app: ASGIApp, uploads: Path) -> None:
+        """uploads: the folder where they are kept."""
+        self.app, self.uploads = app, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        if scope["type"] == "http":
+            path, query = scope["path"].encode(), scope["query_string"]
+            if len(path) + len(query) > limits.ADDRESS or max(map(len, path.split(b"/"))) > limits.NAME:
+                app = PlainTextResponse("This address is too long.\n", 414)
+            elif not scope["path"].endswith("/upload"):  # which Gradio's form counts as it comes
+                receive = _limited(receive)
+            elif shutil.disk_usage(self.uploads).free < limits.FREE:
+                app = PlainTextResponse("This app has no room for uploads now: try again later.\n", 507)
+        await app(scope, receive, send)
+
+
+def _limited(receive: Receive) -> Receive:
+    """Raises, as an answer of 413, where the body that comes is larger than `limits.BODY`."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limits.BODY:
+            raise HTTPException(413, f"A request has at most {limits.BODY >> 20} MB; pictures are uploaded.")
+        return message
+
+    return counted
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Who asks: an address, of IPv6 the network that a household has.
+
+    Behind a proxy it is the last address of the internet that the proxy names; others a client may have made up.
+    """
+    peer = request.client.host if request.client else ""
+    hops = request.headers.get("x-forwarded-for", "").split(",")[-8:]
+    for address in (peer, *reversed(hops)):
+        try:
+            ip = ip_address(address.strip())
+        except ValueError:
+            continue
+        if ip.is_global:
+            return str(ip_network((ip, 64), strict=False)) if ip.version == 6 else str(ip)
+    return peer
 
 
 def _host(text: str) -> str:

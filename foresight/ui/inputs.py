@@ -5,23 +5,11 @@ They are classes, since Gradio copies a component, by its class, for each sessio
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from foresight.ui.gradio_internals import ImageData, subclass
-
-
-def _moved(base: Any) -> Any:
-    """How a client's file comes in: never by its address, which Gradio would fetch for anybody, however large."""
-
-    async def move(self: Any, source: str | Path | None) -> str | None:
-        if str(source).lower().startswith(("http:", "https:")):
-            raise gr.Error("Send it as a file: addresses are not fetched.", print_exception=False)
-        return await base.async_move_resource_to_block_cache(self, source)
-
-    return move
 
 
 def _path_of(self: gr.Image, payload: ImageData | None) -> str | None:
@@ -34,12 +22,9 @@ def _as_typed(self: Any, payload: Any) -> Any:
     return payload
 
 
-RawImage: type[gr.Image] = subclass(gr.Image, async_move_resource_to_block_cache=_moved(gr.Image), preprocess=_path_of)
+RawImage: type[gr.Image] = subclass(gr.Image, preprocess=_path_of)
 """Gives its handler the path of the file as it was uploaded. Gradio's own opens uploads with Pillow and saves some
 again, which clips 16 bits and fails without a sentence on what is no picture."""
-
-RawFile: type[gr.File] = subclass(gr.File, async_move_resource_to_block_cache=_moved(gr.File))
-"""Takes uploads alone."""
 
 FreeNumber: type[gr.Number] = subclass(gr.Number, preprocess=_as_typed)
 """Gives its handler what is typed, which Gradio's own would round."""

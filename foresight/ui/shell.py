@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
+from foresight.ui import limits
 from foresight.ui import view_link as link
 from foresight.ui.about import ABOUT
 from foresight.ui.compare.tab import CompareTab
 from foresight.ui.failures.tab import FailuresTab
+from foresight.ui.fair_queue import FairQueue
 from foresight.ui.findings.tab import FindingsTab
-from foresight.ui.guard import OnlyHere, SameOrigin
+from foresight.ui.gradio_internals import get_upload_folder, harden
+from foresight.ui.guard import OnlyHere, SameOrigin, Sizes
 from foresight.ui.inspect.tab import InspectTab
 from foresight.ui.latent_map.tab import LatentMapTab
 from foresight.ui.navigation import Navigation, Router
@@ -71,7 +76,9 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
             with _tab("about", "About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
         Router(navigation, row, [*(tab.name for tab in tabs), "about"], inspector).follow(history)
-    return app.queue(max_size=64, api_open=False)  # nobody runs an event beside the queue
+    app.queue(api_open=False)  # nobody runs an event beside the queue
+    app._queue = FairQueue(app, limits.WAITING if settings.local else limits.SHARE)
+    return app
 
 
 def _tab(name: str, title: str) -> gr.Tab:
@@ -81,9 +88,18 @@ def _tab(name: str, title: str) -> gr.Tab:
     return tab
 
 
+async def _failed(*_: Any) -> PlainTextResponse:
+    """The answer to a request that Gradio fails at, such as one for an event that there is not."""
+    return PlainTextResponse("There is nothing here for such a request.\n", 500)
+
+
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:
     """Serves the app; more: of Blocks.launch's own arguments."""
-    guards = [OnlyHere] * settings.local + [SameOrigin] * (not (settings.public or settings.share))
+    harden()
+    uploads = Path(get_upload_folder())
+    uploads.mkdir(parents=True, exist_ok=True)
+    trusted = [OnlyHere] * settings.local + [SameOrigin] * (not (settings.public or settings.share))
+    guards = [*map(Middleware, trusted), Middleware(Sizes, uploads)]
     return app.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -93,7 +109,7 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         show_error=not settings.public,
         strict_cors=True,
         allowed_paths=[],
-        max_file_size="40mb",
+        max_file_size=limits.UPLOAD_FILE,
         ssr_mode=False,
         run_history=False,
         enable_monitoring=False,
@@ -101,6 +117,6 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         i18n=gr.I18n(en={"common.complete": "Done"}),  # which screen readers are told; Gradio 6.31 has no word for it
         state_session_capacity=1000,
         mcp_server=settings.mcp,
-        app_kwargs={"middleware": [*map(Middleware, guards)]},
+        app_kwargs={"middleware": guards, "exception_handlers": {Exception: _failed}},
         **more,
     )

@@ -6,6 +6,8 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from house import build_house
 from photos import save_photo
 from PIL import Image
 from serving import serve
+from starlette.requests import HTTPConnection
 
 import app
 from foresight.data.clips import load_clip, write_clip
@@ -25,6 +28,10 @@ from foresight.inspection.clip_readout import clip_samples, read_out_clip
 from foresight.inspection.inspector import Inspector
 from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
+from foresight.ui import limits
+from foresight.ui.fair_queue import in_turns
+from foresight.ui.gradio_internals import get_upload_folder
+from foresight.ui.guard import client_of
 from foresight.ui.shell import build_app
 
 NAMED = {
@@ -73,7 +80,7 @@ def test_info_tells_points_and_adapters(client, inspector):
     assert {(a["point"], a["adapter"]) for a in info["adapters"]} == {
         (str(e.point), e.name) for e in inspector.adapters()
     }
-    assert info["vae"]["channels"] == 4 and "torch" in info["versions"]
+    assert info["vae"]["channels"] == 4 and "torch" in info["versions"] and info["limits"]["queue"]["by_client"] == 16
     assert (info["model"], info["vae"]["name"]) == ("vlm", "vae")  # where they lie is nobody else's business
 
 
@@ -125,31 +132,111 @@ def test_pixels_are_how_large_the_model_sees_it(client, inspector, scene):
         client.predict(picture, "post-merge/1", "pooled", pixels="112²", api_name="/reconstruct")
 
 
-def post(address, path, origin=None):
-    """The status of a POST of an event's empty body, as a page of that origin sends it."""
-    headers = {"content-type": "application/json"} | ({"origin": origin} if origin else {})
-    request = urllib.request.Request(f"{address}{path}", b'{"data": []}', headers)
+def ask(address, body=None, **headers):
+    """The status and the text that an address answers; a body is posted, JSON unless the headers say otherwise."""
+    headers = {
+        name.replace("_", "-"): value for name, value in ({"content_type": "application/json"} | headers).items()
+    }
     try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status
+        with urllib.request.urlopen(urllib.request.Request(address, body, headers)) as answer:
+            return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, error.read().decode()
+
+
+def call(url, name, *values, client="1.2.3.4"):
+    """The status of an endpoint's call, and its event's address or what is said instead; nobody listens to it."""
+    path = f"{url}/gradio_api/call/{name}"
+    status, text = ask(path, json.dumps({"data": values}).encode(), x_forwarded_for=client)
+    return status, f"{path}/{json.loads(text)['event_id']}" if status == 200 else text
 
 
 def test_another_site_s_page_is_refused_and_a_folder_can_be_named_at_this_machine_alone(inspector):
     with serve(inspector, host="0.0.0.0") as wide, serve(inspector) as here:
         for address, folders in ((wide.replace("0.0.0.0", "127.0.0.1"), False), (here, True)):
-            with urllib.request.urlopen(f"{address}/config") as answer:
-                built = [component["props"] for component in json.load(answer)["components"]]
+            built = [component["props"] for component in json.loads(ask(f"{address}/config")[1])["components"]]
             (source,) = [props for props in built if props.get("elem_id") == "failures-source"]
             assert ("Folder" in dict(source["choices"])) is folders
-            path = "/gradio_api/call/info"
-            assert [post(address, path, origin) for origin in (None, address)] == [200, 200]
-            assert [post(address, path, origin) for origin in ("http://example.org", "null")] == [403, 403]
+            path, body = f"{address}/gradio_api/call/info", b'{"data": []}'
+            assert [ask(path, body)[0], ask(path, body, origin=address)[0]] == [200, 200]
+            assert [ask(path, body, origin=origin)[0] for origin in ("http://example.org", "null")] == [403, 403]
 
 
 def test_nobody_runs_an_event_beside_the_queue(url):
-    assert post(url, "/gradio_api/run/reconstruct") == 404
+    assert ask(f"{url}/gradio_api/run/reconstruct", b'{"data": []}')[0] == 404
+
+
+def test_a_client_has_a_share_of_the_queue_and_nothing_once_it_is_gone(url, client, scene, monkeypatch):
+    long = ("post-merge/1", "linear", None, 64, 0, None, None)  # a few seconds each
+    joined = [call(url, "evaluate", *long) for _ in range(limits.SHARE + 1)]
+    assert [status for status, _ in joined] == [200] * limits.SHARE + [503]
+    assert f"You have {limits.SHARE} calls waiting here already" in joined[-1][1]
+    assert call(url, "evaluate", *long, client="1.2.3.5")[0] == 200
+    assert client.predict(api_name="/info")  # waits for none of them
+    monkeypatch.setattr(limits, "ABSENT", 0.3)
+    assert client.predict(handle_file(scene[0]), "post-merge/1", "linear", api_name="/reconstruct")
+    assert "Nobody fetched the answers of this call" in ask(joined[-2][1])[1]
+
+
+def test_clients_take_turns():
+    def event(client):
+        return SimpleNamespace(request=HTTPConnection({"type": "http", "client": (client, 1), "headers": []}))
+
+    a, b, c = "1.2.3.4", "1.2.3.5", "2001:4860::1"
+    events = [event(client) for client in (a, a, a, b, c, "2001:4860::2", b)]
+    assert [events.index(e) for e in in_turns(events)] == [0, 3, 4, 1, 5, 6, 2]  # a network of IPv6 is one client
+
+
+@pytest.mark.parametrize(
+    ("peer", "hops", "client"),
+    [
+        ("1.2.3.4", "9.9.9.9", "1.2.3.4"),  # whoever comes by itself may say anything
+        ("10.0.0.1", "9.9.9.9, 8.8.8.8, 10.0.0.2", "8.8.8.8"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+    ],
+)
+def test_a_client_is_who_the_proxy_says(peer, hops, client):
+    headers = [(b"x-forwarded-for", hops.encode())]
+    assert client_of(HTTPConnection({"type": "http", "client": (peer, 1), "headers": headers})) == client
+
+
+def upload(url, *files, field=b""):
+    """The status and the text of an upload of files with these contents."""
+    parts = [(f'name="files"; filename="{k}.png"', data) for k, data in enumerate(files)] + [('name="f"', field)]
+    body = b"".join(b"--x\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (n.encode(), d) for n, d in parts)
+    return ask(f"{url}/gradio_api/upload", body + b"--x--\r\n", content_type="multipart/form-data; boundary=x")
+
+
+def test_requests_have_sizes(url, monkeypatch):
+    monkeypatch.setattr(limits, "UPLOAD", 3000)
+    kept = sum(1 for path in Path(get_upload_folder()).iterdir() if path.is_file())
+    assert upload(url, bytes(900), bytes(900))[0] == 200
+    assert upload(url, *[bytes(900)] * 4) == (413, "An upload has a maximum allowed size of 0 MB.")
+    assert upload(url, field=bytes(limits.UPLOAD_FIELD + 1))[0] == 413
+    assert sum(1 for path in Path(get_upload_folder()).iterdir() if path.is_file()) == kept  # what was refused is gone
+    monkeypatch.setattr(limits, "FREE", 1 << 60)
+    assert upload(url, bytes(9)) == (507, "This app has no room for uploads now: try again later.\n")
+    assert "at most 4 MB" in ask(f"{url}/gradio_api/call/info", b'{"data": ["' + bytes(limits.BODY) + b'"]}')[1]
+    for path in ("/?seed=" + "9" * 9000, "/gradio_api/file=/tmp/" + "9" * 300):
+        assert ask(url + path) == (414, "This address is too long.\n")
+    assert (
+        ask(f"{url}/gradio_api/call/no_such_event", b'{"data": []}')[1] == "There is nothing here for such a request.\n"
+    )
+
+
+def test_no_address_is_fetched(url):
+    """Gradio fetches what any JSON value calls a file, and hands on what its file route is asked for."""
+    file = {"path": "http://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    image = {"path": "/a.png", "meta": {"_type": "gradio.FileData"}}
+    for name, values in {
+        "evaluate": ("post-merge/1", "linear", None, 1, 0, {"shapes": [file]}, None),
+        "compare": (image, [[file]], None, None),
+        "reconstruct_clip": (file, "post-merge/1", "linear", 8, 4, 0),
+    }.items():
+        status, event = call(url, name, *values)
+        assert (status == 200 and "addresses are not fetched" in ask(event)[1]) or name == "compare"
+    for path in ("file=http://example.org/a.png", "file=https://example.org", "file/http://example.org/a.png"):
+        assert ask(f"{url}/gradio_api/{path}") == (403, "Addresses are not fetched.\n")
 
 
 def test_sixteen_bits_arrive_whole(client, tmp_path):
@@ -235,20 +322,18 @@ def test_a_scene_that_cannot_be_is_one_sentence(client, objects):
 @pytest.mark.parametrize(
     ("file", "sentence"),
     [
-        ({"path": "/etc/hostname"}, '"error": null'),
+        ({"path": "/etc/hostname"}, "could not be done with these values"),
         ({"path": "http://127.0.0.1/a.png"}, "addresses are not fetched"),
         ({"path": None, "url": "data:image/png;base64,AAAA"}, "Send the picture as a file"),
     ],
 )
 def test_only_uploads_are_opened(url, file, sentence):
-    body = json.dumps({"data": [{**file, "meta": {"_type": "gradio.FileData"}}, "post-merge/1", "linear", None, None]})
-    ask = urllib.request.Request(
-        f"{url}/gradio_api/call/reconstruct", body.encode(), {"Content-Type": "application/json"}
+    _, event = call(
+        url, "reconstruct", {**file, "meta": {"_type": "gradio.FileData"}}, "post-merge/1", "linear", None, None
     )
-    event = json.load(urllib.request.urlopen(ask))["event_id"]
-    answer = urllib.request.urlopen(f"{url}/gradio_api/call/reconstruct/{event}").read().decode()
+    answer = ask(event)[1]
     assert answer.startswith("event: error")
-    assert sentence in answer  # null: strangers are not told what is where
+    assert sentence in answer and "hostname" not in answer  # strangers are not told what is where
 
 
 def test_the_first_page_asks_nothing_of_a_large_model(inspector, hub, monkeypatch):

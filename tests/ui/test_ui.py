@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from foresight.ui import cards, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import ImageData
 from foresight.ui.image_maps import heat, masks_over, sheet, tile_grid, tiles
-from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawFile, RawImage
+from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.words import colour_difference, in_words
 from foresight.ui.train.charts import curves
@@ -333,18 +331,13 @@ def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
 
 def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
     with gr.Blocks():
-        ours = [RawImage(), RawFile(), FreeSlider(), FreeDropdown(), FreeRadio()]
-        image, file, slider, dropdown, radio = copies = [
+        ours = [RawImage(), FreeSlider(), FreeDropdown(), FreeRadio()]
+        image, slider, dropdown, radio = copies = [
             component.__class__(**component.constructor_args) for component in ours
         ]
-        assert [copy.get_config()["name"] for copy in copies] == ["image", "file", "slider", "dropdown", "radio"]
+        assert [copy.get_config()["name"] for copy in copies] == ["image", "slider", "dropdown", "radio"]
         assert [choice.preprocess("gone since") for choice in (dropdown, radio)] == ["gone since"] * 2
         assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
-        for taker in (image, file):
-            fetch = taker.async_move_resource_to_block_cache("http://127.0.0.1/a.png")
-            # In a thread of its own: a browser test in this process leaves an event loop running.
-            with ThreadPoolExecutor(1) as pool, pytest.raises(gr.Error, match="addresses are not fetched"):
-                pool.submit(asyncio.run, fetch).result()
 
 
 def test_a_run_stopped_while_extracting_tells_pictures_and_one_with_own_ones_its_split() -> None:

@@ -15,7 +15,7 @@ from foresight.data.factors import ANY, MAX_SCENES, POSITIONS, RADII, Evaluation
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.inspection.inspector import Inspector
 from foresight.ui.failures.filters import several
-from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
+from foresight.ui.inputs import FreeNumber, FreeSlider
 from foresight.ui.navigation import on_open, updated_choices
 from foresight.ui.pixels import pixels_dropdown
 from foresight.ui.services import QUIET
@@ -74,7 +74,7 @@ class ImageForm:
         with gr.Column(elem_classes="fs-failures-fields") as scenes:
             self.scenes = self._scene_inputs(most)
         with gr.Column(visible=False, elem_classes="fs-failures-fields") as upload:
-            self.files = RawFile(
+            self.files = gr.File(
                 file_count="multiple", label="Pictures, or zip archives of them", elem_id="failures-files"
             )
         with gr.Column(visible=False, elem_classes="fs-failures-fields") as folder:

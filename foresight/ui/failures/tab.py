@@ -29,7 +29,7 @@ from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures.filters import SCORE_CHOICES, FilterForm
 from foresight.ui.failures.form import FOLDER, SCENES, SOURCES, UPLOAD, AdapterForm, ImageForm
 from foresight.ui.failures.runs import ImageSet, KeptRuns, Row, Run
-from foresight.ui.inputs import FreeNumber, RawFile
+from foresight.ui.inputs import FreeNumber
 from foresight.ui.navigation import Navigation, Selection, on_open, open_view
 from foresight.ui.notes import Notes
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels
@@ -476,7 +476,7 @@ class FailuresTab:
             inputs: list[Any] = [
                 gr.Textbox(str(self.inspector.default_point), label="point, such as post-merge/6"),
                 gr.Textbox("tokens", label="adapter: linear, pooled, tokens or a trained one's name"),
-                RawFile(file_count="multiple", label="files: pictures or zip archives (optional)"),
+                gr.File(file_count="multiple", label="files: pictures or zip archives (optional)"),
                 FreeNumber(scenes, precision=0, label=f"scenes, 1 to {self.most}, where there are no files"),
                 FreeNumber(seed, precision=0, label="seed"),
                 gr.JSON(label="factors of the scenes (optional)"),

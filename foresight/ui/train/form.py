@@ -11,7 +11,7 @@ from gradio.components import Component
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
 from foresight.schemas import limits_of
 from foresight.ui.error_handling import error_place
-from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
+from foresight.ui.inputs import FreeNumber, FreeSlider
 from foresight.ui.train.services import TrainingService, Values
 
 DATA_LABELS = {
@@ -123,7 +123,7 @@ class TrainForm:
         with gr.Group(visible=data == "factors") as self.factors:
             self._add_factor_fields()
         with gr.Group(visible="pictures" in data) as self.upload:
-            self.archive = RawFile(
+            self.archive = gr.File(
                 label="A zip of pictures; at most a quarter is held out",
                 file_types=[".zip"],
                 height=110,

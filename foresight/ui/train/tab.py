@@ -15,7 +15,6 @@ from foresight.errors import InputError
 from foresight.settings import Settings
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors, show_errors_in
-from foresight.ui.inputs import RawFile
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import QUIET
 from foresight.ui.train import views
@@ -205,7 +204,7 @@ class TrainTab:
                 gr.Dropdown(presets, value=presets[0], label="recipe"),
                 gr.JSON({}, label="settings that differ from the recipe's"),
                 gr.Textbox("", label="name of the run and its adapter; empty: the recipe's"),
-                RawFile(label="zip of pictures (optional)", file_types=[".zip"]),
+                gr.File(label="zip of pictures (optional)", file_types=[".zip"]),
                 gr.Checkbox(True, label="wait until it ends"),
             ]
             run = gr.JSON(label="run")

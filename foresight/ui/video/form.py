@@ -15,7 +15,7 @@ from foresight.inspection.clip_readout import clip_records, tells_frames_apart
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import STAGE_NAMES, STAGES, ExtractionPoint, Stage
 from foresight.ui.error_handling import error_place
-from foresight.ui.inputs import FreeNumber, FreeRadio, FreeSlider, RawFile
+from foresight.ui.inputs import FreeNumber, FreeRadio, FreeSlider
 from foresight.ui.navigation import updated_choices
 from foresight.ui.video.source import MOST_FRAMES, MOST_OBJECTS, MovingScene, UploadedClip
 
@@ -50,7 +50,7 @@ class ClipForm:
                     self.dice = gr.Button("Another seed", min_width=100, elem_id="video-dice")
                 self.scene_error = error_place("video-scene-error")
             with gr.Tab("Upload", id="upload", elem_id="video-upload"):
-                self.file = RawFile(
+                self.file = gr.File(
                     label="Clip: mp4, mov, webm, mkv or gif", type="filepath", height=120, elem_id="video-file"
                 )
                 with gr.Row():

@@ -20,7 +20,7 @@ from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_maps import png
-from foresight.ui.inputs import FreeNumber, RawFile
+from foresight.ui.inputs import FreeNumber
 from foresight.ui.navigation import Navigation, on_open
 from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
 from foresight.ui.uploads import address as file_address
@@ -55,7 +55,7 @@ class VideoTab:
         with gr.Row(visible=False):
             trigger = gr.Button()
             inputs: list[Any] = [
-                RawFile(label="clip: mp4, mov, webm, mkv or gif"),
+                gr.File(label="clip: mp4, mov, webm, mkv or gif"),
                 gr.Textbox(str(self.inspector.default_point), label="point, such as post-merge/6"),
                 gr.Textbox("", label="adapter: linear, pooled, tokens or a trained one's name; none: the first"),
                 FreeNumber(first.fps, label="fps: frames a second"),

@@ -1,0 +1,86 @@
+"""The queue of the app's events: each client has a share of it, and whoever is gone has none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+from foresight.ui import limits
+from foresight.ui.gradio_internals import Event, ProcessCompletedMessage, Queue, get_fn, run_coro_in_background
+from foresight.ui.guard import client_of
+
+FULL = "This app is busy: try again in a minute."
+SHARED = "You have {} calls waiting here already: wait for one of them to end."
+GONE = "Nobody fetched the answers of this call, so it was ended: ask again, and stay."
+
+
+class FairQueue(Queue):
+    """Gradio's queue, whose limit is one for all events together and whose order is that of arrival.
+
+    Here each event's own queue is limited, so that what is light never waits for the models; in each, clients take
+    turns, whoever asked more often last; and calls end whose answers nobody fetches.
+    """
+
+    def __init__(self, blocks: Any, share: int) -> None:
+        """share: how many calls of one queue a client may have."""
+        super().__init__(
+            live_updates=True,
+            concurrency_count=blocks.max_threads,
+            update_intervals=1,
+            max_size=None,
+            blocks=blocks,
+        )
+        self.share = share
+
+    def start(self) -> None:
+        super().start()
+        run_coro_in_background(self._end_absent)
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        name, client = get_fn(self.blocks, None, body).concurrency_id, client_of(request)
+        theirs = [event for event in self.event_ids_to_events.values() if client_of(event.request) == client]
+        here = [event for event in theirs if event.concurrency_id == name]
+        if len(here) >= self.share or len(theirs) >= limits.WAITING:
+            return False, SHARED.format(len(theirs)), "queue_full"
+        if name in self.event_queue_per_concurrency_id and len(self._queued(name)) >= limits.WAITING:
+            return False, FULL, "queue_full"
+        pushed = await super().push(body, request, username)
+        self._queued(name)[:] = in_turns(self._queued(name))
+        self.broadcast_estimations(name)
+        return pushed
+
+    def _queued(self, name: str) -> list[Event]:
+        return self.event_queue_per_concurrency_id[name].queue
+
+    async def _end_absent(self) -> None:
+        unread: dict[str, float] = {}  # since when a session's messages lie there; whoever listens takes them at once
+        while not self.stopped:
+            await asyncio.sleep(min(2.0, limits.ABSENT / 4))
+            now, pending = time.monotonic(), self.pending_messages_per_session
+            unread = {session: unread.get(session, now) for session in pending if pending[session].qsize()}
+            for session, since in unread.items():
+                if now - since > limits.ABSENT:
+                    await self._end(session)
+                if now - since > limits.FORGOTTEN:
+                    del pending[session]
+                    self.pending_event_ids_session.pop(session, None)
+
+    async def _end(self, session: str) -> None:
+        """Ends a session's calls: those that wait now, a running one at its next step."""
+        for event in [e for e in self.event_ids_to_events.values() if e.session_hash == session]:
+            self.send_message(event, ProcessCompletedMessage(output={"error": GONE}, success=False))
+        await self.clean_events(session_hash=session)
+        self.pending_event_ids_session.setdefault(session, set())  # for whoever comes after all
+
+
+def in_turns(events: list[Event]) -> list[Event]:
+    """Events in the order in which they are run: every client's first, then every client's second, and so on."""
+    turns: Counter[str] = Counter()
+    order = []
+    for event in events:
+        client = client_of(event.request)
+        order.append(turns[client])
+        turns[client] += 1
+    return [event for _, event in sorted(zip(order, events, strict=True), key=lambda pair: pair[0])]
