@@ -6,7 +6,6 @@ what the config builds: the safetensors library itself takes NaN, twin keys and 
 
 import copy
 import inspect
-import json
 import math
 import os
 import tempfile
@@ -23,6 +22,7 @@ from foresight.errors import InputError
 from foresight.metrics.intervals import Interval
 from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
+from foresight.models.untrusted import parse_json
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MAX_WEIGHTS = 512 << 20  # bytes; a TokenAdapter for the 7B model has 40 MB
@@ -191,7 +191,7 @@ def _load(folder: Path, label: str) -> Adapter:
 
 
 def _read_config(folder: Path, label: str) -> dict[str, Any]:
-    config = _parse(_read(folder / CONFIG, MAX_CONFIG, label), f"{label}: {CONFIG}")
+    config = parse_json(_read(folder / CONFIG, MAX_CONFIG, label), f"{label}: {CONFIG}")
     kind = config.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{label}: its kind is {kind!r}; known are {', '.join(KINDS)}.")
@@ -239,29 +239,6 @@ def _read(path: Path, limit: int, label: str) -> bytes:
     return data
 
 
-def _parse(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object without twin keys, NaN or infinity."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            raise InputError(f"{what} has a key twice.")
-        return values
-
-    def refuse(constant: str) -> None:
-        raise InputError(f"{what} has the number {constant}.")
-
-    try:
-        values = json.loads(data, object_pairs_hook=once, parse_constant=refuse)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{what} is not JSON.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{what} is not a JSON object.")
-    return values
-
-
 def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, exactly those of `shapes`."""
     data = _read(path, MAX_WEIGHTS, label)
@@ -283,7 +260,7 @@ def _read_header(data: bytes, shapes: dict[str, list[int]], label: str) -> tuple
         pickled = data[:2] == b"PK" or data[:1] == b"\x80"  # torch.save's zip, or a bare pickle
         fault = "is a pickle and not opened" if pickled else "has no safetensors header, or one too long"
         raise InputError(f"{label}: {WEIGHTS} {fault}.")
-    header = _parse(data[8 : 8 + length], f"{label}: the header of {WEIGHTS}")
+    header = parse_json(data[8 : 8 + length], f"{label}: the header of {WEIGHTS}")
     header.pop("__metadata__", None)
     if missing := sorted(shapes.keys() - header.keys()):
         raise InputError(f"{label}: {WEIGHTS} lacks {missing[0]!r}, which its config builds.")

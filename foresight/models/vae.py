@@ -19,6 +19,7 @@ from foresight.errors import InputError
 from foresight.models.digests import files_digest, joined, json_digest
 from foresight.models.hub import folder_of, pinned
 from foresight.models.placement import device_of, dtype_of
+from foresight.models.untrusted import VAEConfig, check_config, check_weights, read_json, read_weight_map
 from foresight.paths import ASSETS
 
 BUNDLED = ASSETS / "vae"
@@ -44,6 +45,8 @@ class VAE(ABC):
         # In float32, so before the model is cast.
         mean, std = (torch.as_tensor(v).float().reshape(1, -1, 1, 1) for v in self._statistics())
         self._shift, self._scale = mean.to(device), (model.config.scaling_factor / std).to(device)
+        if not (self._scale.isfinite().all() and (self._scale > 0).all() and self._shift.isfinite().all()):
+            raise InputError(f"VAE {name!r} scales its latents by numbers that are not finite and above 0.")
         model.to(device, memory_format=self._layout)
         model.type(dtype)  # not .to(dtype), at which diffusers warns for nothing
         model.requires_grad_(False).eval()
@@ -285,22 +288,23 @@ def load_vae(
 
 def _read_kind(path: Path, label: str) -> str:
     """The class that a config.json names, one of KINDS."""
-    if not path.is_file():
-        raise InputError(f"VAE {label!r} has no config.json, neither itself nor in a subfolder 'vae'.")
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"VAE {label!r} has a config.json that is not JSON.") from error
-    kind = config.get("_class_name") if isinstance(config, dict) else None
+    config = read_json(path, f"VAE {label!r}")
+    kind = config.get("_class_name")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"VAE {label!r} is of class {kind}; supported are {', '.join(KINDS)}.")
+        raise InputError(f"VAE {label!r} is of class {str(kind)[:80]}; supported are {', '.join(KINDS)}.")
+    check_config(VAEConfig, config, f"VAE {label!r}: config.json")
     return kind
 
 
 def _read_model(kind: str, folder: Path, label: str) -> Any:
     """The model on the CPU, whole and finite."""
-    if not any((folder / file).is_file() for file in _WEIGHTS):
+    if not any((folder / file).exists() for file in _WEIGHTS[:2]):
         raise InputError(f"VAE {label!r} has no {_WEIGHTS[0]}; weights in other formats are not read.")
+    index = folder / _WEIGHTS[1]
+    single = (folder / _WEIGHTS[0]).is_file()
+    shards = {_WEIGHTS[0]} if single else set(read_weight_map(index, f"VAE {label!r}").values())
+    for file in shards:
+        check_weights(folder / file, f"VAE {label!r}")
     import diffusers  # here, because it takes 3 s
 
     # AutoencoderTiny writes an attribute into its config at which diffusers warns when it reads it back.

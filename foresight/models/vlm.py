@@ -6,11 +6,9 @@ the picture, which a causal model could not see from there anyway, no final norm
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence, Set
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +30,16 @@ from foresight.models.engine import Engine, kernels_usable
 from foresight.models.hub import folder_of, hub_digests, pinned
 from foresight.models.placement import device_of, dtype_of, free_memory, native_bfloat16
 from foresight.models.points import STAGES, ExtractionPoint
+from foresight.models.untrusted import (
+    ImageProcessor,
+    VLMConfig,
+    check_config,
+    check_small_files,
+    check_weights,
+    read_json,
+    read_weight_map,
+    without_loaders,
+)
 from foresight.paths import ASSETS
 
 BUNDLED = ASSETS / "vlm"
@@ -63,6 +71,7 @@ class VLM:
         source: str | Path,
         folder: Path,
         name: str,
+        config: dict[str, Any],
         device: torch.device,
         dtype: torch.dtype,
         kernels: bool = False,
@@ -77,7 +86,7 @@ class VLM:
         self._loaded = -1, -1  # the depth up to which it is
         self._source, self.folder = pinned(source, folder), folder
         try:
-            self.config: Any = Qwen2_5_VLConfig.from_pretrained(folder)
+            self.config: Any = Qwen2_5_VLConfig.from_dict(without_loaders(config))
             reasons = qwen.unsupported(self.config)
             if not reasons:
                 self._settings = qwen.settings(self.config)
@@ -209,41 +218,41 @@ class VLM:
     @cached_property
     def _image_settings(self) -> dict[str, list[float]]:
         """Mean and deviation by colour, by the processor's names for them."""
-        with self._reading_processor() as settings:
-            return {key: [float(v) for v in settings[key]] for key in ("image_mean", "image_std")}
+        return {key: [float(v) for v in self._processor[key]] for key in ("image_mean", "image_std")}
 
     @cached_property
     def _limits(self) -> tuple[int, int]:
         """The processor's least and most pixels; transformers' own where it names none."""
-        with self._reading_processor() as settings:
-            size = settings.get("size") or {}
-            least, most = settings.get("min_pixels"), settings.get("max_pixels")  # before transformers 5
-            return (
-                int(least or size.get("shortest_edge") or SMALLEST),
-                int(most or size.get("longest_edge") or 1280 * PATCH**2),
-            )
+        settings = self._processor
+        size = settings.get("size") or {}
+        least, most = settings.get("min_pixels"), settings.get("max_pixels")  # before transformers 5
+        return least or size.get("shortest_edge") or SMALLEST, most or size.get("longest_edge") or 1280 * PATCH**2
 
-    @contextmanager
-    def _reading_processor(self) -> Iterator[dict[str, Any]]:
-        """The image processor's settings. Raises InputError where they, or what is taken of them, cannot be read."""
+    @cached_property
+    def _processor(self) -> dict[str, Any]:
+        """The image processor's settings, checked."""
         path = self.folder / "preprocessor_config.json"
         nested = self.folder / "processor_config.json"  # where transformers 5 writes all processors' settings
-        try:
-            read = json.loads(path.read_bytes() if path.is_file() else nested.read_bytes())
-            yield read if path.is_file() else read["image_processor"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.name} has no readable {path.name} or {nested.name}.") from error
+        path = path if path.is_file() else nested
+        settings = read_json(path, f"model {self.name!r}")
+        settings = settings.get("image_processor") or {} if path == nested else settings
+        check_config(ImageProcessor, settings, f"model {self.name!r}: {path.name}")
+        return settings
 
     @cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's own tokenizer, with its chat template."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # no narrower class: the tokenizers library raises nothing else
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"model {self.name!r} has a tokenizer that cannot be read ({reason}).") from error
         older = self.folder / "chat_template.json"  # where processors of before transformers 5 keep theirs
         if not (self.folder / "chat_template.jinja").is_file() and older.is_file():
-            tokenizer.chat_template = json.loads(older.read_text())["chat_template"]
-        if tokenizer.chat_template is None:
+            tokenizer.chat_template = read_json(older, f"model {self.name!r}").get("chat_template")
+        if not isinstance(tokenizer.chat_template, str):
             raise InputError(f"{self.name} has no chat template.")
         return tokenizer
 
@@ -391,6 +400,8 @@ class VLM:
             raise InputError(f"{self.name}: {name} is {list(value.shape)}, its config says {list(shape)}.")
         module, _, leaf = name.rpartition(".")
         weight = nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
+        if not all(end.isfinite() for end in weight.aminmax()):  # which NaN passes through
+            raise InputError(f"{self.name}: {name} has values that are not finite.")
         setattr(self.model.get_submodule(module), leaf, weight)
 
     def _files(self, point: ExtractionPoint) -> set[str]:
@@ -404,10 +415,7 @@ class VLM:
         """{name in the checkpoint: file}, for every weight it holds."""
         index = self.folder / _INDEX
         if index.is_file():
-            try:
-                return {str(name): str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(f"{self.name}: {_INDEX} has no readable weight_map.") from error
+            return read_weight_map(index, f"model {self.name!r}")
         folder = folder_of(self._source, [_SINGLE], "model")
         if not (folder / _SINGLE).is_file():
             raise InputError(f"{self.name} has no {_SINGLE} or {_INDEX}; weights in other formats are not read.")
@@ -416,6 +424,7 @@ class VLM:
 
 
 def _open(path: Path, name: str) -> Any:
+    check_weights(path, f"model {name!r}")
     try:
         return safe_open(path, "pt")
     except (OSError, SafetensorError) as error:
@@ -463,13 +472,13 @@ def load_vlm(
         raise InputError(f"this machine has {wrong}: install another version.")
     source, label = (BUNDLED, "bundled") if name is None else (name, str(name))
     folder = folder_of(source, _SMALL_FILES, "model")
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {label!r} has no readable config.json.") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    what = f"model {label!r}"
+    config = read_json(folder / "config.json", what)
+    kind = config.get("model_type")
     if kind != "qwen2_5_vl":
         raise InputError(f"model {label!r} is of type {kind}; Foresight reads qwen2_5_vl.")
+    check_config(VLMConfig, config, f"{what}: config.json")
+    check_small_files(folder, what)
     for names in _TOKENIZER:
         if not any((folder / name).is_file() for name in names):
             raise InputError(f"model {label!r} has no {' or '.join(names)}.")
@@ -479,7 +488,7 @@ def load_vlm(
         raise InputError(f"8-bit latents are computed beside bfloat16, not {str(dtype).removeprefix('torch.')}.")
     if fp8 and on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 9):
         raise InputError(f"{torch.cuda.get_device_name(on)} has no 8-bit products: they need Ada, Hopper or later.")
-    vlm = VLM(source, folder, label, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
+    vlm = VLM(source, folder, label, config, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
     # Read now, so that faults are raised now.
     _ = vlm._image_settings, vlm._limits, (folder / _INDEX).is_file() and vlm._stored
     return vlm

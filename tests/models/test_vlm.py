@@ -301,13 +301,6 @@ FOREIGN = {
     "other patches": ({"vision_config": {"patch_size": 16}}, "patch size is 16, not 14"),
     "cut windows": ({"vision_config": {"window_size": 120}}, "window size is 120, not 112"),
     "quantised": ({"quantization_config": {"quant_method": "awq"}}, "its weights are quantised"),
-    "a word": ({"text_config": {"hidden_size": "large"}}, "its config.json builds no Qwen2.5-VL .*hidden_size"),
-    "a base in words": (
-        {"text_config": {"rope_parameters": {"rope_theta": "ten", "mrope_section": [1, 2, 3]}}},
-        "its config.json builds no Qwen2.5-VL",
-    ),
-    "no heads": ({"text_config": {"num_attention_heads": 0}}, "its config.json builds no Qwen2.5-VL"),
-    "less than nothing": ({"vision_config": {"intermediate_size": -1}}, "its config.json builds no Qwen2.5-VL"),
 }
 
 
@@ -328,23 +321,6 @@ def test_float16_which_overflows_is_refused(tiny):
         load_vlm(tiny.folder, "cpu", torch.float16)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("config.json", "", "has no readable config.json"),
-        ("processor_config.json", "", "no readable preprocessor_config.json or processor_config.json"),
-        ("processor_config.json", "{}", "no readable preprocessor_config.json or processor_config.json"),
-        ("tokenizer.json", "", "has no tokenizer.json or vocab.json"),
-        ("tokenizer_config.json", "", "has no tokenizer_config.json"),
-        ("model.safetensors.index.json", "{}", "has no readable weight_map"),
-    ],
-)
-def test_a_folder_without_its_small_files_is_refused_at_once(copy, name, content, sentence):
-    (copy / name).write_text(content) if content else (copy / name).unlink()
-    with pytest.raises(InputError, match=sentence):
-        load_vlm(copy, "cpu")
-
-
 def test_missing_and_misshapen_weights_are_refused(copy):
     weights = load_file(copy / SINGLE)
     name = next(n for n in weights if n.endswith("blocks.1.norm2.weight"))
@@ -358,9 +334,6 @@ def test_missing_and_misshapen_weights_are_refused(copy):
     save_file({n: w for n, w in weights.items() if n != "lm_head.weight"}, copy / SINGLE)
     with pytest.raises(InputError, match="lm_head"):
         load_vlm(copy, "cpu").describe(noise())
-    (copy / SINGLE).write_bytes(b"not weights at all")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_vlm(copy, "cpu").latents([noise()], ["pre-merge/1"])
     (copy / SINGLE).unlink()
     with pytest.raises(InputError, match="has no model"):
         load_vlm(copy, "cpu").latents([noise()], ["pre-merge/1"])
