@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
 from foresight.settings import add_model_arguments
-from training.arguments import above, at_least, pixels
+from training.arguments import above, at_least, pixels, share
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,7 +53,7 @@ table prints what the cards of adapters under --out say, as in docs/bundled_weig
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (see {self.prog} --help).", file=sys.stderr)
+        print(f"error: {InputError(message)} (see {self.prog} --help).", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -72,15 +72,19 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     )
     fit.add_argument("--data", default="scenes:2000", help=DATA_HELP)
     fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
-    fit.add_argument("--hidden", type=at_least(1), help="hidden width (a quarter of the latents', at least 128)")
+    fit.add_argument(
+        "--hidden", type=at_least(1, 65_536), help="hidden width (a quarter of the latents', at least 128)"
+    )
     fit.add_argument("--pixels", type=pixels, default="224²", help="of the square images to learn from, such as 448²")
     fit.add_argument("--steps", type=at_least(1), default=2000)
-    fit.add_argument("--batch", type=at_least(1), default=32, help="pictures a step; halved where memory runs out")
+    fit.add_argument(
+        "--batch", type=at_least(1, 65_536), default=32, help="pictures a step; halved where memory runs out"
+    )
     fit.add_argument("--lr", type=above(0), default=1e-3)
-    fit.add_argument("--images-from", type=float, default=0.3, help="share of steps before images are decoded")
+    fit.add_argument("--images-from", type=share, default=0.3, help="share of steps before images are decoded")
     fit.add_argument("--seed", type=at_least(0), default=0)
     fit.add_argument("--held-out", type=at_least(0), default=64, help="test images of each kind to score on")
-    fit.add_argument("--save-every", type=float, default=60, metavar="SECONDS", help="between states to resume from")
+    fit.add_argument("--save-every", type=above(0), default=60, metavar="SECONDS", help="between states to resume from")
     fit.add_argument("--log-with", choices=("trackio", "wandb"), help="log losses and scores there too")
     fit.add_argument("--out", type=Path, required=True)
     fit.add_argument("--resume", action="store_true", help="go on with the run in --out; so does the same command")
@@ -94,7 +98,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
         default="224²",
         help="how large the model sees images: 448², 100000, LEAST-MOST or native (224²)",
     )
-    extract.add_argument("--batch", type=at_least(1), default=64, help="pictures at a time, and in a shard")
+    extract.add_argument("--batch", type=at_least(1, 65_536), default=64, help="pictures at a time, and in a shard")
     extract.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     extract.add_argument("--out", type=Path, required=True)
 
@@ -119,7 +123,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--workers", type=at_least(1), default=2, help="processes that write the VLM's texts")
     bundle.add_argument("--points", default="post-merge/6")
     bundle.add_argument("--kinds", default="tokens")
-    bundle.add_argument("--hidden", type=at_least(1))
+    bundle.add_argument("--hidden", type=at_least(1, 65_536))
     bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
     bundle.add_argument("--halo-weight", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
     bundle.add_argument("--vlm", type=Path, help="VLM to check, to stamp, or to fit adapters to (the bundled one)")
@@ -320,6 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[args.command](args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full, a name that is too long
+        print(f"error: {error.filename or args.out}: {(error.strerror or str(error)).lower()}.", file=sys.stderr)
         return 2
     except FloatingPointError as error:
         print(f"error: {error} A lower --lr may help.", file=sys.stderr)

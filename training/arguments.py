@@ -8,15 +8,26 @@ from collections.abc import Callable
 from foresight.errors import InputError
 
 
-def at_least(low: float) -> Callable[[str], int]:
-    """For argparse's `type`: a whole number, `low` or more."""
+def at_least(low: int, most: int = 10_000_000) -> Callable[[str], int]:
+    """For argparse's `type`: a whole number from `low` to `most`."""
 
     def whole(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"must be a whole number, {low} or more, not {text!r}.")
+        if not text.lstrip("-").isdecimal() or len(text) > 20 or not low <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low:,} to {most:,}, not {text[:40]!r}.")
         return int(text)
 
     return whole
+
+
+def share(text: str) -> float:
+    """For argparse's `type`: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text[:40]!r}.")
+    return value
 
 
 def above(low: float) -> Callable[[str], float]:
@@ -28,7 +39,7 @@ def above(low: float) -> Callable[[str], float]:
         except ValueError:
             value = low
         if not low < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"must be a number above {low}, not {text!r}.")
+            raise argparse.ArgumentTypeError(f"must be a number above {low}, not {text[:40]!r}.")
         return value
 
     return number

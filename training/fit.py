@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
@@ -254,14 +255,30 @@ def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[S
     """
     config = asdict(task.config)
     facts = {name: value for name, value in config.items() if name != "recipe"} | task.facts
-    yield from train(task, task.config.recipe, task.vae.device, folder, facts)
-    if processes()[0] > 0:
-        return
+    with locked(folder) if processes()[0] == 0 else nullcontext():
+        yield from train(task, task.config.recipe, task.vae.device, folder, facts)
+        if processes()[0] == 0:
+            _save_adapters(task, config, adapters or folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within it no other process fits in the folder. Raises InputError where one does already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(f"another run fits in {str(folder)!r} now: choose another folder, or wait.") from error
+
+
+def _save_adapters(task: Fit, config: dict[str, Any], folder: Path) -> None:
+    """Scores the adapters, writes that on their cards, and saves them."""
     scores = judge(task.adapters, task.held_out, task.vae)
     config["data"] = str(task.config.data.public())  # a card may be published: no path of this machine
     for name, adapter in task.adapters.items():
         adapter.card |= {"config": config, "scores": scores[name]}
-        save_adapter(adapter, (adapters or folder) / name.replace("/", "-"))
+        save_adapter(adapter, folder / name.replace("/", "-"))
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from foresight.adapters.checkpoint import sync
 from foresight.errors import InputError
 
 STATE = "training.pt"
+_STATE = {"recipe", "step", "micro_batches", "trained", "average", "optimizer"}
 _PATIENCE = 5  # steps whose loss is not finite before training stops
 
 
@@ -257,6 +259,18 @@ def _save(
     sync(path.parent)
 
 
+def _read_state(path: Path, device: Any) -> dict[str, Any]:
+    """What `_save` wrote. Raises InputError where it is something else, or a part of it."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or not state.keys() >= _STATE:
+            raise ValueError("it is no state of a training")
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n")[0][:120].rstrip(".")
+        raise InputError(f"{path} cannot be read ({reason}): delete it to begin anew.") from error
+    return state
+
+
 def _resume(
     path: Path, about: dict[str, Any], trained: Any, average: Any, optimizer: Any, device: Any
 ) -> tuple[int, int]:
@@ -265,7 +279,7 @@ def _resume(
     Raises InputError where it is of a run that differs in `about` or in the shapes of its weights, and where
     processes on several machines do not see the same file.
     """
-    state = torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+    state = _read_state(path, device) if path.is_file() else None
     steps = torch.tensor(state["step"] if state else 0, device=device)
     if dist.is_initialized():
         least = steps.clone()

@@ -46,7 +46,7 @@ EXAMPLES = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (see {self.prog} --help).", file=sys.stderr)
+        print(f"error: {InputError(message)} (see {self.prog} --help).", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -67,9 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted.", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # whoever read the lines has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         return 1
+    except OSError as error:  # a disk that is full, a name that is too long
+        print(f"error: {error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}.", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -30,9 +30,14 @@ class OutputPaths:
     def path(self, source: Path, suffix: str) -> Path:
         """Where the reconstruction of a file goes."""
         point = self.record.point
-        name = f"{source.stem}-{point.stage}-{point.layer}-{self.record.name}".replace("/", "-")
+        name = f"{_shortened(source.stem)}-{point.stage}-{point.layer}-{self.record.name}".replace("/", "-")
         self.names[name] += 1
         return self.folder / (name + (f"-{self.names[name]}" if self.names[name] > 1 else "") + suffix)
+
+
+def _shortened(stem: str) -> str:
+    """A file's name that leaves room, in the 255 bytes of a name, for what stands behind it."""
+    return stem.encode()[:120].decode(errors="ignore")
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,20 @@ class Evaluation:
     def run(self, inspector: Inspector, record: AdapterRecord, out: Path, as_json: bool) -> Iterator[str]:
         """Writes the table and the summary; yields the latter or, as JSON, every row and, last, the summary."""
         rows, broken = list[Row](), list[Broken]()
-        for item in tqdm(self.rows(inspector, record), total=self.total, unit=self.key, disable=None):
-            line = {self.key: item.name, "error": item.reason} if isinstance(item, Broken) else item
-            if isinstance(item, Broken):
-                broken.append(item)
-            else:
-                rows.append(item)
-            if as_json:
-                yield json.dumps(line)
+        interrupted = False
+        try:
+            for item in tqdm(self.rows(inspector, record), total=self.total, unit=self.key, disable=None):
+                line = {self.key: item.name, "error": item.reason} if isinstance(item, Broken) else item
+                if isinstance(item, Broken):
+                    broken.append(item)
+                else:
+                    rows.append(item)
+                if as_json:
+                    yield json.dumps(line)
+        except KeyboardInterrupt:  # what was done by then is written
+            if not rows:
+                raise
+            interrupted = True
         if not rows:
             raise InputError(f"none of the {len(broken)} files is a {self.kind}: {broken[0].reason}")
         summary = {
@@ -77,6 +88,7 @@ class Evaluation:
             "vae": inspector.vae.name,
             "data": self.data,
             **self.summarise(rows),
+            **({"interrupted_of": self.total} if interrupted else {}),
             "broken": [{self.key: one.name, "error": one.reason} for one in broken],
         }
         table = out / f"{self.kind}s.csv"
@@ -89,6 +101,8 @@ class Evaluation:
             f"  every {self.kind}'s scores are in {table}, this summary in {out / SUMMARY}",
         ]
         yield json.dumps({"summary": summary}) if as_json else "\n".join(text)
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 def number(value: float | None) -> str:

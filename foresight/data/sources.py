@@ -42,6 +42,7 @@ from foresight.errors import InputError
 
 SPLITS = ("train", "val", "test")
 VIEWS = 8  # rows for each photo where no scenes fix their number
+MOST_SCENES = 10_000_000  # in one part
 MAX_PHOTOS = 100_000  # in one part
 MAX_FILE = 256 * 2**20  # bytes
 LEAST_PHOTOS = 10  # different ones, of which one validates and two can be held out
@@ -143,8 +144,10 @@ def _parse_part(part: str, whole: str) -> tuple[str, ScenePart | PhotoPart]:
         raise InputError(f"the weight {factor!r} in {part!r} must be a number above 0, as in photos:FOLDER*0.5.")
     kind, _, rest = source.partition(":")
     if kind in ("scenes", "motion"):
-        if not rest.isdecimal() or int(rest) < 1:
-            raise InputError(f"{part!r} is no number of scenes: write {kind}:N, such as {kind}:2000.")
+        if not rest.isdecimal() or len(rest) > 12 or not 1 <= int(rest) <= MOST_SCENES:
+            raise InputError(
+                f"{part!r} is no number of scenes up to {MOST_SCENES:,}: write {kind}:N, such as {kind}:2000."
+            )
         return kind, ScenePart(int(rest), weight)
     known = next((one for one in get_args(Kind) if one == kind), None)
     paths = tuple(path.strip() for path in (rest if known else source).split(","))

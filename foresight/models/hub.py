@@ -64,8 +64,7 @@ def folder_of(name: str | Path, files: Sequence[str], what: str) -> Path:
     ("VAE", "adapter") in the sentence of an InputError, raised where there is no such folder and the hub knows no
     such id, does not give it, or cannot be reached.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := _folder(name)) is not None:
         return folder
     repository, _, revision = str(name).partition("@")
     try:
@@ -85,10 +84,19 @@ def folder_of(name: str | Path, files: Sequence[str], what: str) -> Path:
     return Path(snapshot)
 
 
+def _folder(name: str | Path) -> Path | None:
+    """The folder of that name; None where there is none, or the name can be none."""
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, with a null byte, of a user that there is not
+        return None
+
+
 def pinned(name: str | Path, folder: Path) -> str | Path:
     """A name by which the rest of what `folder_of` found will be of the same commit."""
     commit = commit_of(folder)
-    return name if commit is None or Path(name).expanduser().is_dir() else f"{str(name).partition('@')[0]}@{commit}"
+    return name if commit is None or _folder(name) is not None else f"{str(name).partition('@')[0]}@{commit}"
 
 
 def _reason(error: OSError | HTTPError) -> str:

@@ -30,7 +30,7 @@ class ExtractionPoint:
         """``"post-merge/6"`` → ExtractionPoint("post-merge", 6). Raises InputError on anything else."""
         if isinstance(text, ExtractionPoint):
             return text
-        match = re.fullmatch(r"(pre-merge|post-merge)/(\d{1,3})", text.strip())
+        match = re.fullmatch(r"(pre-merge|post-merge)/(\d{1,3})", text.strip()) if isinstance(text, str) else None
         if match is None:
             raise InputError(
                 f"{text!r} is not an extraction point: write pre-merge/LAYER or post-merge/LAYER, such as post-merge/6."

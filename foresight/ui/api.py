@@ -15,7 +15,7 @@ from foresight.ui import generate as scenes
 from foresight.ui import limits
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_input import file_image
-from foresight.ui.inputs import FreeNumber
+from foresight.ui.inputs import FreeDropdown, FreeNumber
 from foresight.ui.pixels import API_LABEL, chosen_pixels
 from foresight.ui.services import MODEL_QUEUE, open_picture, public_facts
 
@@ -66,12 +66,12 @@ def add_endpoints(inspector: Inspector) -> None:
     with gr.Row(visible=False):
         trigger = gr.Button()
         factors: list[Any] = [
-            gr.Dropdown([ANY, *SHAPES], value=ANY, label="shape"),
-            gr.Dropdown([ANY, *COLOR_NAMES], value=ANY, label="color"),
+            FreeDropdown([ANY, *SHAPES], value=ANY, label="shape"),
+            FreeDropdown([ANY, *COLOR_NAMES], value=ANY, label="color"),
             FreeNumber(1, precision=0, label=f"objects, 1 to {MAX_OBJECTS}"),
-            gr.Dropdown(list(RADII), value=ANY, label="size"),
-            gr.Dropdown(list(POSITIONS), value=ANY, label="position"),
-            gr.Dropdown([ANY, *BACKGROUNDS], value="white", label="background"),
+            FreeDropdown(list(RADII), value=ANY, label="size"),
+            FreeDropdown(list(POSITIONS), value=ANY, label="position"),
+            FreeDropdown([ANY, *BACKGROUNDS], value="white", label="background"),
             gr.Checkbox(True, label="overlap: objects may cover each other"),
             FreeNumber(0, precision=0, label="seed"),
         ]

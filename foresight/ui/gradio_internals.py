@@ -15,6 +15,7 @@ from gradio import processing_utils, queueing, route_utils, routes
 from gradio.component_meta import ComponentMeta
 from gradio.context import Context
 from gradio.data_classes import ImageData as ImageData  # what the page sends of an image
+from gradio.exceptions import InvalidPathError
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.queueing import Event as Event
 from gradio.queueing import Queue as Queue
@@ -23,6 +24,7 @@ from gradio.server_messages import ProcessCompletedMessage as ProcessCompletedMe
 from gradio.utils import error_payload
 from gradio.utils import get_upload_folder as get_upload_folder  # where uploads lie
 from gradio.utils import run_coro_in_background as run_coro_in_background
+from pydantic import ValidationError
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse
 
@@ -89,10 +91,13 @@ async def _refuse_relay(*_: Any) -> Any:
 
 def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     """What a client is told of an error: never nothing, which is what Gradio makes of those that it does not show."""
+    if isinstance(error, ValidationError | InvalidPathError):
+        error = gr.Error(NO_UPLOAD)
     told = error_payload(error, show_error)
     return told if told["error"] else told | {"error": UNKNOWN}
 
 
+NO_UPLOAD = "Upload the file first, and send what gradio_client's handle_file makes of it."
 UNKNOWN = "This could not be done with these values; “Use via API” tells what each of them may be."
 
 

@@ -189,7 +189,7 @@ def _value(name: str, text: str, usual: Any, known: Sequence[str] | None) -> Any
     if isinstance(usual, bool):
         return text == "True"
     if isinstance(usual, int):
-        if not text.isdecimal():
+        if not text.isdecimal() or len(text) > 12:
             raise InputError(f"{name} must be a whole number of at least 0, not {text!r}.")
         return int(text)
     return words if isinstance(usual, list) else text

@@ -1,11 +1,14 @@
 """The command line, run as a user does, on models of tiny size."""
 
 import csv
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from itertools import islice
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from foresight.data.images import load_image, load_mask, to_tensor
 from foresight.data.render import render
 from foresight.data.scenes import Scenes
 from foresight.inspection import evaluation
+from foresight.inspection.evaluation import evaluate as evaluate_images
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SCORES, score
 
@@ -232,6 +236,36 @@ def test_evaluate_scenes_beside_all_floors(models, adapter, tmp_path, capsys, mo
     assert (summary["point"], summary["pictures"], summary["broken"]) == ("post-merge/1", 2, [])
 
 
+def test_an_interrupted_evaluation_keeps_what_it_has(models, adapter, tmp_path, capsys, monkeypatch):
+    def interrupted(*given):
+        yield from islice(evaluate_images(*given), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foresight.inspection.evaluation.TRAINING", 4)
+    monkeypatch.setattr("foresight.cli.commands.evaluate_images", interrupted)
+    assert main(["evaluate", "--scenes", "3", *models, *adapter, "--out", str(tmp_path)]) == 130
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["pictures"], summary["interrupted_of"]) == (2, 3)
+    assert "error: interrupted." in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, capsys, monkeypatch):
+    def full(image, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert main(["scenes", "--n", "1", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("00000.png: no space left on device.\n")
+
+
+def test_a_long_name_leaves_room_for_what_stands_behind_it(scenes, models, adapter, tmp_path, capsys):
+    image = tmp_path / ("ä" * 120 + ".png")
+    shutil.copy(scenes / "images/00000.png", image)
+    assert main(["reconstruct", str(image), *models, *adapter, "--out", str(tmp_path / "out"), "--json"]) == 0
+    [path] = (tmp_path / "out").iterdir()
+    assert path.name.startswith("ä" * 60 + "-post-merge-1-")
+
+
 def test_a_summary_tells_what_could_not_be_measured():
     row = {"image": "a", "mask_reason": None, **dict.fromkeys(SCORES, 0.5)}
     row |= {f"{of}_{name}": 0.5 for of in ("blank", "oracle") for name in SCORES}
@@ -263,62 +297,3 @@ def test_info_names_points_adapters_and_versions(house, models, capsys, monkeypa
     output = capsys.readouterr().out
     assert "tokens, linear, pooled" in output
     assert "half at post-merge/2: fitted with another dtype ('bfloat16', here 'float32')" in output
-
-
-IMAGE, ADAPTER = "{scenes}/images/00000.png", "--adapter={house}/bundled/post-merge-1-linear"
-BAD = {
-    "no command": ([], "required: COMMAND"),
-    "unknown command": (["paint"], "invalid choice: 'paint'"),
-    "no image": (["reconstruct"], "required: FILE"),
-    "no such image": (["reconstruct", "nothing.png"], "there is no file “nothing.png”"),
-    "no picture": (["reconstruct", "{scenes}/scenes.jsonl"], "is not a JPEG, PNG"),
-    "two images, one mask": (["reconstruct", IMAGE, IMAGE, "--mask", IMAGE], "--mask is for one IMAGE"),
-    "another's mask": (["reconstruct", IMAGE, "--mask", "{house}/small.png"], "the mask is 20 × 10 pixels"),
-    "no point": (["reconstruct", IMAGE, "--point", "middle"], "'middle' is not an extraction point"),
-    "a point too deep": (["reconstruct", IMAGE, "--point", "post-merge/9"], "layers are 0 to 3"),
-    "no such adapter": (["reconstruct", IMAGE, "--adapter", "nothing/here/at/all"], "'nothing/here/at/all'"),
-    "no such kind there": (
-        ["reconstruct", IMAGE, "--point", "post-merge/3"],
-        "no adapter fits any point of this",
-    ),
-    "another point's": (["reconstruct", IMAGE, "--point=pre-merge/0", ADAPTER], "is for post-merge/1"),
-    "no such model": (["info", "--model", "not a model"], "'not a model'"),
-    "a file for a folder": (["scenes", "--out", "{scenes}/scenes.jsonl"], "is a file"),
-    "no scenes": (["scenes", "--n", "0", "--out", "x"], "--n must be a whole number from 1 to 10,000,000, not 0"),
-    "a seed that the app refuses": (
-        ["scenes", "--seed", "1000000", "--out", "x"],
-        "--seed must be a whole number from 0 to 999,999, not 1,000,000",
-    ),
-    "no number": (["scenes", "--n", "eight", "--out", "x"], "'eight' is not a whole number"),
-    "half a scene": (["evaluate", "--scenes", "1.5", "--out", "x"], "--scenes must be a whole number"),
-    "no finite number": (["scenes", "--n", "nan", "--out", "x"], "--n must be a whole number"),
-    "too many objects": (
-        ["scenes", "--objects", "1-9", "--out", "x"],
-        "objects must be a whole number from 1 to 5, not 9",
-    ),
-    "no range": (["scenes", "--objects", "few", "--out", "x"], "'few' is not a range such as 1-3"),
-    "unknown shape": (["scenes", "--shapes", "heart", "--out", "x"], "unknown shape 'heart': choose from circle"),
-    "unknown size": (["scenes", "--size", "huge", "--out", "x"], "unknown size 'huge': choose from any, small"),
-    "no source": (["evaluate", "--out", "x"], "--scenes --images --clips is required"),
-    "no folder": (["evaluate", "--images", "nowhere", "--out", "x"], "there is no folder 'nowhere'"),
-    "no good file": (["evaluate", "--images", "{house}/bad", "--out", "x", ADAPTER], "none of the 1 files"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_sentence_and_exit_2(case, house, scenes, models, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (20, 10)).save(house / "small.png")
-    (house / "bad").mkdir(exist_ok=True)
-    (house / "bad/a.png").write_text("no picture")
-    given, message = BAD[case]
-    arguments = [a.format(house=house, scenes=scenes) for a in given]
-    if given[:1] in (["reconstruct"], ["evaluate"]):
-        arguments += models
-    try:
-        code = main(arguments)
-    except SystemExit as ended:  # argparse's own
-        code = ended.code
-    output = capsys.readouterr()
-    assert code == 2 and output.out == ""
-    assert message in output.err and output.err.startswith("error: ") and output.err.count("\n") == 1

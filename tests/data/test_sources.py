@@ -62,7 +62,7 @@ def test_what_data_means(text, spec):
         ("scenes:10+", "names no data somewhere"),
         ("photos:", "names no data somewhere"),
         ("A,,B", "names no data somewhere"),
-        ("scenes:none", "'scenes:none' is no number of scenes: write scenes:N"),
+        ("scenes:none", "'scenes:none' is no number of scenes up to 10,000,000: write scenes:N"),
         ("scenes:0", "is no number of scenes"),
         ("scenes:-5", "is no number of scenes"),
         ("scenes:1+scenes:2", "names scenes more than once"),

@@ -19,7 +19,7 @@ from foresight.metrics.scores import score
 from foresight.models.points import ExtractionPoint
 from foresight.schemas import from_json
 from training.data import HELD_OUT, HELD_OUT_PHOTOS, open_data, scene_data
-from training.fit import FitConfig, averaged, judge, prepare, run_fit
+from training.fit import FitConfig, averaged, judge, locked, prepare, run_fit
 from training.loop import Recipe
 from training.ridge import normal_equations
 from training.service.presets import (
@@ -96,6 +96,16 @@ def test_a_mix_reads_all_points_of_a_stage_and_is_found_again(house, tmp_path):
         (kind, ["post-merge/1", "post-merge/2"]) for kind in ("mix", "routing")
     ]
     assert task.adapters["post-merge/2-mix"].card["scores"]["n"] == 3
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    with locked(tmp_path / "new"):
+        with pytest.raises(InputError, match="another run fits in .* now"), locked(tmp_path / "new"):
+            pass
+        with locked(tmp_path / "other"):
+            pass
+    with locked(tmp_path / "new"):
+        pass
 
 
 def test_averaged_weights_are_there_within_and_gone_after(house):

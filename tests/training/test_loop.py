@@ -125,6 +125,16 @@ def test_another_recipe_needs_another_folder(tmp_path):
         next(train(Regression(("a",)), RECIPE, CPU, tmp_path))
 
 
+@pytest.mark.parametrize("data", [b"", b"no state", b"PK\x03\x04" + bytes(99)])
+def test_a_state_that_cannot_be_read_is_told(tmp_path, data):
+    (tmp_path / STATE).write_bytes(data)
+    with pytest.raises(InputError, match=r"cannot be read \(.*\): delete it to begin anew\.$"):
+        next(train(Regression(), RECIPE, CPU, tmp_path))
+    torch.save({"step": 1}, tmp_path / STATE)
+    with pytest.raises(InputError, match="no state of a training"):
+        next(train(Regression(), RECIPE, CPU, tmp_path))
+
+
 def test_facts_are_of_the_run(tmp_path):
     facts = {"points": ("post-merge/6",), "hidden": None}
     next(train(Regression(), RECIPE, CPU, tmp_path, facts))

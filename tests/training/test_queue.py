@@ -1,5 +1,6 @@
 """Runs in line, in real processes at a tiny size: turns, stop, kill -9, resume, and what they leave behind."""
 
+import errno
 import fcntl
 import json
 import os
@@ -295,6 +296,17 @@ def test_a_name_whose_adapters_are_there_already_is_taken(service, monkeypatch):
     left.rmdir()
     service.start("left", both)
     assert started == ["left", "left"]
+
+
+def test_a_run_that_the_disk_does_not_take_leaves_its_name_free(tmp_path, monkeypatch):
+    def full(path, value):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    line = JobQueue(tmp_path)
+    monkeypatch.setattr("training.service.queue.write_json", full)
+    with pytest.raises(InputError, match="the run 'a' cannot be kept: no space left on device"):
+        line.start("a", {"device": "cpu"})
+    assert "a" not in line.names() and not (line.folder / "a").exists()
 
 
 def test_a_run_on_a_gpu_that_is_gone_is_not_resumed(service):

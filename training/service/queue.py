@@ -164,14 +164,21 @@ class JobQueue:
             name: Of the run, which none has yet.
             job: JSON values with "device".
             photos: A folder that becomes the run's own.
+
+        Raises:
+            InputError: The disk does not take it.
         """
         folder = self.folder / name
-        folder.mkdir(parents=True)
-        if photos is not None:
-            shutil.move(photos, folder / PHOTOS)
-        (folder / "output.txt").touch()
-        Run(folder).write_state(WAITING)
-        write_json(folder / "job.json", job | {"ticket": time.time_ns()})  # last, as it makes the folder a run
+        try:
+            folder.mkdir(parents=True)
+            if photos is not None:
+                shutil.move(photos, folder / PHOTOS)
+            (folder / "output.txt").touch()
+            Run(folder).write_state(WAITING)
+            write_json(folder / "job.json", job | {"ticket": time.time_ns()})  # last, as it makes the folder a run
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)  # its name is free again
+            raise InputError(f"the run {name!r} cannot be kept: {str(error.strerror).lower()}.") from error
         self._launch(Run(folder))
         return Run(folder)
 

@@ -16,6 +16,7 @@ from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Reconstruction
+from foresight.schemas import Names
 from foresight.settings import Settings
 from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
@@ -314,7 +315,8 @@ class CompareTab:
         as the first adapter was fitted. Yields {"done", "of"} after each tile, so that it ends soon after the client
         cancels or goes away; then {"oracle", "blank", "tiles": scores by point and adapter}, and the tiles' pictures.
         """
-        objects, records = None if mask is None else load_mask(mask), self.records(adapters or self.adapter_names())
+        names = Names("adapters").check(adapters or self.adapter_names())
+        objects, records = None if mask is None else load_mask(mask), self.records(names)
         resolution = self.inspector.resolution(chosen_pixels(pixels), records[0] if records else None)
         original, objects = self.inspector.prepare(open_picture(image), objects, resolution)
         if not adapters:

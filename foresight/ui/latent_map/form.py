@@ -12,7 +12,7 @@ from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
 from foresight.maps.data import MapSpec
 from foresight.models.points import ExtractionPoint
 from foresight.schemas import default_of, limits_of, whole
-from foresight.ui.inputs import FreeNumber, FreeSlider, RawFile
+from foresight.ui.inputs import FreeNumber, FreeSlider
 
 SCENES, TOKENS = "scenes", "tokens"  # what a point of the map is
 DRAWN, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
@@ -94,7 +94,7 @@ class MapForm:
             self.source = gr.Radio(
                 [*SOURCES[: 2 + local]], value=DRAWN, label="Pictures", elem_id="map-source", min_width=200
             )
-            self.files = RawFile(
+            self.files = gr.File(
                 file_count="multiple",
                 label="Pictures or zips; their folders are classes",
                 visible=False,

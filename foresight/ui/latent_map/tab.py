@@ -29,7 +29,7 @@ from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors
 from foresight.ui.gradio_internals import cached_file, current_page, plotly_file
-from foresight.ui.inputs import FreeNumber
+from foresight.ui.inputs import FreeDropdown, FreeNumber
 from foresight.ui.latent_map import address, panels, tiles
 from foresight.ui.latent_map.form import DRAWN, FOLDER, SOURCES, UPLOAD, MapForm, presets, spec_of, values_of
 from foresight.ui.latent_map.limits import MapLimits
@@ -444,7 +444,7 @@ class LatentMapTab:
     @show_errors
     def latent_map(
         self,
-        points: str,
+        points: str | None,
         scenes: int,
         seed: int,
         tokens: int,
@@ -463,7 +463,7 @@ class LatentMapTab:
         Yields {"stage", "done", "of"} after each step, so that it ends soon after the client cancels or goes away;
         then coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
         """
-        names = tuple(name.strip() for name in points.split(",") if name.strip())
+        names = tuple(name.strip() for name in (points or "").split(",") if name.strip())
         settings = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters, method)
         spec = self._checked(MapSpec(names, *settings))
         for part in (self.maps.extract, self.maps.fit):
@@ -506,5 +506,5 @@ def _api_input(field: str, point: str) -> Any:
         return gr.Textbox(point, label="points, separated by commas")
     default, limits = default_of(MapSpec, field), limits_of(MapSpec, field)
     if isinstance(limits, Choice):
-        return gr.Dropdown([*limits.known], value=default, label=limits.noun)
+        return FreeDropdown([*limits.known], value=default, label=limits.noun)
     return FreeNumber(default, precision=0 if isinstance(default, int) else None, label=limits.noun)

@@ -12,9 +12,11 @@ from typing import Any
 import gradio as gr
 
 from foresight.errors import InputError
+from foresight.schemas import Choice
 from foresight.settings import Settings
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors, show_errors_in
+from foresight.ui.inputs import FreeDropdown
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import QUIET
 from foresight.ui.train import views
@@ -201,7 +203,7 @@ class TrainTab:
         with gr.Row(visible=False):
             trigger = gr.Button()
             inputs = [
-                gr.Dropdown(presets, value=presets[0], label="recipe"),
+                FreeDropdown(presets, value=presets[0], label="recipe"),
                 gr.JSON({}, label="settings that differ from the recipe's"),
                 gr.Textbox("", label="name of the run and its adapter; empty: the recipe's"),
                 gr.File(label="zip of pictures (optional)", file_types=[".zip"]),
@@ -227,11 +229,10 @@ class TrainTab:
         wait: False tells the run's name and place at once.
         """
         presets = self.service.presets
-        if recipe not in presets:
-            raise InputError(f"unknown recipe {recipe!r}: choose from {'; '.join(presets)}.")
+        Choice("recipe", tuple(presets)).check(recipe)
         if not isinstance(settings or {}, dict):
             raise InputError('settings must be a JSON object, such as {"steps": 200}.')
-        started = self.service.start(name.strip() or recipe, {**presets[recipe], **(settings or {})}, archive)
+        started = self.service.start((name or "").strip() or recipe, {**presets[recipe], **(settings or {})}, archive)
         while True:
             run = self.service.run_details(started["name"])
             yield {k: v for k, v in run.items() if k not in ("log", "samples")} | {"broken": started["broken"]}
