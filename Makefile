@@ -17,7 +17,7 @@ tests: $(VENV)/.test
 lint: $(VENV)/.test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy foresight training benchmarks app.py
+	$(RUN) -m mypy foresight training benchmarks app.py space.py
 
 $(VENV)/.demo: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Foresight needs Python 3.10 to 3.12." if not (3, 10) <= sys.version_info[:2] <= (3, 12) else 0)'

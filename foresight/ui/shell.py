@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
 
 from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
@@ -88,6 +90,11 @@ def _tab(name: str, title: str) -> gr.Tab:
     return tab
 
 
+async def _health(_: Request) -> JSONResponse:
+    """Answers whoever watches over the server: it listens once all is loaded."""
+    return JSONResponse({"status": "ok"})
+
+
 async def _failed(*_: Any) -> PlainTextResponse:
     """The answer to a request that Gradio fails at, such as one for an event that there is not."""
     return PlainTextResponse("There is nothing here for such a request.\n", 500)
@@ -117,6 +124,10 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         i18n=gr.I18n(en={"common.complete": "Done"}),  # which screen readers are told; Gradio 6.31 has no word for it
         state_session_capacity=1000,
         mcp_server=settings.mcp,
-        app_kwargs={"middleware": guards, "exception_handlers": {Exception: _failed}},
+        app_kwargs={
+            "middleware": guards,
+            "exception_handlers": {Exception: _failed},
+            "routes": [Route("/health", _health)],
+        },
         **more,
     )

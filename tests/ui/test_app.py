@@ -1,11 +1,15 @@
 """The app over its API, served with tiny models: the right numbers, one sentence for bad input, no way in."""
 
+import http.client
 import json
+import re
 import sys
 import threading
 import urllib.error
 import urllib.request
 import zipfile
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -160,6 +164,53 @@ def test_another_site_s_page_is_refused_and_a_folder_can_be_named_at_this_machin
             path, body = f"{address}/gradio_api/call/info", b'{"data": []}'
             assert [ask(path, body)[0], ask(path, body, origin=address)[0]] == [200, 200]
             assert [ask(path, body, origin=origin)[0] for origin in ("http://example.org", "null")] == [403, 403]
+
+
+@contextmanager
+def proxied(url, prefix):
+    """The address of a proxy that has the app at url under a prefix, as others' servers do."""
+    target = url.removeprefix("http://")
+
+    class Proxy(BaseHTTPRequestHandler):
+        def forward(self):
+            connection = http.client.HTTPConnection(target)
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {**self.headers, "x-forwarded-host": self.headers["host"], "x-forwarded-proto": "http"}
+            connection.request(self.command, self.path.removeprefix(prefix), body, headers)
+            answer = connection.getresponse()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            self.end_headers()
+            while chunk := answer.read1(65536):
+                self.wfile.write(chunk)
+
+        do_GET = do_POST = forward
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}{prefix}"
+        server.shutdown()
+
+
+def test_the_app_is_whole_under_a_path_of_another_server(inspector, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_ROOT_PATH", "/some/path")
+    with serve(inspector, public=True) as url, proxied(url, "/some/path") as address:
+        client = Client(address, verbose=False, download_files=str(tmp_path))
+        picture = client.predict(seed=3, api_name="/generate")[0]
+        assert client.predict(handle_file(picture), "post-merge/1", "linear", api_name="/reconstruct")[1]["lpips"] > 0
+        page = ask(f"{address}/")[1]
+        files = set(re.findall(r'(?:src|href)="(?:\./)?([^":]+\.(?:js|css))"', page))
+        assert files and all(ask(f"{address}/{file.removeprefix('/some/path/')}")[0] == 200 for file in files)
+        assert ask(f"{address}/health")[0] == 200
+
+
+def test_whoever_watches_over_the_server_is_answered(url):
+    assert ask(f"{url}/health") == (200, '{"status":"ok"}')
 
 
 def test_nobody_runs_an_event_beside_the_queue(url):
