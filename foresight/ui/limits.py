@@ -12,7 +12,7 @@ from foresight.data.factors import MAX_SCENES
 
 WAITING = 64  # calls in one queue, and calls of one client: those of the models stand in one, each other has its own
 SHARE = 16  # calls of one client in one queue; whoever sits at this machine may have all
-ABSENT = 30.0  # seconds after which a call whose answers nobody fetches is ended
+ABSENT = 15.0  # seconds after which a call whose answers nobody fetches is ended
 FORGOTTEN = 600.0  # seconds after which answers that nobody fetched are dropped
 
 UPLOAD_FILE = 40 << 20  # bytes of a file
