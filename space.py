@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -92,8 +93,11 @@ def python_of(folder: Path, python: str, sdk_version: str) -> str:
     return interpreter
 
 
-def start(folder: Path, python: str, port: int) -> float:
+def start(folder: Path, python: str) -> float:
     """Seconds until the app, started from a folder as a Space does, answers. Raises InputError where it does not."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment |= {"SPACE_ID": "owner/foresight", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port)}
     environment |= {"FORESIGHT_PORT": str(port), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -118,7 +122,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--start", action="store_true", help="start it, with this interpreter")
     parser.add_argument("--python", metavar="PYTHON", help="start it in a fresh venv of that interpreter")
-    parser.add_argument("--port", type=int, default=7861)
     args = parser.parse_args()
     out = args.out.absolute()
     try:
@@ -130,7 +133,7 @@ def main() -> int:
         if args.start or args.python:
             sdk_version = front_matter(out / "README.md")["sdk_version"]
             python = python_of(out, args.python, sdk_version) if args.python else sys.executable
-            print(f"answers after {start(out, python, args.port):.1f} s")
+            print(f"answers after {start(out, python):.1f} s")
     except InputError as error:
         print(f"space.py: {error}", file=sys.stderr)
         return 2

@@ -123,6 +123,7 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         footer_links=["api"],
         i18n=gr.I18n(en={"common.complete": "Done"}),  # which screen readers are told; Gradio 6.31 has no word for it
         state_session_capacity=1000,
+        _frontend=False,  # Gradio would ask its own page once, and end where others kept it too busy to answer
         mcp_server=settings.mcp,
         app_kwargs={
             "middleware": guards,
