@@ -143,6 +143,7 @@ def test_a_pair_is_told_apart_by_direction_alone():
     told = torch.tensor([[3.0, 4.0], [torch.nan, 0.0], [2.0, 0.0], [0.0, -9.0]])
     scores = v1.judged(told, moved)
     assert scores[v1.PAIR].tolist() == [1, 0, 1, 0]  # further along than its reverse; one is lost
+    assert v1.judged(torch.zeros(4, 2), moved)[v1.PAIR].tolist() == [0.5] * 4  # a still copy
     assert scores[v1.DIRECTION].tolist() == [0, 0, 0, 1]
     assert scores[v1.ERROR][[0, 3]] == pytest.approx([65**0.5, 1]) and np.isnan(scores[v1.ERROR][1])
 

@@ -110,15 +110,16 @@ def judged(told: Tensor, moved: Tensor) -> dict[str, np.ndarray]:
     """Scores of displacements (2 · n, 2), each clip's and then each reverse's, NaN where no object was found.
 
     A pair is told apart where the clip is told to go further along its true direction than its reverse is; by chance
-    that is a half of all.
+    that is a half of all, and so counts what is told alike; what is lost is not told apart.
     """
     told, moved = told.double().cpu(), moved.double().cpu()
     lost = told.isnan().any(1)
     cosine = torch.nn.functional.cosine_similarity(told, moved, dim=1)
     half = len(told) // 2
-    apart = ((told[:half] - told[half:]) * moved[:half]).sum(1) > 0
+    further = ((told[:half] - told[half:]) * moved[:half]).sum(1)  # NaN where one is lost
+    apart = (further > 0).double() + 0.5 * (further == 0)
     return {
-        PAIR: torch.cat([apart, apart]).double().numpy(),  # not where one is lost: NaN is not above 0
+        PAIR: torch.cat([apart, apart]).numpy(),
         DIRECTION: ((cosine >= np.cos(np.radians(RIGHT))) & ~lost).double().numpy(),
         ERROR: (told - moved).norm(dim=1).numpy(),
     }
