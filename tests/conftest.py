@@ -1,7 +1,10 @@
 """What several test files share: one thread, a tiny random Qwen2.5-VL on disk, and a browser."""
 
+import atexit
 import multiprocessing
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,9 @@ from training.bundle.vlm import SPECIAL, VISION, build_processor
 
 pytest.register_assert_rewrite("browsing")  # so that a failed visit says what the page logged
 os.environ.setdefault("NUMBA_OPT", "0")  # UMAP compiles in half the time, and its maps here are small
+# An app that closes deletes its files, which lie where those of another process's app would lie too.
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="foresight-tests-")
+atexit.register(shutil.rmtree, os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
 torch.set_num_threads(1)  # these sizes gain nothing from more, and lose much where cores are shared
 
 
