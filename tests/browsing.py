@@ -26,6 +26,15 @@ PATIENCE = 90_000  # ms; only a crowded machine needs so many
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
+def serious_faults(page: Any) -> list[Any]:
+    """What axe-core finds serious or critical: the rule, and where it is broken."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    return [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in grave]
+
+
 def chromium() -> Iterator[Any]:
     expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as driver:

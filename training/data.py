@@ -211,33 +211,39 @@ class TrainingData:
                 sources.append(photo_source(photos[split], count, batch, self.seed, self.side, device))
         return Source(sum(source.count for source in sources), [part for source in sources for part in source.parts])
 
-    def held_out(self, batch: int, device: torch.device) -> dict[str, Source]:
+    def held_out(
+        self, batch: int, device: torch.device, split: str = "test", count: int | None = None
+    ) -> dict[str, Source]:
         """What a run is judged by: {title: images that it never learned from}, as many as `open_data` was asked for.
+
+        split, count: "val" gives `count` images of each kind to choose by, which are in no test.
 
         Scenes of the test split, of the run's own factors or of HELD_OUT, and the middle squares of held-out photos;
         of a run that learns from clips also steps of moving scenes, and of a camera over held-out photos.
         """
-        specs: dict[str, SceneSpec] = {}
-        count = self.count
+        sources: dict[str, Source] = {}
+        count = self.count if count is None else count
         if self.spec.scenes is not None and count:
-            titles = {spec: title for title, spec in HELD_OUT.items()}
-            own = self.factors
-            specs = HELD_OUT if own is None else {titles.get(own, "scenes like its own"): own}
-        sources = {
-            title: scene_source([take(count, HELD_OUT_SEED, spec, "test")], batch, device, self.side)
-            for title, spec in specs.items()
-        }
+            for title, scenes in held_out_scenes(self.factors, count, split).items():
+                sources[title] = scene_source([scenes], batch, device, self.side)
         if self.spec.motion is not None and count:
-            clips = take_motion(-(-count // STEPS), HELD_OUT_SEED, MOTION, "test", device)
+            clips = take_motion(-(-count // STEPS), HELD_OUT_SEED, MOTION, split, device)
             sources[HELD_OUT_MOTION] = motion_source(clips, batch, device)
-        photos, filmed, videos = (self._test_files(kind)[:count] for kind in get_args(Kind))
+        photos, filmed, videos = (self._files(kind, split)[:count] for kind in get_args(Kind))
         if videos:
             sources[HELD_OUT_CLIPS] = clip_source(videos, len(videos) * STEPS, batch, None, device)
         return sources | photo_tests(photos, filmed, batch, device, self.side)
 
-    def _test_files(self, kind: Kind) -> list[Photo]:
+    def _files(self, kind: Kind, split: str) -> list[Photo]:
         parts = zip(self.spec.photos, self.splits, strict=True)
-        return [file for part, split in parts if part.kind == kind for file in split["test"]]
+        return [file for part, files in parts if part.kind == kind for file in files[split]]
+
+
+def held_out_scenes(factors: SceneSpec | None, count: int, split: str = "test") -> dict[str, Scenes]:
+    """`count` scenes of a split by their title: of a run's own factors, or (None) of each of HELD_OUT."""
+    titles = {spec: title for title, spec in HELD_OUT.items()}
+    specs = HELD_OUT if factors is None else {titles.get(factors, "scenes like its own"): factors}
+    return {title: take(count, HELD_OUT_SEED, spec, split) for title, spec in specs.items()}
 
 
 def photo_tests(

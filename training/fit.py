@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from foresight.data.images import vae_size
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec
 from foresight.errors import InputError
-from foresight.inspection.readout import read_out
+from foresight.inspection.readout import decode, read_out
+from foresight.metrics.baselines import gain
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.scores import compare
 from foresight.models.points import STAGES, ExtractionPoint
@@ -33,6 +36,8 @@ from training.losses import ImageLoss
 from training.ridge import solve_linear
 from training.store import Store, key_of, name_of
 
+CANDIDATES = (0.4, 0.6, 0.8, 1.0)  # shares of the steps at which a state may be kept as the best
+BEST = "best.pt"  # the best state so far, beside the state to resume from
 STATISTICS_ROWS = 2048  # images from which means and spreads are taken
 
 
@@ -67,6 +72,10 @@ class FitConfig:
     """Share of the steps after which images are decoded and compared; 1: never."""
     window: int | None = 16
     """Cells of VAE latents a side of the part of each image that is compared; None: all, at 4 times the cost."""
+    chosen_by: int = 0
+    """Validation images of each kind by whose LPIPS the best of several states is kept; 0 keeps the last one."""
+    start: tuple[str, ...] = ()
+    """Adapters that the training begins from, for the cards alone."""
     recipe: Recipe = field(default_factory=Recipe)
     """How long, how fast, and with which seed."""
     side: int = SIDE
@@ -114,6 +123,7 @@ class Fit:
         config: weights of the loss, and what is saved in cards.
         solved: of adapters that need no training, the squared error of standardised VAE latents on validation images.
         held_out: {title: latents of images to score on}.
+        validation: {title: latents of images by which the best state is chosen}; none keeps the last one.
         facts: JSON values that a saved state must share to be resumed, beside the config.
     """
 
@@ -126,7 +136,9 @@ class Fit:
         solved: Mapping[str, float] | None = None,
         held_out: Mapping[str, Latents] | None = None,
         facts: Mapping[str, Any] | None = None,
+        validation: Mapping[str, Latents] | None = None,
     ):
+        self.validation = dict(validation or {})
         self.adapters, self.solved = adapters, dict(solved or {})
         self.held_out, self.facts = dict(held_out or {}), dict(facts or {})
         self.modules = nn.ModuleDict({name: a for name, a in adapters.items() if name not in self.solved})
@@ -189,6 +201,7 @@ def prepare(
     store: Store | None = None,
     progress: Progress | None = None,
     data: TrainingData | None = None,
+    start: Mapping[str, Adapter] | None = None,
 ) -> Fit:
     """Extracts latents once, makes the adapters ("post-merge/6-tokens", …) and the task of all.
 
@@ -202,6 +215,7 @@ def prepare(
         store: keeps latents on disk, and has those that a run before this one took.
         progress: called as training latents come, with how many images of how many are done.
         data: of the config, if it is open already.
+        start: trained adapters to begin from, by the names they will have: they keep their widths, means and spreads.
 
     Raises:
         InputError: for unknown points and kinds, and for data that cannot be used.
@@ -217,7 +231,9 @@ def prepare(
     adapters, solved = dict[str, Adapter](), dict[str, float]()
     for kind, layers in _readers(config, points):
         point, frames = layers[-1], 1 + config.data.has_clips
-        adapter = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.side, len(layers)).to(vlm.device)
+        begun = (start or {}).get(f"{point}-{kind}")
+        new = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.side, len(layers))
+        adapter = (begun or new).to(vlm.device)
         adapter.card = {
             "point": str(point),
             "model": vlm.name,
@@ -227,7 +243,11 @@ def prepare(
         }
         if kind in SEVERAL_POINTS:
             adapter.card["layers"] = [str(p) for p in layers]
-        adapter.fit_statistics(inputs_of(latents, f"{point}-{kind}", adapter, some), latents.targets[some])
+        inputs = inputs_of(latents, f"{point}-{kind}", adapter, some)
+        if begun:
+            adapter.fit_familiarity(inputs)
+        else:
+            adapter.fit_statistics(inputs, latents.targets[some])
         if isinstance(adapter, LinearProbe):
             pairs = [(each.points[str(point)], each.targets) for each in (latents, validation)]
             adapter.card["ridge"] = solve_linear(adapter, *pairs)
@@ -235,8 +255,10 @@ def prepare(
         adapters[f"{point}-{kind}"] = adapter
     sources = data.held_out(batch, vlm.device)
     test = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
+    sources = data.held_out(batch, vlm.device, "val", config.chosen_by)
+    choice = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
     facts = {"model": key_of(vlm), "vae": name_of(vae), "photos": data.digest}
-    return Fit(adapters, latents, vae, config, solved, test, facts)
+    return Fit(adapters, latents, vae, config, solved, test, facts, choice)
 
 
 def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[Step]:
@@ -255,9 +277,16 @@ def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[S
     """
     config = asdict(task.config)
     facts = {name: value for name, value in config.items() if name != "recipe"} | task.facts
-    with locked(folder) if processes()[0] == 0 else nullcontext():
-        yield from train(task, task.config.recipe, task.vae.device, folder, facts)
-        if processes()[0] == 0:
+    steps, first = task.config.recipe.steps, processes()[0] == 0
+    marks = {max(1, round(steps * share)) for share in CANDIDATES} if first and task.validation else set()
+    with locked(folder) if first else nullcontext():
+        for step in train(task, task.config.recipe, task.vae.device, folder, facts):
+            yield step
+            if step.number in marks:
+                _keep_best(task, step, folder / BEST)
+        if first:
+            if marks and task.modules:
+                _restore_best(task, folder / BEST)
             _save_adapters(task, config, adapters or folder)
 
 
@@ -281,33 +310,120 @@ def _save_adapters(task: Fit, config: dict[str, Any], folder: Path) -> None:
         save_adapter(adapter, folder / name.replace("/", "-"))
 
 
+References = dict[str, dict[str, Tensor]]  # {"blank": {score: (N,), NaN where an image has none}, "oracle": …}
+
+
+@torch.inference_mode()
+def score_references(latents: Latents, vae: VAE, batch: int = 32) -> References:
+    """What adapters are set beside: each image's scores of the blank page, and of the oracle."""
+    size = (latents.pictures.shape[2], latents.pictures.shape[3])
+    oracle = _scores(latents, batch, lambda rows: decode(vae, latents.targets[rows], size))
+    return {"blank": _scores(latents, batch, lambda rows: torch.ones(1, 3, *size)), "oracle": oracle}
+
+
+def _scores(latents: Latents, batch: int, images: Callable[[slice], Tensor]) -> dict[str, Tensor]:
+    """Scores (N,) of what `images` gives for some rows (or one image for all), NaN where an image has none."""
+    parts: dict[str, list[Tensor]] = {}
+    for rows in (slice(i, i + batch) for i in range(0, len(latents), batch)):
+        x = latents.pictures[rows].float() / 255
+        y = images(rows).to(x.device).expand_as(x)
+        for score, values in compare(x, y, latents.masks[rows]).scores.items():
+            parts.setdefault(score, []).append(values.cpu())
+    return {score: torch.cat(values) for score, values in parts.items()}
+
+
 @torch.inference_mode()
 def judge(
-    adapters: dict[str, Adapter], sets: dict[str, Latents], vae: VAE, batch: int = 32
+    adapters: dict[str, Adapter],
+    sets: dict[str, Latents],
+    vae: VAE,
+    batch: int = 32,
+    references: Mapping[str, References] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores with 95 % intervals: {adapter: {"n": images of the smallest set, title: {score: [mean, low, high],
-    "measured": {score: images that have it}}}}.
+    """Scores with 95 % intervals, {adapter: {"n": images of the smallest set, title: {score: [mean, low, high], …}}}.
+
+    Beside its scores a title has "measured": {score: images that have it}, the means of "blank" and "oracle" over the
+    same images, and "gain": {score: [mean, low, high]}, by how much an image is better than its blank page.
 
     A score that no picture of a set has is left out: mask IoU, where no object stands out of the original, or where it
     cannot be measured in the reconstruction. Where one image has it, low and high are None.
+
+    Args:
+        adapters: by name.
+        sets: what to score on, by title.
+        vae: decodes what adapters map to.
+        batch: images at a time.
+        references: by title, as from `score_references`; None takes them here.
     """
     table: dict[str, dict[str, Any]] = {name: {} for name in adapters}
     for title, latents in sets.items():
+        beside = references[title] if references else score_references(latents, vae, batch)
         for name, adapter in adapters.items():
-            parts: dict[str, list[Tensor]] = {}
-            for i in range(0, len(latents), batch):
-                x = latents.pictures[i : i + batch].float() / 255
-                rows = slice(i, i + batch)
-                inputs = inputs_of(latents, name, adapter, rows), latents.frames[rows]
-                y = read_out(adapter.for_frames, vae, (x.shape[2], x.shape[3]), *inputs)
-                for score, values in compare(x, y, latents.masks[i : i + batch]).scores.items():
-                    parts.setdefault(score, []).append(values[~values.isnan()].cpu())
-            measured = {score: torch.cat(values).tolist() for score, values in parts.items()}
-            intervals = {score: bootstrap(values) for score, values in measured.items() if values}
-            means = {score: [None if v is None else round(v, 5) for v in ends] for score, ends in intervals.items()}
-            counts = {score: len(values) for score, values in measured.items()}
-            table[name] |= {"n": min(map(len, sets.values())), title: means | {"measured": counts}}
+            own = _scores(latents, batch, partial(_painted, adapter, vae, latents, name))
+            table[name] |= {"n": min(map(len, sets.values())), title: _summary(own, beside)}
     return table
+
+
+def _painted(adapter: Adapter, vae: VAE, latents: Latents, name: str, rows: slice) -> Tensor:
+    """What an adapter makes of some rows (B, 3, H, W)."""
+    size = (latents.pictures.shape[2], latents.pictures.shape[3])
+    return read_out(adapter.for_frames, vae, size, inputs_of(latents, name, adapter, rows), latents.frames[rows])
+
+
+def _summary(own: dict[str, Tensor], beside: References) -> dict[str, Any]:
+    """One title of `judge`'s table."""
+    gains = {score: gain(score, values, beside["blank"][score]) for score, values in own.items()}
+    known = {score: ~values.isnan() for score, values in own.items()}
+    means = {
+        which: {
+            score: round(float(values[known[score]].nanmean()), 5)
+            for score, values in scores.items()
+            if not values[known[score]].isnan().all()
+        }
+        for which, scores in beside.items()
+    }
+    measured = {"measured": {score: int(rows.sum()) for score, rows in known.items()}}
+    return {**_intervals(own), **measured, **means, "gain": _intervals(gains)}
+
+
+def _intervals(scores: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
+    """Means and ends of their 95 % intervals, of the scores that some image has."""
+    known = {score: values[~values.isnan()].tolist() for score, values in scores.items()}
+    found = {score: bootstrap(values) for score, values in known.items() if values}
+    return {score: [None if v is None else round(v, 5) for v in ends] for score, ends in found.items()}
+
+
+def _keep_best(task: Fit, step: Step, path: Path) -> None:
+    """Writes down the adapters' averaged weights where they are the best so far; earlier ones may lie there.
+
+    It depends on the step alone, so that a run that is resumed keeps the same ones.
+    """
+    kept: dict[str, Any] = torch.load(path, weights_only=True) if path.is_file() else {}
+    with averaged(task, step):
+        for name in task.modules:
+            lpips = _validate(task, name)
+            if name not in kept or lpips < kept[name]["lpips"] or kept[name]["step"] >= step.number:
+                weights = {key: value.detach().cpu().clone() for key, value in task.adapters[name].state_dict().items()}
+                kept[name] = {"step": step.number, "lpips": lpips, "weights": weights}
+    partial_file = path.with_suffix(".partial")
+    torch.save(kept, partial_file)
+    os.replace(partial_file, path)
+
+
+@torch.inference_mode()
+def _validate(task: Fit, name: str) -> float:
+    """An adapter's LPIPS on validation images, each kind of which counts the same."""
+    sets = task.validation.values()
+    scores = [_scores(x, 32, partial(_painted, task.adapters[name], task.vae, x, name)) for x in sets]
+    return sum(float(each["lpips"].mean()) for each in scores) / len(scores)
+
+
+def _restore_best(task: Fit, path: Path) -> None:
+    """Gives the adapters the best weights, and tells in their cards which these are."""
+    for name, best in torch.load(path, weights_only=True).items():
+        task.adapters[name].load_state_dict(best["weights"])
+        about = {"step": best["step"], "lpips": round(best["lpips"], 5), "n": min(map(len, task.validation.values()))}
+        task.adapters[name].card["chosen"] = about
 
 
 @contextmanager

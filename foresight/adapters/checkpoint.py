@@ -101,13 +101,13 @@ def list_adapters(root: str | Path) -> list[Path]:
 
 
 def score_tables(scores: Any) -> dict[str, dict[str, Interval]]:
-    """What a card's "scores" tell of held-out pictures: {their title: {score: interval}}, all finite.
+    """What a card's "scores" tell of held-out pictures: {their title: {score: interval}}, finite, by the alphabet.
 
     low and high are None where the mean is of one picture.
 
     A card may come from anybody and hold anything: what is of another form is left out.
     """
-    tables = scores.items() if isinstance(scores, dict) else ()
+    tables = sorted(scores.items(), key=lambda pair: str(pair[0])) if isinstance(scores, dict) else ()
     return {
         title: {name: Interval(*interval) for name, interval in table.items() if _is_interval(interval)}
         for title, table in tables
@@ -141,6 +141,31 @@ def measured_share(scores: Any, title: str, score: str) -> str:
     """ "97 of 128", where a card's mean is of fewer than all its held-out pictures; else empty."""
     count, known = held_out_count(scores, title), measured(scores, title, score)
     return "" if count is None or known is None or known >= count else f"{known:,} of {count:,}"
+
+
+def reference_mean(scores: Any, title: str, which: str, score: str) -> float | None:
+    """The mean of "blank" or "oracle" over the same held-out pictures; None where the card does not tell it."""
+    table = scores.get(title) if isinstance(scores, dict) else None
+    means = table.get(which) if isinstance(table, dict) else None
+    value = means.get(score) if isinstance(means, dict) else None
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def gain_on_blank(scores: Any, title: str, score: str) -> Interval | None:
+    """By how much a held-out picture's score is better than its blank page's; None where the card does not tell it."""
+    table = scores.get(title) if isinstance(scores, dict) else None
+    gains = table.get("gain") if isinstance(table, dict) else None
+    interval: Any = gains.get(score) if isinstance(gains, dict) else None
+    return Interval(*interval) if _is_interval(interval) else None
+
+
+def no_better_than_blank(scores: Any) -> list[str]:
+    """The titles of held-out pictures on which the LPIPS is no better than that of a blank page.
+
+    It is better where the whole 95 % interval of its gain is above 0.
+    """
+    gains = {title: gain_on_blank(scores, title, "lpips") for title in score_tables(scores)}
+    return [t for t, gain in gains.items() if gain and (gain.mean if gain.low is None else gain.low) <= 0]
 
 
 def _count(value: Any) -> int | None:

@@ -146,7 +146,12 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         self.std.copy_(x.std(0).clamp_min(1e-4))
         self.z_mean.copy_(z.mean(1))
         self.z_std.copy_(z.std(1).clamp_min(1e-4))
-        x = (x - self.mean) / self.std
+        self.fit_familiarity(latents)
+
+    @torch.no_grad()
+    def fit_familiarity(self, latents: Tensor) -> None:
+        """Takes from training latents (B, T, H, W, D) what tells familiar ones from strange ones."""
+        x = (latents.float().flatten(0, -2) - self.mean) / self.std
         _, values, axes = torch.pca_lowrank(
             x[torch.linspace(0, len(x) - 1, min(len(x), 20_000)).long()], len(self.axes)
         )

@@ -8,7 +8,7 @@ import torch
 from house import build_house
 from PIL import Image
 
-from foresight.adapters.checkpoint import load_adapter, measured_share
+from foresight.adapters.checkpoint import load_adapter, measured_share, no_better_than_blank, reference_mean
 from foresight.adapters.modules import TokenAdapter
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec, PhotoPart, ScenePart, parse_data
@@ -18,6 +18,7 @@ from foresight.inspection.readout import read_out
 from foresight.metrics.scores import score
 from foresight.models.points import ExtractionPoint
 from foresight.schemas import from_json
+from foresight.ui.train.views import blank_verdicts
 from training.data import HELD_OUT, HELD_OUT_PHOTOS, open_data, scene_data
 from training.fit import FitConfig, averaged, judge, locked, prepare, run_fit
 from training.loop import Recipe
@@ -125,6 +126,28 @@ def test_averaged_weights_are_there_within_and_gone_after(house):
     assert torch.equal(weight, inside)
 
 
+def test_the_best_of_four_states_is_kept_also_by_a_run_that_is_resumed(house, tmp_path, monkeypatch):
+    vlm, vae = house
+    config = replace(CONFIG, points=("post-merge/1",), chosen_by=2, recipe=replace(RECIPE, steps=10, save_every=-1))
+    task = prepare(config, vlm, vae)
+    (name,) = task.adapters
+    (validation,), (held_out,) = task.validation.values(), task.held_out.values()
+    assert len(validation) == 2 and not torch.equal(validation.pictures[:2], held_out.pictures[:2])
+    tried = iter((0.5, 0.2, 0.4, 0.3))
+    monkeypatch.setattr("training.fit._validate", lambda *_: next(tried))
+    for step in run_fit(task, tmp_path):
+        if step.number == 6:
+            best = [p.clone() for p in step.average]
+        if step.number == 7:
+            break
+    rest = prepare(config, vlm, vae)
+    assert [step.number for step in run_fit(rest, tmp_path)] == [8, 9, 10]
+    kept = load_adapter(tmp_path / "post-merge-1-tokens")
+    assert kept.card["chosen"] == {"step": 6, "lpips": 0.2, "n": 2}
+    assert all(torch.equal(p, q) for p, q in zip(rest.adapters[name].parameters(), best, strict=True))
+    assert kept.card["scores"] == judge(rest.adapters, rest.held_out, vae)[name]
+
+
 def test_linear_probes_are_solved_on_all_rows_and_others_learn_beside_them(house, tmp_path):
     vlm, vae = house
     config = replace(CONFIG, points=("post-merge/1",), kinds=("linear", "tokens"), recipe=replace(RECIPE, steps=2))
@@ -179,6 +202,18 @@ def test_held_out_means_tell_of_how_many_pictures_they_are(house, monkeypatch):
     assert card["one object on white"]["mask_iou"][0] == pytest.approx(0.5, abs=0.01)  # of 1 and 0
     assert measured_share(card, "one object on white", "mask_iou") == "2 of 3"
     assert measured_share(card, "one object on white", "lpips") == ""
+    assert reference_mean(card, "one object on white", "oracle", "lpips") < 1
+    assert card["one object on white"]["blank"]["mask_iou"] == 0
+    assert no_better_than_blank(card) == ["one object on white"]  # of three one is exact, and noise is worse
+    monkeypatch.setattr("training.fit.read_out", lambda *_: held.pictures.float() / 255)
+    assert no_better_than_blank(judge(task.adapters, sets, vae)["post-merge/1-tokens"]) == []
+    monkeypatch.setattr("training.fit.read_out", lambda *_: torch.ones(3, 3, 224, 224))
+    card = judge(task.adapters, {"one object on white": held}, vae)["post-merge/1-tokens"]
+    assert card["one object on white"]["gain"]["lpips"] == [0, 0, 0]
+    assert no_better_than_blank(card) == ["one object on white"]
+    (clause,) = blank_verdicts(card)
+    blank = f"{card['one object on white']['lpips'][0]:.3f}"
+    assert clause == f"on one object on white: LPIPS {blank}, a blank page {blank}, n = 3"
 
 
 def test_photos_are_learned_from_and_judged_by(house, photos, tmp_path, monkeypatch):

@@ -15,13 +15,18 @@ import zipfile
 from importlib.util import find_spec
 
 import pytest
+import torch
 from house import build_house
 from PIL import Image
 
-from foresight.adapters.checkpoint import WEIGHTS, describe_adapter
+from foresight.adapters.checkpoint import WEIGHTS, describe_adapter, load_adapter
+from foresight.data.images import to_pil
+from foresight.data.render import render
+from foresight.data.scenes import Scenes
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from training.service.job import run_job
+from training.service.pace import STARTUP
 from training.service.queue import CUT, DONE, STOPPED, WAITING, JobQueue, Run, read_lines, write_json
 from training.service.runs import card_text
 from training.service.service import TrainingService
@@ -112,6 +117,10 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     until(lambda: read_lines(last.folder / "log.jsonl"), last)  # its turn has come
     with pytest.raises(InputError, match="still running: stop it first"):
         service.remove("last")
+    service.write_note("last", " a  note\n")
+    assert [run["note"] for run in service.runs()][:1] == ["a note"]
+    with pytest.raises(InputError, match="at most 200 characters, not 201"):
+        service.write_note("last", "x" * 201)
     service.resume("first")
     with pytest.raises(InputError, match="is waiting: only one"):
         service.resume("first")
@@ -134,6 +143,8 @@ def test_a_run_is_killed_the_next_has_its_turn_and_resuming_ends_at_the_same_bit
     assert scores["step"] == 400 and scores["scores"]["pre-merge/0-pooled"]["scenes like its own"]["ssim"]
     with Image.open(service.run_details("first")["samples"]) as sheet:
         assert sheet.size == (2 * 224, 2 * 224)  # two held-out pictures; originals and reconstructions
+        held_out = render(Scenes.from_description(service.held_out_picture("first"))).images[0]
+        assert sheet.crop((0, 0, 224, 224)).tobytes() == to_pil(held_out / 255).tobytes()
     service.remove("last")
     assert {run.name for run in line.runs()} == {"first", "whole"}
 
@@ -143,6 +154,15 @@ def test_adapters_are_renamed_exported_imported_published_and_deleted(house, tmp
     for name in ("first", "whole"):
         job = {"settings": SETTINGS | {"steps": 4}, **models_of(service)}
         run_job(make_run(service.queue.folder / name, **job), service.queue)
+    job = {"settings": SETTINGS | {"steps": 1, "lr": 1e-7, "start": ["pre-merge/0 first"]}, **models_of(service)}
+    further = make_run(service.queue.folder / "further", **job)
+    shutil.copytree(service.queue.adapters / "first", further.folder / "start/pre-merge-0-pooled")
+    run_job(further, service.queue)
+    before, after = (load_adapter(service.queue.adapters / name) for name in ("first", "further"))
+    for key, value in before.named_parameters():  # it began from these weights
+        torch.testing.assert_close(after.get_parameter(key), value, rtol=1e-3, atol=1e-4)
+    assert after.card["config"]["start"] == ["pre-merge/0 first"] and not (further.folder / "start").exists()
+    service.delete_adapter("further")
     service.rename_adapter("whole", "best")
     assert service.run_details("whole")["adapters"] == ["best"] and service.run_details("first")["adapters"] == [
         "first"
@@ -191,6 +211,7 @@ def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):
     run = service.queue.run("photos")
     assert len(list((run.folder / "pictures").iterdir())) == 12
     assert service.run_details("photos")["pictures"] == {"learn": 9, "held_out": 2, "asked": 2}
+    assert service.held_out_picture("photos").parent == run.folder / "pictures"
     service.stop("photos")
     assert ended(run)["state"] == STOPPED
     with pytest.raises(InputError, match="no zip archive"):
@@ -222,6 +243,14 @@ def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(service,
         kept = list(database.execute("select run_name, step, metrics from metrics order by step"))
     assert {name for name, _, _ in kept} == {"tracked"} and (kept[0][1], kept[-1][1]) == (1, 2000)
     assert {key.rpartition("/")[2] for _, _, values in kept for key in json.loads(values)} >= {"0-pooled", "lpips"}
+
+
+def test_a_run_tells_about_how_long_it_will_take(service):
+    last = SETTINGS | {"keep": "the last"}
+    once, twice = (service.seconds(last | {"steps": steps}) for steps in (1_000_000, 500_000))
+    assert once["learn"] == pytest.approx(2 * twice["learn"]) and once["learn"] > 10
+    assert once["extract"] == twice["extract"] > 0 and once["total"] > once["learn"] + STARTUP
+    assert service.seconds(SETTINGS | {"kinds": ["linear"]})["learn"] == 0
 
 
 def test_sigterm_ends_a_process_whose_library_swallows_every_exception():
@@ -286,7 +315,7 @@ def test_a_run_that_is_removed_while_others_look_is_none(tmp_path):
 
 
 def test_a_name_whose_adapters_are_there_already_is_taken(service, monkeypatch):
-    monkeypatch.setattr(service.queue, "start", lambda name, *_: started.append(name))
+    monkeypatch.setattr(service.queue, "start", lambda name, job, *_: started.append((name, job["settings"]["seed"])))
     started, both = [], SETTINGS | {"kinds": ["linear", "tokens"]}
     left = service.queue.adapters / "left-pre-merge-0-tokens"
     left.mkdir(parents=True)
@@ -295,7 +324,29 @@ def test_a_name_whose_adapters_are_there_already_is_taken(service, monkeypatch):
     service.start("left", SETTINGS)  # one adapter has the run's own name
     left.rmdir()
     service.start("left", both)
-    assert started == ["left", "left"]
+    assert started == [("left", 0), ("left", 0)]
+
+
+def test_several_seeds_are_several_runs_and_what_cannot_be_begun_from_is_told(service, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        service.queue, "start", lambda name, job, _, begun: started.append((name, job["settings"]["seed"], [*begun]))
+    )
+    at_end = SETTINGS | {"points": ["post-merge/1"]}
+    made = service.start("s", at_end | {"seed": 3, "start": ["post-merge/1 pooled"]}, seeds=2)
+    begun = ["post-merge-1-pooled"]
+    assert started == [("s-seed-3", 3, begun), ("s-seed-4", 4, begun)] and made["names"] == ["s-seed-3", "s-seed-4"]
+    assert "post-merge/1 tokens" in service.startable() and "post-merge/1 linear" not in service.startable()
+    for start, sentence in (
+        ("post-merge/1 linear", "solved and not trained"),
+        ("post-merge/1 tokens", "only where a tokens adapter at post-merge/1 is to be made"),
+        ("post-merge/1 gone", "gone"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            service.start("t", at_end | {"start": [start]})
+    with pytest.raises(InputError, match="seeds must be a whole number from 1 to 8"):
+        service.start("t", SETTINGS, seeds=9)
+    assert len(started) == 2
 
 
 def test_a_run_that_the_disk_does_not_take_leaves_its_name_free(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import zipfile
 from urllib.error import HTTPError
@@ -10,7 +11,7 @@ from urllib.request import Request, urlopen
 import gradio as gr
 import numpy as np
 import pytest
-from browsing import expect, needs_chromium
+from browsing import expect, needs_chromium, serious_faults
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
@@ -22,6 +23,7 @@ from foresight.inspection.inspector import Inspector
 from foresight.settings import Settings
 from foresight.ui.navigation import Navigation
 from foresight.ui.train.tab import TrainTab
+from training.service.queue import DONE, Run, write_json
 from training.service.service import TrainingService
 
 READY = "#train-cost:has-text('Parameters')"
@@ -55,6 +57,12 @@ def fill(page, name, value):
     page.locator(f"#train-{name} input").press("Tab")
 
 
+def unfold(page):
+    for part in ("adapters", "data", "learning"):
+        page.locator(f"#train-{part}-more > button, #train-{part}-more > .label-wrap").first.click()
+    expect(page.locator("#train-steps input")).to_be_visible()
+
+
 def heading(page):
     return page.locator("#train-progress h3")
 
@@ -64,10 +72,13 @@ def test_a_run_from_start_over_a_reload_to_an_adapter(visit, service):
     expect(page.locator("#train-runs")).to_contain_text("No run yet")
     for idle in ("train-stop", "trained-download", "trained-rename", "trained-delete", "trained-add", "trained-push"):
         expect(page.locator(f"#{idle}")).to_be_disabled()
+    assert page.locator("#train-start").bounding_box()["y"] < 600
+    unfold(page)
     least, most = (page.get_by_label(f"Objects, {end}").bounding_box() for end in ("least", "most"))
     assert least["y"] == most["y"]
     cost = page.locator("#train-cost")
     before = cost.inner_text()
+    expect(page.locator("#train-time")).to_contain_text("about")
     page.locator("#train-hidden input[type=range]").focus()
     page.keyboard.press("ArrowRight")  # the slider by keyboard: 64 → 72
     expect(cost).not_to_have_text(before)
@@ -86,7 +97,7 @@ def test_a_run_from_start_over_a_reload_to_an_adapter(visit, service):
     page = visit(asked="run=mine", ready="#train-samples img")
     expect(heading(page)).to_contain_text("training")
     expect(page.locator("#train-samples img")).to_be_visible()
-    expect(page.locator("#train-curves polyline").first).to_be_attached()
+    expect(page.locator("#train-curves .js-line").first).to_be_attached()
     place = page.locator("#train-samples").bounding_box()["y"]
     facts = page.locator("#train-progress .facts")
     expect(facts).not_to_have_text(facts.inner_text())  # it goes on, and nothing moves
@@ -109,34 +120,74 @@ def test_a_run_from_start_over_a_reload_to_an_adapter(visit, service):
 def test_a_short_run_is_renamed_and_deleted(visit, service):
     page = visit(390, 844, dark=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    unfold(page)
     page.get_by_label("linear probe").check()
     expect(page.locator("#train-steps input")).to_have_value("2000")
     fill(page, "scenes", 16)
     fill(page, "steps", 3)
     page.get_by_label("latents", exact=True).check()
     page.locator("#train-start").click()
-    expect(page.locator("#train-progress")).to_contain_text("Made linear-probe")
     expect(page.locator("#train-progress")).to_contain_text("choose post-merge/1 and linear-probe in Compare")
-    expect(page.locator("#trained")).to_contain_text("linear-probe")
+    expect(page.locator("#train-progress")).to_contain_text("no better than a blank page")  # with random weights
+    table = page.locator("#train-runs")
+    expect(table.locator("tr.chosen")).to_contain_text("linear-probe")
     assert "linear-probe" in [record.name for record in service.inspector.adapters("post-merge/1")]
     expect(page.locator("#train-open")).to_be_enabled()
+    page.locator("#train-open").click()
+    expect(page.locator("#door textarea, #door input")).to_have_value(
+        re.compile("post-merge/1 linear-probe.*'objects'")
+    )
     with page.expect_download() as download:
         page.locator("#trained-download").click()
     with zipfile.ZipFile(download.value.path()) as archive:
         assert "linear-probe/config.json" in archive.namelist()
     page.locator("#trained-name input, #trained-name textarea").fill("fine-one")
     page.locator("#trained-rename").click()
-    expect(page.locator("#trained")).to_contain_text("fine-one")
-    expect(page.locator("#train-progress")).to_contain_text("Made fine-one")  # the run knows it by its new name
+    expect(table).to_contain_text("fine-one")
+    expect(page.locator("#train-progress")).to_contain_text("and fine-one in Compare")  # the run knows its new name
     expect(page.locator("#train-open")).to_be_enabled()
     page.locator("#trained-delete").click()
     page.locator("#trained-really").click()
-    expect(page.locator("#trained")).to_contain_text("None yet")
+    expect(table).not_to_contain_text("fine-one")
     assert service.adapters() == []
+
+
+def test_runs_are_compared_noted_and_copied(visit, service):
+    """The run of the test before and its twin: their curves in one chart, a CSV of both, a note, settings copied."""
+    twin = Run(service.queue.folder / "a-twin")
+    shutil.copytree(service.queue.folder / "linear-probe", twin.folder)
+    twin.write_state(DONE, done=3, total=3, seconds=1.0)
+    write_json(twin.folder / "job.json", twin.job | {"ticket": 0, "settings": twin.job["settings"] | {"lr": 0.5}})
+    page = visit(ready="#train-curves path.point")
+    names, table = page.locator("#train-runs tbody th"), page.locator("#train-runs")
+    table.get_by_role("button", name="Name", exact=True).click()
+    expect(names).to_have_text(["a-twin", "linear-probe"])
+    table.get_by_role("button", name="Name", exact=True).click()
+    expect(names).to_have_text(["linear-probe", "a-twin"])
+    table.get_by_label("Draw the curves of a-twin too").check()
+    expect(page.locator("#train-curves li")).to_have_text([re.compile("linear-probe"), re.compile("a-twin")])
+    assert serious_faults(page) == []
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Curves as CSV").click()
+    lines = download.value.path().read_text().splitlines()
+    assert lines[0] == "run,adapter,value,step,mean,low,high,n"
+    assert {line.split(",")[0] for line in lines[1:]} == {"linear-probe", "a-twin"}
+    assert {line.split(",")[2] for line in lines[1:]} >= {"loss", "lpips"}
+    names.get_by_text("a-twin").click()
+    expect(heading(page)).to_contain_text("a-twin")
+    expect(names).to_have_text(["linear-probe", "a-twin"])  # the order stays
+    unfold(page)
+    page.locator("#train-copy").click()
+    expect(page.locator("#train-lr input")).to_have_value("0.5")
+    page.locator("#train-note input, #train-note textarea").fill("rate 0.5, to see it fail")
+    page.locator("#train-note input, #train-note textarea").press("Enter")
+    expect(table.locator("tr.chosen")).to_contain_text("to see it fail")
+    service.remove("a-twin")
 
 
 def test_bad_input_is_told_and_nothing_is_lost(visit, tmp_path):
     page = visit()
+    unfold(page)
     page.locator("#train-hidden input[type=number]").fill("9999")
     expect(page.locator("#train-cost")).to_contain_text("The hidden width must be a whole number from 0 to 4,096")
     page.locator("#train-hidden input[type=number]").press("Tab")  # leaves it at the slider's end, which is told

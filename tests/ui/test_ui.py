@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -26,7 +27,8 @@ from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.words import colour_difference, in_words
 from foresight.ui.train.charts import curves
-from foresight.ui.train.views import adapter_table, progress
+from foresight.ui.train.table import rows, seed_spread, table_html
+from foresight.ui.train.views import adapter_details, progress
 from training.data import HELD_OUT
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -134,9 +136,10 @@ def test_a_held_out_mean_tells_its_share() -> None:
     html = cards.metric_cards(replace(report(), reconstructions=[mine]), case)
     assert "97 of 128" in html and f"± {0.2 / 3.92 * 97**0.5:.3f}" in html
     row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
-    assert adapter_table([row]).count("97 of 128") == 1
-    run = {"log": [{"step": 5, "losses": {"x": 1.0}}], "held_out": [{"step": 5, "scores": {"x": card["scores"]}}]}
-    assert "Held-out mask IoU ↑, of 97 of 128" in curves(run | {"settings": {"steps": 10}})
+    assert "0.500 [0.400, 0.600]</b> (n = 97)" in adapter_details(row)
+    run = {"name": "r", "log": [{"step": 5, "losses": {"x": 1.0}}]}
+    drawn = json.loads(curves([run | {"held_out": [{"step": 5, "scores": {"x": card["scores"]}}]}]))
+    assert drawn["lines"][0]["mask_iou"] == [[5, 0.5, 0.4, 0.6, 97]]
 
 
 def test_a_headline_has_its_link_and_what_is_to_be_known_of_it() -> None:
@@ -163,7 +166,9 @@ def test_the_banner_comes_for_what_is_beyond_the_limit_and_read_wrong() -> None:
 def test_names_and_cards_from_anybody_are_escaped() -> None:
     card = {"data": EVIL, "scores": {EVIL: {"lpips": [EVIL, 1, 2], "ssim": [0.9, 0.8, 1.0]}, "n": 512}}
     record = AdapterRecord(Path("x"), False, {"kind": "tokens", "card": {"point": "post-merge/4", **card}}, 123_456)
-    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(record)):
+    row = {"name": EVIL, "point": "post-merge/4", "kind": "tokens", "parameters": 1, "card": card}
+    table = table_html(rows([], {EVIL: row}), "", EVIL, []) + adapter_details(row)
+    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(record), table):
         assert "<img src=x" not in html and "&lt;img src=x" in html
     assert "0.900" in cards.adapter_note(record) and "123,456" in cards.adapter_note(record)
 
@@ -180,7 +185,8 @@ def test_a_card_may_hold_nothing_of_use(scores: Any) -> None:
     note = cards.adapter_note(carded(card))
     assert "parameters" in note and "n =" not in note
     row = {"name": "x", "point": "post-merge/4", "kind": "linear", "parameters": 1, "card": card}
-    assert adapter_table([row]).count("<td>–</td>") in (1, 2, 3)
+    card["config"] = {"recipe": {"steps": True, "lr": 10**400, "seed": [1]}}
+    assert table_html(rows([], {"x": row}), "", "x", []).count(">–</td>") >= 6  # Steps, Rate, Seed, Loss, Data, Time
     case = generate.make_scene("star", "red", 2, "any", "any", "white", True, 5)
     mine = replace(report().chosen, record=carded(card))
     assert "held out" not in cards.metric_cards(replace(report(), reconstructions=[mine]), case)
@@ -211,17 +217,51 @@ def test_a_scene_stands_beside_held_out_scenes_of_its_kind() -> None:
 
 def test_the_curves_of_a_training_that_goes_wrong_are_drawn_as_far_as_they_go() -> None:
     log = [{"step": step, "losses": {"a": loss}} for step, loss in ((1, 2.0), (2, math.inf), (3, math.nan))]
-    scores = {"a": {"n": 1, "white": {"lpips": [math.nan, 0.0, 1.0], "mask_iou": [0.5, 0.4, 0.6]}}}
-    html = curves({"log": log, "held_out": [{"step": 3, "scores": scores}], "settings": {"steps": 3}})
-    assert "<b>2</b>" in html and "<b>0.5</b>" in html and "nan" not in html and "inf" not in html
+    scores = {"a": {"n": 9, "white": {"lpips": [math.nan, 0.0, 1.0], "mask_iou": [0.5, 0.4, 0.6], "measured": {}}}}
+    scores["a"]["white"] |= {"blank": {"mask_iou": 0.0}, "oracle": {"mask_iou": 0.9}}
+    run = {"name": "r", "log": log, "held_out": [{"step": 3, "scores": scores}]}
+    drawn = json.loads(curves([run]))
+    assert [line["name"] for line in drawn["lines"]] == ["a"] and drawn["lines"][0]["loss"] == [[1, 2.0]]
+    assert drawn["lines"][0]["mask_iou"] == [[3, 0.5, 0.4, 0.6, 9]]
+    assert [chart["key"] for chart in drawn["charts"]] == ["loss", "mask_iou"]  # no held-out image has an LPIPS
+    assert (drawn["charts"][1]["blank"], drawn["charts"][1]["oracle"]) == (0.0, 0.9)
+    assert [line["name"] for line in json.loads(curves([run, run | {"name": "s"}]))["lines"]] == ["r", "s"]
+    begun = json.loads(curves([run | {"log": [], "held_out": []}]))
+    assert [chart["key"] for chart in begun["charts"]] == ["loss", "lpips", "mask_iou"] and not begun["lines"]
 
 
-def test_a_score_that_no_held_out_image_has_is_no_empty_chart() -> None:
-    scores = {"mine": {"n": 3, "held-out photos": {"lpips": [0.5, 0.4, 0.6]}}}
-    run = {"log": [{"step": 4, "losses": {"mine": 1.0}}], "settings": {"steps": 4}, "held_out": []}
-    assert curves(run).count("<figure>") == 3  # nobody knows yet
-    drawn = curves(run | {"held_out": [{"step": 4, "scores": scores}]})
-    assert drawn.count("<figure>") == 2 and "mask IoU" not in drawn
+def test_the_table_has_a_row_for_each_adapter_and_for_each_run_without_any() -> None:
+    settings = {"points": ["post-merge/1"], "kinds": ["tokens"], "data": "mixture", "scenes": 2000, "steps": 30}
+    settings |= {"lr": 1e-3, "seed": 7, "loss": "latents"}
+    run = {"settings": settings, "pictures": {}, "note": "", "message": "", "losses": {"post-merge/1-tokens": 0.25}}
+    made = run | {"name": "mine", "state": "done", "adapters": ["mine"], "seconds": 65.0, "note": "<b>"}
+    worse = {"n": 9, "white": {"lpips": [0.3, 0.2, 0.4], "gain": {"lpips": [-0.01, -0.02, 0.0]}}}
+    of = {"point": "post-merge/1", "kind": "tokens", "parameters": 5}
+    adapters = {
+        "mine": of | {"name": "mine", "card": {"scores": worse}},
+        "theirs": of | {"name": "theirs", "card": {"config": {"recipe": {"steps": "many", "lr": 0.5}}}},
+        "broken": {"name": "broken", "problem": "it takes 3, not 4"},
+    }
+    stopped = run | {"name": "half", "state": "stopped", "done": 3, "total": 30}
+    listed = rows([made, stopped], adapters)
+    assert [(row.run, row.adapter) for row in listed] == [
+        ("mine", "mine"), ("half", None), (None, "theirs"), (None, "broken"),
+    ]  # fmt: skip
+    first = {column: cell.text for column, cell in listed[0].cells.items()}
+    assert first["Status"] == "⚠ no better than a blank page" and first["LPIPS ↓"] == "0.300"
+    assert (first["Loss"], first["Time"], first["Data"]) == ("0.25", "1 min 5 s", "2,000 scenes")
+    assert "Steps" not in listed[2].cells and listed[2].cells["Rate"].text == "0.5"
+    other = made | {"name": "other", "settings": settings | {"seed": 8}, "adapters": ["theirs"]}
+    adapters["theirs"]["card"] = {"scores": {"n": 9, "white": {"lpips": [0.2, 0.1, 0.3]}}}
+    both = rows([made, other], adapters)
+    assert seed_spread("mine", [made, other], both) == "2 seeds of these settings: LPIPS ↓ 0.200 to 0.300"
+    assert seed_spread("mine", [made, stopped], listed) == seed_spread("", [made, other], both) == ""
+    assert "⚠ <b>mine</b> is no better than a blank page on white: LPIPS 0.300, n = 9." in adapter_details(
+        adapters["mine"]
+    )
+    html = table_html(listed, "mine", "theirs", ["half"])
+    assert html.count('class="chosen"') == 1 and html.count(" checked") == 1 and "<b>" not in html
+    assert 'data-adapter="theirs" data-key="None theirs" aria-pressed="true"' in table_html(listed, "", "theirs", [])
 
 
 def test_a_note_tells_n_intervals_training_size_and_what_it_stands_in_for() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foresight.adapters.checkpoint import WEIGHTS, score_tables
+from foresight.adapters.checkpoint import WEIGHTS, load_adapter, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
 from foresight.inspection.readout import read_out
@@ -25,18 +25,18 @@ from foresight.models.placement import native_bfloat16
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.schemas import from_json
-from training.fit import Fit, averaged, judge, point_of, prepare, run_fit
+from training.fit import BEST, Fit, averaged, judge, point_of, prepare, run_fit, score_references
 from training.latents import Latents, open_store
 from training.loop import STATE, Step
+from training.service.pace import SCORING_SHARE
 from training.service.presets import TrainingSettings, fit_config
-from training.service.queue import DONE, PHOTOS, JobQueue, Run
+from training.service.queue import BEGUN, DONE, PHOTOS, JobQueue, Run
 
 LOG = "log.jsonl"
 SAMPLES = 4  # held-out images shown
 SAVE_EVERY = 10.0  # seconds between states to resume from
 LOG_EVERY = 0.5  # seconds between lines of the log, at least; a long run has them further apart
 LOG_LINES = 1000  # about as many in all
-SCORING_SHARE = 0.15  # of the time that held-out scores may take while training goes on
 SCORED = {"cpu": 8, "cuda": 64}  # held-out images scored while training goes on
 
 
@@ -69,11 +69,19 @@ def _fit(run: Run, queue: JobQueue) -> None:
         store = open_store(run.folder / "latents", vlm)
         batch = 16 if device.type == "cpu" else 64
 
-        def progress(done: int, total: int) -> None:
-            seconds = time.monotonic() - start
-            run.write_state("extracting", done=done, total=total, unit="pictures", seconds=seconds)
+        first: list[tuple[float, int]] = []  # when the first pictures were done, and how many these were
 
-        task = prepare(config, vlm, vae, batch, store, progress)
+        def progress(done: int, total: int) -> None:
+            now = time.monotonic()
+            first[:] = first or [(now, done)]
+            remaining = (total - done) * (now - first[0][0]) / (done - first[0][1]) if done > first[0][1] else None
+            about = {"unit": "pictures", "seconds": now - start, "remaining": remaining}
+            run.write_state("extracting", done=done, total=total, **about)
+
+        names = [f"{point}-{kind}" for point in config.points for kind in config.kinds]
+        copies = {name: run.folder / BEGUN / name.replace("/", "-") for name in names}
+        begun = {name: load_adapter(folder) for name, folder in copies.items() if folder.is_dir()}
+        task = prepare(config, vlm, vae, batch, store, progress, start=begun)
         del vlm  # has done its part, and may be most of a GPU,
         torch.cuda.empty_cache()  # which others on it, such as the app, can use again
         monitor = Monitor(run, task, start, tracker)
@@ -81,9 +89,9 @@ def _fit(run: Run, queue: JobQueue) -> None:
             monitor.record(step)
         monitor.record_end()
     seconds = time.monotonic() - start
-    names = _hand_over(run, [name.replace("/", "-") for name in task.adapters], queue.adapters)
+    made = _hand_over(run, [name.replace("/", "-") for name in task.adapters], queue.adapters)
     steps = config.recipe.steps
-    run.write_state(DONE, adapters=names, done=steps, total=steps, seconds=seconds)
+    run.write_state(DONE, adapters=made, done=steps, total=steps, seconds=seconds, losses=monitor.losses)
 
 
 def vae_dtype(device: torch.device) -> torch.dtype | None:
@@ -116,9 +124,10 @@ def _hand_over(run: Run, folders: list[str], adapters: Path) -> list[str]:
             shutil.rmtree(existing)  # put there before this run was cut off here
     for name, source in sources.items():
         source.rename(adapters / name)
-    for rest in ("latents", "adapters"):
-        shutil.rmtree(run.folder / rest)
-    (run.folder / STATE).unlink(missing_ok=True)
+    for rest in ("latents", "adapters", BEGUN):
+        shutil.rmtree(run.folder / rest, ignore_errors=rest == BEGUN)
+    for file in (STATE, BEST):
+        (run.folder / file).unlink(missing_ok=True)
     return names
 
 
@@ -137,10 +146,13 @@ class Monitor:
         self.run, self.task, self.vae, self.tracker = run, task, task.vae, tracker
         self.start, self.training_start = start, time.monotonic()
         self.logged, self.scored, self.scoring_seconds = self.training_start, -math.inf, 0.0
+        self.losses: dict[str, float] = task.solved  # the last ones
         self.loss_sums: dict[str, Tensor] = {}
         self.summed_steps = 0
-        title, latents = next(iter(task.held_out.items()))
+        title = min(task.held_out)  # as in cards, which are sorted
+        latents = task.held_out[title]
         self.few_held_out = {title: latents[: SCORED["cpu" if self.vae.device.type == "cpu" else "cuda"]]}
+        self.references = {title: score_references(few, self.vae) for title, few in self.few_held_out.items()}
 
     def record(self, step: Step) -> None:
         """Counts a step's losses, and writes their mean, scores and samples where it is time to."""
@@ -159,10 +171,11 @@ class Monitor:
         self._log_losses(step.number, losses, rate, remaining, step.micro_batches)
         self.tracker.log({f"loss/{name}": loss for name, loss in losses.items()}, step.number)
         state = "scoring" if last else "training"
-        self.run.write_state(state, done=step.number, total=steps, seconds=now - self.start)
+        self.losses = losses
+        self.run.write_state(state, done=step.number, total=steps, seconds=now - self.start, losses=losses)
         if not last and now - self.scored > max(2.0, self.scoring_seconds / SCORING_SHARE):
             with averaged(self.task, step):
-                scores = judge(self.task.adapters, self.few_held_out, self.vae)
+                scores = judge(self.task.adapters, self.few_held_out, self.vae, references=self.references)
                 self._write_scores(step.number, scores, self.few_held_out)
             self.scored = time.monotonic()
             self.scoring_seconds = self.scored - now
@@ -197,7 +210,7 @@ class Monitor:
             tables = score_tables(card_scores).items()
             flat = {f"{name}/{title}/{score}": v[0] for title, table in tables for score, v in table.items()}
             self.tracker.log(flat, step)
-        self._write_samples(next(iter(held_out.values()))[:SAMPLES])
+        self._write_samples(held_out[min(held_out)][:SAMPLES])
 
     def _write_samples(self, latents: Latents) -> None:
         """One sheet: the originals, then a row of each adapter's reconstructions."""

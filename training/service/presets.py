@@ -40,10 +40,13 @@ LOSSES: dict[str, dict[str, Any]] = {
     "latents, then pixels": {"images_from": 0.3, "perceptual_weight": 0.0},
     "latents, then pixels and LPIPS": {"images_from": 0.3},
 }
+KEPT = ("the best", "the last")
+VALIDATED = {"cpu": 8, "cuda": 32}  # pictures of each kind by which the best state is chosen
 FEW_PHOTOS = 250  # as many as an upload may have
 ACTIVATIONS = 60  # bytes that a token adapter keeps for each cell of the VAE and each number of its hidden width
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 _POINTS_HELP = "Several share one pass through the model and train side by side."
+_START_HELP = "None: from random weights. A lower learning rate keeps more of what one knows."
 _HIDDEN_HELP = "Of pooled and tokens. 0 is a quarter of the latents' width, at least 128."
 
 
@@ -54,6 +57,8 @@ class TrainingSettings:
     points: Annotated[tuple[str, ...], Names("extraction points", at_least_one=True, help=_POINTS_HELP)]
     kinds: Annotated[tuple[str, ...], Names("kinds", ONE_POINT, at_least_one=True)] = ("tokens",)
     hidden: Annotated[int, Whole("the hidden width", 0, 4096, _HIDDEN_HELP)] = 0
+    start: Annotated[tuple[str, ...], Names("adapters to begin from", help=_START_HELP)] = ()
+    """Each as "post-merge/6 tokens": a point and an adapter's name. It keeps its own hidden width."""
     data: Annotated[str, Choice("kind of data", DATA)] = "mixture"
     scenes: Annotated[int, Whole("scenes", 16, 1_000_000)] = 2000
     photos_weight: Annotated[float, Number("the photos' weight", 0.01, 100)] = 1.0
@@ -69,6 +74,8 @@ class TrainingSettings:
     batch: Annotated[int, Whole("the batch", 1, 4096)] = 32
     lr: Annotated[float, Number("the learning rate", 1e-7, 1)] = 1e-3
     loss: Annotated[str, Choice("loss", tuple(LOSSES))] = "latents, then pixels and LPIPS"
+    keep: Annotated[str, Choice("state to keep", KEPT)] = "the best"
+    """The best at 40, 60, 80 or 100 % of the steps, by the LPIPS of a few validation pictures."""
     seed: Annotated[int, Whole("the seed", 0, MAX_SEED)] = 0
     held_out: Annotated[int, Whole("held-out pictures", 1, 4096)] = 64
 
@@ -151,6 +158,8 @@ def fit_config(settings: TrainingSettings, vlm: VLM, photos: str | None = None) 
         kinds=settings.kinds,
         data=_data(settings, photos),
         hidden=settings.hidden or None,
+        start=settings.start,
+        chosen_by=VALIDATED.get(vlm.device.type, 8) if settings.keep == "the best" else 0,
         recipe=Recipe(settings.steps, settings.batch, settings.lr, min(100, settings.steps // 10), seed=settings.seed),
         factors=_factors(settings) if settings.data == "factors" else None,
         held_out=settings.held_out,
@@ -221,10 +230,10 @@ def estimate_cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
     decoder = _decoder_bytes(vae, config.window) if config.images_from < 1 else 0
     activations = config.recipe.batch * (kept + len(sizes) * decoder)
     learning = 5 * 4 * sum(sizes.values()) + activations
-    return {"parameters": sizes, "bytes": _rows(config.data) * row + max(models, learning)}
+    return {"parameters": sizes, "bytes": learned_rows(config.data) * row + max(models, learning)}
 
 
-def _rows(data: DataSpec) -> int:
+def learned_rows(data: DataSpec) -> int:
     """How many images a config learns from; of photos alone, whose number is not known yet, as if they were few."""
     scenes = 0 if data.scenes is None else data.scenes.count
     return scenes + sum(data.photo_rows([FEW_PHOTOS] * len(data.photos)))

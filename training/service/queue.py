@@ -7,6 +7,7 @@ What a run is and how far it got are files in its folder, which any page can rea
     held_out.jsonl  scores on held-out images now and then
     samples.png     held-out images and what the adapters make of them by now
     output.txt      what the last process printed
+    note.txt        what a person wrote about it
     pid             of the last process, written before anybody can stop it
 A process holds a lock on its folder as long as it lives, so that even kill -9 is noticed at once.
 """
@@ -22,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ WAITING, DONE, STOPPED, FAILED, CUT = "waiting", "done", "stopped", "failed", "c
 ENDED = (DONE, STOPPED, FAILED, CUT)
 STOP = "stop"  # a file that is there once somebody asked for the end
 PID = "pid"
+NOTE, MAX_NOTE = "note.txt", 200  # characters
+BEGUN = "start"  # the folder of adapters that a run begins from, each under the name that it will have
 PHOTOS = "pictures"  # the folder of an upload
 _ERROR = re.compile(r"[\w.]+Error: ")  # as Python ends a traceback
 LOCK_TRIES = 20  # of 10 ms each, since whoever asks whether a run is alive holds its lock for an instant
@@ -81,6 +84,17 @@ class Run:
     @property
     def job(self) -> dict[str, Any]:
         return json.loads((self.folder / "job.json").read_text())
+
+    @property
+    def note(self) -> str:
+        path = self.folder / NOTE
+        return path.read_text() if path.exists() else ""
+
+    def write_note(self, text: str) -> None:
+        """Raises InputError where it is longer than MAX_NOTE characters."""
+        if len(text := " ".join(text.split())) > MAX_NOTE:
+            raise InputError(f"a note has at most {MAX_NOTE} characters, not {len(text)}.")
+        (self.folder / NOTE).write_text(text)
 
     @contextmanager
     def launching(self) -> Iterator[None]:
@@ -157,13 +171,16 @@ class JobQueue:
         """What no new run or adapter may be called."""
         return {path.name for folder in (self.folder, self.adapters) if folder.exists() for path in folder.iterdir()}
 
-    def start(self, name: str, job: dict[str, Any], photos: Path | None = None) -> Run:
+    def start(
+        self, name: str, job: dict[str, Any], photos: Path | None = None, begun: Mapping[str, Path] | None = None
+    ) -> Run:
         """Puts a new run at the end of the queue.
 
         Args:
             name: Of the run, which none has yet.
             job: JSON values with "device".
-            photos: A folder that becomes the run's own.
+            photos: A folder of files on this disk, which become the run's own too.
+            begun: Adapters that are copied, by the names of those that begin from them.
 
         Raises:
             InputError: The disk does not take it.
@@ -171,14 +188,17 @@ class JobQueue:
         folder = self.folder / name
         try:
             folder.mkdir(parents=True)
+            for adapter, source in (begun or {}).items():
+                shutil.copytree(source, folder / BEGUN / adapter)
             if photos is not None:
-                shutil.move(photos, folder / PHOTOS)
+                shutil.copytree(photos, folder / PHOTOS, copy_function=os.link)  # other runs may learn from them too
             (folder / "output.txt").touch()
             Run(folder).write_state(WAITING)
             write_json(folder / "job.json", job | {"ticket": time.time_ns()})  # last, as it makes the folder a run
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)  # its name is free again
-            raise InputError(f"the run {name!r} cannot be kept: {str(error.strerror).lower()}.") from error
+            reason = str(error.strerror or error).lower()  # of a copied folder there are several
+            raise InputError(f"the run {name!r} cannot be kept: {reason}.") from error
         self._launch(Run(folder))
         return Run(folder)
 

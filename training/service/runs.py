@@ -19,6 +19,7 @@ from foresight.adapters.checkpoint import (
     list_adapters,
     load_adapter,
     measured_share,
+    no_better_than_blank,
     score_tables,
 )
 from foresight.adapters.modules import KINDS
@@ -174,6 +175,9 @@ def card_text(name: str, config: dict[str, Any]) -> str:
         for title, table in score_tables(scores).items()
     ]
     lines = ["| held out | LPIPS ↓ | HaarPSI ↑ | SSIM ↑ | PSNR ↑ | mask IoU ↑ | edge F1 ↑ |", "|---" * 7 + "|", *rows]
+    blank = [
+        f"\nOn {title} its LPIPS is no better than that of a blank page." for title in no_better_than_blank(scores)
+    ]
     fitted = card.get("config")
     recipe = fitted.get("recipe") if isinstance(fitted, dict) else None
     values = recipe if isinstance(recipe, dict) else {}
@@ -189,7 +193,7 @@ the VAE `{vae}`, so that one can see what the VLM still knows of a picture there
 - kind: {kind}, {count:,} parameters
 - learned from: {card.get("data", "unknown")}; {training or "recipe unknown"}
 
-{chr(10).join(lines) if rows else "It has no held-out scores."}
+{chr(10).join([*lines, *blank]) if rows else "It has no held-out scores."}
 
 Means with 95 % intervals, on pictures it never learned from.
 

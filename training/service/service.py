@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from foresight.adapters.modules import ONE_POINT
 from foresight.data.archive import File, unpack
-from foresight.data.sources import PhotoPool, read_photos
+from foresight.data.sources import PhotoPool, open_photos, read_photos
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.paths import RUNS
-from foresight.schemas import from_json, to_json
+from foresight.schemas import from_json, to_json, whole
+from training.data import held_out_scenes
+from training.fit import FitConfig
 from training.service.job import memory
+from training.service.pace import Pace, estimate_seconds, measure_pace
 from training.service.presets import PRESETS, TrainingSettings, checked_name, estimate_cost, fit_config, new_name
-from training.service.queue import ENDED, WAITING, JobQueue, Run, read_lines
+from training.service.queue import ENDED, PHOTOS, WAITING, JobQueue, Run, read_lines
 from training.service.runs import TrainedAdapters
 
+MAX_SEEDS = 8  # runs at once
+PACE_KEPT = 600  # seconds, at most, before the pace is measured again
 Values = dict[str, Any]  # of TrainingSettings, as JSON
 
 
@@ -40,6 +47,8 @@ class TrainingService:
         self.inspector, self.queue = inspector, JobQueue(root)
         self.trained = TrainedAdapters(inspector.registry, self.queue.adapters)
         self.points = inspector.vlm.points
+        self._usual = to_json(TrainingSettings(points=(str(self.points[0]),)))
+        self._paces: dict[tuple[Any, ...], Pace] = {}
         self.devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
         self.presets = {name: to_json(preset(self.points)) for name, preset in PRESETS.items()}
 
@@ -49,41 +58,105 @@ class TrainingService:
         cost = estimate_cost(fit_config(from_json(TrainingSettings, values), vlm, "uploaded"), vlm, vae)
         return cost | {"free": memory(torch.device(self._checked_device(device)))["free"]}
 
-    def start(self, name: str, values: Values, archive: str | None = None, device: str | None = None) -> dict[str, Any]:
-        """Puts a run at the end of the queue.
+    def seconds(self, values: Values) -> dict[str, float] | None:
+        """About how long a run will take, {"extract", "learn", "score", "total"}; None for a large model.
+
+        The first time for some points, kinds and loss a little is done to measure it; a large model would have to be
+        read for that.
+        """
+        vlm, vae = self.inspector.vlm, self.inspector.vae
+        config = fit_config(from_json(TrainingSettings, values), vlm, "uploaded")
+        if vlm.large:
+            return None
+        when = int(time.monotonic() / PACE_KEPT)  # what else the machine does changes it
+        key = (config.points, config.kinds, config.hidden, config.images_from, config.perceptual_weight, when)
+        if key not in self._paces:
+            self._paces[key] = measure_pace(config, vlm, vae)
+        return estimate_seconds(config, self._paces[key])
+
+    def held_out_picture(self, name: str) -> dict[str, Any] | Path:
+        """The first picture that a run is judged by: the file of a photo where it has its own, else a scene."""
+        run = self.queue.run(name)
+        settings = from_json(TrainingSettings, run.job["settings"])
+        if (photos := run.folder / PHOTOS).is_dir():
+            return open_photos([str(photos)]).split(settings.held_out)["test"][0].path
+        factors = fit_config(settings, self.inspector.vlm).factors
+        scenes = held_out_scenes(factors, 1)
+        return scenes[min(scenes)].describe(0)  # which the run's samples begin with
+
+    def start(
+        self, name: str, values: Values, archive: str | None = None, device: str | None = None, seeds: int = 1
+    ) -> dict[str, Any]:
+        """Puts a run at the end of the queue, or one for each of several seeds.
 
         Args:
-            name: Of the run. Of a preset's name a free name like it is made; any other is taken as it is.
+            name: Of the run. Of a preset's name a free name like it is made; any other is taken as it is. Of several
+                seeds each puts its own behind.
             values: Settings that differ from their defaults.
             archive: A zip of photos; None where none are learned from.
             device: One of `devices`; None is the first.
+            seeds: How many runs, from the settings' seed on.
 
         Returns:
-            {"name": the run's name, "broken": [[file, reason], …] of the archive}.
+            {"name": the first run's name, "names": all, "broken": [[file, reason], …] of the archive}.
         """
         vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._checked_device(device or self.devices[0])
         settings = from_json(TrainingSettings, values)
+        seeds = whole(seeds, "seeds", 1, MAX_SEEDS)
         archive = archive if settings.uses_photos else None
         config = fit_config(settings, vlm, None if archive is None else "uploaded")
+        begun = self._begun(config)
         taken = self.queue.names()
         # A run of several adapters puts what each is behind its name: none of these may be there either.
         ends = [f"-{point}-{kind}".replace("/", "-") for point in config.points for kind in config.kinds]
         taken |= {name.removesuffix(end) for name in taken for end in ends if len(ends) > 1}
-        name = new_name(name, taken) if name in self.presets else checked_name(name, taken)
+        every = [from_json(TrainingSettings, values | {"seed": settings.seed + k}) for k in range(seeds)]
+        is_preset, stem = name in self.presets, name
+        names: list[str] = []
+        for each in every:
+            wanted = stem if seeds == 1 else f"{stem}-seed-{each.seed}"
+            free = new_name(wanted, {*taken, *names}) if is_preset else checked_name(wanted, {*taken, *names})
+            names.append(free)
         # The bundled models' names are None to their loaders.
-        names = {"model": vlm.name, "vae": vae.name}
-        models = {key: None if value == "bundled" else value for key, value in names.items()}
-        job = {"settings": to_json(settings), "device": device, "pictures": {}, **models}
-        if archive is None:
-            self.queue.start(name, job)
-            return {"name": name, "broken": []}
+        models = {key: None if v == "bundled" else v for key, v in {"model": vlm.name, "vae": vae.name}.items()}
+        pool, split = None, dict[str, int]()
         self.queue.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.queue.root, prefix=".upload-") as place:
-            folder, pool = self._unpack(archive, Path(place) / "photos")
-            parts = pool.split(config.held_out)  # refuses what is too few
-            split = {"learn": len(parts["train"]), "held_out": len(parts["test"]), "asked": config.held_out}
-            self.queue.start(name, job | {"pictures": split}, folder)
-        return {"name": name, "broken": [[file.name, file.reason] for file in pool.broken]}
+            folder = None
+            if archive is not None:
+                folder, pool = self._unpack(archive, Path(place) / "photos")
+                parts = pool.split(config.held_out)  # refuses what is too few
+                split = {"learn": len(parts["train"]), "held_out": len(parts["test"]), "asked": config.held_out}
+            for name, each in zip(names, every, strict=True):
+                job = {"settings": to_json(each), "device": device, "pictures": split, **models}
+                self.queue.start(name, job, folder, begun)
+        broken = [[file.name, file.reason] for file in pool.broken] if pool else []
+        return {"name": names[0], "names": names, "broken": broken}
+
+    def startable(self) -> list[str]:
+        """What a run may begin from, as settings name it: "post-merge/6 tokens"."""
+        trained = [
+            record for record in self.inspector.adapters() if record.kind in ONE_POINT and record.kind != "linear"
+        ]
+        return [f"{record.point} {record.name}" for record in trained]
+
+    def _begun(self, config: FitConfig) -> dict[str, Path]:
+        """Folders of the adapters that a run begins from, by the names of the folders that it makes of them."""
+        found: dict[str, Path] = {}
+        for text in config.start:
+            point, _, name = text.partition(" ")
+            record = self.inspector.registry.find_listed(name, point)
+            if record.kind == "linear":
+                raise InputError(f"{text} is a linear probe, which is solved and not trained: begin from another.")
+            if str(record.point) not in config.points or record.kind not in config.kinds:
+                raise InputError(
+                    f"{text} can be begun from only where a {record.kind} adapter at {record.point} is to be made: "
+                    "choose that point and kind too."
+                )
+            if (key := f"{record.point}-{record.kind}".replace("/", "-")) in found:
+                raise InputError(f"two adapters to begin from are {record.kind} at {record.point}: choose one.")
+            found[key] = record.folder
+        return found
 
     def _checked_device(self, device: str) -> str:
         if device not in self.devices:
@@ -104,13 +177,16 @@ class TrainingService:
         return folder, pool
 
     def runs(self) -> list[dict[str, Any]]:
-        """Every run in short, the latest first: name, device, state, runs before it in the queue, how far it is."""
+        """Every run in short, the latest first: name, device, settings, note, state, runs before it, how far it is."""
         return [self._summary(run) for run in self.queue.runs()]
 
     def _summary(self, run: Run) -> dict[str, Any]:
         state = run.state()
         place = self.queue.place(run) if state["state"] == WAITING else 0
-        return {"name": run.name, "device": run.job["device"], "place": place, **state}
+        job = run.job
+        settings = self._usual | job["settings"]  # which, of an earlier version, lack newer ones
+        about = {"device": job["device"], "settings": settings, "pictures": job.get("pictures", {})}
+        return {"name": run.name, **about, "note": run.note, "place": place, **state}
 
     def run_details(self, name: str) -> dict[str, Any]:
         """A run in full: settings, losses and held-out scores so far, and the path of its samples or None.
@@ -123,8 +199,6 @@ class TrainingService:
         summary = self._summary(run)
         return summary | {
             "ended": summary["state"] in ENDED,
-            "settings": run.job["settings"],
-            "pictures": run.job.get("pictures", {}),
             "log": read_lines(run.folder / "log.jsonl"),
             "held_out": read_lines(run.folder / "held_out.jsonl"),
             "samples": str(samples) if samples.exists() else None,
@@ -144,6 +218,10 @@ class TrainingService:
     def remove(self, name: str) -> None:
         """Deletes a run that has ended; its adapters stay."""
         self.queue.remove(name)
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keeps a line of at most MAX_NOTE characters about a run."""
+        self.queue.run(name).write_note(text)
 
     def adapters(self) -> list[dict[str, Any]]:
         """Each trained adapter's name, point, kind, parameters and card; or, where it does not serve, the problem."""

@@ -11,7 +11,7 @@ from gradio.components import Component
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
 from foresight.schemas import limits_of
 from foresight.ui.error_handling import error_place
-from foresight.ui.inputs import FreeNumber, FreeSlider
+from foresight.ui.inputs import FreeDropdown, FreeNumber, FreeSlider
 from foresight.ui.train.services import TrainingService, Values
 
 DATA_LABELS = {
@@ -29,7 +29,8 @@ class TrainForm:
 
     def __init__(self, service: TrainingService) -> None:
         """Adds the controls to the current layout, set to the first preset."""
-        self.schema, self.presets = service.settings, service.presets
+        self.startable = service.startable()
+        self.schema, self.presets, self.devices = service.settings, service.presets, service.devices
         first, self.initial = next(iter(self.presets.items()))
         self.fields: dict[str, Component] = {}
         self.preset = gr.Radio(list(self.presets), value=first, label="Recipe", elem_id="train-preset")
@@ -42,27 +43,24 @@ class TrainForm:
         self.start = gr.Button("Start", variant="primary", elem_id="train-start")
         self.error = error_place("train-error")
         with gr.Group(elem_classes="fs-train-group"):
+            self.cost = gr.HTML(elem_id="train-cost", apply_default_css=False, padding=False)
+            self.time = gr.HTML(elem_id="train-time", apply_default_css=False, padding=False)
+        data = self.initial["data"]
+        choices = [(DATA_LABELS[name], name) for name in limits_of(self.schema, "data").known]
+        self.fields["data"] = self.data = gr.Radio(choices, value=data, label="Learn from", elem_id="train-data")
+        with gr.Group(visible="pictures" in data) as self.upload:
+            self.archive = gr.File(
+                label="A zip of pictures; at most a quarter is held out",
+                file_types=[".zip"],
+                height=110,
+                elem_id="train-archive",
+            )
+        with gr.Accordion("Extraction points and adapters", open=False, elem_id="train-adapters-more"):
             self._add_adapter_fields(list(map(str, service.points)))
-            self.cost = gr.HTML(elem_id="train-cost", apply_default_css=False)
-        with gr.Group(elem_classes="fs-train-group"):
-            self._add_data_fields()
-        with gr.Group(elem_classes="fs-train-group"):
-            losses = list(limits_of(self.schema, "loss").known)
-            self.fields["loss"] = gr.Radio(losses, value=self.initial["loss"], label="Loss on", elem_id="train-loss")
-            with gr.Row():
-                self._add_number("steps", "Steps", min_width=90)
-                self._add_number("batch", "Batch", min_width=90)
-                self._add_number("lr", "Learning rate", min_width=90)
-            with gr.Row():
-                self._add_number("seed", "Seed", min_width=90)
-                self._add_number("held_out", "Held out", min_width=90)
-                self.device = gr.Dropdown(
-                    list(service.devices),
-                    value=service.devices[0],
-                    label="Device",
-                    min_width=90,
-                    elem_id="train-device",
-                )
+        with gr.Accordion("Scenes and pictures: how many, which", open=False, elem_id="train-data-more"):
+            self._add_data_fields(data)
+        with gr.Accordion("Loss, steps, rate, seed, device", open=False, elem_id="train-learning-more"):
+            self._add_learning_fields()
 
     @property
     def inputs(self) -> list[Component]:
@@ -78,9 +76,9 @@ class TrainForm:
         hidden += () if "pictures" in values["data"] else ("photos_weight",)
         return {name: value for name, value in values.items() if name not in hidden}
 
-    def preset_values(self, preset: str) -> list[Any]:
-        """A preset's settings as values of `inputs`."""
-        values = dict(self.presets[preset])
+    def values_of(self, settings: Values) -> list[Any]:
+        """Settings as values of `inputs`."""
+        values = dict(settings)
         for pair, ends in PAIRS.items():
             values.update(zip(ends, values.pop(pair), strict=True))
         return [values[name] for name in self.fields]
@@ -97,6 +95,14 @@ class TrainForm:
             label="Extraction points",
             info=limits_of(self.schema, "points").help,
             elem_id="train-points",
+        )
+        self.fields["start"] = FreeDropdown(
+            self.startable,
+            value=[],
+            multiselect=True,
+            label="Begin from",
+            info=limits_of(self.schema, "start").help,
+            elem_id="train-begin",
         )
         self.fields["kinds"] = gr.CheckboxGroup(
             list(limits_of(self.schema, "kinds").known),
@@ -115,21 +121,34 @@ class TrainForm:
             elem_id="train-hidden",
         )
 
-    def _add_data_fields(self) -> None:
-        data = self.initial["data"]
-        choices = [(DATA_LABELS[name], name) for name in limits_of(self.schema, "data").known]
-        self.fields["data"] = self.data = gr.Radio(choices, value=data, label="Learn from", elem_id="train-data")
+    def _add_data_fields(self, data: str) -> None:
         self._add_number("scenes", "Scenes")
+        self._add_number("photos_weight", "Pictures for each scene, where both are learned from")
         with gr.Group(visible=data == "factors") as self.factors:
             self._add_factor_fields()
-        with gr.Group(visible="pictures" in data) as self.upload:
-            self.archive = gr.File(
-                label="A zip of pictures; at most a quarter is held out",
-                file_types=[".zip"],
-                height=110,
-                elem_id="train-archive",
-            )
-            self._add_number("photos_weight", "Pictures for each scene, where both are learned from")
+
+    def _add_learning_fields(self) -> None:
+        losses = list(limits_of(self.schema, "loss").known)
+        self.fields["loss"] = gr.Radio(losses, value=self.initial["loss"], label="Loss on", elem_id="train-loss")
+        kept = list(limits_of(self.schema, "keep").known)
+        self.fields["keep"] = gr.Radio(
+            kept,
+            value=self.initial["keep"],
+            label="Keep of its states",
+            info="Four are tried on validation pictures; held-out scores are of others.",
+            elem_id="train-keep-state",
+        )
+        with gr.Row():
+            self._add_number("steps", "Steps", min_width=90)
+            self._add_number("batch", "Batch", min_width=90)
+            self._add_number("lr", "Learning rate", min_width=90)
+        with gr.Row():
+            self._add_number("seed", "Seed", min_width=90)
+            self.seeds = FreeNumber(1, label="Runs, a seed each", min_width=90, elem_id="train-seeds")
+        with gr.Row():
+            self._add_number("held_out", "Held out", min_width=90)
+            devices = list(self.devices)
+            self.device = gr.Dropdown(devices, value=devices[0], label="Device", min_width=90, elem_id="train-device")
 
     def _add_factor_fields(self) -> None:
         for name, label, known in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from foresight.models.points import ExtractionPoint
@@ -36,12 +37,25 @@ class TrainingService(Protocol):
     def cost(self, values: Values, device: str) -> dict[str, Any]:
         """{"parameters": numbers by adapter, "bytes": about as much memory, "free": bytes on the device}."""
 
-    def start(self, name: str, values: Values, archive: str | None = None, device: str | None = None) -> dict[str, Any]:
+    def seconds(self, values: Values) -> dict[str, float] | None:
+        """About how long a run will take: {"extract", "learn", "score", "total"}; None where that is not known."""
+
+    def held_out_picture(self, name: str) -> dict[str, Any] | Path:
+        """A picture that a run is judged by, as a scene's description or a photo's file."""
+
+    def start(
+        self, name: str, values: Values, archive: str | None = None, device: str | None = None, seeds: int = 1
+    ) -> dict[str, Any]:
         """Starts a run by a new name or a recipe's, with a zip of photos or none, on a device or the first.
 
+        seeds: how many runs, each with the next seed.
+
         Returns:
-            {"name": the run's name, "broken": [[file of the zip, reason], …]}.
+            {"name": the first run's name, "names": all, "broken": [[file of the zip, reason], …]}.
         """
+
+    def startable(self) -> list[str]:
+        """Adapters that a run may begin from, as its settings name them."""
 
     def stop(self, name: str) -> None:
         """Asks a run to end."""
@@ -51,6 +65,9 @@ class TrainingService(Protocol):
 
     def remove(self, name: str) -> None:
         """Deletes a run; its adapters stay."""
+
+    def write_note(self, name: str, text: str) -> None:
+        """Keeps a line about a run."""
 
     def runs(self) -> list[Run]:
         """Every run in short, the latest first."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,30 +16,32 @@ from foresight.errors import InputError
 from foresight.schemas import Choice
 from foresight.settings import Settings
 from foresight.ui import view_link as link
-from foresight.ui.error_handling import show_errors, show_errors_in
+from foresight.ui.error_handling import error_place, show_errors, show_errors_in
+from foresight.ui.gradio_internals import current_page, current_tab, plotly_file
 from foresight.ui.inputs import FreeDropdown
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import QUIET
+from foresight.ui.services import MODEL_QUEUE, QUIET
 from foresight.ui.train import views
-from foresight.ui.train.charts import curves
+from foresight.ui.train.adapters import AdapterActions
+from foresight.ui.train.charts import MOST_RUNS, curves
 from foresight.ui.train.form import TrainForm
 from foresight.ui.train.services import Run, TrainingService, Values
-from foresight.ui.train.table import AdapterTable
+from foresight.ui.train.table import SIGNS, rows, seed_spread, table_html
+from foresight.ui.uploads import keep
 
 TICK = 1.0  # seconds between readings of the run's files
 WAITING_CLIENTS = 16  # clients of the endpoint that may wait for runs at once
 LATEST = QUIET | {"trigger_mode": "always_last"}  # a choice made during another's answer counts
 
-# A click on anything in an HTML block that carries data-run chooses that run.
-_CHOOSE = """element.addEventListener('click', event => {
-  const record = event.target.closest('[data-run]');
-  if (record) trigger('click', {run: record.dataset.run});
-});"""
+_HERE = Path(__file__).parent
 
 # On a phone the run lies below all controls.
 _SCROLL_TO_RUN = (
     "() => document.querySelector('#train-progress').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 )
+
+
+_SCROLL_TO_FORM = "() => document.querySelector('#train-preset').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 
 
 class TrainTab:
@@ -59,37 +62,61 @@ class TrainTab:
 
     def build(self) -> None:
         """Adds the tab to the current layout."""
-        self.run_name, self.on_page = gr.State(), gr.State()  # on_page: what `watch` sent last; None sends it all
+        # "" as the run's name: none, but an adapter of no run. on_page: what `watch` sent last; None sends it all.
+        self.run_name, self.compared, self.on_page = gr.State(), gr.State([]), gr.State()
         self.to_remove = gr.State()  # the run that the page asks about; it alone can be removed
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-train-form"):
                 self.form = TrainForm(self.service)
                 self.broken_files = _html("train-broken")
             with gr.Column(scale=7, min_width=320):
-                self.runs = _html("train-runs", js_on_load=_CHOOSE + link.ADDRESS)
+                self.runs = _html(
+                    "train-runs",
+                    html_template='<div class="fs-train-table"></div>',
+                    js_on_load=(_HERE / "table.js").read_text() + link.ADDRESS,
+                )
                 with gr.Row():
                     self.stop_button = _button("■ Stop", "train-stop", interactive=False)
                     self.resume_button = _button("▶ Resume", "train-resume", interactive=False)
                     self.remove_button = _button("Remove run", "train-remove", interactive=False)
                     self.confirm_button = _button("", "train-really", variant="stop", visible=False)
                     self.keep_button = _button("Keep it", "train-keep", visible=False)
+                    self.copy_button = _button("Copy settings", "train-copy", interactive=False)
                     self.open_button = _button("Open in Inspect", "train-open", interactive=False)
                 self.progress = _html("train-progress")
-                self.curves = _html("train-curves")
+                self.curves = _html(
+                    "train-curves",
+                    html_template=(_HERE / "charts.html").read_text(),
+                    js_on_load=(_HERE / "charts.js").read_text(),
+                    library=plotly_file(),
+                )
                 self.samples = _html("train-samples")
-        self.table = AdapterTable(self.service, self.local)
+                self.note = gr.Textbox(
+                    label="Note on this run", max_lines=1, placeholder="what it was for", elem_id="train-note"
+                )
+                self.note_error = error_place("train-note-error")
+        self.adapters = AdapterActions(self.service, self.local)
         self._connect_form()
         self._connect_runs()
 
     def _connect_form(self) -> None:
         form = self.form
         groups = [form.factors, form.upload]
-        form.preset.input(self.fill_form, form.preset, [*form.inputs, *groups], **LATEST)
+        costs: dict[str, Any] = {"fn": self.estimate_cost, "inputs": [form.device, *form.inputs], "outputs": form.cost}
+        times = {"fn": self.estimate_time, "inputs": form.inputs, "outputs": form.time} | LATEST | MODEL_QUEUE
+        # Fields that are folded away tell of no change, so what fills them asks for the estimates itself.
+        filled = [*form.inputs, *groups]
+        form.preset.input(self.fill_form, form.preset, filled, **LATEST).then(**costs, **LATEST).then(**times)
+        copied = self.copy_button.click(self.copy_settings, self.run_name, filled, **QUIET)
+        copied.then(**costs, **LATEST).then(None, js=_SCROLL_TO_FORM, **QUIET).then(**times)
         form.data.input(self.show_groups, form.data, groups, **LATEST)
         # Without triggers it runs when the page loads, and whenever an input changes.
-        gr.on(fn=self.estimate_cost, inputs=[form.device, *form.inputs], outputs=form.cost, **LATEST)
-        inputs = [form.preset, form.name, form.archive, form.device, *form.inputs]
-        outputs = [self.run_name, self.on_page, form.name, self.broken_files, form.error]
+        gr.on(**costs, **LATEST)
+        tab = current_tab()  # measuring takes a second of the models' time: not before somebody opens the tab
+        opened = tab.select if tab else current_page().load  # type: ignore[attr-defined]
+        gr.on([opened, *(field.change for field in form.inputs)], **times)  # type: ignore[attr-defined]
+        inputs = [form.preset, form.name, form.archive, form.device, form.seeds, *form.inputs]
+        outputs = [self.run_name, self.on_page, self.compared, form.name, self.broken_files, form.error]
         started = form.start.click(show_errors_in(form.error)(self.start_run), inputs, outputs, **QUIET)
         started.success(**self._watching()).then(None, js=_SCROLL_TO_RUN, **QUIET)
 
@@ -98,63 +125,99 @@ class TrainTab:
         question = [self.to_remove, self.confirm_button, self.keep_button, self.remove_button]
         watching = self._watching()
         gr.Timer(TICK).tick(**watching, trigger_mode="once")
-        self.runs.click(self.choose_run, None, [*run_view, *question], **QUIET).then(**watching)
+        self.runs.click(self.choose_row, None, [*run_view, self.adapters.chosen, *question], **QUIET).then(**watching)
+        self.runs.select(self.compare_run, self.compared, self.compared, **QUIET).then(**watching)
+        gr.on(
+            [self.note.submit, self.note.blur],
+            show_errors_in(self.note_error)(self.write_note),
+            [self.run_name, self.note],
+            self.note_error,
+            **QUIET,
+        )
         self.navigation.train.change(self.show_run, self.navigation.train, run_view, **QUIET).then(**watching)
         self.stop_button.click(self.stop_run, self.run_name, None, **QUIET)
         self.resume_button.click(self.resume_run, self.run_name, None, **QUIET)
         self.remove_button.click(self.ask_to_remove, self.run_name, question, **QUIET)
         self.keep_button.click(self.ask_to_remove, None, question, **QUIET)
         self.confirm_button.click(self.remove_run, self.to_remove, [*run_view, *question], **QUIET).success(**watching)
-        self.open_button.click(self.open_adapter, self.run_name, self.navigation.inspect, **QUIET)
+        shown = [self.run_name, self.adapters.chosen]
+        self.open_button.click(self.open_adapter, shown, self.navigation.inspect, **QUIET)
 
     def _watching(self) -> dict[str, Any]:
         """The event that shows what has changed."""
-        buttons = [self.stop_button, self.resume_button, self.remove_button, self.open_button]
-        panels = [self.runs, self.progress, self.curves, self.samples]
-        outputs = [self.run_name, self.on_page, *panels, *buttons, *self.table.outputs]
-        return {
-            "fn": self.watch,
-            "inputs": [self.run_name, self.on_page, self.table.chosen],
-            "outputs": outputs,
-        } | QUIET
+        buttons = [self.stop_button, self.resume_button, self.remove_button, self.copy_button, self.open_button]
+        panels = [self.runs, self.progress, self.curves, self.samples, self.note]
+        state = [self.run_name, self.on_page, self.compared, self.adapters.chosen]
+        outputs = [self.run_name, self.on_page, *panels, *buttons, self.adapters.chosen, self.form.fields["start"]]
+        return {"fn": self.watch, "inputs": state, "outputs": outputs} | QUIET
 
-    def watch(self, name: str | None, on_page: Any, adapter: str | None) -> Any:
+    def watch(self, name: str | None, on_page: Any, compared: list[str], chosen: str | None) -> Any:
         """What changed since this page was updated last; nothing is sent where nothing did.
 
         Args:
-            name: The run that is shown; None is the foremost.
-            on_page: [name, runs, points] as they were; None sends everything.
-            adapter: That is chosen below the list of adapters.
+            name: The run that is shown; None is the foremost, "" none.
+            on_page: [name, compared runs, chosen adapter, runs, points] as they were; None sends everything.
+            compared: Runs whose curves are drawn too.
+            chosen: The adapter that is chosen.
         """
-        runs, points = self.service.runs(), {a["name"]: a.get("point") for a in self.service.adapters()}
-        if name not in [run["name"] for run in runs]:
+        runs, adapters = self.service.runs(), {a["name"]: a for a in self.service.adapters()}
+        points = {name: adapter.get("point") for name, adapter in adapters.items()}
+        names = [run["name"] for run in runs]
+        if name not in names and (name != "" or chosen not in adapters):
             name = _foremost(runs)
-        now = [name, runs, points]
+        now = [name, compared, chosen, runs, points]
         if now == on_page:
             return gr.skip()
-        run = None if name is None else self.service.run_details(name)
-        before = points if on_page is None else on_page[2]
+        run = self.service.run_details(name) if name else None
+        others = [self.service.run_details(n) for n in compared if n in names and n != name]
+        before = points if on_page is None else on_page[-1]
+        fresh = [name for name in points if name not in before]
         same_adapters = on_page is not None and points == before
-        preferred = [*(name for name in points if name not in before), adapter, *(run or {}).get("adapters", ())]
+        listed = (
+            gr.skip() if same_adapters else self.adapters.listed([*fresh, chosen, *(run or {}).get("adapters", ())])
+        )
+        table = rows(runs, adapters)
         return (
             name,
             now,
-            views.run_list(runs, name),
-            views.progress(run, points),
-            "" if run is None else curves(run),
+            table_html(table, name, chosen, compared),
+            views.progress(run, adapters, seed_spread(name, runs, table))
+            if name
+            else views.adapter_details(adapters.get(chosen or "")),
+            curves(drawn) if (drawn := [*([run] if run else []), *others]) else "",
             views.samples(run),
-            *_buttons(run, points),
-            *((gr.skip(), gr.skip()) if same_adapters else self.table.listed(preferred)),
+            gr.skip() if on_page and on_page[0] == name else gr.Textbox((run or {}).get("note", ""), visible=bool(run)),
+            *_buttons(run, points, chosen),
+            listed,
+            gr.skip() if same_adapters else gr.Dropdown(self.service.startable()),
         )
 
-    def choose_run(self, event: gr.EventData) -> Any:
-        return *self.show_run(str(event.run)), *self.ask_to_remove()
+    def choose_row(self, event: gr.EventData) -> Any:
+        """Shows a run, and chooses its adapter; of an adapter whose run is not here, that alone."""
+        adapter = gr.skip() if event.adapter is None else gr.Dropdown(value=str(event.adapter))
+        return *self.show_run("" if event.run is None else str(event.run)), adapter, *self.ask_to_remove()
+
+    def compare_run(self, compared: list[str], event: gr.EventData) -> list[str]:
+        """Draws the curves of one more run, or of one less; of too many the last ones."""
+        rest = [name for name in compared if name != event.run]
+        return [*rest, str(event.run)][-MOST_RUNS:] if event.on else rest
 
     def show_run(self, name: str | None) -> tuple[str | None, None]:
         return name, None
 
+    def write_note(self, name: str | None, text: str) -> str:
+        if name:
+            self.service.write_note(name, text)
+        return ""
+
+    def copy_settings(self, name: str) -> Any:
+        """A run's settings, in the form."""
+        settings = self.service.run_details(name)["settings"]
+        return *self.form.values_of(settings), *self.show_groups(settings["data"])
+
     def fill_form(self, preset: str) -> Any:
-        return *self.form.preset_values(preset), *self.show_groups(self.service.presets[preset]["data"])
+        settings = self.service.presets[preset]
+        return *self.form.values_of(settings), *self.show_groups(settings["data"])
 
     def show_groups(self, data: str) -> Any:
         return gr.Group(visible=data == "factors"), gr.Group(visible="pictures" in data)
@@ -165,9 +228,16 @@ class TrainTab:
         except InputError as error:
             return views.problem_note(error)
 
-    def start_run(self, preset: str, name: str, archive: str | None, device: str, *inputs: Any) -> Any:
-        started = self.service.start(name.strip() or preset, self.form.settings(inputs), archive, device)
-        return *self.show_run(started["name"]), "", views.broken_note(started["broken"]), ""
+    def estimate_time(self, *inputs: Any) -> str:
+        try:
+            return views.time_note(self.service.seconds(self.form.settings(inputs)))
+        except InputError:  # told beside the cost
+            return ""
+
+    def start_run(self, preset: str, name: str, archive: str | None, device: str, seeds: Any, *inputs: Any) -> Any:
+        started = self.service.start(name.strip() or preset, self.form.settings(inputs), archive, device, seeds)
+        beside = started["names"][1:]  # their curves are drawn with the first one's
+        return *self.show_run(started["name"]), beside, "", views.broken_note(started["broken"]), ""
 
     @show_errors
     def stop_run(self, name: str) -> None:
@@ -189,13 +259,20 @@ class TrainTab:
         return *self.show_run(None), *self.ask_to_remove()
 
     @show_errors
-    def open_adapter(self, name: str) -> Any:
-        """A view of the first adapter of a run."""
-        names = self.service.run_details(name)["adapters"]
-        for adapter in self.service.adapters():
-            if adapter["name"] in names and "point" in adapter:
-                return open_view(None, adapter["point"], adapter["name"])
+    def open_adapter(self, name: str, chosen: str | None) -> Any:
+        """A view of the chosen adapter, or of the first one of a run that did not make that, on a held-out picture."""
+        adapters = {a["name"]: a for a in self.service.adapters() if "point" in a}
+        made = self.service.run_details(name)["adapters"] if name else [chosen]
+        for adapter in sorted(made, key=lambda n: n != chosen):
+            if adapter in adapters:
+                picture = self.service.held_out_picture(name) if name else None
+                source = self._as_upload(picture) if isinstance(picture, Path) else picture
+                return open_view(source, adapters[adapter]["point"], adapter)
         raise InputError(f"what {name} made was renamed or deleted, or does not fit the models at hand.")
+
+    def _as_upload(self, photo: Path) -> str:
+        """A photo of a run where the page may show it."""
+        return keep(photo.read_bytes(), photo.name, self.open_button)
 
     def add_endpoints(self) -> None:
         """Adds `/train` to the current Blocks; nothing of it is seen on the page."""
@@ -251,15 +328,15 @@ def _button(label: str, elem_id: str, **options: Any) -> gr.Button:
 
 def _foremost(runs: list[Run]) -> str | None:
     """The run to show a newcomer: the one at work, else the latest."""
-    working = [run for run in runs if run["state"] not in views.SIGNS]
+    working = [run for run in runs if run["state"] not in SIGNS]
     return next((run["name"] for run in [*working, *runs]), None)
 
 
-def _buttons(run: Run | None, points: dict[str, str | None]) -> list[gr.Button]:
-    """Stop, resume, remove and open, each enabled where it would do something. points: as for `views.progress`."""
+def _buttons(run: Run | None, points: dict[str, str | None], chosen: str | None) -> list[gr.Button]:
+    """Stop, resume, remove, copy and open, each enabled where it would do something. points: by the adapters' names."""
     state = run["state"] if run else None
     alive = run is not None and not run["ended"]
-    readable = any(points.get(name) for name in (run or {}).get("adapters", ()))
-    enabled = (alive, state in ("stopped", "failed", "cut off"), run is not None and not alive)
+    readable = any(points.get(name) for name in (run.get("adapters", ()) if run else [chosen or ""]))
+    enabled = (alive, state in ("stopped", "failed", "cut off"), run is not None and not alive, run is not None)
     open_button = gr.Button(interactive=readable, variant="primary" if readable else "secondary")
     return [*(gr.Button(interactive=yes) for yes in enabled), open_button]

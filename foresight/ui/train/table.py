@@ -1,148 +1,209 @@
-"""The list of trained adapters below the Train tab: rename, delete, download, import, push to the hub."""
+"""The one table of runs and adapters, as HTML. Whatever comes from a file or a user is escaped here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
-import gradio as gr
+from foresight.adapters.checkpoint import Interval, no_better_than_blank, score_tables
+from foresight.schemas import is_number
+from foresight.ui.cards import NAMES
+from foresight.ui.services import duration
+from foresight.ui.train.services import Run
+from foresight.ui.view_link import RUN
 
-from foresight.ui.error_handling import error_place, show_errors_in
-from foresight.ui.inputs import FreeDropdown
-from foresight.ui.services import QUIET
-from foresight.ui.train import views
-from foresight.ui.train.services import TrainingService
-from foresight.ui.uploads import keep
-
-ONE_BY_ONE = QUIET | {"concurrency_id": "delete"}
+SIGNS = {"waiting": "◷", "done": "✓", "stopped": "■", "failed": "✗", "cut off": "✗"}
+SCORES = ("lpips", "mask_iou")
+COLUMNS = (
+    "Name", "Status", "LPIPS ↓", "Mask IoU ↑", "Loss", "Time", "Point", "Kind", "Data", "Steps", "Rate", "Seed", "Note",
+)  # fmt: skip
+NOTHING = "No run yet. Choose a recipe and press Start; the run goes on when this page is closed."
 
 
-class AdapterTable:
-    """The list, and what can be done with the adapter that is chosen below it."""
+@dataclass(frozen=True)
+class Cell:
+    """What is read, and what it is sorted by."""
 
-    def __init__(self, service: TrainingService, local: bool) -> None:
-        """Adds the list to the current layout, and connects its events.
+    text: str = "–"
+    value: float | str | None = None
+    title: str = ""
 
-        Args:
-            service: Has the adapters.
-            local: Whoever comes sits at this machine: its folders may be named, and its owner's login be used.
-        """
-        self.service = service
-        gr.HTML('<h3 class="fs-train-head">Trained adapters</h3>', apply_default_css=False)
-        self.table = gr.HTML(views.adapter_table([]), elem_id="trained", apply_default_css=False)
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=260):
-                self.chosen = FreeDropdown([], label="Adapter", elem_id="trained-chosen")
-                self.download = gr.DownloadButton(
-                    "Download (zip)", size="sm", interactive=False, elem_id="trained-download"
-                )
-            with gr.Column(min_width=260):
-                self.new_name = gr.Textbox(label="New name", max_lines=1, elem_id="trained-name")
-                with gr.Row():
-                    self.rename_button = _button("Rename", "trained-rename")
-                    self.delete_button = _button("Delete", "trained-delete")
-                    self.confirm_button = gr.Button(
-                        size="sm", variant="stop", min_width=80, visible=False, elem_id="trained-really"
-                    )
-                self.error = error_place("trained-error")
-                self.to_delete = gr.State()  # the adapter that the page asks about; it alone can be deleted
-            if local:
-                with gr.Column(min_width=260):
-                    self._add_import()
-                with gr.Column(min_width=260):
-                    self._add_publish()
-        self.outputs = [self.table, self.chosen]
-        self._connect()
 
-    def _add_import(self) -> None:
-        source = gr.Textbox(
-            label="Add from a folder or the hub",
-            placeholder="/path/to/adapter or owner/name",
-            max_lines=1,
-            elem_id="trained-source",
+MADE = Cell("✓ here", "here")  # of an adapter whose run tells nothing else
+
+
+@dataclass(frozen=True)
+class Row:
+    """An adapter, a run that has none yet, or both. cells: by the names in COLUMNS."""
+
+    run: str | None
+    adapter: str | None
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+def rows(runs: Sequence[Run], adapters: Mapping[str, dict[str, Any]]) -> list[Row]:
+    """A row for each adapter of each run, for each run without any, and for each adapter whose run is not here.
+
+    runs: as the service lists them. adapters: those that are here, by name.
+    """
+    made = {name for run in runs for name in run.get("adapters", ())}
+    listed = [row for run in runs for row in _of_run(run, adapters)]
+    return [*listed, *(Row(None, name, _of_adapter(adapter)) for name, adapter in adapters.items() if name not in made)]
+
+
+def _of_run(run: Run, adapters: Mapping[str, dict[str, Any]]) -> Iterator[Row]:
+    settings, losses = run["settings"], run.get("losses", {})
+    shared = {
+        "Status": Cell(f"{SIGNS.get(run['state'], '▶')} {standing(run)}", run["state"]),
+        "Point": Cell(", ".join(settings["points"])),
+        "Kind": Cell(", ".join(settings["kinds"])),
+        "Data": Cell(_data(run)),
+        "Steps": Cell(f"{settings['steps']:,}", settings["steps"]),
+        "Rate": Cell(f"{settings['lr']:g}", settings["lr"]),
+        "Seed": Cell(str(settings["seed"]), settings["seed"]),
+        "Loss": _loss(losses.values(), settings["loss"]),
+        "Time": Cell(duration(run["seconds"]), run["seconds"]) if "seconds" in run else Cell(),
+        "Note": Cell(run["note"] or " ", run["note"]),
+    }
+    here = [adapters[name] for name in run.get("adapters", ()) if name in adapters]
+    for adapter in here:
+        own = _of_adapter(adapter)
+        known = {"Data": shared["Data"]} | ({"Status": shared["Status"]} if own["Status"] == MADE else {})
+        if "point" in adapter:
+            known["Loss"] = _loss([losses.get(f"{adapter['point']}-{adapter['kind']}")], settings["loss"])
+        yield Row(run["name"], adapter["name"], shared | own | known)
+    if not here:
+        yield Row(run["name"], None, shared | {"Name": Cell(run["name"], run["name"])})
+
+
+def _of_adapter(adapter: dict[str, Any]) -> dict[str, Cell]:
+    """What an adapter's card tells, which may come from anybody."""
+    cells = {"Name": Cell(adapter["name"], adapter["name"])}
+    if "problem" in adapter:
+        return cells | {"Status": Cell("⚠ does not serve here", "problem", adapter["problem"])}
+    card, scores = adapter["card"], adapter["card"].get("scores")
+    config = card.get("config")
+    recipe = config.get("recipe") if isinstance(config, dict) else None
+    for column, key in (("Steps", "steps"), ("Rate", "lr"), ("Seed", "seed")):
+        value = recipe.get(key) if isinstance(recipe, dict) else None
+        if is_number(value) and abs(value) < 10**15:
+            cells[column] = Cell(f"{value:g}" if key == "lr" else f"{value:,}", value)
+    title, table = next(iter(score_tables(scores).items()), ("", {}))
+    for score in SCORES:
+        if interval := table.get(score):
+            cells[_column(score)] = _score(interval, title)
+    worse = no_better_than_blank(scores)
+    return cells | {
+        "Status": Cell("⚠ no better than a blank page", "blank", "; ".join(worse)) if worse else MADE,
+        "Point": Cell(adapter["point"], adapter["point"]),
+        "Kind": Cell(adapter["kind"], adapter["kind"], f"{adapter['parameters']:,} parameters"),
+        **({"Data": Cell(str(card["data"])[:60])} if "data" in card else {}),
+    }
+
+
+def _column(score: str) -> str:
+    return next(column for column in COLUMNS if column.startswith(NAMES[score]))
+
+
+def _score(interval: Interval, title: str) -> Cell:
+    ends = "n = 1" if interval.low is None else f"95 % interval {interval.low:.3f} to {interval.high:.3f}"
+    return Cell(f"{interval.mean:.3f}", interval.mean, f"{ends}, {title}")
+
+
+def _loss(losses: Iterable[float | None], kind: str) -> Cell:
+    """The last one, of a single adapter. kind: on what it is, which makes losses comparable."""
+    known = [loss for loss in losses if loss is not None]
+    return Cell(f"{known[0]:.3g}", known[0], kind) if len(known) == 1 else Cell(title=kind)
+
+
+def _data(run: Run) -> str:
+    """In a few words."""
+    settings, photos = run["settings"], run.get("pictures") or {}
+    scenes = f"{settings['scenes']:,} {'chosen ' if settings['data'] == 'factors' else ''}scenes"
+    pictures = f"{photos.get('learn', 0):,} pictures"
+    return {"pictures": pictures, "mixture and pictures": f"{scenes}, {pictures}"}.get(settings["data"], scenes)
+
+
+def standing(run: Run) -> str:
+    """A run's state in a few words."""
+    if run["state"] == "waiting":
+        before = run["place"]
+        return "next" if before == 0 else f"in line, {before} before it on {run['device']}"
+    share = f" {100 * run['done'] // run['total']} %" if run.get("total") and run["state"] != "done" else ""
+    early = " while extracting," if run.get("unit") == "pictures" and run["state"] != "extracting" else ""
+    return f"{run['state']}{early}{share}"
+
+
+def seed_spread(name: str | None, runs: Sequence[Run], listed: Sequence[Row]) -> str:
+    """The scores of runs that differ from this one in their seed alone, where there are several: their range."""
+    alike = {run["name"]: run["settings"] | {"seed": 0} for run in runs}
+    own = [row for row in listed if row.run and alike[row.run] == alike.get(name or "") and row.adapter]
+    seeds = {row.cells["Seed"].value for row in own}
+    if len(seeds) < 2 or len(own) > len(seeds):  # several adapters a run do not compare
+        return ""
+    parts = []
+    for column in map(_column, SCORES):
+        values = [value for row in own if isinstance(value := row.cells.get(column, Cell()).value, float)]
+        parts += [f"{column} {min(values):.3f} to {max(values):.3f}"] if values else []
+    return f"{len(seeds)} seeds of these settings: {', '.join(parts)}" if parts else ""
+
+
+def table_html(listed: Sequence[Row], shown: str | None, adapter: str | None, compared: Sequence[str]) -> str:
+    """The table; shown and adapter are of the chosen row, compared the runs whose curves are drawn too."""
+    if not listed:
+        return f'<p class="fs-train-empty">{NOTHING}</p>'
+    heads = "".join(
+        f'<th scope="col" class="{_class(column)}"><button type="button" data-sort="{column}" '
+        f'data-key="sort {column}">{column}</button></th>'
+        for column in COLUMNS
+    )
+    body = "".join(_row(row, _is_chosen(row, listed, shown, adapter), row.run in compared) for row in listed)
+    return (
+        f'<p id="train-table-help">A name shows a run or an adapter, a box draws its curves too, a heading sorts.</p>'
+        f'<table data-link="{RUN}={quote(shown or "")}" aria-label="Runs and adapters" '
+        f'aria-describedby="train-table-help"><thead><tr><th scope="col">Draw</th>{heads}'
+        f"</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _is_chosen(row: Row, listed: Sequence[Row], shown: str | None, adapter: str | None) -> bool:
+    """Of a run's rows that of the chosen adapter, else the first; without a run, the adapter's."""
+    if not shown:
+        return row.run is None and row.adapter == adapter
+    own = [other.adapter for other in listed if other.run == shown]
+    return row.run == shown and row.adapter == (adapter if adapter in own else own[0])
+
+
+def _row(row: Row, chosen: bool, compared: bool) -> str:
+    key = escape(f"{row.run} {row.adapter}")
+    data = "".join(f' data-{k}="{escape(v)}"' for k, v in (("run", row.run), ("adapter", row.adapter)) if v is not None)
+    box = ""
+    if row.run is not None:
+        name = escape(row.run)
+        box = (
+            f'<label><input type="checkbox" data-compare="{name}" data-key="box {key}" '
+            f'aria-label="Draw the curves of {name} too"{" checked" if compared else ""}></label>'
         )
-        button = _button("Add", "trained-add")
-        status = gr.HTML(elem_id="trained-added", apply_default_css=False)
-        outputs = [self.table, self.chosen, source, status]
-        button.click(show_errors_in(status)(self.import_adapter), source, outputs, **QUIET)
-        _enable_when_filled(button, source)
-
-    def _add_publish(self) -> None:
-        repository = gr.Textbox(
-            label="Push to the hub as", placeholder="owner/name", max_lines=1, elem_id="trained-repository"
-        )
-        private = gr.Checkbox(True, label="private")
-        button = _button("Push, with a model card", "trained-push")
-        status = gr.HTML(elem_id="trained-pushed", apply_default_css=False)
-        button.click(show_errors_in(status)(self.publish), [self.chosen, repository, private], status, **QUIET)
-        _enable_when_filled(button, self.chosen, repository)
-
-    def _connect(self) -> None:
-        renamed = [*self.outputs, self.new_name, self.error]
-        self.rename_button.click(
-            show_errors_in(self.error)(self.rename), [self.chosen, self.new_name], renamed, **QUIET
-        )
-        question = [self.to_delete, self.confirm_button, self.delete_button, self.error]
-        self.delete_button.click(self.ask_to_delete, self.chosen, question, **ONE_BY_ONE)
-        self.confirm_button.click(
-            show_errors_in(self.error)(self.delete), self.to_delete, [*self.outputs, *question], **ONE_BY_ONE
-        )
-        self.chosen.change(self.keep_question, [self.chosen, self.to_delete], question, **ONE_BY_ONE)
-        _enable_when_filled(self.rename_button, self.chosen, self.new_name)
-        _enable_when_filled(self.delete_button, self.chosen)
-        # Without triggers it runs when the page loads, and whenever another adapter is chosen.
-        gr.on(fn=self.offer_download, inputs=self.chosen, outputs=self.download, **QUIET)
-
-    def listed(self, preferred: Sequence[str | None] = ()) -> tuple[str, gr.Dropdown]:
-        """Values of `outputs`: the list, and a choice among its names, of `preferred` ones the first that is there."""
-        adapters = self.service.adapters()
-        names = [adapter["name"] for adapter in adapters]
-        chosen = next((name for name in (*preferred, *names) if name in names), None)
-        return views.adapter_table(adapters), gr.Dropdown(names, value=chosen)
-
-    def rename(self, name: str, to: str) -> Any:
-        self.service.rename_adapter(name, to)
-        return *self.listed([to.strip()]), "", ""
-
-    def ask_to_delete(self, name: str | None) -> Any:
-        asking = name is not None
-        return name, gr.Button(f"Really delete {name}", visible=asking), gr.Button(visible=not asking), ""
-
-    def delete(self, name: str | None) -> Any:
-        if name is not None:
-            self.service.delete_adapter(name)
-        return *self.listed(), *self.ask_to_delete(None)
-
-    def keep_question(self, name: str | None, to_delete: str | None) -> Any:
-        """Asks no more once another adapter is chosen; a list that came anew chooses the same one again."""
-        return self.ask_to_delete(name if name == to_delete else None)
-
-    def offer_download(self, name: str | None) -> gr.DownloadButton:
-        if name is None or name not in [adapter["name"] for adapter in self.service.adapters()]:
-            return gr.DownloadButton(value=None, interactive=False)
-        content = self.service.adapter_as_zip(name)
-        return gr.DownloadButton(value=keep(content, f"{name.rpartition('/')[2]}.zip", self.download), interactive=True)
-
-    def import_adapter(self, source: str) -> Any:
-        name = self.service.import_adapter(source)
-        return *self.listed([name]), "", f'<p class="fs-train-made">✓ Added as {escape(name)}</p>'
-
-    def publish(self, name: str, repository: str, private: bool) -> Iterator[str]:
-        yield '<p class="fs-train-empty">Pushing …</p>'
-        address = self.service.publish_adapter(name, repository, private)
-        yield f'<p class="fs-train-made">✓ Pushed to {escape(address)}</p>'
+    cells = [(column, row.cells.get(column, Cell())) for column in COLUMNS]
+    (_, name_cell), *rest = cells
+    head = (
+        f'<th scope="row" data-value="{escape(name_cell.text)}"><button type="button"{data} data-key="{key}" '
+        f'aria-pressed="{str(chosen).lower()}">{escape(name_cell.text)}</button></th>'
+    )
+    mark = ' class="chosen"' if chosen else ""
+    return f"<tr{mark}><td>{box}</td>{head}{''.join(map(_cell, rest))}</tr>"
 
 
-def _button(label: str, elem_id: str) -> gr.Button:
-    return gr.Button(label, size="sm", min_width=80, interactive=False, elem_id=elem_id)
+def _cell(named: tuple[str, Cell]) -> str:
+    column, cell = named
+    value = cell.text if cell.value is None and cell.text != "–" else cell.value
+    title = f' title="{escape(cell.title)}"' if cell.title else ""
+    kept = "" if value is None else f' data-value="{escape(str(value))}"'
+    return f'<td class="{_class(column)}"{kept}{title}>{escape(cell.text)}</td>'
 
 
-def _enable_when_filled(button: gr.Button, *fields: gr.Dropdown | gr.Textbox) -> None:
-    """The button can be pressed only while all of these hold something."""
-    changes: list[Callable[..., Any]] = [field.change for field in fields]
-    gr.on(changes, _filled, [*fields], button, trigger_mode="always_last", **QUIET)
-
-
-def _filled(*values: str | None) -> gr.Button:
-    return gr.Button(interactive=all(value and value.strip() for value in values))
+def _class(column: str) -> str:
+    return column.split()[0].lower()

@@ -4,63 +4,40 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from foresight.adapters.checkpoint import held_out_count, measured_share, score_tables
+from foresight.adapters.checkpoint import (
+    gain_on_blank,
+    measured,
+    no_better_than_blank,
+    reference_mean,
+    score_tables,
+)
 from foresight.errors import InputError
-from foresight.ui.cards import NAMES
+from foresight.schemas import is_number
+from foresight.ui.cards import NAMES, number
 from foresight.ui.error_handling import user_error
 from foresight.ui.services import duration
-from foresight.ui.train.charts import first_mean
 from foresight.ui.train.services import Run
-from foresight.ui.view_link import RUN
-
-SIGNS = {"waiting": "◷", "done": "✓", "stopped": "■", "failed": "✗", "cut off": "✗"}
-CURVES = ("lpips", "mask_iou")
-NOTHING = "No run yet. Choose a recipe and press Start; the run goes on when this page is closed."
+from foresight.ui.train.table import SCORES, standing
 
 
-def run_list(runs: Sequence[Run], chosen: str | None) -> str:
-    """Every run as a button, the chosen one marked; waiting ones with their place."""
-    if not runs:
-        return f'<p class="fs-train-empty">{NOTHING}</p>'
-    records = "".join(_record(run, run["name"] == chosen) for run in runs)
-    return f'<ul class="fs-train-runs" data-link="{RUN}={quote(chosen or "")}">{records}</ul>'
-
-
-def _record(run: Run, pressed: bool) -> str:
-    status = f"{SIGNS.get(run['state'], '▶')} {standing(run)}"
-    return (
-        f'<li><button data-run="{escape(run["name"])}" aria-pressed="{str(pressed).lower()}">'
-        f"<b>{escape(run['name'])}</b> <span>{status}</span></button></li>"
-    )
-
-
-def standing(run: Run) -> str:
-    """A run's state in a few words."""
-    if run["state"] == "waiting":
-        before = run["place"]
-        return "next" if before == 0 else f"in line, {before} before it on {run['device']}"
-    share = f" {100 * run['done'] // run['total']} %" if run.get("total") and run["state"] != "done" else ""
-    early = " while extracting," if run.get("unit") == "pictures" and run["state"] != "extracting" else ""
-    return f"{run['state']}{early}{share}"
-
-
-def progress(run: Run | None, points: dict[str, str | None]) -> str:
+def progress(run: Run | None, adapters: Mapping[str, dict[str, Any]], seeds: str = "") -> str:
     """How far the run is: a bar, rate, time left, memory, its adapters, and what went wrong.
 
-    points: those that the adapters here read, by the adapters' names; None where one does not serve.
+    adapters: those that are here, by name, as the service lists them. seeds: what is told of other seeds.
     """
     if run is None:
-        return '<div class="fs-train-progress"></div>'
+        return ""
     done, total = run.get("done", 0), run.get("total", 0)
     last = run["log"][-1] if run["log"] else {}
     running = run["state"] in ("extracting", "training", "scoring", "starting")
     facts = [f"{done:,} of {total:,} {run.get('unit', 'steps')}"] if total else []
+    if run["state"] == "extracting" and run.get("remaining"):
+        facts.append(f"{duration(run['remaining'])} left until it learns")
     if last and run["state"] == "training":
         facts += [f"{last['rate']:,.0f} samples/s"] if last["rate"] else []
         facts += [f"{duration(last['remaining'])} left"] if last["remaining"] is not None else []
@@ -72,8 +49,9 @@ def progress(run: Run | None, points: dict[str, str | None]) -> str:
         facts.append(f"{duration(run['seconds'])} so far" if running else f"took {duration(run['seconds'])}")
     facts += _photo_counts(run)
     message = f'<p class="fs-train-message" role="alert">⚠ {user_error(run["message"])}</p>' if run["message"] else ""
-    notes = "".join(_adapter_note(name, point) for name in run.get("adapters", ()) if (point := points.get(name)))
-    message += f'<div class="fs-train-made" role="status">{notes}</div>' if notes else ""
+    notes = "".join(_adapter_note(a) for name in run.get("adapters", ()) if "point" in (a := adapters.get(name, {})))
+    message += f'<div role="status">{notes}</div>' if notes else ""
+    message += f'<p class="facts">{escape(seeds)}</p>' if seeds else ""
     return (
         f'<div class="fs-train-progress"><h3>{escape(run["name"])} <span>{escape(standing(run))}</span></h3>'
         f'<progress max="{total or 1}" value="{done}" aria-label="progress of the run"></progress>'
@@ -90,11 +68,73 @@ def _photo_counts(run: Run) -> list[str]:
     return [f"learns from {split['learn']:,} pictures, {held_out:,} held out{fewer}"]
 
 
-def _adapter_note(name: str, point: str) -> str:
+def adapter_details(adapter: dict[str, Any] | None) -> str:
+    """An adapter whose run is not here."""
+    if adapter is None:
+        return ""
+    note = _adapter_note(adapter) if "point" in adapter else f'<p class="facts">⚠ {escape(adapter["problem"])}</p>'
+    return f'<div class="fs-train-progress"><h3>{escape(adapter["name"])}</h3><div role="status">{note}</div></div>'
+
+
+def _adapter_note(adapter: dict[str, Any]) -> str:
+    """That it is there, or that what it paints is worth no more than a blank page; its scores, and where to see it."""
+    name, scores = escape(adapter["name"]), adapter["card"].get("scores")
+    worse = blank_verdicts(scores)
+    blank = f"⚠ <b>{name}</b> is no better than a blank page {'; '.join(worse)}."
+    verdict = blank if worse else f"✓ Made <b>{name}</b>."
+    lines = "".join(f"<p>{line}</p>" for line in [*_score_lines(scores), *_chosen_line(adapter["card"])])
     return (
-        f"<p>✓ Made <b>{escape(name)}</b>. To see it, open it in Inspect with the button above, or choose {point} "
-        f"and <b>{escape(name)}</b> in Compare and Failures.</p>"
+        f'<div class="{"fs-train-message" if worse else "fs-train-made"}"><p>{verdict} To see it, open it in Inspect '
+        f"with the button above, or choose {adapter['point']} and <b>{name}</b> in Compare and Failures.</p>"
+        f"{lines}</div>"
     )
+
+
+def _chosen_line(card: dict[str, Any]) -> list[str]:
+    """Which state was kept, of a card that may come from anybody."""
+    chosen = card.get("chosen")
+    values = [chosen.get(key) if isinstance(chosen, dict) else None for key in ("step", "n", "lpips")]
+    known = [value for value in values if is_number(value) and abs(value) < 10**9]
+    if len(known) < len(values):
+        return []
+    step, n, lpips = known
+    return [f"Kept as it was at step {step:,}: the best of its states, LPIPS {lpips:.3f} on {n:,} validation pictures."]
+
+
+def _score_lines(scores: Any) -> list[str]:
+    """For each kind of held-out pictures the scores with interval, n, and what blank page and oracle have."""
+    lines = []
+    for title, table in score_tables(scores).items():
+        parts = []
+        for score in (s for s in SCORES if s in table):
+            ends = {which: reference_mean(scores, title, which, score) for which in ("blank", "oracle")}
+            beside = [f"{w} {number(score, v)}" for w, v in ends.items() if v is not None]
+            count = measured(scores, title, score)
+            beside += [] if count is None else [f"n = {count:,}"]
+            parts.append(f"{NAMES[score]} <b>{table[score]}</b>" + (f" ({', '.join(beside)})" if beside else ""))
+        lines += [f"{escape(title)}: {' · '.join(parts)}"] if parts else []
+    return lines
+
+
+def blank_verdicts(scores: Any) -> list[str]:
+    """Where an adapter is no better than a blank page: "on" each kind of held-out pictures, with both scores."""
+    return [_blank_verdict(scores, title) for title in no_better_than_blank(scores)]
+
+
+def _blank_verdict(scores: Any, title: str) -> str:
+    table, blank = score_tables(scores)[title], reference_mean(scores, title, "blank", "lpips")
+    beside = "" if blank is None else f", a blank page {blank:.3f}"
+    count = measured(scores, title, "lpips")
+    n = "" if count is None else f", n = {count:,}"
+    lpips = f"LPIPS {table['lpips'].mean:.3f}{beside}{n}" if "lpips" in table else "LPIPS unknown"
+    found = f", yet its masks overlap by {table['mask_iou'].mean:.2f}" if _finds_objects(scores, title) else ""
+    return f"on {escape(title)}: {lpips}{found}"
+
+
+def _finds_objects(scores: Any, title: str) -> bool:
+    """Whether its mask IoU is above a blank page's, by the whole interval."""
+    gain = gain_on_blank(scores, title, "mask_iou")
+    return gain is not None and gain.low is not None and gain.low > 0
 
 
 def samples(run: Run | None) -> str:
@@ -123,6 +163,15 @@ def cost_note(cost: dict[str, Any]) -> str:
     )
 
 
+def time_note(seconds: dict[str, float] | None) -> str:
+    """About how long the run takes, and what for."""
+    if seconds is None:
+        return '<p class="fs-train-cost"><b>Time</b> the run tells it, once it has read this large model</p>'
+    parts = {"extracting": "extract", "learning": "learn", "scoring": "score"}
+    told = ", ".join(f"{word} {duration(seconds[key])}" for word, key in parts.items() if seconds[key] >= 1)
+    return f'<p class="fs-train-cost"><b>Time</b> about {duration(seconds["total"])}: {told or "little of each"}</p>'
+
+
 def problem_note(error: InputError) -> str:
     return f'<p class="fs-train-cost" role="alert">⚠ {user_error(error)}</p>'
 
@@ -134,33 +183,6 @@ def broken_note(broken: Sequence[Sequence[str]]) -> str:
     items = "".join(f"<li><b>{escape(name)}</b> {escape(reason)}</li>" for name, reason in broken)
     count = f"{len(broken)} file{'s' if len(broken) > 1 else ''}"
     return f'<details class="fs-train-broken" open><summary>{count} left out</summary><ul>{items}</ul></details>'
-
-
-def adapter_table(adapters: Sequence[dict[str, Any]]) -> str:
-    """The trained adapters with their point, size and held-out scores."""
-    if not adapters:
-        return '<p class="fs-train-empty">None yet: what a run makes is listed here.</p>'
-    heads = ("Name", "Point", "Kind", "Parameters", "Held out on", *(f"{NAMES[s]}" for s in CURVES))
-    head = "".join(f"<th scope=col>{name}</th>" for name in heads)
-    return (
-        f'<div class="fs-train-table"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(_row(adapter) for adapter in adapters)}</tbody></table></div>"
-    )
-
-
-def _row(adapter: dict[str, Any]) -> str:
-    name = f"<th scope=row>{escape(adapter['name'])}</th>"
-    if "problem" in adapter:
-        return f"<tr>{name}<td colspan=6>⚠ does not serve here: {escape(adapter['problem'])}</td></tr>"
-    scores = adapter["card"].get("scores")
-    title = next(iter(score_tables(scores)), "–")
-    count = held_out_count(scores)
-    held_out = title if count is None or title == "–" else f"{title}, n = {count:,}"
-    cells = [adapter["point"], adapter["kind"], f"{adapter['parameters']:,}", held_out]
-    for score in CURVES:
-        value, share = first_mean(scores, score), measured_share(scores, title, score)
-        cells.append(("–" if value is None else f"{value:.3f}") + (f" ({share})" if share else ""))
-    return f"<tr>{name}{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
 
 
 def size(count: float) -> str:

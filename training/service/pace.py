@@ -1,0 +1,96 @@
+"""How long a run will take, told by doing a little of it: a few pictures, a few rows of a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from foresight.data.scenes import SceneSpec, take
+from foresight.models.vae import VAE
+from foresight.models.vlm import VLM
+from training.data import collect, scene_source
+from training.fit import CANDIDATES, Fit, FitConfig, judge, new_adapter
+from training.latents import Latents
+from training.service.presets import learned_rows
+
+T = TypeVar("T")
+ROWS = {"cpu": 4, "cuda": 32}  # pictures to measure on
+STARTUP = 8.0  # seconds in which a run's process imports and loads: as measured on two CPU cores with bundled models
+SCORING_SHARE = 0.15  # of the time that held-out scores may take while training goes on
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds for each picture: extracted; learned from by latents, and by images; and scored, by all adapters."""
+
+    extract: float
+    latents: float
+    images: float
+    score: float
+
+
+def measure_pace(config: FitConfig, vlm: VLM, vae: VAE) -> Pace:
+    """The pace of a config's points, kinds and loss on this device; the first pass of everything is not counted."""
+    device, rows = vlm.device, ROWS.get(vlm.device.type, 4)
+
+    def extract(count: int) -> Latents:
+        scenes = scene_source([take(count, 0, SceneSpec())], count, device)
+        return collect(vlm, vae, scenes, config.points)
+
+    extract(1)
+    extracting, latents = _timed(lambda: extract(rows), device)
+    adapters = {
+        f"{point}-{kind}": new_adapter(kind, vlm.point(point), vlm, vae, config.hidden).to(device)
+        for point in config.points
+        for kind in config.kinds
+    }
+    task = Fit(adapters, latents, vae, config, dict.fromkeys((n for n in adapters if n.endswith("-linear")), 0.0))
+
+    def learning(done: float) -> float:
+        _learn(task, rows, done)
+        return _timed(lambda: _learn(task, rows, done), device)[0]
+
+    by_latents = learning(0.0) if task.modules else 0.0
+    by_images = learning(1.0) if task.modules and config.images_from < 1 else 0.0
+
+    def scoring(count: int) -> float:
+        return _timed(lambda: judge(adapters, {"some": latents[:count]}, vae), device)[0]
+
+    once = scoring(1)  # much of it is for the intervals, however many pictures there are
+    by_picture = max(0.0, scoring(rows) - once) / (rows - 1)
+    return Pace(extracting / rows, by_latents / rows, by_images / rows, by_picture)
+
+
+def _learn(task: Fit, rows: int, done: float) -> None:
+    device = task.vae.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        losses = task.loss(torch.arange(rows), torch.Generator(device), done)
+    torch.stack(list(losses.values())).sum().backward()
+
+
+def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """Seconds that it takes, and what it gives."""
+    start = time.perf_counter()
+    result = work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, result
+
+
+def estimate_seconds(config: FitConfig, pace: Pace) -> dict[str, float]:
+    """{"extract", "learn", "score", "total"} of a run; photos of an upload count as if they were few."""
+    rows, recipe = learned_rows(config.data), config.recipe
+    sets = 2 if config.data.scenes and config.factors is None else 1
+    held_out = config.held_out * (sets + bool(config.data.scenes and config.data.photos))
+    validation = rows / 8 if "linear" in config.kinds else 0
+    row = config.images_from * pace.latents + (1 - config.images_from) * pace.images
+    learn = recipe.steps * recipe.batch * row * (1 + SCORING_SHARE)
+    if learn:  # each candidate for the best state is scored
+        validation += (chosen := config.chosen_by * held_out / config.held_out)
+        learn += len(CANDIDATES) * chosen * pace.score
+    parts = {"extract": (rows + validation + held_out) * pace.extract, "learn": learn, "score": held_out * pace.score}
+    return parts | {"total": STARTUP + sum(parts.values())}
