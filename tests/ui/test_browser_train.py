@@ -229,7 +229,7 @@ def test_the_endpoint_tells_the_broken_files(url, service, tmp_path):
     service.stop("quick-look")
     assert [name for name, _ in started["broken"]] == ["bad.png"]
     assert started["pictures"] == {"learn": 7, "held_out": 2, "asked": 32}
-    with pytest.raises(AppError, match="not in the list of choices"):
+    with pytest.raises(AppError, match="Unknown recipe 'magic': choose from quick look"):
         client.predict("magic", {}, "", None, False, api_name="/train")
     with pytest.raises(AppError, match="must be a JSON object"):
         client.predict(**request | {"settings": [2]}, api_name="/train")
