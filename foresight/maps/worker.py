@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from foresight.errors import InputError
 from foresight.maps.separability import Array, Silhouette, cluster, nearest, silhouettes, unit
@@ -133,9 +134,27 @@ def group(
     return clusters, silhouettes(latents[objects], kept, clusters[objects], seed)
 
 
+class _NoLock:
+    """For tqdm, which keeps its lock for ever where a stop ends a bar while it is drawn; here is one bar at a time."""
+
+    def acquire(self, *_: Any, **__: Any) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _serve(line: Connection, compiled: bool) -> None:
     """A process's life: one task after another, until nobody is left to ask; compiled: whether UMAP is, first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app's Ctrl-C is the app's
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(_NoLock())  # type: ignore[arg-type]
     if compiled:
         _compile()
     with suppress(EOFError, BrokenPipeError), ThreadPoolExecutor(1) as executor:

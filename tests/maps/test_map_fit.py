@@ -287,6 +287,14 @@ def test_closing_stops_the_fit_and_its_process_goes_on(data):
             pass
         for_ever.close()
         _, places = finish(there.do(map_worker.reduce, data.latents[HERE], parameters, None))[0]
+        at_once = there.do(map_worker.reduce, data.latents[HERE], parameters, None)
+        next(at_once)
+        next(at_once)  # it has its task, and has drawn no epoch yet
+        at_once.close()
+        with pytest.raises(StopIteration):
+            steps = there.do(map_worker.reduce, data.latents[HERE], parameters, None)
+            for _ in range(240):  # a minute
+                next(steps)
     assert places.shape == (48, 2)
     with worker() as again:
         assert again is there
