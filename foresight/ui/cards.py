@@ -78,9 +78,15 @@ def headline(report: Report, cold: bool = False, address: str = "", link: str = 
         notice += f" <strong>⚠ This adapter was {escape(chosen.notice)}.</strong>"
     return (
         f'<div class="fs-head" data-link="{escape(address)}"><h3>{report.point} <span>read by</span> {name}</h3>'
-        f'<p class="time">{time}{" · " + link if link else ""}</p>'
-        f'<p class="{"far" if chosen.unfamiliar else "near"}" role="status">{notice}</p></div>'
+        f'<p class="time">{time}{" · " + link if link else ""}</p><p class="fs-unseen">{said(chosen.scores)}</p>'
+        f'<p class="{"far" if chosen.unfamiliar else "near"}">{notice}</p></div>'
     )
+
+
+def said(scores: Scores) -> str:
+    """The scores in one line, without those that there are not: "LPIPS 0.333, HaarPSI 0.503, …"."""
+    values = {name: scores[name] for name in shown_scores(scores)}
+    return ", ".join(f"{NAMES[name]} {number(name, value)}" for name, value in values.items() if value is not None)
 
 
 def next_steps(point: ExtractionPoint, better: AdapterRecord | None, trains: bool) -> str:
@@ -127,6 +133,14 @@ def metric_cards(report: Report, source: ImageSource = None) -> str:
     )
 
 
+def explained(name: str, words: str, explanation: str) -> str:
+    """Words that open what explains them, by a click, a touch or a key. name: an id that the page has once."""
+    return (
+        f'<button type="button" class="fs-hint" popovertarget="{name}">{escape(words)}</button>'
+        f'<span popover id="{name}">{escape(explanation)}</span>'
+    )
+
+
 def shown_scores(scores: Scores | None) -> list[str]:
     """The names of the scores that are shown of an image: edges where it has no mask IoU; None: not scored yet."""
     edges = scores is not None and scores["mask_iou"] is None and scores["edge_f1"] is not None
@@ -160,7 +174,8 @@ def _card(report: Report, name: str, usual: dict[str, str], target: float | None
     arrow, better = ("↓", "lower") if name in LOWER_IS_BETTER else ("↑", "higher")
     sense = f'<span role="img" aria-label="{better} is better" title="{better} is better">{arrow}</span>'
     text = "–" if value is None or blank is None else number(name, value)
-    head = f'<div class="head"><h4 title="{HINTS[name]}">{NAMES[name]} {sense}</h4><p class="value">{text}</p></div>'
+    hint = explained(f"hint-{name}", NAMES[name], HINTS[name])
+    head = f'<div class="head"><h4>{hint} {sense}</h4><p class="value">{text}</p></div>'
     if value is None or blank is None:
         reason = report.chosen.mask_reason or "it cannot be told here"
         word = "Not measurable" if reason == NOT_MEASURABLE else "Not scored"

@@ -61,6 +61,10 @@ def test_the_first_page_has_an_example_reconstructed_and_another_moves_nothing(v
     expect(page.locator("#pictures img")).to_have_count(2)
     expect(page.locator("#metrics .fs-words")).to_contain_text("Colours")
     expect(page.locator("#answer textarea")).not_to_have_value("", timeout=PATIENCE)
+    page.get_by_role("button", name="HaarPSI").press("Enter")
+    expect(page.get_by_text("a second opinion, which no adapter is trained on")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("a second opinion, which no adapter is trained on")).to_be_hidden()
 
     on_page = "document.querySelector('#tiles').getBoundingClientRect().top + window.scrollY"  # a click may scroll
     before, place = original(page), page.evaluate(on_page)

@@ -81,13 +81,13 @@ def test_targets_are_shown_for_scenes_like_the_seed_study_s_alone() -> None:
     grey = generate.make_scene("star", "red", 1, "any", "any", "plain", True, 5)
     for source in (two, grey, "/tmp/photo.png", None):
         html = cards.metric_cards(report(), source)
-        assert "target" not in html and "A blank page is better" in html
+        assert "verdict" not in html and "A blank page is better" in html
 
 
 def test_a_photo_has_a_card_of_its_edges_in_place_of_that_of_its_masks() -> None:
     photo = replace(report(iou=None).chosen, scores={**scored("tokens", 0.4, 0.8, None).scores, "edge_f1": 0.43})
     of_photo = replace(report(iou=None), reconstructions=[photo])
-    titles = [name for name in cards.NAMES.values() if f">{name} <" in cards.metric_cards(of_photo, "/tmp/photo.png")]
+    titles = [name for name in cards.NAMES.values() if f">{name}<" in cards.metric_cards(of_photo, "/tmp/photo.png")]
     assert titles == ["LPIPS", "HaarPSI", "SSIM", "Edge F1", "PSNR"]
     assert "Edge F1" not in cards.metric_cards(report())
 

@@ -60,7 +60,8 @@ class ResultView:
         )
         nothing: list[Any] = ["", f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
         pictures, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
-        self.headline = plain_html(headline, "headline", js_on_load=link.ADDRESS + _FOLLOW, padding=False)
+        heard = "element.setAttribute('aria-live', 'polite');"  # a result is read out when it comes
+        self.headline = plain_html(headline, "headline", js_on_load=heard + link.ADDRESS + _FOLLOW, padding=False)
         self.stale = plain_html("", "stale")
         self.pictures = plain_html(pictures, "pictures", js_on_load=ENLARGE + OVERLAY + WIPE)
         self.metrics = plain_html(metrics, "metrics")
@@ -98,7 +99,7 @@ class ResultView:
         tiles = report_tiles(report, unread)
         title = link.name_of(source)
         name = f"foresight-{title}-{report.point.stage}-{report.point.layer}-{chosen.name}".replace("/", "-")
-        heading = f"{title} at {report.point}, {chosen.name} adapter: {_scores(chosen)}"
+        heading = f"{title} at {report.point}, {chosen.name} adapter: {cards.said(chosen.scores)}"
         address = link.query(source, str(report.point), chosen.name, pixels)
         objects = object_ious(report, generate.at_size(source, report.resolution))
         record = json.dumps(result_record(self.inspector, report, source, objects), indent=2)
@@ -152,11 +153,6 @@ def object_ious(report: Report, source: ImageSource) -> list[ObjectIoU]:
     labels = [f"{item['color']} {item['shape']}" for item in source["objects"]]
     any_visible = visible.flatten(1).any(1).tolist()
     return list(zip(labels, any_visible, ious(report.chosen), ious(report.oracle), strict=True))
-
-
-def _scores(reconstruction: Reconstruction) -> str:
-    values = {name: reconstruction.scores[name] for name in cards.shown_scores(reconstruction.scores)}
-    return ", ".join(f"{cards.NAMES[name]} {cards.number(name, v)}" for name, v in values.items() if v is not None)
 
 
 def build_answer(vlm: VLM) -> tuple[gr.Textbox, gr.Textbox, list[gr.Button]]:

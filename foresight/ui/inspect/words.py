@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from foresight.inspection.inspector import Report
+from foresight.ui.cards import explained
 
 GRID = 8  # cells a side, in which colours are compared
 # From where on something survives, and from where on it is worse but there: set by eye on the page's examples, read
@@ -19,7 +18,7 @@ and {TEXTURE[1]}."""
 
 
 def in_words(report: Report) -> str:
-    """The line as HTML; its title says the rule."""
+    """The line as HTML, which opens the rule."""
     scores = report.chosen.scores
     parts = [
         _grade("Colours", -colour_difference(report.original, report.chosen.image), -COLOURS[0], -COLOURS[1], "drift")
@@ -30,7 +29,8 @@ def in_words(report: Report) -> str:
         parts.append(_grade("outlines", outlines, *OUTLINES, "are soft"))
     if (texture := scores["haarpsi"]) is not None:
         parts.append(_grade("fine texture", texture, *TEXTURE, "is blurred", "survives", "is lost"))
-    return f'<p class="fs-words" title="{escape(_RULE)}">{"; ".join(parts)}.</p>'
+    line = "; ".join(parts) + "."
+    return f'<p class="fs-words">{explained("hint-words", line, _RULE)}</p>'
 
 
 def colour_difference(original: Tensor, image: Tensor) -> float:
