@@ -57,7 +57,7 @@ class FilterForm:
             self.score = gr.Dropdown(
                 SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"
             )
-            self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=200)
+            self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=270)
             ends = range_labels(FILTERS["sort"])
             self.range = [
                 gr.Textbox(label=label, placeholder=placeholder, max_lines=1, min_width=90, elem_id=f"failures-{name}")

@@ -83,7 +83,7 @@ class FailuresTab:
                     self.start = gr.Button("Evaluate", variant="primary", min_width=100, elem_id="failures-go")
                     self.stop = gr.Button("Stop", min_width=100, interactive=False, elem_id="failures-stop")
                 self.error = error_place("failures-error")
-            with gr.Column(scale=8, min_width=320):
+            with gr.Column(scale=8, min_width=320, elem_classes="fs-failed"):
                 self.status = plain_html(galleries.EMPTY, "failures-status")
                 self.means = plain_html("", "failures-means")
                 self.link = plain_html("", "failures-link", js_on_load=link.ADDRESS)
