@@ -90,6 +90,7 @@ def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any
     page.locator("#map-scenes input[type=number]").fill("100")
     yield "Latent map: 100 scenes", page.locator("#map-draw").click, appears("#map [data-drawn]")
     tab("Train")()
+    page.get_by_role("button", name="Extraction points and adapters").click()
     width, cost = page.locator("#train-hidden input[type=range]"), "document.querySelector('#train-cost').innerText"
     yield "Train: other width", lambda: width.press("ArrowRight"), changed(cost)
 
