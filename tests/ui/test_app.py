@@ -19,7 +19,7 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from house import build_house
-from photos import save_photo
+from photos import ORIENTATIONS, save_photo
 from PIL import Image
 from serving import serve
 from starlette.requests import HTTPConnection
@@ -304,7 +304,7 @@ def test_sixteen_bits_arrive_whole(client, tmp_path):
     assert scores[0]["blank"]["psnr"] == pytest.approx(-10 * np.log10(0.75 * 0.498**2), abs=0.05)
 
 
-@pytest.mark.parametrize("orientation", [5, 6])  # mirrored, and turned; test_orientation has all
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_a_photo_is_upright_for_every_endpoint(client, tmp_path, orientation):
     upright = tmp_path / "upright.png"
     save_photo(tmp_path / "photo.jpg", orientation).save(upright)
