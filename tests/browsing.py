@@ -30,8 +30,8 @@ def serious_faults(page: Any) -> list[Any]:
     """What axe-core finds serious or critical: the rule, and where it is broken."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
-    grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    violations = Axe().run(page).response["violations"]
+    grave = [fault for fault in violations if fault["impact"] in ("serious", "critical")]
     return [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in grave]
 
 

@@ -133,9 +133,9 @@ def ask(models):
             return {"path": json.loads(paths)[0], **META}
 
         image = upload("good.png", GOOD)
-        told = json.loads(urllib.request.urlopen(f"{url}/gradio_api/info").read())["named_endpoints"]
+        endpoints = json.loads(urllib.request.urlopen(f"{url}/gradio_api/info").read())["named_endpoints"]
         good = {
-            name: {p["parameter_name"]: p.get("parameter_default") for p in told[f"/{name}"]["parameters"]}
+            name: {p["parameter_name"]: p.get("parameter_default") for p in endpoints[f"/{name}"]["parameters"]}
             for name in PARAMETERS
         }
         for name, values in good.items():
@@ -161,16 +161,16 @@ def answers(ask):
 
 @pytest.mark.parametrize("number", range(len(API)), ids=[f"{n} {p} {v!r:.20}" for n, p, v, _ in API])
 def test_over_the_api(answers, number):
-    said, sentence = answers[number], API[number][3]
-    assert said and re.search(sentence, said), said
-    assert said != UNKNOWN and said.endswith(".") and said[0] == said[0].upper() and len(said) < 1500
+    answer, sentence = answers[number], API[number][3]
+    assert answer and re.search(sentence, answer), answer
+    assert answer != UNKNOWN and answer.endswith(".") and answer[0] == answer[0].upper() and len(answer) < 1500
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file(ask, name):
     data, sentence = FILES[name]
-    said = ask("reconstruct", {"image": ask.upload(name, data)})
-    assert re.fullmatch(rf"“{name}” .*\.", said) and re.search(sentence, said), said
+    answer = ask("reconstruct", {"image": ask.upload(name, data)})
+    assert re.fullmatch(rf"“{name}” .*\.", answer) and re.search(sentence, answer), answer
     assert ask("reconstruct", {"image": ask.upload("good.png", GOOD)}) is None  # the server goes on
 
 

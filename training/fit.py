@@ -389,8 +389,8 @@ def _summary(own: dict[str, Tensor], beside: References) -> dict[str, Any]:
 def _intervals(scores: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
     """Means and ends of their 95 % intervals, of the scores that some image has."""
     known = {score: values[~values.isnan()].tolist() for score, values in scores.items()}
-    found = {score: bootstrap(values) for score, values in known.items() if values}
-    return {score: [None if v is None else round(v, 5) for v in ends] for score, ends in found.items()}
+    intervals = {score: bootstrap(values) for score, values in known.items() if values}
+    return {score: [None if v is None else round(v, 5) for v in ends] for score, ends in intervals.items()}
 
 
 def _keep_best(task: Fit, step: Step, path: Path) -> None:

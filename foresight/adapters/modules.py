@@ -316,16 +316,11 @@ class TokenAdapter(_TokenMap):
         super().__init__(width, channels, fold, cells, hidden, card, frames, steps, 1)
 
 
-@final
-class LayerMix(_TokenMap):
-    """A token adapter on a learned mean of several layers' standardised latents, one number more a layer.
+class _LayeredMap(_TokenMap):
+    """A token adapter on a learned mean of several layers' standardised latents, its weights a softmax.
 
-    The mean's weights are a softmax, as in ELMo's scalar mix (Peters et al. 2018). width: numbers of all `layers`
-    layers at one place.
+    width: numbers of all `layers` layers at one place.
     """
-
-    kind = "mix"
-    EAGER = 20.0  # Adam moves a number by 0.3 in a run: times this, enough to leave all layers but one behind
 
     def __init__(
         self,
@@ -339,10 +334,26 @@ class LayerMix(_TokenMap):
         steps: int = 1,
         layers: int = 2,
     ):
-        _check_layers(width, layers)
+        if width % layers:
+            raise InputError(f"latents of {layers} layers of one width have no {width} numbers together.")
         super().__init__(width, channels, fold, cells, hidden, card, frames, steps, layers)
         self.layers = layers
-        self.logits = nn.Parameter(torch.zeros(layers))
+        self.add_weights()
+
+    def add_weights(self) -> None:
+        """Adds what the mean's weights are learned by; they begin alike."""
+        raise NotImplementedError
+
+
+@final
+class LayerMix(_LayeredMap):
+    """One weight a layer, as in ELMo's scalar mix (Peters et al. 2018)."""
+
+    kind = "mix"
+    EAGER = 20.0  # Adam moves a number by 0.3 in a run: times this, enough to leave all layers but one behind
+
+    def add_weights(self) -> None:
+        self.logits = nn.Parameter(torch.zeros(self.layers))
 
     @property
     def shares(self) -> Tensor:
@@ -355,28 +366,14 @@ class LayerMix(_TokenMap):
 
 
 @final
-class LayerRouting(_TokenMap):
-    """As LayerMix, but each token has shares of its own, by a linear map of its latents at all layers (as DRoRAE)."""
+class LayerRouting(_LayeredMap):
+    """Weights for each token, by a linear map of its latents at all layers (as DRoRAE)."""
 
     kind = "routing"
 
-    def __init__(
-        self,
-        width: int,
-        channels: int,
-        fold: int,
-        cells: int,
-        hidden: int = 896,
-        card: dict[str, Any] | None = None,
-        frames: int = 1,
-        steps: int = 1,
-        layers: int = 2,
-    ):
-        _check_layers(width, layers)
-        super().__init__(width, channels, fold, cells, hidden, card, frames, steps, layers)
-        self.layers = layers
-        self.gate = nn.Linear(width, layers)
-        nn.init.zeros_(self.gate.weight)  # it begins as the plain mean
+    def add_weights(self) -> None:
+        self.gate = nn.Linear(self.width, self.layers)
+        nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
     def map(self, x: Tensor) -> Tensor:
@@ -384,11 +381,6 @@ class LayerRouting(_TokenMap):
         shares = self.gate(each).float().softmax(-1)[..., None]
         mixed = each.unflatten(-1, (self.layers, -1))
         return super().map((mixed * shares).sum(-2).flatten(-2))
-
-
-def _check_layers(width: int, layers: int) -> None:
-    if width % layers:
-        raise InputError(f"latents of {layers} layers of one width have no {width} numbers together.")
 
 
 def points_of(card: dict[str, Any]) -> list[ExtractionPoint]:

@@ -167,9 +167,9 @@ class MovingScenes(SampledBatch):
     def split(self) -> list[str]:
         """The split each clip belongs to, as a scene's; a clip and its reverse are always of one split."""
         ways = self, self.reversed()
-        shown = mix_hash(torch.stack([way.hashes() for way in ways]).sum(0))
+        hashes = mix_hash(torch.stack([way.hashes() for way in ways]).sum(0))
         drawn = mix_hash(torch.stack([way._by_frame(way.scenes()._drawn_hashes()) for way in ways]).sum(0))
-        return split_names(shown, drawn)
+        return split_names(hashes, drawn)
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,12 @@ async def _refuse_relay(*_: Any) -> Any:
     return PlainTextResponse("Addresses are not fetched.\n", 403)
 
 
-def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
+def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     """What a client is told of an error: never nothing, which is what Gradio makes of those that it does not show."""
     if isinstance(error, ValidationError | InvalidPathError):
         error = gr.Error(NO_UPLOAD)
-    told = error_payload(error, show_error)
-    return told if told["error"] else told | {"error": UNKNOWN}
+    payload = error_payload(error, show_error)
+    return payload if payload["error"] else payload | {"error": UNKNOWN}
 
 
 NO_UPLOAD = "Upload the file first, and send what gradio_client's handle_file makes of it."
@@ -108,4 +108,4 @@ def harden() -> None:
     processing_utils.async_ssrf_protected_get = _refuse_address
     routes.secure_url_stream_response = _refuse_relay  # type: ignore[assignment]
     routes.GradioMultiPartParser = route_utils.GradioMultiPartParser = _Form  # type: ignore[misc]
-    queueing.error_payload = _told
+    queueing.error_payload = _payload

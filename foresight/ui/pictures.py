@@ -14,16 +14,16 @@ from foresight.ui.image_maps import embedded, png
 # A button that carries data-enlarge fills the window with the pictures that it stands among; again, or Escape, and
 # they are back in their place.
 ENLARGE = """
-const close = () => element.querySelectorAll('.fs-large').forEach(shown => {
-  shown.classList.remove('fs-large');
-  shown.querySelector('[data-enlarge]').setAttribute('aria-expanded', 'false');
+const close = () => element.querySelectorAll('.fs-large').forEach(figure => {
+  figure.classList.remove('fs-large');
+  figure.querySelector('[data-enlarge]').setAttribute('aria-expanded', 'false');
 });
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-enlarge]');
   if (!button) return;
-  const shown = button.closest('.fs-pictures, figure'), opened = !shown.classList.contains('fs-large');
+  const figure = button.closest('.fs-pictures, figure'), opened = !figure.classList.contains('fs-large');
   close();
-  shown.classList.toggle('fs-large', opened);
+  figure.classList.toggle('fs-large', opened);
   button.setAttribute('aria-expanded', opened);
 });
 document.addEventListener('keydown', event => { if (event.key === 'Escape') close(); });

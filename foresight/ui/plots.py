@@ -87,8 +87,8 @@ def histograms(lines: Sequence[ImageScores]) -> Figure:
         for name in _ENDS:
             known = [v for line in lines if (v := line.scores[name][score]) is not None]
             means |= {name: sum(known) / len(known)} if known else {}
-        shown = [*values, *means.values()]
-        bars = [bar for bar in _bars(values, least=(max(shown) - min(shown)) / 100) if bar[2]]
+        heights = [*values, *means.values()]
+        bars = [bar for bar in _bars(values, least=(max(heights) - min(heights)) / 100) if bar[2]]
         figure.add_bar(
             x=[(low + high) / 2 for low, high, _ in bars],
             y=[count for _, _, count in bars],

@@ -49,7 +49,7 @@ class SeriesBar:
             navigation: Brings views of a series, and takes the next one.
         """
         self.navigation = navigation
-        self.shown = gr.State()
+        self.current = gr.State()
         self.key = gr.Textbox(visible="hidden")
         with gr.Column(visible=False, elem_id="series") as self.bar:
             with gr.Row():
@@ -63,14 +63,14 @@ class SeriesBar:
         steps = [self.previous, self.next]
         fields = [self.key, self.tags, self.note]
         navigation.inspect.change(
-            self.enter, navigation.inspect, [self.shown, self.bar, self.title, *steps, *fields, self.error], **QUIET
+            self.enter, navigation.inspect, [self.current, self.bar, self.title, *steps, *fields, self.error], **QUIET
         )
         for button, by in ((self.previous, -1), (self.next, 1)):
-            button.click(lambda shown, by=by: self.step(shown, by), self.shown, navigation.inspect, **QUIET)
+            button.click(lambda shown, by=by: self.step(shown, by), self.current, navigation.inspect, **QUIET)
         back.click(None, None, None, js=_BACK, api_visibility="private")
         # With the key from the page: by the time it is saved, the next picture may be there.
         leaving = [event for field in (self.tags, self.note) for event in (field.blur, field.submit)]
-        gr.on(leaving, show_errors_in(self.error)(self.save), [self.shown, *fields], self.error, **QUIET)
+        gr.on(leaving, show_errors_in(self.error)(self.save), [self.current, *fields], self.error, **QUIET)
 
     def enter(self, view: dict[str, Any]) -> list[Any]:
         """Shows the bar for a view of a series, and hides it for another one."""

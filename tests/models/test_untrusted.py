@@ -249,9 +249,9 @@ def test_a_fault_is_one_sentence_at_once(whole, tmp_path, kind, case):
     began, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError) as refused:
         read(folder)
-    said = str(refused.value)
-    assert re.search(sentence, said), said
-    assert said.endswith((".", "again.")) and "\n" not in said and len(said) < 500, said
+    message = str(refused.value)
+    assert re.search(sentence, message), message
+    assert message.endswith((".", "again.")) and "\n" not in message and len(message) < 500, message
     assert time.process_time() - began < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100_000  # kB
 

@@ -133,15 +133,15 @@ def test_displacements_are_foretold_from_latents_that_hold_them():
     draw = torch.Generator().manual_seed(0)
     moved, noise = torch.randn(80, 2, generator=draw) * 20, torch.randn(80, 300, generator=draw)
     rows = noise * 0.1 + moved @ torch.randn(2, 300, generator=draw) * 0.05
-    told = v1.foretell(rows[:64], moved[:64], rows[64:])
-    assert (told - moved[64:]).norm(dim=1).mean() < 2
+    predicted = v1.foretell(rows[:64], moved[:64], rows[64:])
+    assert (predicted - moved[64:]).norm(dim=1).mean() < 2
     assert (v1.foretell(noise[:64], moved[:64], noise[64:]) - moved[64:]).norm(dim=1).mean() > 10
 
 
 def test_a_pair_is_told_apart_by_direction_alone():
     moved = torch.tensor([[10.0, 0.0], [0.0, 10.0], [-10.0, 0.0], [0.0, -10.0]])  # two clips, then their reverses
-    told = torch.tensor([[3.0, 4.0], [torch.nan, 0.0], [2.0, 0.0], [0.0, -9.0]])
-    scores = v1.judged(told, moved)
+    predicted = torch.tensor([[3.0, 4.0], [torch.nan, 0.0], [2.0, 0.0], [0.0, -9.0]])
+    scores = v1.judged(predicted, moved)
     assert scores[v1.PAIR].tolist() == [1, 0, 1, 0]  # further along than its reverse; one is lost
     assert v1.judged(torch.zeros(4, 2), moved)[v1.PAIR].tolist() == [0.5] * 4  # a still copy
     assert scores[v1.DIRECTION].tolist() == [0, 0, 0, 1]
@@ -153,8 +153,8 @@ def test_test_clips_are_followed_by_their_reverses_and_objects_are_tracked_in_th
     taken = v1.take(bench, clips, [bench.recommended], bench.vlm)
     assert torch.equal(taken.frames[3:], taken.frames[:3].flip(1)) and set(clips.split()) == {"test"}
     torch.testing.assert_close(taken.moved[3:], -taken.moved[:3])
-    found = torch.stack([v1.tracked(frames.float() / 255) for frames in taken.frames])
-    assert (found - taken.moved).norm(dim=1).max() < 1
+    tracks = torch.stack([v1.tracked(frames.float() / 255) for frames in taken.frames])
+    assert (tracks - taken.moved).norm(dim=1).max() < 1
 
 
 @pytest.mark.parametrize("name", [name for name in command.ALL if name != "e1_1_map"])
@@ -190,6 +190,6 @@ def test_the_work_that_is_told_beforehand_is_what_is_done(bench, layers, name, m
     done.update(dict.fromkeys(done, 0.0))
     experiment = command.ALL[name]
     experiment.measure(bench, *([layers] if experiment.needs else []))
-    told = vars(cost.WORK[name](bench))
+    predicted = vars(cost.WORK[name](bench))
     for what, amount in done.items():
-        assert told[what] == pytest.approx(amount, rel=0.35, abs=16), what
+        assert predicted[what] == pytest.approx(amount, rel=0.35, abs=16), what

@@ -333,9 +333,9 @@ def test_several_seeds_are_several_runs_and_what_cannot_be_begun_from_is_told(se
         service.queue, "start", lambda name, job, _, begun: started.append((name, job["settings"]["seed"], [*begun]))
     )
     at_end = SETTINGS | {"points": ["post-merge/1"]}
-    made = service.start("s", at_end | {"seed": 3, "start": ["post-merge/1 pooled"]}, seeds=2)
+    run_ids = service.start("s", at_end | {"seed": 3, "start": ["post-merge/1 pooled"]}, seeds=2)
     begun = ["post-merge-1-pooled"]
-    assert started == [("s-seed-3", 3, begun), ("s-seed-4", 4, begun)] and made["names"] == ["s-seed-3", "s-seed-4"]
+    assert started == [("s-seed-3", 3, begun), ("s-seed-4", 4, begun)] and run_ids["names"] == ["s-seed-3", "s-seed-4"]
     assert "post-merge/1 tokens" in service.startable() and "post-merge/1 linear" not in service.startable()
     for start, sentence in (
         ("post-merge/1 linear", "solved and not trained"),

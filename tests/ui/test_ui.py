@@ -234,7 +234,7 @@ def test_the_table_has_a_row_for_each_adapter_and_for_each_run_without_any() -> 
     settings = {"points": ["post-merge/1"], "kinds": ["tokens"], "data": "mixture", "scenes": 2000, "steps": 30}
     settings |= {"lr": 1e-3, "seed": 7, "loss": "latents"}
     run = {"settings": settings, "pictures": {}, "note": "", "message": "", "losses": {"post-merge/1-tokens": 0.25}}
-    made = run | {"name": "mine", "state": "done", "adapters": ["mine"], "seconds": 65.0, "note": "<b>"}
+    done = run | {"name": "mine", "state": "done", "adapters": ["mine"], "seconds": 65.0, "note": "<b>"}
     worse = {"n": 9, "white": {"lpips": [0.3, 0.2, 0.4], "gain": {"lpips": [-0.01, -0.02, 0.0]}}}
     of = {"point": "post-merge/1", "kind": "tokens", "parameters": 5}
     adapters = {
@@ -243,7 +243,7 @@ def test_the_table_has_a_row_for_each_adapter_and_for_each_run_without_any() -> 
         "broken": {"name": "broken", "problem": "it takes 3, not 4"},
     }
     stopped = run | {"name": "half", "state": "stopped", "done": 3, "total": 30}
-    listed = rows([made, stopped], adapters)
+    listed = rows([done, stopped], adapters)
     assert [(row.run, row.adapter) for row in listed] == [
         ("mine", "mine"), ("half", None), (None, "theirs"), (None, "broken"),
     ]  # fmt: skip
@@ -251,11 +251,11 @@ def test_the_table_has_a_row_for_each_adapter_and_for_each_run_without_any() -> 
     assert first["Status"] == "⚠ no better than a blank page" and first["LPIPS ↓"] == "0.300"
     assert (first["Loss"], first["Time"], first["Data"]) == ("0.25", "1 min 5 s", "2,000 scenes")
     assert "Steps" not in listed[2].cells and listed[2].cells["Rate"].text == "0.5"
-    other = made | {"name": "other", "settings": settings | {"seed": 8}, "adapters": ["theirs"]}
+    other = done | {"name": "other", "settings": settings | {"seed": 8}, "adapters": ["theirs"]}
     adapters["theirs"]["card"] = {"scores": {"n": 9, "white": {"lpips": [0.2, 0.1, 0.3]}}}
-    both = rows([made, other], adapters)
-    assert seed_spread("mine", [made, other], both) == "2 seeds of these settings: LPIPS ↓ 0.200 to 0.300"
-    assert seed_spread("mine", [made, stopped], listed) == seed_spread("", [made, other], both) == ""
+    both = rows([done, other], adapters)
+    assert seed_spread("mine", [done, other], both) == "2 seeds of these settings: LPIPS ↓ 0.200 to 0.300"
+    assert seed_spread("mine", [done, stopped], listed) == seed_spread("", [done, other], both) == ""
     assert "⚠ <b>mine</b> is no better than a blank page on white: LPIPS 0.300, n = 9." in adapter_details(
         adapters["mine"]
     )

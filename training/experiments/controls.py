@@ -98,8 +98,8 @@ def measure(bench: Bench, depth: Measurement) -> Measurement:
         table = {str(p): own[str(p)] for p in points}
         table |= {name: samples for name, samples in results.table.items() if not name[-1].isdecimal()}
         for name, count in counts.items():
-            shown = after if name == PERMUTED else points
-            table |= {f"{p}, {name}": of_draws(results.table, p, name, count) for p in shown if count}
+            read_at = after if name == PERMUTED else points
+            table |= {f"{p}, {name}": of_draws(results.table, p, name, count) for p in read_at if count}
         tables[rung] = table
     longest = max(ladder.rungs)
     return Measurement(

@@ -106,22 +106,22 @@ def foretell(train: Tensor, truth: Tensor, test: Tensor) -> Tensor:
     return (across @ weights(every, min(PENALTIES, key=error)) + centre).float()
 
 
-def judged(told: Tensor, moved: Tensor) -> dict[str, np.ndarray]:
+def judged(predicted: Tensor, moved: Tensor) -> dict[str, np.ndarray]:
     """Scores of displacements (2 · n, 2), each clip's and then each reverse's, NaN where no object was found.
 
     A pair is told apart where the clip is told to go further along its true direction than its reverse is; by chance
     that is a half of all, and so counts what is told alike; what is lost is not told apart.
     """
-    told, moved = told.double().cpu(), moved.double().cpu()
-    lost = told.isnan().any(1)
-    cosine = torch.nn.functional.cosine_similarity(told, moved, dim=1)
-    half = len(told) // 2
-    further = ((told[:half] - told[half:]) * moved[:half]).sum(1)  # NaN where one is lost
+    predicted, moved = predicted.double().cpu(), moved.double().cpu()
+    lost = predicted.isnan().any(1)
+    cosine = torch.nn.functional.cosine_similarity(predicted, moved, dim=1)
+    half = len(predicted) // 2
+    further = ((predicted[:half] - predicted[half:]) * moved[:half]).sum(1)  # NaN where one is lost
     apart = (further > 0).double() + 0.5 * (further == 0)
     return {
         PAIR: torch.cat([apart, apart]).numpy(),
         DIRECTION: ((cosine >= np.cos(np.radians(RIGHT))) & ~lost).double().numpy(),
-        ERROR: (told - moved).norm(dim=1).numpy(),
+        ERROR: (predicted - moved).norm(dim=1).numpy(),
     }
 
 
@@ -156,7 +156,7 @@ def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adap
     other's. z: (N, F, C, h, w), those of the clips.
     """
     both = z.unflatten(1, (-1, 2)).flatten(2, 3).flatten(0, 1)  # (N · T, 2 · C, h, w)
-    found: dict[str, list[Adapter]] = {}
+    fitted: dict[str, list[Adapter]] = {}
     learners = []
     for point in bench.long_points:
         rows = train.points[str(point)].flatten(0, 1)[:, None]  # (N · T, 1, h, w, D)
@@ -168,11 +168,11 @@ def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adap
             adapter = TokenAdapter(*sizes).to(bench.device)
             some = torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS), device=bench.device).long()
             adapter.fit_statistics(rows[some], both[some])
-            found.setdefault(str(point), []).append(adapter)
+            fitted.setdefault(str(point), []).append(adapter)
             learners.append(AdapterLearner(adapter, torch.arange(len(rows)), [rows], both, adapter.z_std, seed))
     recipe = usual_recipe(bench)
     train_parallel(bench, learners, recipe, "V1")
-    return found, recipe.steps
+    return fitted, recipe.steps
 
 
 def measure(bench: Bench) -> Measurement:
@@ -195,14 +195,14 @@ def measure(bench: Bench) -> Measurement:
             draws.setdefault(f"{name}, {RANDOM}", []).append(probed(x, sets[1][name]))
     probes |= {n: {s: np.stack([one[s] for one in seeds]) for s in seeds[0]} for n, seeds in draws.items()}
 
-    found, steps = adapters(bench, train, targets(bench, train.frames))
+    fitted, steps = adapters(bench, train, targets(bench, train.frames))
     tracks: dict[str, Samples] = {}
 
     def judge_tracks(read: Callable[[slice], Tensor]) -> dict[str, np.ndarray]:
         return judged(decoded_tracks(bench, test, read), test.moved)
 
     with torch.inference_mode():
-        for name, seeds in found.items():
+        for name, seeds in fitted.items():
             readers = [partial(_read_out, adapter, test.points[name]) for adapter in seeds]
             each = [judge_tracks(reader) for reader in readers]
             tracks[name] = {s: np.stack([one[s] for one in each]) for s in each[0]}

@@ -89,9 +89,9 @@ def _fit(run: Run, queue: JobQueue) -> None:
             monitor.record(step)
         monitor.record_end()
     seconds = time.monotonic() - start
-    made = _hand_over(run, [name.replace("/", "-") for name in task.adapters], queue.adapters)
+    handed_over = _hand_over(run, [name.replace("/", "-") for name in task.adapters], queue.adapters)
     steps = config.recipe.steps
-    run.write_state(DONE, adapters=made, done=steps, total=steps, seconds=seconds, losses=monitor.losses)
+    run.write_state(DONE, adapters=handed_over, done=steps, total=steps, seconds=seconds, losses=monitor.losses)
 
 
 def vae_dtype(device: torch.device) -> torch.dtype | None:

@@ -288,8 +288,8 @@ PICK = """element.addEventListener('click', event => {
 PICK_CHARTED = """const listen = event => {
   if (!element.isConnected) return document.removeEventListener(event.type, listen, true);
   const plot = event.target.closest?.('#failures-histograms, #failures-factors')?.querySelector('.js-plotly-plot');
-  if (!plot?.on || plot.told === plot.on) return;
-  plot.told = plot.on;
+  if (!plot?.on || plot.bound === plot.on) return;
+  plot.bound = plot.on;
   plot.on('plotly_click', ({points: [point]}) => {
     if (point.customdata) trigger('click', {filters: point.customdata[0]});
   });

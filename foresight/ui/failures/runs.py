@@ -266,13 +266,13 @@ class KeptRuns:
 
     def of_same_pictures(self, run: Run) -> list[Run]:
         """The newest run of each other adapter that has read some of a run's pictures."""
-        keys, found = {row.key for row in run.rows}, dict[str, Run]()
+        keys, matches = {row.key for row in run.rows}, dict[str, Run]()
         with self._lock:
             runs = [*reversed(self._runs.values())]
         for other in runs:
-            if other.title not in (run.title, *found) and any(row.key in keys for row in other.rows):
-                found[other.title] = other
-        return [*found.values()]
+            if other.title not in (run.title, *matches) and any(row.key in keys for row in other.rows):
+                matches[other.title] = other
+        return [*matches.values()]
 
     def find(self, token: str | None) -> Run | None:
         """The run of that token, or None where it is no longer kept."""

@@ -91,8 +91,8 @@ class FindingsTab:
         for study_chosen in (listed.success, self.study.input):
             # Checked apart from what shows it: Gradio may drop `library` of an output that an event leaves as it is.
             checked = study_chosen(show_errors_in(self.error)(self.check_study), self.study, self.error, **QUIET)
-            shown = [self.summary, self.file, self.experiment, *experiment]
-            checked.success(self.show_study, [self.study, wished], shown, **QUIET)
+            study_outputs = [self.summary, self.file, self.experiment, *experiment]
+            checked.success(self.show_study, [self.study, wished], study_outputs, **QUIET)
         self.summary.click(self.choose, self.study, [self.experiment, *experiment], **QUIET, trigger_mode="always_last")
         self.experiment.input(
             self.show_experiment, [self.study, self.experiment], experiment, **QUIET, trigger_mode="always_last"

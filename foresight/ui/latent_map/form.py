@@ -124,8 +124,10 @@ class MapForm:
             self.draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
             self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")
         self.own = [self.source, self.files, self.folder]
-        shown = [self.files, self.folder, self.scenes]
-        self.source.change(self.show_source, self.source, shown, api_visibility="private", show_progress="hidden")
+        source_fields = [self.files, self.folder, self.scenes]
+        self.source.change(
+            self.show_source, self.source, source_fields, api_visibility="private", show_progress="hidden"
+        )
         self.unit.change(self.show_tokens, self.unit, self.tokens, api_visibility="private", show_progress="hidden")
 
     @property

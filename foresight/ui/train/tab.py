@@ -140,8 +140,8 @@ class TrainTab:
         self.remove_button.click(self.ask_to_remove, self.run_name, question, **QUIET)
         self.keep_button.click(self.ask_to_remove, None, question, **QUIET)
         self.confirm_button.click(self.remove_run, self.to_remove, [*run_view, *question], **QUIET).success(**watching)
-        shown = [self.run_name, self.adapters.chosen]
-        self.open_button.click(self.open_adapter, shown, self.navigation.inspect, **QUIET)
+        run_outputs = [self.run_name, self.adapters.chosen]
+        self.open_button.click(self.open_adapter, run_outputs, self.navigation.inspect, **QUIET)
 
     def _watching(self) -> dict[str, Any]:
         """The event that shows what has changed."""
@@ -262,8 +262,8 @@ class TrainTab:
     def open_adapter(self, name: str, chosen: str | None) -> Any:
         """A view of the chosen adapter, or of the first one of a run that did not make that, on a held-out picture."""
         adapters = {a["name"]: a for a in self.service.adapters() if "point" in a}
-        made = self.service.run_details(name)["adapters"] if name else [chosen]
-        for adapter in sorted(made, key=lambda n: n != chosen):
+        names = self.service.run_details(name)["adapters"] if name else [chosen]
+        for adapter in sorted(names, key=lambda n: n != chosen):
             if adapter in adapters:
                 picture = self.service.held_out_picture(name) if name else None
                 source = self._as_upload(picture) if isinstance(picture, Path) else picture

@@ -49,9 +49,12 @@ def rows(runs: Sequence[Run], adapters: Mapping[str, dict[str, Any]]) -> list[Ro
 
     runs: as the service lists them. adapters: those that are here, by name.
     """
-    made = {name for run in runs for name in run.get("adapters", ())}
+    of_runs = {name for run in runs for name in run.get("adapters", ())}
     listed = [row for run in runs for row in _of_run(run, adapters)]
-    return [*listed, *(Row(None, name, _of_adapter(adapter)) for name, adapter in adapters.items() if name not in made)]
+    return [
+        *listed,
+        *(Row(None, name, _of_adapter(adapter)) for name, adapter in adapters.items() if name not in of_runs),
+    ]
 
 
 def _of_run(run: Run, adapters: Mapping[str, dict[str, Any]]) -> Iterator[Row]:

@@ -127,8 +127,8 @@ def _blank_verdict(scores: Any, title: str) -> str:
     count = measured(scores, title, "lpips")
     n = "" if count is None else f", n = {count:,}"
     lpips = f"LPIPS {table['lpips'].mean:.3f}{beside}{n}" if "lpips" in table else "LPIPS unknown"
-    found = f", yet its masks overlap by {table['mask_iou'].mean:.2f}" if _finds_objects(scores, title) else ""
-    return f"on {escape(title)}: {lpips}{found}"
+    overlap = f", yet its masks overlap by {table['mask_iou'].mean:.2f}" if _finds_objects(scores, title) else ""
+    return f"on {escape(title)}: {lpips}{overlap}"
 
 
 def _finds_objects(scores: Any, title: str) -> bool:
@@ -168,8 +168,10 @@ def time_note(seconds: dict[str, float] | None) -> str:
     if seconds is None:
         return '<p class="fs-train-cost"><b>Time</b> the run tells it, once it has read this large model</p>'
     parts = {"extracting": "extract", "learning": "learn", "scoring": "score"}
-    told = ", ".join(f"{word} {duration(seconds[key])}" for word, key in parts.items() if seconds[key] >= 1)
-    return f'<p class="fs-train-cost"><b>Time</b> about {duration(seconds["total"])}: {told or "little of each"}</p>'
+    durations = ", ".join(f"{word} {duration(seconds[key])}" for word, key in parts.items() if seconds[key] >= 1)
+    return (
+        f'<p class="fs-train-cost"><b>Time</b> about {duration(seconds["total"])}: {durations or "little of each"}</p>'
+    )
 
 
 def problem_note(error: InputError) -> str:
