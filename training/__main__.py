@@ -124,7 +124,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--points", default="post-merge/6")
     bundle.add_argument("--kinds", default="tokens")
     bundle.add_argument("--hidden", type=at_least(1, 65_536))
-    bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
+    bundle.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other data and first weights")
     bundle.add_argument("--halo-weight", type=above(0), default=0.0, help="weight of halos in an adapter's loss")
     bundle.add_argument("--vlm", type=Path, help="VLM to check, to stamp, or to fit adapters to (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check, or to stamp (the bundled one)")
@@ -288,7 +288,7 @@ def bundle_command(args: argparse.Namespace) -> None:
     if args.what == "vlm":
         if args.photos is None:
             raise InputError("the VLM learns from photos: name their folder with --photos.")
-        build.build_vlm(args.out, args.photos, device, args.pool, length, args.workers, args.start)
+        build.build_vlm(args.out, args.photos, device, args.pool, length, args.workers, args.start, args.seed)
     elif args.what == "vae":
         if args.photos is None:
             raise InputError("the VAE learns from photos: name their folder with --photos.")

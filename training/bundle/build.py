@@ -61,18 +61,28 @@ def report(steps: Iterator[Step], every: float = 10.0) -> None:
 
 
 def build_vlm(
-    out: Path, photos: Path, device: torch.device, pool: int, length: Length, workers: int, start: Path | None
+    out: Path,
+    photos: Path,
+    device: torch.device,
+    pool: int,
+    length: Length,
+    workers: int,
+    start: Path | None,
+    seed: int,
 ) -> None:
-    """Trains the VLM on photos and a pool of that many images; from the weights in `start`, if given."""
-    model, processor = vlm_bundle.new_model()
+    """Trains the VLM on photos and a pool of that many images; from the weights in `start`, if given.
+
+    seed: of its first weights, its images, and their order. One with another seed is a control in the study.
+    """
+    model, processor = vlm_bundle.new_model(seed)
     if start:
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
     files = sorted(photos.glob("*.jpg"))
-    task = vlm_bundle.ConversationTask(model.to(device), processor, pool, 1 if start else 0, files, device, workers)
+    task = vlm_bundle.ConversationTask(model.to(device), processor, pool, seed, files, device, workers)
     print("supervised tokens:", ", ".join(f"{k} {v:.1%}" for k, v in task.shares.items()), file=sys.stderr)
-    recipe = _fitted(task, vlm_bundle.RECIPE, device, length)
+    recipe = _fitted(task, replace(vlm_bundle.RECIPE, seed=seed), device, length)
     print(f"{task.rows} pictures, {recipe.steps} steps", file=sys.stderr)
     report(train(task, recipe, device, out))
     if PartialState().is_main_process:

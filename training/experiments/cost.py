@@ -17,6 +17,7 @@ from foresight.errors import InputError
 from foresight.models.placement import free_memory
 from training.experiments.attribution import condition, subsets, training_of
 from training.experiments.bench import Bench
+from training.experiments.controls import CONTROLS
 from training.experiments.experiment import Experiment
 from training.experiments.held_out import KNOWN
 from training.experiments.parallel import train_parallel, usual_recipe
@@ -182,7 +183,7 @@ WORK: dict[str, Callable[[Bench], Work]] = {
 }
 
 
-def memory(bench: Bench) -> int:
+def memory(bench: Bench, experiments: Sequence[Experiment]) -> int:
     """Bytes of what lies in memory beside the models: the latents of all points, pixels and VAE latents."""
     side, itemsize = bench.scale.side, bench.vlm.dtype.itemsize
     cells = (side * 8 // 7 // bench.vae.downscale) ** 2
@@ -192,14 +193,16 @@ def memory(bench: Bench) -> int:
         latents = sum(tokens[p.stage] * bench.vlm.width(p) for p in points) * itemsize
         return latents + (4 + 12) * side**2 + 4 * bench.vae.channels * cells  # 12: as floats, for the baselines
 
-    whole = (bench.scale.seeds + len(bench.others)) * row(bench.landmarks)  # the controls' random and other VLMs
+    if CONTROLS not in experiments:
+        return _both(bench) * row(bench.points)
+    whole = (bench.scale.seeds + len(bench.others)) * row(bench.landmarks)  # random and other VLMs
     permuted = bench.scale.seeds * row([bench.merger[1], bench.recommended])
     return _both(bench) * (row(bench.points) + whole + permuted)
 
 
-def check_memory(bench: Bench) -> None:
+def check_memory(bench: Bench, experiments: Sequence[Experiment]) -> None:
     """Raises InputError where latents do not fit into memory."""
-    free, needed = free_memory(bench.device), memory(bench)
+    free, needed = free_memory(bench.device), memory(bench, experiments)
     if needed > free:
         raise InputError(
             f"the latents of {_both(bench):,} scenes at {len(bench.points)} points take about {needed / 1e9:.0f} GB, "

@@ -90,14 +90,14 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
     lines = [
         "Scenes are drawn: flat shapes on even, graded or softly textured grounds. Photos are tested only where a "
         "folder was given.",
-        "Linear probes are solved; other adapters learn from VAE latents alone, for a few hundred steps"
+        "Linear probes are solved; other adapters learn from VAE latents alone, for the steps that stand beside a score"
         + ("; E1.5's go on with decoded pictures" if settings.get("picture_steps") else "")
         + ". Scores are those of such a budget, not of the best adapter there could be, and those of two "
         "experiments are of two budgets.",
         "An adapter's score is a lower bound on what latents hold: what it misses may still be there.",
         "Intervals are 95 % bootstrap intervals over test scenes and seeds: of adapters, and of whole VLMs where these "
         "have random weights. Of three seeds an interval is too narrow where these differ more than pictures do. The "
-        "trained VLM is one, so of others of its kind they tell nothing.",
+        "trained VLM is one, but among the controls, so of others of its kind they tell nothing.",
         "What is called the best of several points was picked on the pictures that its score is of, which "
         "flatters it a little.",
     ]
@@ -105,8 +105,8 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
         lines.insert(0, smaller)
     if settings.get("model") == "bundled":
         lines.append(
-            "The bundled VLM is small and was trained on such scenes alone, at 224 px: its depths are not those of the "
-            "7B model, and what larger pictures cost it they may not cost another."
+            "The bundled VLM is small and was trained at 224 px, on drawn scenes, photos and clips: its depths are not "
+            "those of the 7B model, and what larger pictures cost it they may not cost another."
         )
     return lines
 
