@@ -211,3 +211,8 @@ def test_adapters_of_all_widths_learn_for_as_many_steps(bench):
 
 def test_scenes_of_splits_are_drawn_by_hash():
     assert set(take(50, 1, SceneSpec(), "test").split()) == {"test"}
+
+
+def test_a_fourth_vlm_learns_from_the_rows_of_the_first_of_three(bench):
+    trial = Trial("a", "tokens", (bench.recommended,), bench.train(), bench.test())
+    assert trial.rows(3, 3).equal(trial.rows(0, 3))

@@ -54,10 +54,10 @@ class Trial:
         return [latents.points[str(p)] for p in self.points]
 
     def rows(self, seed: int, seeds: int) -> Tensor:
-        """The rows of `train` that one of `seeds` seeds learns from."""
+        """The rows of `train` that a seed learns from, where the study has `seeds` of them; further ones begin anew."""
         count = self.count or len(self.train)
         stride = len(self.train) // count
-        return torch.arange(count) * stride + seed * stride // seeds
+        return torch.arange(count) * stride + seed % seeds * stride // seeds
 
 
 @dataclass(frozen=True)
