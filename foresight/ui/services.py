@@ -13,7 +13,9 @@ from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 
 ImageSource = dict[str, Any] | str | None  # a scene's description, the path of an uploaded file, or no picture
-MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # one model event at a time
+# Events that compute with the models, one of each queue at a time; `turns` says whose step is next.
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # clicks
+BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 1}  # of many steps
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # an event without name or spinner
 
 

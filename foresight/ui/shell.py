@@ -29,6 +29,7 @@ from foresight.ui.services import plain_html
 from foresight.ui.theme import CSS, theme
 from foresight.ui.train.services import TrainingService
 from foresight.ui.train.tab import TrainTab
+from foresight.ui.turns import take_turns
 from foresight.ui.video.tab import VideoTab
 
 TITLE = """<header class="fs-title"><h1>Foresight</h1>
@@ -78,6 +79,7 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
             with _tab("about", "About"):
                 gr.Markdown(ABOUT, elem_classes="fs-about")
         Router(navigation, row, [*(tab.name for tab in tabs), "about"], inspector).follow(history)
+    take_turns(app)
     app.queue(api_open=False)  # nobody runs an event beside the queue
     app._queue = FairQueue(app, limits.WAITING if settings.local else limits.SHARE)
     return app

@@ -31,7 +31,7 @@ from foresight.ui.navigation import Navigation, on_open, open_view, updated_choi
 from foresight.ui.pictures import WIPE
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels, pixels_dropdown
 from foresight.ui.plots import depth_chart
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, open_picture, plain_html
+from foresight.ui.services import BATCH_QUEUE, QUIET, ImageSource, open_picture, plain_html
 from foresight.ui.uploads import keep
 
 Sides = tuple[str | None, str | None]  # titles of the tiles that were chosen to be left and right
@@ -118,7 +118,7 @@ class CompareTab:
             "fn": show_errors_in(self.error)(self.compare),
             "inputs": [picker.source, self.adapters, self.wished, self.pixels, self.points],
             "outputs": [self.comparison, self.head, self.stale, self.grid, *buttons, self.error],
-            **MODEL_QUEUE,
+            **BATCH_QUEUE,
             **QUIET,
         }
         upload = picker.image.upload(in_place(self.accept), picker.image, picked, **latest)
@@ -302,7 +302,7 @@ class CompareTab:
             pixels = gr.Textbox(label=API_LABEL)
             scores, images = gr.JSON(label="scores"), gr.Gallery(label="pictures", format="png")
         inputs: list[Any] = [image, names, mask, pixels]
-        trigger.click(self.compare_api, inputs, [scores, images], api_name="compare", **MODEL_QUEUE)
+        trigger.click(self.compare_api, inputs, [scores, images], api_name="compare", **BATCH_QUEUE)
 
     @show_errors
     def compare_api(

@@ -34,7 +34,7 @@ from foresight.ui.navigation import Navigation, Selection, on_open, open_view
 from foresight.ui.notes import Notes
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels
 from foresight.ui.series import Series
-from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
+from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 
 STATUS_SECONDS, GALLERY_SECONDS = 0.3, 2.0  # between two updates of the status, and of the worst so far
 DOWNLOADS = {"csv": "CSV", "json": "JSON", "zip": "zip with pictures"}
@@ -153,7 +153,7 @@ class FailuresTab:
         clicked = self.start.click(self.wait, None, waiting, **QUIET)
         linked = arrived.success(self.wait_for_link, self.run, waiting, **QUIET)
         evaluations = [
-            event(show_errors_in(self.error)(handler), inputs, outputs, **MODEL_QUEUE, **QUIET)
+            event(show_errors_in(self.error)(handler), inputs, outputs, **BATCH_QUEUE, **QUIET)
             for event, handler in ((clicked.then, self.evaluate), (linked.then, self.evaluate_link))
         ]
         ended = [self.status, self.start, self.stop, self.filters.score, self.factor_score]
@@ -483,7 +483,7 @@ class FailuresTab:
                 gr.Textbox(label=API_LABEL),
             ]
             results = gr.JSON(label="results")
-        trigger.click(self.evaluate_api, inputs, results, api_name="evaluate", **MODEL_QUEUE)
+        trigger.click(self.evaluate_api, inputs, results, api_name="evaluate", **BATCH_QUEUE)
 
     @show_errors
     def evaluate_api(

@@ -23,7 +23,7 @@ from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
 from foresight.ui.gradio_internals import cached_file, plotly_file
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
+from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter
 _DRAW = Path(__file__).with_name("charts.js").read_text()
@@ -99,7 +99,7 @@ class FindingsTab:
         )
         self.charts.click(self.open_point, None, self.navigation.inspect, **QUIET)
         self.compare.click(
-            self.compare_adapters, None, self.pairs, **MODEL_QUEUE, api_visibility="private", show_progress="minimal"
+            self.compare_adapters, None, self.pairs, **BATCH_QUEUE, api_visibility="private", show_progress="minimal"
         )
 
     def add_endpoints(self) -> None:

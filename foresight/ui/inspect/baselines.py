@@ -21,7 +21,7 @@ from foresight.ui.cards import NAMES, number, shown_scores
 from foresight.ui.error_handling import show_errors
 from foresight.ui.image_maps import Tile, tile_grid
 from foresight.ui.pictures import ENLARGE
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, plain_html
+from foresight.ui.services import BATCH_QUEUE, QUIET, ImageSource, plain_html
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class BaselinePanel:
         ) as box:
             panel = plain_html("", "floors", js_on_load=ENLARGE)
         showing: dict[str, Any] = {"fn": self.show, "inputs": [opened, summary], "outputs": panel}
-        showing |= MODEL_QUEUE | QUIET
+        showing |= BATCH_QUEUE | QUIET
         box.expand(lambda: True, None, opened, **QUIET).then(**showing)
         box.collapse(lambda: False, None, opened, **QUIET)
         summary.change(**showing, trigger_mode="always_last")

@@ -35,7 +35,8 @@ from foresight.ui.latent_map.form import DRAWN, FOLDER, SOURCES, UPLOAD, MapForm
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
 from foresight.ui.navigation import Navigation, Selection, on_open, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource, plain_html
+from foresight.ui.services import BATCH_QUEUE, MODEL_QUEUE, QUIET, ImageSource, plain_html
+from foresight.ui.turns import MODELS
 from foresight.ui.uploads import handed_in, keep
 
 PAGE = 60  # tiles of a selection shown at a time
@@ -146,7 +147,7 @@ class LatentMapTab:
         outputs = [self.board, self.silhouettes, self.layer, self.adapter, *looked_at, self.detail, self.inspect_button]
         outputs += self._selection_outputs()
         for started in starts:
-            extracted = self.tasks.connect(started, self.extract, [], [], **MODEL_QUEUE)
+            extracted = self.tasks.connect(started, self.extract, [], [], **BATCH_QUEUE)
             fitted = self.tasks.connect(extracted, self.fit, [], [], **FIT_QUEUE)
             drawn = self.tasks.connect(fitted, self.show, [self.spec, self.adapter], outputs, **MODEL_QUEUE)
             drawn.success(self.reconstruct, [*looked_at, self.adapter], self.detail, **MODEL)
@@ -249,7 +250,7 @@ class LatentMapTab:
     def _connect_scoring(self) -> None:
         adapter = [self.layer, self.adapter]
         started = self._start(self.score_button.click, self.start_scores, [self.spec, *adapter])
-        self.tasks.connect(started, self.score, [self.image, *adapter], [self.board], **MODEL_QUEUE)
+        self.tasks.connect(started, self.score, [self.image, *adapter], [self.board], **BATCH_QUEUE)
 
     def start_scores(self, spec: MapSpec | None, layer: str, adapter: str | None) -> MapTask:
         """The map that is shown, to be scored."""
@@ -437,8 +438,7 @@ class LatentMapTab:
             trigger = gr.Button()
             inputs = [_api_input(field, str(self.inspector.default_point)) for field in _API]
             answer = gr.JSON(label="map")
-        # One event has one queue. In the model's, everybody would wait for the fit, which needs no model; from here, a
-        # batch of the latents runs beside at most one other event of the model.
+        # One event has one queue. In the models', batches would wait for the fit, which needs no model.
         trigger.click(self.latent_map, inputs, answer, api_name="latent_map", **FIT_QUEUE)
 
     @show_errors
@@ -466,8 +466,8 @@ class LatentMapTab:
         names = tuple(name.strip() for name in (points or "").split(",") if name.strip())
         settings = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters, method)
         spec = self._checked(MapSpec(names, *settings))
-        for part in (self.maps.extract, self.maps.fit):
-            with closing(part(spec)) as steps:
+        for part in (MODELS.steps(self.maps.extract(spec)), self.maps.fit(spec)):
+            with closing(part) as steps:
                 for step in steps:
                     yield {"stage": step.stage, "done": step.done, "of": step.total}
         yield panels.as_json(self.maps.find(spec))

@@ -22,7 +22,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.navigation import Navigation, on_open
-from foresight.ui.services import MODEL_QUEUE, QUIET, plain_html
+from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 from foresight.ui.uploads import address as file_address
 from foresight.ui.uploads import keep
 from foresight.ui.video import address, export, player
@@ -64,7 +64,7 @@ class VideoTab:
             ]
             self.clip_file, scores = gr.File(label="reconstruction"), gr.JSON(label="scores")
         outputs = [self.clip_file, scores]
-        trigger.click(self.answer, inputs, outputs, api_name="reconstruct_clip", **MODEL_QUEUE)
+        trigger.click(self.answer, inputs, outputs, api_name="reconstruct_clip", **BATCH_QUEUE)
 
     @show_errors
     def answer(
@@ -121,7 +121,7 @@ class VideoTab:
             "fn": show_errors_in(self.error)(self.read),
             "inputs": [self.source, *point.chosen],
             "outputs": [self.head, self.player, self.scores, self.mp4, self.csv, self.error],
-            **MODEL_QUEUE,
+            **BATCH_QUEUE,
             **QUIET,
         }
         drawing: dict[str, Any] = {
