@@ -10,18 +10,23 @@ imported there, so that it is small and soon ready.
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import signal
+import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,11 +34,14 @@ from tqdm import tqdm
 
 from foresight.errors import InputError
 from foresight.maps.separability import Array, Silhouette, cluster, nearest, silhouettes, unit
+from foresight.paths import check_output
 
 T = TypeVar("T")
 
 KEPT = 2  # idle processes; more are begun where more is asked for at the same time
 _TICK = 0.25  # seconds between two reports of progress
+# Seconds in which a process tells that it has stopped; compiling, seeking neighbours and by t-SNE it hears of nothing.
+HEARS = 2.0
 _READY, _RESULT, _ERROR = "ready", "result", "error"  # what a process says, beside (done, total)
 
 
@@ -85,7 +93,7 @@ def reduce_pca(meter: Meter, latents: Array, dimensions: int) -> tuple[bytes, Ar
 def reduce_tsne(
     meter: Meter, latents: Array, dimensions: int, perplexity: float, seed: int, start: Array | None
 ) -> tuple[bytes, Array]:
-    """As `reduce`, t-SNE by the cosine. Nothing stops it within: `Worker.do` ends the process."""
+    """As `reduce`, t-SNE by the cosine."""
     from sklearn.manifold import TSNE
 
     init: Any = (
@@ -182,27 +190,42 @@ def _compile() -> None:
     UMAP(n_neighbors=4, metric="cosine", random_state=0, n_jobs=1).fit(sample).transform(sample[:1])
 
 
+@cache
+def _numba_folder() -> tempfile.TemporaryDirectory[str] | None:
+    """A folder for what Numba compiles, where it can write neither beside UMAP nor into the home: it insists."""
+    beside = Path(find_spec("umap").origin).with_name("__pycache__")  # type: ignore[union-attr, arg-type]
+    for usual in (beside, Path(os.path.expanduser("~/.cache/numba"))):
+        with suppress(InputError):
+            check_output(usual)
+            return None
+    folder = tempfile.TemporaryDirectory(prefix="foresight-numba-")
+    os.environ.setdefault("NUMBA_CACHE_DIR", folder.name)  # read by the processes that are begun from now on
+    return folder
+
+
 class Worker:
     """A process that does one task at a time. compiled: whether UMAP is, once it is ready; if not, by the first fit."""
 
     def __init__(self, compiled: bool = True) -> None:
+        _numba_folder()
         context = get_context("spawn")  # a fork would take over locks that threads of the server hold
         self._line, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, compiled), daemon=True)
         self.process.start()
         theirs.close()
-        self.compiled, self._compiles = False, compiled
+        self.compiled, self._compiles, self._stopped = False, compiled, False
 
     def do(self, work: Callable[..., T], *values: Any) -> Generator[tuple[int, int], None, T]:
         """What a function of this module, given its meter and `values`, returns there.
 
-        Yields done and total meanwhile, (0, 0) where nobody knows. Closing the generator stops the work soon after.
+        Yields done and total meanwhile, (0, 0) where nobody knows. Closing the generator stops the work: the process
+        goes on if it hears of it soon, and else is ended.
         Raises InputError where the process has ended or had too little memory, and whatever else the function raises.
         """
         try:
             yield from self._ready()
             self._line.send((work, values))
-            result = yield from self._result(stoppable=work is not reduce_tsne)
+            result = yield from self._result()
             self.compiled = self.compiled or work is reduce
             return result
         except (EOFError, OSError) as error:
@@ -220,13 +243,14 @@ class Worker:
         return f"by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _ready(self) -> Iterator[tuple[int, int]]:
-        while True:  # what a task that was stopped has left behind is passed over
+        while not self._stopped:
             yield 0, 0
             if self._line.poll(_TICK) and self._line.recv() == _READY:
                 self.compiled = self.compiled or self._compiles
                 return
+        self._stopped = False
 
-    def _result(self, stoppable: bool) -> Generator[tuple[int, int], None, Any]:
+    def _result(self) -> Generator[tuple[int, int], None, Any]:
         at = 0, 0
         try:
             while True:
@@ -240,12 +264,19 @@ class Worker:
                         case (int(done), int(total)):
                             at = done, total
         except GeneratorExit:
-            with suppress(OSError):
-                self._line.send(None)
-            if not stoppable:
-                self.process.terminate()
-                self.close()
+            self._stop()
             raise
+
+    def _stop(self) -> None:
+        """Asks the process to end its work, and ends it where it does not hear."""
+        end = time.monotonic() + HEARS
+        with suppress(EOFError, OSError):
+            self._line.send(None)
+            while not self._stopped and self._line.poll(max(0.0, end - time.monotonic())):
+                self._stopped = self._line.recv() == _READY
+        if not self._stopped:
+            self.process.terminate()
+            self.close()
 
     @property
     def alive(self) -> bool:

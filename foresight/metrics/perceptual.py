@@ -11,9 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from foresight.errors import InputError
 from foresight.paths import ASSETS
 
 TRUNK = ASSETS / "lpips/alexnet_features.fp16.safetensors"
@@ -37,7 +39,7 @@ class LPIPS(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        trunk = load_file(TRUNK)
+        trunk = _read_trunk(TRUNK)
         self.trunk = nn.ModuleList()
         for layer, (stride, padding) in _CONVOLUTIONS.items():
             weight, bias = (trunk[f"features.{layer}.{kind}"].float() for kind in ("weight", "bias"))
@@ -81,6 +83,14 @@ class LPIPS(nn.Module):
     def _layers(self, a: Features, b: Features) -> list[Tensor]:
         pairs = zip(a, b, self.heads, strict=True)
         return [F.conv2d((p - q).square(), head)[:, 0] for p, q, head in pairs]  # (B, h, w) each
+
+
+def _read_trunk(path: Path) -> dict[str, Tensor]:
+    """Raises InputError where the file is missing or cut short, as one that Git LFS has yet to fetch."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"the weights of LPIPS, {path}, are missing or cut short: get them again.") from error
 
 
 @cache

@@ -5,6 +5,7 @@ They are tried with the versions that requirements.txt allows (gradio >= 6.31, <
 
 from __future__ import annotations
 
+import errno
 from abc import ABCMeta
 from collections.abc import Callable
 from pathlib import Path
@@ -93,10 +94,14 @@ def _payload(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     """What a client is told of an error: never nothing, which is what Gradio makes of those that it does not show."""
     if isinstance(error, ValidationError | InvalidPathError):
         error = gr.Error(NO_UPLOAD)
+    elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+        error = gr.Error(NO_ROOM)
     payload = error_payload(error, show_error)
     return payload if payload["error"] else payload | {"error": UNKNOWN}
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NO_ROOM = "This app has no room on its disk for the answer now: try again later."
 NO_UPLOAD = "Upload the file first, and send what gradio_client's handle_file makes of it."
 UNKNOWN = "This could not be done with these values; “Use via API” tells what each of them may be."
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ REFUSAL = (
     "This app was started for its own machine alone, so it answers at http://127.0.0.1 and http://localhost only. "
     "Start it with --host, or with --public, to use it under another name.\n"
 )
+_CLIENTS = 10_000  # whose uploads are counted
 FOREIGN = "A page of another site asked for this; only the app's own page may.\n"
 
 
@@ -62,9 +65,10 @@ class SameOrigin:
 class Sizes:
     """Answers no request that is larger than `limits` says, and takes no upload where it would fill the disk."""
 
-    def __init__(self, app: ASGIApp, uploads: Path) -> None:
-        """uploads: the folder where they are kept."""
-        self.app, self.uploads = app, uploads
+    def __init__(self, app: ASGIApp, uploads: Path, share: int | None = None) -> None:
+        """uploads: the folder where they are kept. share: bytes of it that a client may have; None: all."""
+        self.app, self.uploads, self.share = app, uploads, share
+        self._given: dict[str, _Given] = {}  # by client, whoever came last at the end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
@@ -76,7 +80,39 @@ class Sizes:
                 receive = _limited(receive)
             elif shutil.disk_usage(self.uploads).free < limits.FREE:
                 app = PlainTextResponse("This app has no room for uploads now: try again later.\n", 507)
+            elif self.share is not None:
+                given = self._given_by(client_of(HTTPConnection(scope)))
+                if given.size < self.share:
+                    receive = _counted(receive, given)
+                else:
+                    app = PlainTextResponse("You have uploaded a day's share already: come back tomorrow.\n", 429)
         await app(scope, receive, send)
+
+    def _given_by(self, client: str) -> _Given:
+        given = self._given.pop(client, None)
+        if given is None or time.monotonic() - given.since > limits.KEPT:
+            given = _Given(time.monotonic())
+        self._given[client] = given
+        if len(self._given) > _CLIENTS:
+            del self._given[next(iter(self._given))]
+        return given
+
+
+@dataclass
+class _Given:
+    """What a client has uploaded: since when, and bytes so far."""
+
+    since: float
+    size: int = 0
+
+
+def _counted(receive: Receive, given: _Given) -> Receive:
+    async def counted() -> Message:
+        message = await receive()
+        given.size += len(message.get("body", b""))
+        return message
+
+    return counted
 
 
 def _limited(receive: Receive) -> Receive:

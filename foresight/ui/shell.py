@@ -58,7 +58,9 @@ def build_app(inspector: Inspector, settings: Settings, training: TrainingServic
 
     training: what the Train tab asks; None leaves training out, tab and endpoint.
     """
-    with gr.Blocks(title="Foresight", fill_width=True, delete_cache=(3600, link.KEPT), analytics_enabled=False) as app:
+    with gr.Blocks(
+        title="Foresight", fill_width=True, delete_cache=(3600, limits.KEPT), analytics_enabled=False
+    ) as app:
         history = plain_html(TITLE, "title", js_on_load=link.HISTORY + _TRAVEL)
         navigation = Navigation(gr.State(), gr.State())
         tabs: list[Tab] = [
@@ -108,7 +110,7 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
     uploads = Path(get_upload_folder())
     uploads.mkdir(parents=True, exist_ok=True)
     trusted = [OnlyHere] * settings.local + [SameOrigin] * (not (settings.public or settings.share))
-    guards = [*map(Middleware, trusted), Middleware(Sizes, uploads)]
+    guards = [*map(Middleware, trusted), Middleware(Sizes, uploads, limits.UPLOADED if settings.public else None)]
     return app.launch(
         server_name=settings.host,
         server_port=settings.port,

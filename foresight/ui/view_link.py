@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode
 
 from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
-from foresight.ui import examples, generate
+from foresight.ui import examples, generate, limits
 from foresight.ui.gradio_internals import get_upload_folder
 from foresight.ui.services import ImageSource
 
@@ -91,7 +91,6 @@ ADDRESS = """watch('value', () => {
   const link = element.querySelector('[data-link]')?.dataset.link;
   if (link && element.checkVisibility()) window.viewHistory?.view(link);
 });"""
-KEPT = 86_400  # seconds for which the app keeps an upload's file
 _UPLOAD = re.compile(r"([0-9a-f]{32,64})/([^/\\\0]{1,255})")  # a folder of the upload folder, and a file's name in it
 _ROOM = 20_000  # characters of a scene's description; five objects take 1,500
 
@@ -151,7 +150,7 @@ def link_html(address: str, source: ImageSource) -> str:
     if not address:
         return "no link: the picture is a file of this machine"
     uploaded = isinstance(source, str) and not examples.photo_slug(source)
-    kept = f", for the {KEPT // 3600} hours that the upload is kept" if uploaded else ""
+    kept = f", for the {limits.KEPT // 3600} hours that the upload is kept" if uploaded else ""
     return f'<a href="{escape(address)}">link to this view</a>{kept}'
 
 

@@ -269,7 +269,7 @@ def test_pca_and_tsne_draw_map_and_put_new_pictures_on_it(maps, method):
             np.testing.assert_allclose(layer.project(latent_map.data.latents[point][:1])[0], expected, atol=1e-3)
 
 
-def test_a_tsne_that_is_stopped_ends_its_process():
+def test_a_process_that_hears_of_no_stop_is_ended():
     there, latents = Worker(compiled=False), two_directions(3000)[0]
     finish(there.do(map_worker.reduce_pca, latents, 2))  # it is ready by now
     steps = there.do(map_worker.reduce_tsne, latents, 2, 15.0, 0, None)
@@ -279,7 +279,8 @@ def test_a_tsne_that_is_stopped_ends_its_process():
     assert not there.alive
 
 
-def test_closing_stops_the_fit_and_its_process_goes_on(data):
+def test_closing_stops_the_fit_and_its_process_goes_on(data, monkeypatch):
+    monkeypatch.setattr(map_worker, "HEARS", 60.0)
     parameters = {"n_neighbors": 6, "n_components": 2, "min_dist": 0.1, "random_state": 0}
     with worker() as there:
         for_ever = there.do(map_worker.reduce, data.latents[HERE], parameters | {"n_epochs": 10**7}, None)
@@ -397,3 +398,14 @@ def test_points_in_order_of_depth(vlm):
 def test_an_impossible_map_is_one_sentence(change, sentence):
     with pytest.raises(InputError, match=sentence):
         replace(SPEC, **change)
+
+
+def test_numba_has_a_folder_where_nothing_else_can_be_written(monkeypatch):
+    def refuse(folder):
+        raise InputError("read-only.")
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert map_worker._numba_folder.__wrapped__() is None and "NUMBA_CACHE_DIR" not in os.environ
+    monkeypatch.setattr(map_worker, "check_output", refuse)
+    with map_worker._numba_folder.__wrapped__() as folder:
+        assert os.environ["NUMBA_CACHE_DIR"] == folder

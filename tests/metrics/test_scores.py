@@ -13,6 +13,7 @@ from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
+from foresight.metrics import perceptual
 from foresight.metrics.fidelity import psnr, ssim
 from foresight.metrics.masks import EMPTY_MASK, NO_OBJECT, NOT_MEASURABLE
 from foresight.metrics.perceptual import LPIPS, TRUNK, haarpsi, lpips_model
@@ -250,3 +251,12 @@ def test_nothing_is_downloaded_and_nothing_is_said(monkeypatch, capsys):
         lpips_model()
     assert capsys.readouterr() == ("", "")
     assert Path(TRUNK).stat().st_size < 10_000_000
+
+
+def test_weights_of_lpips_that_are_not_there_are_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(perceptual, "TRUNK", tmp_path / "trunk.safetensors")
+    for content in (None, b"version https://git-lfs.github.com/spec/v1", TRUNK.read_bytes()[:-9]):
+        if content is not None:
+            (tmp_path / "trunk.safetensors").write_bytes(content)
+        with pytest.raises(InputError, match=r"^the weights of LPIPS, .*, are missing or cut short: get them again\.$"):
+            LPIPS()

@@ -1,10 +1,12 @@
 """The app over its API, served with tiny models: the right numbers, one sentence for bad input, no way in."""
 
+import errno
 import http.client
 import json
 import re
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -34,7 +36,7 @@ from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
 from foresight.ui import limits
 from foresight.ui.fair_queue import in_turns
-from foresight.ui.gradio_internals import get_upload_folder
+from foresight.ui.gradio_internals import NO_ROOM, get_upload_folder
 from foresight.ui.guard import client_of
 from foresight.ui.shell import build_app
 
@@ -226,6 +228,8 @@ def test_a_client_has_a_share_of_the_queue_and_nothing_once_it_is_gone(url, clie
     assert client.predict(api_name="/info")  # waits for none of them
     monkeypatch.setattr(limits, "ABSENT", 0.3)
     assert client.predict(handle_file(scene[0]), "post-merge/1", "linear", api_name="/reconstruct")
+    while call(url, "evaluate", *long)[0] == 503:  # until those that wait have ended
+        time.sleep(0.1)
     assert "Nobody fetched the answers of this call" in ask(joined[-2][1])[1]
 
 
@@ -251,11 +255,13 @@ def test_a_client_is_who_the_proxy_says(peer, hops, client):
     assert client_of(HTTPConnection({"type": "http", "client": (peer, 1), "headers": headers})) == client
 
 
-def upload(url, *files, field=b""):
+def upload(url, *files, field=b"", **headers):
     """The status and the text of an upload of files with these contents."""
     parts = [(f'name="files"; filename="{k}.png"', data) for k, data in enumerate(files)] + [('name="f"', field)]
     body = b"".join(b"--x\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (n.encode(), d) for n, d in parts)
-    return ask(f"{url}/gradio_api/upload", body + b"--x--\r\n", content_type="multipart/form-data; boundary=x")
+    return ask(
+        f"{url}/gradio_api/upload", body + b"--x--\r\n", content_type="multipart/form-data; boundary=x", **headers
+    )
 
 
 def test_requests_have_sizes(url, monkeypatch):
@@ -273,6 +279,44 @@ def test_requests_have_sizes(url, monkeypatch):
     assert (
         ask(f"{url}/gradio_api/call/no_such_event", b'{"data": []}')[1] == "There is nothing here for such a request.\n"
     )
+
+
+def test_a_client_has_a_share_of_the_disk(inspector, monkeypatch):
+    monkeypatch.setattr(limits, "UPLOADED", 2000)
+    with serve(inspector, public=True) as url:
+
+        def statuses(count, **client):
+            return [upload(url, bytes(900), **client)[0] for _ in range(count)]
+
+        assert statuses(3) == [200, 200, 429]
+        assert statuses(1, x_forwarded_for="1.2.3.4") == [200]
+        monkeypatch.setattr(limits, "KEPT", 0)
+        assert statuses(1) == [200]
+
+
+def test_a_full_disk_is_said(url, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/somewhere")
+
+    monkeypatch.setattr("foresight.ui.generate.draw", full)
+    answer = ask(call(url, "generate", "any", "any", 1, "any", "any", "white", True, 0)[1])[1]
+    assert NO_ROOM in answer and "somewhere" not in answer
+
+
+def test_the_log_tells_nothing_of_what_people_ask_or_bring(url, client, tmp_path, capfd):
+    names = {name: tmp_path / f"secret{name}" for name in (".png", ".tiff", ".mp4", ".zip")}
+    for name, path in names.items():
+        path.write_bytes(b"secret" * 50)
+        endpoint = {".mp4": "/reconstruct_clip", ".zip": "/evaluate"}.get(name, "/reconstruct")
+        values = ["post-merge/1", "linear"]
+        with pytest.raises(AppError, match="secret"):
+            if name == ".zip":
+                client.predict(*values, [handle_file(path)], api_name=endpoint)
+            else:
+                client.predict(handle_file(path), *values, api_name=endpoint)
+    ask(call(url, "compare", ["secret"], ["secret"], None, None)[1])
+    output = "".join(capfd.readouterr())
+    assert "secret" not in output, output
 
 
 def test_no_address_is_fetched(url):

@@ -44,7 +44,7 @@ from foresight.ui.pixels import FITTED
 from foresight.ui.services import ImageSource
 from foresight.ui.uploads import handed_in, keep
 
-PUBLIC_MOST = 64  # images; about eight seconds of two CPU cores, for which all others wait
+PUBLIC_MOST = 64  # images; about eight seconds of two CPU cores, for which other batches wait
 
 
 @dataclass(frozen=True)
