@@ -6,9 +6,12 @@ They are tried with the versions that requirements.txt allows (gradio >= 6.31, <
 from __future__ import annotations
 
 import errno
+import sys
+import traceback
 from abc import ABCMeta
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -106,11 +109,22 @@ NO_UPLOAD = "Upload the file first, and send what gradio_client's handle_file ma
 UNKNOWN = "This could not be done with these values; “Use via API” tells what each of them may be."
 
 
-def harden() -> None:
-    """Replaces what Gradio does for anybody and without a limit: it is done for all apps of this process."""
+def _print_where() -> None:
+    """As `traceback.print_exc`, without the error's own words, which quote what somebody sent."""
+    kind, _, frames = sys.exc_info()
+    traceback.print_tb(frames)
+    print(kind.__name__ if kind else "", file=sys.stderr)
+
+
+def harden(public: bool) -> None:
+    """Replaces what Gradio does for anybody and without a limit: it is done for all apps of this process.
+
+    public: the log is not to tell what people bring and ask.
+    """
     # A file's description inside any input may name an address, which Gradio would fetch, however large.
     processing_utils.async_ssrf_protected_download = _refuse_address
     processing_utils.async_ssrf_protected_get = _refuse_address
     routes.secure_url_stream_response = _refuse_relay  # type: ignore[assignment]
     routes.GradioMultiPartParser = route_utils.GradioMultiPartParser = _Form  # type: ignore[misc]
     queueing.error_payload = _payload
+    queueing.traceback = SimpleNamespace(print_exc=_print_where) if public else traceback  # type: ignore[assignment]

@@ -106,7 +106,7 @@ async def _failed(*_: Any) -> PlainTextResponse:
 
 def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, str]:
     """Serves the app; more: of Blocks.launch's own arguments."""
-    harden()
+    harden(settings.public)
     uploads = Path(get_upload_folder())
     uploads.mkdir(parents=True, exist_ok=True)
     trusted = [OnlyHere] * settings.local + [SameOrigin] * (not (settings.public or settings.share))
