@@ -12,9 +12,10 @@ COPY app.py README.md LICENSE ./
 COPY assets assets
 COPY foresight foresight
 COPY training training
-RUN useradd --create-home foresight
+RUN useradd --create-home --uid 1000 foresight
 USER foresight
 # For strangers; FORESIGHT_PUBLIC=0 for whoever may train here, with a volume at /home/foresight/runs.
+ENV HOME=/home/foresight
 ENV FORESIGHT_HOST=0.0.0.0 FORESIGHT_PORT=7860 FORESIGHT_PUBLIC=1 FORESIGHT_RUNS=/home/foresight/runs
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD \

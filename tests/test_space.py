@@ -52,3 +52,12 @@ def test_a_fault_is_found(folder, tmp_path, case):
     assert space.check(tmp_path) == []
     spoil(tmp_path)
     assert any(sentence in fault for fault in space.check(tmp_path)), space.check(tmp_path)
+
+
+def test_the_image_has_what_the_app_needs_and_runs_as_a_space_s_user():
+    lines = (space.ROOT / "Dockerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    admitted = [line[1:] for line in (space.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert {*copied} == {*admitted} >= {"app.py", "requirements.txt", *space.FOLDERS} - {"docs"}
+    assert all((space.ROOT / name).exists() for name in copied)
+    assert any("--uid 1000" in line for line in lines) and "EXPOSE 7860" in lines
