@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -135,8 +136,8 @@ def outcome(folder: Path, environment: Environment, port: int) -> str:
 def ask(http: httpx.Client) -> str:
     """FINE, or the first error of a scene, its reconstruction and a map."""
     try:
-        picture = call(http, "generate", ["any", "any", 1, "any", "any", "white", True, 1])[0]
-        picture = {"path": picture["path"], "meta": {"_type": "gradio.FileData"}}
+        drawn = call(http, "generate", ["any", "any", 1, "any", "any", "white", True, 1])[0]
+        picture = {"path": drawn["path"], "meta": {"_type": "gradio.FileData"}}
         call(http, "reconstruct", [picture, "post-merge/6", "tokens", None, None])
         call(http, "latent_map", ["post-merge/6", 40, 0, 0, 2, 1, "white", 5, 0.1, 3, "umap"])
         call(http, "findings", ["bundled"])
@@ -145,7 +146,7 @@ def ask(http: httpx.Client) -> str:
     return FINE
 
 
-def call(http: httpx.Client, name: str, values: list[object]) -> list[dict[str, str]]:
+def call(http: httpx.Client, name: str, values: list[Any]) -> list[Any]:
     """An endpoint's answer. Raises ValueError with the sentence where it is an error."""
     event = http.post(f"gradio_api/call/{name}", json={"data": values}).json()["event_id"]
     kind, data = re.findall(r"event: (\w+)\ndata: (.*)", http.get(f"gradio_api/call/{name}/{event}").text)[-1]
@@ -156,7 +157,7 @@ def call(http: httpx.Client, name: str, values: list[object]) -> list[dict[str, 
 
 def _listens(http: httpx.Client) -> bool:
     try:
-        return http.get("health").status_code == 200
+        return http.get("health", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 

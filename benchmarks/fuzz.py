@@ -22,6 +22,7 @@ import traceback
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import torch
@@ -103,11 +104,11 @@ def _video(kind: str, codec: str) -> bytes:
     import numpy as np
 
     with av.open(file := io.BytesIO(), "w", kind) as out:
-        stream = out.add_stream(codec, 8, width=64, height=64, pix_fmt="yuv420p")
+        stream: Any = out.add_stream(codec, 8, width=64, height=64, pix_fmt="yuv420p")
         for k in range(6):
             frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * k, np.uint8))
-            out.mux(stream.encode(frame))  # type: ignore[attr-defined]
-        out.mux(stream.encode())  # type: ignore[attr-defined]
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
     return file.getvalue()
 
 
