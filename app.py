@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from foresight.errors import InputError
 from foresight.settings import Settings
@@ -28,8 +30,10 @@ def main() -> int:
         from foresight.inspection.inspector import Inspector
         from foresight.models.vae import load_vae
         from foresight.models.vlm import load_vlm
+        from foresight.paths import check_output
         from foresight.ui.limits import PUBLIC_PIXELS
 
+        check_output(Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir(), "gradio")))  # for uploads
         vlm = load_vlm(settings.model, settings.device, settings.dtype)
         vae = load_vae(settings.vae, settings.device)
         most = PUBLIC_PIXELS if settings.public else None

@@ -382,6 +382,14 @@ def test_the_first_page_asks_nothing_of_a_large_model(inspector, hub, monkeypatc
     assert "model.safetensors" in [name for _, name, _ in hub.log]
 
 
+def test_uploads_that_could_not_be_kept_are_refused_at_the_start(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "file/uploads"))
+    monkeypatch.setattr(sys, "argv", ["app.py", "--no-train"])
+    assert app.main() == 2
+    assert re.fullmatch(r"app.py: nothing can be put into .*: .* is a file\.\n", capsys.readouterr().err)
+
+
 def test_weights_that_cannot_be_read_are_reported_once(monkeypatch, capsys):
     def refuse(*_, **__):
         raise InputError("no weights.")
