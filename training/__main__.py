@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
 from foresight.settings import add_model_arguments
-from training.arguments import above, at_least, pixels, share
+from training.arguments import above, at_least, pixels, rate, seconds, share
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,13 +32,16 @@ A run that was cut off, even by kill -9, goes on with the same command, to the s
 EXTRACT_EXAMPLES = """examples:
   python -m training extract --points post-merge/6,pre-merge/6 --data scenes:2000 --out runs/latents
   python -m training extract --points post-merge/6 --data PHOTOS --pixels native --out runs/photos
+  python -m training extract --points post-merge/6 --data clips:VIDEOS,a.mp4 --fps 4 --frames 32 --out runs/clips
   accelerate launch --num_processes 4 -m training extract --model Qwen/Qwen2.5-VL-7B-Instruct \\
       --points post-merge/7,post-merge/14 --data scenes:100000 --out runs/latents
 What lies in --out already is not computed again: a run that was cut off goes on, and more points or
-pictures are added. `fit --latents` takes the same scenes from there."""
+pictures are added. `fit --latents` takes the same scenes from there.
+Of a clip --out holds every step's latents, the VAE's of every frame, each frame's time and the seconds between steps;
+motion:N are N steps of clips of --frames, pans:PHOTOS one clip over each photo. Shapes: training/store.py."""
 DATA_HELP = (
     "scenes:N, generated; motion:N, steps of moving ones; a FOLDER or ZIP of photos; pans:FOLDER, steps of a camera "
-    "over them; clips:FOLDER, steps of videos; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
+    "over them; clips:PATH, steps of videos; or a mixture, such as scenes:20000+photos:FOLDER*0.5"
 )
 BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, then what they can do):
   python -m training bundle vlm --seconds 500 --out runs/bundle
@@ -100,6 +103,11 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     )
     extract.add_argument("--batch", type=at_least(1, 65_536), default=64, help="pictures at a time, and in a shard")
     extract.add_argument("--seed", type=at_least(0), default=0, help="other seeds give other scenes")
+    extract.add_argument("--frames", type=at_least(1, 512), default=16, help="at most, of a clip (16)")
+    extract.add_argument(
+        "--fps", type=rate, default=8.0, help="frames a second, by time stamps (8), or all: a video's every frame"
+    )
+    extract.add_argument("--start", type=seconds, default=0.0, help="seconds into a video at which its clip begins (0)")
     extract.add_argument("--out", type=Path, required=True)
 
     experiments = commands.add_parser("experiments", help="run the study", **style)
@@ -223,8 +231,6 @@ def fit_command(args: argparse.Namespace) -> None:
 
 
 def extract_command(args: argparse.Namespace) -> None:
-    from itertools import chain
-
     from accelerate.utils import gather_object
     from tqdm import tqdm
 
@@ -232,40 +238,50 @@ def extract_command(args: argparse.Namespace) -> None:
     from foresight.data.sources import list_files, parse_data
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
+    from training.clips import ClipSet, extract_clips
     from training.latents import Extractor, extract_files, extract_scenes, mixture, open_store
 
     start, accelerator, data = time.monotonic(), _accelerator(args.device), parse_data(args.data)
-    if {part.weight for part in (data.scenes, *data.photos) if part} != {1.0}:
+    if {part.weight for part in (data.scenes, data.motion, *data.photos) if part} != {1.0}:
         raise InputError("extract takes every image of --data once: leave the weights out.")
-    if data.has_clips:
-        raise InputError("extract keeps latents of pictures, not of clips: leave motion, pans and clips out.")
     scenes = mixture(data.scenes.count, args.seed, "train") if data.scenes else []
-    files, _unpacked = list_files([path for part in data.photos for path in part.paths])
+    files, _unpacked = list_files(data.paths("photos"))
+    clips = ClipSet(data, args.seed, args.frames, args.fps, args.start)
     vlm = load_vlm(args.model, accelerator.device, args.dtype)
     vae = load_vae(args.vae, accelerator.device)
-    done, broken = 0, list[tuple[str, str]]()
-    total, quiet = sum(map(len, scenes)) + len(files), not accelerator.is_main_process
+    done, broken, notices = {"pictures": 0, "clips": 0}, list[tuple[str, str]](), list[str]()
+    total, quiet = sum(map(len, scenes)) + len(files) + len(clips), not accelerator.is_main_process
     with (
-        tqdm(total=total, unit="picture", disable=quiet) as bar,
+        tqdm(total=total, disable=quiet) as bar,
         Extractor(vlm, vae, args.points.split(","), open_store(args.out, vlm)) as extractor,
     ):
         resolution = vlm.resolution(args.pixels)
         scenes = [group.resized(resolution.size(*group.size)) for group in scenes]
-        from_files = extract_files(extractor, files, args.batch, resolution)
-        for result in chain(extract_scenes(extractor, scenes, args.batch), from_files):
-            if isinstance(result, Broken):
-                broken.append((result.name, result.reason))
-            else:
-                done += result
-                bar.update(min(total - bar.n, result * accelerator.num_processes))  # the others are about as far
-    everyone, left_out = sum(gather_object([done])), sorted(gather_object(broken))
+        for kind, results in (
+            ("pictures", extract_scenes(extractor, scenes, args.batch)),
+            ("pictures", extract_files(extractor, files, args.batch, resolution)),
+            ("clips", extract_clips(extractor, clips.read(resolution), args.batch)),
+        ):
+            for result in results:
+                if isinstance(result, Broken):
+                    broken.append((result.name, result.reason))
+                elif isinstance(result, str):
+                    notices.append(result)
+                else:
+                    done[kind] += result
+                    bar.update(min(total - bar.n, result * accelerator.num_processes))  # the others are about as far
+    everyone = {kind: sum(gather_object([count])) for kind, count in done.items()}
+    left_out, notices = sorted(gather_object(broken)), sorted(gather_object(notices))
     if accelerator.is_main_process:
-        for image, reason in left_out:
-            print(f"left out: {image}: {reason}", file=sys.stderr)
-        if not everyone:
-            raise InputError(f"none of the {len(left_out)} files in {args.data!r} is a picture.")
+        for notice in notices:
+            print(notice, file=sys.stderr)
+        for name, reason in left_out:
+            print(f"left out: {name}: {reason}", file=sys.stderr)
+        if not any(everyone.values()):
+            raise InputError(f"none of the {len(left_out)} files in {args.data!r} is a picture or a clip.")
+        kept = " and ".join(f"{count} {kind}" for kind, count in everyone.items() if count)
         rest = f", {len(left_out)} files left out" if left_out else ""
-        print(f"{everyone} pictures at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{rest})")
+        print(f"{kept} at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{rest})")
     accelerator.end_training()
 
 

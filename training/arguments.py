@@ -45,6 +45,16 @@ def above(low: float) -> Callable[[str], float]:
     return number
 
 
+def seconds(text: str) -> float:
+    """For argparse's `type`: a finite number of 0 or more."""
+    return 0.0 if text.strip() in ("0", "0.0") else above(0)(text)
+
+
+def rate(text: str) -> float | None:
+    """For argparse's `type`: frames a second; None for the word all."""
+    return None if text.strip().lower() == "all" else above(0)(text)
+
+
 def pixels(text: str) -> str:
     """For argparse's `type`: what `Resolution.parse` reads; the word native depends on the model."""
     from foresight.data.resolution import Resolution  # imports torch

@@ -30,6 +30,8 @@ from foresight.models.vlm import VLM
 from training.store import Store, key_of, name_of, picture_hashes
 
 TARGETS = "targets"
+TIMES, SECONDS_PER_GRID = "times", "second_per_grid"  # of clips; the latter by the name of Qwen2.5-VL's processor
+STEP_FRAMES = 2  # of a clip that the VLM joins into one step
 Progress = Callable[[int, int], None]  # how many images of how many are done
 WHITE = ("white",)
 
@@ -117,6 +119,29 @@ class Extractor:
             self._written = self._writer.submit(self.store.put, hashes, list(images), fresh)
         return {TARGETS if n == self._targets else n: value for n, value in (fresh | known).items()}
 
+    def clips(self, frames: Tensor, times: Tensor, fps: float, names: Sequence[str]) -> None:
+        """Keeps what clips of one rate give in the store, which an extractor of clips must have.
+
+        Of each {"post-merge/6": (T, h, w, D), …, the VAE's own name: (J, C, h, w), TIMES: (F,) float64 seconds,
+        SECONDS_PER_GRID: () float64, between steps}; T = ceil(F / 2), and J as from `VAE.encode_clip`.
+
+        Args:
+            frames: (B, F, 3, H, W) uint8, sides multiples of 28.
+            times: (B, F) float64, seconds from each clip's first frame.
+            fps: frames a second.
+            names: of the clips, for readers of the store.
+        """
+        assert self.store is not None
+        hashes = picture_hashes(frames, fps)
+        self._written.result()
+        missing = self.store.lacks(hashes, [*self._points, self._targets, TIMES, SECONDS_PER_GRID])
+        if not missing:
+            return
+        fresh = self._compute(frames, missing, fps)
+        apart = torch.full((len(frames),), STEP_FRAMES / fps, dtype=torch.float64)
+        fresh |= {name: value for name, value in ((TIMES, times), (SECONDS_PER_GRID, apart)) if name in missing}
+        self._written = self._writer.submit(self.store.put, hashes, list(names), fresh)
+
     @torch.no_grad()
     def rows(self, batch: Batch) -> dict[str, Tensor]:
         """What `Latents` has of a batch: a row for each picture, and for each step of a clip.
@@ -140,13 +165,20 @@ class Extractor:
         return {**values, "pictures": frame_pixels, "masks": frame_masks, "frames": frames.byte()}
 
     def _targets_of(self, x: Tensor) -> Tensor:
-        return self.vae.encode(resize(x, vae_size((x.shape[2], x.shape[3]))))
+        """The VAE's latents of pictures (B, 3, H, W), or of clips (B, F, 3, H, W)."""
+        size = vae_size((x.shape[-2], x.shape[-1]))
+        if x.ndim == 4:
+            return self.vae.encode(resize(x, size))
+        return self.vae.encode_clip(resize(x.flatten(0, 1), size).unflatten(0, x.shape[:2]))
 
     @torch.no_grad()
-    def _compute(self, pictures: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    def _compute(self, pictures: Tensor, names: Sequence[str], fps: float | None = None) -> dict[str, Tensor]:
+        """Those of `names` that the models give of pictures (B, 3, H, W), or of clips (B, F, 3, H, W) with a rate."""
         x = pictures.to(self.vlm.device).float() / 255
-        points = [name for name in names if name != self._targets]
-        values = self.vlm.latents(x, points) if points else {}
+        points = [name for name in names if name in self._points]
+        values: dict[str, Tensor] = {}
+        if points:
+            values = self.vlm.latents(x, points) if fps is None else self.vlm.latents(x, points, fps)
         if self._targets in names:
             values[self._targets] = self._targets_of(x)
         return values

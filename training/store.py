@@ -1,7 +1,10 @@
 """Latents on disk: shards in which what was taken from a picture is found again by the hash of its pixels.
 
 A store is a folder. Its key.json says whose latents lie there; a shard is a safetensors file with what was taken
-from n pictures of one size, {"post-merge/6": (n, 1, H, W, D), …}, and the hash and name of each in its metadata.
+from n pictures of one size, {"post-merge/6": (n, 1, H, W, D), "targets/…": (n, C, h, w)}, and the hash and name of
+each in its metadata. A shard of n clips of F frames holds {"post-merge/6": (n, T, H, W, D), "targets/…": (n, J, C, h,
+w), "times": (n, F), "second_per_grid": (n,)}: T = ceil(F / 2) steps; J = F for an image VAE; times in seconds from the
+clip's first frame, and the seconds between its steps, both float64.
 Shards are named after what they hold and written whole or not at all: several processes write side by
 side, and one that was killed goes on where it was.
 """
@@ -32,9 +35,12 @@ KEY = "key.json"
 _PICTURES = "pictures"  # in a shard's metadata: [[hash, name], …], row by row
 
 
-def picture_hashes(pictures: Tensor) -> list[str]:
-    """SHA-256 of each picture's size and pixels, (B, 3, H, W) uint8, as 32 hexadecimal digits."""
-    size = str(tuple(pictures.shape[1:])).encode()
+def picture_hashes(pictures: Tensor, fps: float | None = None) -> list[str]:
+    """SHA-256 of each picture's size and pixels, (B, 3, H, W) uint8, as 32 hexadecimal digits.
+
+    fps: of clips (B, F, 3, H, W), frames a second, on which their latents depend too.
+    """
+    size = (str(tuple(pictures.shape[1:])) + ("" if fps is None else f" {fps}")).encode()
     return [hashlib.sha256(size + x.numpy().tobytes()).hexdigest()[:32] for x in pictures.cpu()]
 
 

@@ -37,6 +37,7 @@ from foresight.metrics.video import CONTROLS, TRUST
 
 TITLES = {
     "lpips": "LPIPS",
+    "haarpsi": "HaarPSI",
     "ssim": "SSIM",
     "psnr": "PSNR",
     "mask_iou": "mask IoU",

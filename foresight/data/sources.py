@@ -6,7 +6,8 @@
             motion:N                N steps of generated scenes in motion
             photos:PATH[,PATH…]     the photos of these folders and zips together; `photos:` may be left out
             pans:PATH[,PATH…]       steps of clips of a camera that pans and zooms over these photos
-            clips:PATH[,PATH…]      steps of the video files of these folders
+            clips:PATH[,PATH…]      steps of these video files, and of those of these folders; `clips:` may be left
+                                    out before files
 
 Such as `scenes:2000`, `PHOTOS`, `scenes:20000+photos:PHOTOS,MORE.zip*0.5`. The parts share the rows, which are the
 images that are learned from, as their weights say (1 where none is given). `scenes:N`, or else `motion:N`, is N rows,
@@ -36,6 +37,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from foresight.data.archive import SUFFIXES, Broken, File, unpack
+from foresight.data.clips import SUFFIXES as VIDEO_SUFFIXES
 from foresight.data.clips import clip_files, load_clip
 from foresight.data.images import load_image
 from foresight.errors import InputError
@@ -101,6 +103,10 @@ class DataSpec:
         parts = (replace(part, paths=tuple(Path(path).name for path in part.paths)) for part in self.photos)
         return replace(self, photos=tuple(parts))
 
+    def paths(self, kind: Kind) -> list[str]:
+        """All paths of the parts of a kind."""
+        return [path for part in self.photos if part.kind == kind for path in part.paths]
+
     @property
     def has_clips(self) -> bool:
         """Whether some rows are steps of clips."""
@@ -122,7 +128,7 @@ def parse_data(text: str) -> DataSpec:
         InputError: for anything that this module's grammar does not allow.
     """
     if os.path.exists(text):
-        return DataSpec(None, (PhotoPart((text,)),))
+        return DataSpec(None, (PhotoPart((text,), kind=_kind_of((text,))),))
     parts = [_parse_part(part.strip(), text) for part in text.split("+")]
     generated: dict[str, ScenePart] = {}
     for kind, part in parts:
@@ -156,7 +162,12 @@ def _parse_part(part: str, whole: str) -> tuple[str, ScenePart | PhotoPart]:
             f"{whole!r} names no data somewhere: write scenes:N, a FOLDER or ZIP, or several joined by +, such as "
             "scenes:2000+photos:FOLDER*0.5."
         )
-    return "photos", PhotoPart(paths, weight, known or "photos")
+    return "photos", PhotoPart(paths, weight, known or _kind_of(paths))
+
+
+def _kind_of(paths: Sequence[str]) -> Kind:
+    """What paths without a kind before them are: clips, where all have a video's suffix."""
+    return "clips" if all(Path(path).suffix.lower() in VIDEO_SUFFIXES for path in paths) else "photos"
 
 
 @dataclass(frozen=True)
@@ -286,13 +297,23 @@ def read_photos(files: Sequence[File | Broken], unpacked: Sequence[tempfile.Temp
     return PhotoPool(photos, tuple(item for item in items if isinstance(item, Broken)), tuple(unpacked))
 
 
-def open_videos(paths: Sequence[str]) -> PhotoPool:
-    """Reads the start of every video file of folders once, and tells videos from what is none.
+def list_clips(paths: Sequence[str]) -> list[Path]:
+    """The video files of folders, and those that are named themselves.
 
     Raises:
-        InputError: where a path is no folder, or holds no file named like a video.
+        InputError: where a path is neither, or a folder holds no file named like a video.
     """
-    items = list(in_threads(_read_video, [file for path in paths for file in clip_files(path)]))
+    files = list[Path]()
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"there is no clip or folder of clips {str(path)!r}.")
+        files += [path] if path.is_file() else clip_files(path)
+    return files
+
+
+def open_videos(paths: Sequence[str]) -> PhotoPool:
+    """Reads the start of every video file once, as from `list_clips`, and tells videos from what is none."""
+    items = list(in_threads(_read_video, list_clips(paths)))
     videos = tuple(item for item in items if isinstance(item, Photo))
     return PhotoPool(videos, tuple(item for item in items if isinstance(item, Broken)), (), "clips")
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from foresight.errors import InputError
 from foresight.metrics.fidelity import LEAST_SIDE, psnr, ssim
 from foresight.metrics.masks import foreground, mask_iou, why_no_iou
-from foresight.metrics.perceptual import lpips_model
+from foresight.metrics.perceptual import haarpsi, lpips_model
 from foresight.metrics.tracks import centroids, find_objects, shifts
 
-FRAME_SCORES = ("lpips", "ssim", "psnr", "mask_iou")
+FRAME_SCORES = ("lpips", "haarpsi", "ssim", "psnr", "mask_iou")
 MOVED = 4.0  # pixels from first to last frame from which a motion has a direction
 RIGHT = 45.0  # degrees by which a direction may be off
 READABLE = 1.0  # pixels from its true place within which an object must be found in the original
@@ -30,6 +30,8 @@ READABLE = 1.0  # pixels from its true place within which an object must be foun
 TRUST = {
     "lpips": "LPIPS tells how alike single frames look to an eye, and nothing about time: a still copy of a slow clip "
     "scores well.",
+    "haarpsi": "HaarPSI tells how alike single frames look by their edges and textures: a second opinion beside LPIPS, "
+    "which adapters are trained on, while none is trained on HaarPSI.",
     "ssim": "SSIM tells whether structure is in its place in each frame; an even background raises it whatever moves.",
     "psnr": "PSNR tells how far single pixels are off, in decibels; it punishes a shift by a pixel as much as a blur.",
     "mask_iou": "Mask IoU tells whether objects lie where they should in each frame; it says nothing of their colours.",
@@ -221,6 +223,7 @@ class ClipScorer:
         unscored = torch.tensor([reason is not None for reason in reasons], device=self.original.device)
         frames = {
             "lpips": model.distance(true.features, measured.features),
+            "haarpsi": haarpsi(true.frames, measured.frames),
             "ssim": ssim(true.frames, measured.frames),
             "psnr": psnr(true.frames, measured.frames),
             "mask_iou": mask_iou(self._masks, measured.masks).masked_fill(unscored, torch.nan),

@@ -1,6 +1,7 @@
 """python -m training: the commands as a user runs them, at tiny sizes; killed, and spread over processes."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -9,10 +10,13 @@ import time
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from foresight.data.clips import load_clip, write_clip
 from foresight.data.images import to_pil
 from foresight.data.render import render
+from foresight.data.resolution import Resolution
 from foresight.data.scenes import SceneSpec, sample
 from foresight.inspection.inspector import Inspector
 from foresight.models.vae import load_vae
@@ -119,6 +123,49 @@ def test_a_folder_with_broken_files(models, tmp_path, capsys):
     assert "left out: 1b.png: “1b.png” is not a JPEG" in output.err
 
 
+def test_clips_are_extracted_with_their_times(models, house, tmp_path, capsys):
+    """A file, cut with a notice; a folder of one that is broken; moving scenes and a camera over a photo."""
+    videos, photos, store = tmp_path / "videos", tmp_path / "photos", tmp_path / "store"
+    videos.mkdir(), photos.mkdir()
+    grey = torch.linspace(0, 1, 7)[:, None, None, None].expand(-1, 3, 56, 84)
+    file = write_clip(tmp_path / "grey.mp4", grey, 8.0)
+    (videos / "none.webm").write_bytes(b"x")
+    to_pil(torch.rand(3, 90, 120)).save(photos / "noise.png")
+    data = f"{file}+clips:{videos}+motion:4+pans:{photos}"
+    command = ["extract", *models, "--data", data, "--frames", "3", "--pixels", "112²", "--out", str(store)]
+    assert main([*command, "--fps", "4"]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith(f"4 clips at {POINTS} in {store} (") and "1 files left out" in output.out
+    assert "“grey.mp4” lasts 0.9 s: the clip is 0.8 s of it" in output.err and "left out: none.webm: " in output.err
+
+    def shards():
+        found = {}
+        for path in store.glob("*.safetensors"):
+            with safe_open(path, "pt") as shard:
+                names = [name for _, name in json.loads(shard.metadata()["pictures"])]
+                found |= {name: (path, row, load_file(path)) for row, name in enumerate(names)}
+        return found
+
+    kept = shards()
+    names = [re.sub("[0-9a-f]{16}", "", name) for name in kept]
+    assert sorted(names) == ["grey.mp4", "moving scene ", "moving scene ", "over noise.png"]
+    for _, row, values in kept.values():
+        assert values["times"][row].tolist() == [0, 0.25, 0.5] and values["second_per_grid"][row] == 0.5
+        (targets,) = (value for name, value in values.items() if name.startswith("targets/"))
+        assert targets.shape[1] == 3 and values["pre-merge/2"].shape[1] == 2  # frames, and steps of two
+    clip = load_clip(file, 4.0, 3).pixels(Resolution.area(112**2))
+    _, row, values = kept["grey.mp4"]
+    expected = load_vlm(house / "vlm", "cpu").latents((clip[None] * 255).round() / 255, ["post-merge/1"], fps=4.0)
+    torch.testing.assert_close(values["post-merge/1"][row], expected["post-merge/1"][0], rtol=1e-4, atol=1e-5)
+
+    before = {path: path.stat().st_mtime_ns for path in store.iterdir()}
+    assert main([*command, "--fps", "4"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in store.iterdir()} == before
+    assert main([*command, "--fps", "all"]) == 0
+    later = [values for path, _, values in shards().values() if path not in before]
+    assert {float(values["second_per_grid"][0]) for values in later} == {0.25}  # positions in time are others
+
+
 def test_killed_while_it_extracts_and_while_it_trains(fitting, fitted, tmp_path):
     """kill -9 of the real command, twice; then the same command ends with the same bits."""
     store, out = tmp_path / "store", tmp_path / "out"
@@ -150,6 +197,13 @@ BAD = {
     "a point too deep": (["extract", "MODELS", "--points", "post-merge/9", "--out", "x"], "layers are 0 to 3"),
     "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder or zip 'nowhere'"),
     "no picture": (["extract", "MODELS", "--data", "bad", "--out", "x"], "none of the 1 files in 'bad'"),
+    "no clip": (["extract", "MODELS", "--data", "clips:bad", "--out", "x"], "the folder 'bad' has no clips"),
+    "no such clip": (["extract", "MODELS", "--data", "a.mp4", "--out", "x"], "there is no clip or folder of clips"),
+    "clips too long": (
+        ["extract", "MODELS", "--data", "motion:4", "--frames", "65", "--out", "x"],
+        "1 to 64 frames, not 65",
+    ),
+    "no rate": (["extract", "MODELS", "--data", "motion:4", "--fps", "0", "--out", "x"], "must be a number above 0"),
     "a file for a folder": (["extract", "MODELS", "--data", "scenes:4", "--out", "bad/a.png"], "is a file"),
     "another's latents": (["extract", "MODELS", "--data", "scenes:4", "--out", "other"], "dtype 'int8' there"),
     "too few to learn from": (["fit", "MODELS", "--data", "bad", "--out", "x"], "0 different pictures are too few"),

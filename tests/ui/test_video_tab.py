@@ -116,7 +116,7 @@ def test_the_player_gets_frames_first_and_scores_after(decoded, report):
     then = json.loads(player.payload(decoded, {"original": "a"}, "x", report))
     assert then["id"] == "x" and len(then["tracks"]) == 2 and len(then["tracks"][0]["true"]) == 5
     worst = int(report.scores.frames["lpips"].argmax())
-    assert f'data-seek="{worst}"' in then["curves"] and then["curves"].count("<svg") == 4
+    assert f'data-seek="{worst}"' in then["curves"] and then["curves"].count("<svg") == 5
     moving = torch.zeros(4, 3, 10, 10)
     for k in range(4):
         moving[k, :, 7, k] = 1

@@ -21,6 +21,7 @@ from foresight.metrics.video import CONTROLS, FRAME_SCORES, TRUST, ClipScores
 ROLES = ("original", "oracle", "reconstruction")  # of the clips that play in step
 TITLES = {  # of each score: its name, which way is better, its unit
     "lpips": ("LPIPS", "↓", ""),
+    "haarpsi": ("HaarPSI", "↑", ""),
     "ssim": ("SSIM", "↑", ""),
     "psnr": ("PSNR", "↑", " dB"),
     "mask_iou": ("Mask IoU", "↑", ""),
