@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
+import odd_clips
 import pytest
 from house import build_house
 from PIL import Image
@@ -172,6 +173,29 @@ def test_a_file(ask, name):
     answer = ask("reconstruct", {"image": ask.upload(name, data)})
     assert re.fullmatch(rf"“{name}” .*\.", answer) and re.search(sentence, answer), answer
     assert ask("reconstruct", {"image": ask.upload("good.png", GOOD)}) is None  # the server goes on
+
+
+@pytest.mark.parametrize("name", odd_clips.REFUSED)
+def test_a_clip_that_is_refused(ask, name, tmp_path):
+    make, sentence = odd_clips.REFUSED[name]
+    answer = ask("reconstruct_clip", {"clip": ask.upload(name, make(tmp_path / name)), "adapter": "linear"})
+    assert re.fullmatch(rf"“{name}” .*\.", answer) and re.search(sentence, answer), answer
+
+
+def test_clips_that_are_odd_and_read(ask, models, tmp_path, capsys):
+    """Over the API, and on the command line, which tells what was left out of them."""
+    house, _ = models
+    for name, (make, _) in odd_clips.READ.items():
+        (tmp_path / name).write_bytes(make(tmp_path / f"made-{name}"))
+        values = {"clip": ask.upload(name, (tmp_path / name).read_bytes()), "adapter": "linear", "frames": 3}
+        assert ask("reconstruct_clip", values) is None, name
+    files = [str(tmp_path / name) for name in odd_clips.READ]
+    options = ["--model", str(house / "vlm"), "--vae", str(house / "vae"), LINEAR.format(house=house)]
+    where = ["--frames", "3", "--fps", "2", "--out", str(tmp_path / "out"), "--json"]
+    assert foresight_main(["reconstruct", *files, *options, *where]) == 0
+    notices = [json.loads(line)["notice"] for line in capsys.readouterr().out.splitlines()]
+    for notice, (name, (_, expected)) in zip(notices, odd_clips.READ.items(), strict=True):
+        assert (notice is None) if expected is None else notice and expected in notice, (name, notice)
 
 
 # On the command line.

@@ -314,8 +314,10 @@ class _Video:
         base, first = stream.time_base, stream.start_time or 0
         if base is None:
             raise InputError(f"{self.name} has no time stamps.")
-        # A container lasts as long as its longest stream, which may be sound.
-        self.seconds, self.due = self.length(), float(stream.duration * base) if stream.duration else 0.0
+        self.seconds = self.length()
+        # Matroska tells the length of a file alone, which is that of its longest stream, which may be sound.
+        alone = self.seconds if len(self._container.streams) == 1 else 0.0
+        self.due = float(stream.duration * base) if stream.duration else alone
         if self.seconds and start >= self.seconds:
             raise InputError(f"{self.name} lasts {self.seconds:.1f} s: nothing is left from {start:g} s on.")
         damaged = 0

@@ -1,6 +1,5 @@
 """Videos of every odd kind, written here: the right frames by their time stamps, or one sentence."""
 
-import io
 import json
 import struct
 from fractions import Fraction
@@ -9,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from odd_clips import audio, corners, encode, flat, gif, remux
 from PIL import Image
 
 from foresight.data import clips
@@ -16,39 +16,6 @@ from foresight.data.clips import Clip, clip_files, load_clip, something_somethin
 from foresight.errors import InputError
 
 GREYS = [20, 60, 100, 140, 180, 220]
-
-
-def flat(grey, height=48, width=64):
-    return np.full((height, width, 3), grey, dtype=np.uint8)
-
-
-def corners(height=48, width=64):
-    """A grey image with four colours at its corners: which way up it is can be read off."""
-    image, (h, w) = flat(128, height, width), (height // 3, width // 3)
-    image[:h, :w], image[:h, -w:], image[-h:, :w], image[-h:, -w:] = ((c, c, c) for c in (0, 80, 170, 255))
-    return image
-
-
-def encode(path, images, times, rate=1000, codec="libx264", pix_fmt="yuv420p", last=100, **options):
-    """Writes images with their own time stamps, in 1 / rate seconds; `last`: how long the last one is shown."""
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], pix_fmt
-        stream.time_base = stream.codec_context.time_base = Fraction(1, rate)
-        if codec == "libx264":
-            stream.options = {"crf": "1", "bf": "0", "g": "3", "sc_threshold": "0"}  # a key frame at every third
-        for image, time in zip(images, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pix_fmt)
-            frame.pts, frame.time_base = time, Fraction(1, rate)
-            container.mux(stamped(stream.encode(frame), last))
-        container.mux(stamped(stream.encode(), last))
-    return path
-
-
-def stamped(packets, last):
-    for packet in packets:
-        packet.duration = last  # of the last one: those of the others follow from the next one's time
-    return packets
 
 
 def greys(clip):
@@ -207,12 +174,6 @@ def test_colours_are_those_that_were_written(tmp_path):
         write_clip(tmp_path / "bad.mp4", frames.float(), 5.0)
 
 
-def gif(images, delays, **options):
-    file = io.BytesIO()
-    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=delays, loop=0, **options)
-    return file.getvalue()
-
-
 def test_gifs_go_by_their_delays(tmp_path):
     images = [Image.fromarray(flat(g)) for g in GREYS]
     clip = load_clip(gif(images, [100, 200, 100, 10, 100, 100]), fps=None)  # browsers make 100 ms of 10
@@ -239,31 +200,9 @@ def test_a_gif_whose_frame_exceeds_its_screen_grows_it():
         load_clip(bytes(data))
 
 
-def audio(path, **options):
-    with av.open(str(path), "w", **options) as container:
-        stream = container.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
 def test_sound_alone_is_no_video(tmp_path):
     with pytest.raises(InputError, match="“sound.mp4” holds no video but sound"):
         load_clip(audio(tmp_path / "sound.mp4"))
-
-
-def remux(source, path, keep):
-    """Copies the packets that `keep` takes, by number and key."""
-    with av.open(str(source)) as old, av.open(str(path), "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
-        new.start_encoding()
-        for number, packet in enumerate(old.demux(video=0)):
-            if packet.dts is not None and keep(number, packet.is_keyframe):
-                packet.stream = stream
-                new.mux(packet)
-    return path
 
 
 def test_no_frames_and_no_first_key_frame(steady, tmp_path):
@@ -272,6 +211,15 @@ def test_no_frames_and_no_first_key_frame(steady, tmp_path):
     clip = load_clip(remux(steady, tmp_path / "late.mp4", lambda number, key: number > 0), fps=10)
     assert nearest(clip) == GREYS[3:]  # from the next key frame on
     assert clip.notice == "“late.mp4” is damaged or cut short: only what could be decoded is shown."
+
+
+def test_a_webm_that_is_cut_short(tmp_path):
+    """Which tells its length for the whole file alone."""
+    path = encode(tmp_path / "whole.webm", [flat(g) for g in GREYS], range(0, 600, 100), codec="libvpx-vp9")
+    assert load_clip(path, fps=10).notice is None
+    clip = load_clip(path.read_bytes()[: path.stat().st_size * 3 // 4], fps=10)
+    assert nearest(clip) == GREYS[: len(clip.frames)] and 0 < len(clip.frames) < 6
+    assert clip.notice == "the clip is damaged or cut short: only what could be decoded is shown."
 
 
 def test_a_truncated_file(steady, tmp_path):
