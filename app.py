@@ -53,7 +53,10 @@ def main() -> int:
 
             training = TrainingService(inspector)
         warm.join()
-        app = build_app(inspector, settings, training)
+        try:
+            app = build_app(inspector, settings, training)
+        except OSError as error:  # the page's own pictures have no room
+            raise InputError(f"the page cannot be kept on the disk: {str(error.strerror).lower()}.") from error
     except InputError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

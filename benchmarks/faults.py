@@ -95,7 +95,7 @@ FAULTS = {  # the fault, and what is to come of it
     "damaged caches": (damaged_caches(), FINE),
     "no display, and no locale": (without("DISPLAY", "LANG", LC_ALL="C"), FINE),
     "no folder for uploads": (without(GRADIO_TEMP_DIR=f"{NOWHERE}/uploads"), LINE),
-    "a full disk": (full_disk(), "no room on its disk"),
+    "a full disk": (full_disk(), r"^app.py: the page cannot be kept on the disk: no space left on device\.$"),
     "a taken port": (taken_port(PORT), rf"^app.py: cannot listen on 127.0.0.1, port {PORT}: address already in use\.$"),
     "VAE missing": (spoilt(f"assets/{VAE}", Path.unlink), LINE),
     "VAE cut short": (spoilt(f"assets/{VAE}", cut), LINE),

@@ -98,6 +98,22 @@ def test_another_picture_gets_its_own_oracle(inspector, pictures):
     assert [r.name for r in first.reconstructions] == ["linear"]
 
 
+def test_a_picture_of_lately_needs_no_second_oracle(inspector, pictures, monkeypatch):
+    first = inspector.inspect(pictures[1], adapter="linear", others=())
+    inspector.inspect(pictures[2], adapter="linear", others=())
+    empty = torch.zeros(224, 224, dtype=torch.bool)
+
+    def refuse(*_):
+        raise RuntimeError("encoded")
+
+    monkeypatch.setattr(inspector, "round_trip", refuse)
+    again = inspector.inspect(pictures[1], adapter="linear", others=())
+    assert again.chosen.scores == first.chosen.scores and again.oracle.scores == first.oracle.scores
+    for other in ({"image": pictures[1], "mask": empty}, {"image": 1 - pictures[1]}, {"image": pictures[1][:, 28:]}):
+        with pytest.raises(RuntimeError, match="encoded"):
+            inspector.inspect(adapter="linear", others=(), **other)
+
+
 def test_a_batch_is_its_pictures(inspector, pictures, report):
     record = inspector.registry.find("linear", "post-merge/1")
     [decoded] = inspector.reconstruct(pictures, [record], Clock(inspector.vae.device))
