@@ -28,6 +28,7 @@ import psutil
 
 POINT, ADAPTER = "post-merge/6", "tokens"
 KINDS = {"click": 6, "layers": 1, "evaluate": 1, "vanish": 1}  # how often each is, beside the others
+GRACE = 120.0  # seconds after the end in which the last answers come
 META = {"meta": {"_type": "gradio.FileData"}}
 
 
@@ -101,15 +102,16 @@ def measure(load: Load, args: argparse.Namespace, server: psutil.Process, cache:
     while not _answers(load.url):
         time.sleep(0.2)
     end = time.monotonic() + args.seconds
-    clients = [threading.Thread(target=load.client, args=(k, end)) for k in range(args.clients)]
+    clients = [threading.Thread(target=load.client, args=(k, end), daemon=True) for k in range(args.clients)]
     for client in clients:
         client.start()
     time.sleep(min(30.0, args.seconds / 4))  # all is loaded
     before = _megabytes(server, cache)
     for client in clients:
-        client.join()
+        client.join(max(0.0, end + GRACE - time.monotonic()))
+    waiting = sum(client.is_alive() for client in clients)
     after = _megabytes(server, cache)
-    print(f"{args.clients} clients, {args.seconds:.0f} s; answers of another client: {load.mixed_up}")
+    print(f"{args.clients} clients, {args.seconds:.0f} s; answers of another: {load.mixed_up}; waiting: {waiting}")
     for kind, seconds in load.seconds.items():
         p50, p95 = np.percentile(seconds, (50, 95))
         failed = load.failed[kind]
