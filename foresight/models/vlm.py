@@ -491,4 +491,7 @@ def load_vlm(
     vlm = VLM(source, folder, label, config, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
     # Read now, so that faults are raised now.
     _ = vlm._image_settings, vlm._limits, (folder / _INDEX).is_file() and vlm._stored
+    if name is None:  # it came whole; of others some files may never be needed
+        for file in {*vlm._stored.values()}:
+            check_weights(folder / file, what)
     return vlm

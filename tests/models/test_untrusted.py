@@ -283,3 +283,18 @@ def test_released_configs_are_within_the_limits():
     for channels, scale, shift in ((4, 0.18215, None), (16, 0.3611, 0.1159)):
         statistics = {"latent_channels": channels, "scaling_factor": scale, "shift_factor": shift, "latents_mean": None}
         check_config(VAEConfig, {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2} | statistics, "VAE")
+
+
+def test_the_bundled_model_is_asked_for_as_a_whole_at_once(tiny, tmp_path, monkeypatch):
+    """As where Git LFS has yet to fetch it."""
+    folder = tmp_path / "vlm"
+    shutil.copytree(tiny.folder, folder)
+    monkeypatch.setattr("foresight.models.vlm.BUNDLED", folder)
+    names = dict.fromkeys(load_file(folder / SHARD), SHARD)
+    (folder / INDEX).write_text(json.dumps({"weight_map": names | {"lm_head.weight": "gone.safetensors"}}))
+    with pytest.raises(InputError, match=r"^model 'bundled' has no gone.safetensors\.$"):
+        load_vlm(device="cpu")
+    (folder / INDEX).unlink()
+    (folder / SHARD).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InputError, match="model.safetensors is cut short"):
+        load_vlm(device="cpu")

@@ -215,6 +215,12 @@ def test_whoever_watches_over_the_server_is_answered(url):
     assert ask(f"{url}/health") == (200, '{"status":"ok"}')
 
 
+def test_a_page_of_another_site_may_frame_a_public_app(url):
+    """As that of a Space does."""
+    with urllib.request.urlopen(url) as page:
+        assert not {"x-frame-options", "content-security-policy"} & {name.lower() for name in page.headers}
+
+
 def test_nobody_runs_an_event_beside_the_queue(url):
     assert ask(f"{url}/gradio_api/run/reconstruct", b'{"data": []}')[0] == 404
 
