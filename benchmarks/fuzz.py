@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import random
 import shutil
 import sys
@@ -177,8 +178,8 @@ DOORS: dict[str, tuple[Door, Callable[[], list[bytes]], str]] = {
 }
 
 
-def fuzz(name: str, seed: int, seconds: float, out: Path) -> tuple[int, int]:
-    """How many inputs one door got, and how many were findings."""
+def fuzz(name: str, seed: int, out: Path, seconds: float = math.inf, most: float = math.inf) -> tuple[int, int]:
+    """How many inputs one door got, for so many seconds or at most so many; and how many were findings."""
     door, good, suffix = DOORS[name]
     chance, seeds, end = random.Random(f"{name} {seed}"), good(), time.monotonic() + seconds
     path, tried, found = out / f"{name}-last{suffix}", 0, 0
@@ -186,7 +187,7 @@ def fuzz(name: str, seed: int, seconds: float, out: Path) -> tuple[int, int]:
         path.write_bytes(data)
         if name != "address":  # of which one is of an upload that is not there
             door(path)  # a good one is read
-    while time.monotonic() < end:
+    while time.monotonic() < end and tried < most:
         path.write_bytes(spoil(chance.choice(seeds), chance))
         tried, began, fault = tried + 1, time.monotonic(), ""
         try:
@@ -216,7 +217,7 @@ def main() -> int:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     doors = [args.door] if args.door else [*DOORS]
-    counts = {name: fuzz(name, args.seed, args.seconds / len(doors), args.out) for name in doors}
+    counts = {name: fuzz(name, args.seed, args.out, args.seconds / len(doors)) for name in doors}
     print(json.dumps({name: {"tried": tried, "found": found} for name, (tried, found) in counts.items()}))
     return int(any(found for _, found in counts.values()))
 
