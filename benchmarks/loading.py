@@ -66,7 +66,7 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def start(device: str | None, dtype: str) -> dict[str, Any]:
+def start(device: str | None, dtype: str | None) -> dict[str, Any]:
     """What a start takes, in a process whose HF_ENDPOINT and HF_HOME are set."""
     began = time.perf_counter()
     vlm = load_vlm(NAME, device, dtype)
@@ -100,6 +100,8 @@ def start(device: str | None, dtype: str) -> dict[str, Any]:
     vlm.latents(image, [point])
     return {
         "point": str(point),
+        "device": str(vlm.device),
+        "dtype": str(vlm.dtype).removeprefix("torch."),
         "small files: s": small,
         "fetched: s": fetch,
         "files: GB": bytes_read / 1e9,
@@ -117,7 +119,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a rehearsal")
     parser.add_argument("--layers", type=int, help="of the language model, if not all")
     parser.add_argument("--device")
-    parser.add_argument("--dtype", default="bfloat16", help="weights in bfloat16 are only mapped on a CPU, not read")
+    parser.add_argument("--dtype", help="float32 or bfloat16 (default: bfloat16 on a GPU, float32 on a CPU)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the model there, or take it from there")
     parser.add_argument("--start", action="store_true", help=argparse.SUPPRESS)
@@ -144,7 +146,8 @@ def main() -> None:
         server = stack.enter_context(subprocess.Popen([*me, "--serve", str(folder)], **pipes))
         url = server.stdout.readline().strip() if server.stdout else ""
         environment = os.environ | {"HF_ENDPOINT": url, "HF_HOME": str(place / "cache")}
-        where = ["--dtype", args.dtype, *(["--device", args.device] if args.device else [])]
+        given = {"--device": args.device, "--dtype": args.dtype}
+        where = [word for flag, value in given.items() if value for word in (flag, value)]
         for which in ("first", "second"):
             done = subprocess.run([*me, "--start", *where], env=environment, stdout=subprocess.PIPE, check=True)
             line = {"start": which} | json.loads(done.stdout)

@@ -1,6 +1,6 @@
 """How extraction and training scale over the GPUs of one machine, at Qwen2.5-VL-7B's sizes with random weights.
 
-    python -m benchmarks.scaling [--gpus 1,2,4] [--tiny]
+    python -m benchmarks.scaling [--gpus 1,2,4] [--tiny] [--json]
 
 For each number of GPUs it starts that many processes, which take latents of as many scenes each, with nothing
 kept and into one store on disk, and train one TokenAdapter of 20M parameters on as many rows each. Then all
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=256, help="rows a step and process, in training")
     parser.add_argument("--steps", type=int, default=60, help="timed steps; as many warm up")
     parser.add_argument("--disk", type=Path, help="where stores are made (the system's folder for such)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -149,6 +150,12 @@ def main() -> None:
     numbers = [int(n) for n in args.gpus.split(",")]
     runs = {n: launch(n, args) for n in numbers}
     first = runs[numbers[0]]
+    if args.json:
+        for name, n in ((name, n) for name in first if name.endswith("/s") for n in numbers):
+            rate = runs[n][name]
+            row = {"what": name.partition(":")[0], "gpus": n, "per_s": rate, "ratio": f"{rate / first[name]:.2f}"}
+            print(json.dumps(row), flush=True)
+        return
     print(f"adapter of {first['parameters'] / 1e6:.1f}M parameters; ratios beside {numbers[0]} GPU")
     for name in [n for n in first if n.endswith("/s")]:
         print(f"  {name:40}", "   ".join(f"{n}: {r[name]:.0f} (×{r[name] / first[name]:.2f})" for n, r in runs.items()))
