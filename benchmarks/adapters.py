@@ -110,7 +110,8 @@ def training(vlm: VLM, vae: VAE, rate: float, rows: int, steps: int, hidden: int
     row |= {"rows_per_s": steps * rows / _timed(ours, vlm.device), "limit": rate / products}
     run.close()
     if peer:
-        latents, targets = task.latents.points[name.rpartition("-")[0]].cpu(), task.latents.targets.cpu()
+        [own] = task.latents
+        latents, targets = own.points[name.rpartition("-")[0]].cpu(), own.targets.cpu()
         plain = _plain_training(adapter, latents, targets, rows, vlm.device)
 
         def theirs() -> None:

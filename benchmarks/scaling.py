@@ -79,7 +79,7 @@ def adapter_task(vlm: VLM, vae: VAE, hidden: int) -> Fit:
         torch.zeros(ROWS, dtype=torch.uint8, device=device),
     )
     adapter = new_adapter("tokens", point, vlm, vae, hidden).to(device)
-    return Fit({f"{point}-tokens": adapter}, latents, vae, FitConfig((str(point),), images_from=1))
+    return Fit({f"{point}-tokens": adapter}, [latents], vae, FitConfig((str(point),), images_from=1))
 
 
 def training(state: PartialState, vlm: VLM, vae: VAE, rows: int, steps: int, hidden: int) -> dict[str, Any]:

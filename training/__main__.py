@@ -78,7 +78,11 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     fit.add_argument(
         "--hidden", type=at_least(1, 65_536), help="hidden width (a quarter of the latents', at least 128)"
     )
-    fit.add_argument("--pixels", type=pixels, default="224²", help="of the square images to learn from, such as 448²")
+    fit.add_argument(
+        "--pixels",
+        default="224²",
+        help="how large the model sees the square images to learn from: 448², or several, as 224²,448² (224²)",
+    )
     fit.add_argument("--steps", type=at_least(1), default=2000)
     fit.add_argument(
         "--batch", type=at_least(1, 65_536), default=32, help="pictures a step; halved where memory runs out"
@@ -167,16 +171,6 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
     return Accelerator(cpu=chosen.type == "cpu", log_with=log_with, kwargs_handlers=[patience])
 
 
-def _side(text: str) -> int:
-    """Pixels a side of the squares that `--pixels` means. Raises InputError where it leaves each image its size."""
-    from foresight.data.resolution import NATIVE, Resolution
-
-    resolution = Resolution.parse(text)
-    if resolution.least != resolution.most or text.strip().lower() == NATIVE:
-        raise InputError(f"an adapter is fitted at one size, such as 448²: {text} leaves each image its own.")
-    return resolution.size(1, 1)[0]
-
-
 def fit_command(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
@@ -185,7 +179,7 @@ def fit_command(args: argparse.Namespace) -> None:
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
     from training.data import open_data
-    from training.fit import FitConfig, prepare, run_fit
+    from training.fit import FitConfig, prepare, run_fit, sides_of
     from training.latents import open_store
     from training.loop import Recipe
 
@@ -199,11 +193,11 @@ def fit_command(args: argparse.Namespace) -> None:
         data=parse_data(args.data),
         hidden=args.hidden,
         images_from=args.images_from,
-        side=_side(args.pixels),
+        sides=sides_of(args.pixels.split(",")),
         held_out=args.held_out,
         recipe=recipe,
     )
-    data = open_data(config.data, None, args.seed, args.held_out, config.side)
+    data = open_data(config.data, None, args.seed, args.held_out)
     for file in data.broken if accelerator.is_main_process else ():
         print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
     vlm = load_vlm(args.model, accelerator.device, args.dtype)

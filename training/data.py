@@ -33,7 +33,6 @@ from foresight.data.sources import (
     open_videos,
     photo_views,
 )
-from foresight.errors import InputError
 from foresight.metrics.masks import foreground
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
@@ -171,7 +170,6 @@ class TrainingData:
     count: int
     pools: tuple[PhotoPool, ...]
     splits: tuple[dict[str, list[Photo]], ...]
-    side: int = SIDE
 
     @property
     def broken(self) -> list[Broken]:
@@ -187,8 +185,11 @@ class TrainingData:
         """What a card says of it; no path of this machine."""
         return f"{self.spec.public()}" + ("" if self.factors is None else " of chosen factors")
 
-    def source(self, split: str, batch: int, device: torch.device) -> Source:
-        """Its rows of "train"; or of "val", an eighth as many and VALIDATION at most, of each part the same share."""
+    def source(self, split: str, batch: int, device: torch.device, side: int = SIDE) -> Source:
+        """Its rows of "train"; or of "val", an eighth as many and VALIDATION at most, of each part the same share.
+
+        side: pixels a side of images; clips are of SIDE.
+        """
         rows = self.spec.photo_rows([len(photos["train"]) for photos in self.splits])
         scenes, steps = (0 if part is None else part.count for part in (self.spec.scenes, self.spec.motion))
         if split != "train":
@@ -198,7 +199,7 @@ class TrainingData:
         sources = []
         if scenes:
             groups = chosen_scenes(scenes, self.seed, self.factors, split)
-            sources.append(scene_source(groups, batch, device, self.side))
+            sources.append(scene_source(groups, batch, device, side))
         if steps:
             clips = take_motion(-(-steps // STEPS), self.seed, MOTION, split, device)
             sources.append(motion_source(clips, batch, device))
@@ -208,15 +209,15 @@ class TrainingData:
             elif part.kind == "clips":
                 sources.append(clip_source(photos[split], count, batch, self.seed, device))
             else:
-                sources.append(photo_source(photos[split], count, batch, self.seed, self.side, device))
+                sources.append(photo_source(photos[split], count, batch, self.seed, side, device))
         return Source(sum(source.count for source in sources), [part for source in sources for part in source.parts])
 
     def held_out(
-        self, batch: int, device: torch.device, split: str = "test", count: int | None = None
+        self, batch: int, device: torch.device, split: str = "test", count: int | None = None, side: int = SIDE
     ) -> dict[str, Source]:
         """What a run is judged by: {title: images that it never learned from}, as many as `open_data` was asked for.
 
-        split, count: "val" gives `count` images of each kind to choose by, which are in no test.
+        split, count: "val" gives `count` images of each kind to choose by, which are in no test. side: as for `source`.
 
         Scenes of the test split, of the run's own factors or of HELD_OUT, and the middle squares of held-out photos;
         of a run that learns from clips also steps of moving scenes, and of a camera over held-out photos.
@@ -225,14 +226,14 @@ class TrainingData:
         count = self.count if count is None else count
         if self.spec.scenes is not None and count:
             for title, scenes in held_out_scenes(self.factors, count, split).items():
-                sources[title] = scene_source([scenes], batch, device, self.side)
+                sources[title] = scene_source([scenes], batch, device, side)
         if self.spec.motion is not None and count:
             clips = take_motion(-(-count // STEPS), HELD_OUT_SEED, MOTION, split, device)
             sources[HELD_OUT_MOTION] = motion_source(clips, batch, device)
         photos, filmed, videos = (self._files(kind, split)[:count] for kind in get_args(Kind))
         if videos:
             sources[HELD_OUT_CLIPS] = clip_source(videos, len(videos) * STEPS, batch, None, device)
-        return sources | photo_tests(photos, filmed, batch, device, self.side)
+        return sources | photo_tests(photos, filmed, batch, device, side)
 
     def _files(self, kind: Kind, split: str) -> list[Photo]:
         parts = zip(self.spec.photos, self.splits, strict=True)
@@ -258,9 +259,7 @@ def photo_tests(
     return sources
 
 
-def open_data(
-    spec: DataSpec, factors: SceneSpec | None = None, seed: int = 0, held_out: int = 64, side: int = SIDE
-) -> TrainingData:
+def open_data(spec: DataSpec, factors: SceneSpec | None = None, seed: int = 0, held_out: int = 64) -> TrainingData:
     """Reads every photo once and splits them.
 
     Args:
@@ -269,15 +268,11 @@ def open_data(
         seed: of scenes and of the photos' views.
         held_out: images of each kind to score on, at most; of a part's photos at most a quarter.
 
-        side: pixels a side of images; clips are of SIDE.
-
     Raises:
         InputError: where a path is neither folder nor zip, or a part has too few photos to hold any out.
     """
-    if side != SIDE and spec.has_clips:
-        raise InputError(f"clips are learned at {SIDE}² pixels, not at {side}²: leave them out, or the pixels.")
     pools = tuple((open_videos if part.kind == "clips" else open_photos)(part.paths) for part in spec.photos)
-    return TrainingData(spec, factors, seed, held_out, pools, tuple(pool.split(held_out) for pool in pools), side)
+    return TrainingData(spec, factors, seed, held_out, pools, tuple(pool.split(held_out) for pool in pools))
 
 
 def scene_data(count: int) -> DataSpec:

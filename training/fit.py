@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.identity import KEY, identity_of
-from foresight.adapters.modules import KINDS, SEVERAL_POINTS, Adapter, LinearProbe, join_points
+from foresight.adapters.modules import KINDS, SEVERAL_POINTS, Adapter, LinearProbe, PooledMLP, join_points
 from foresight.data.images import vae_size
+from foresight.data.resolution import NATIVE, Resolution
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec
 from foresight.errors import InputError
@@ -78,8 +79,27 @@ class FitConfig:
     """Adapters that the training begins from, for the cards alone."""
     recipe: Recipe = field(default_factory=Recipe)
     """How long, how fast, and with which seed."""
-    side: int = SIDE
-    """Pixels a side of the square images that are learned from."""
+    sides: tuple[int, ...] = (SIDE,)
+    """Pixels a side of the square images that are learned from, which are all seen at each of these sizes."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError for several sizes of pooled adapters, and other sizes of clips."""
+        words = " and ".join(f"{side}²" for side in self.sides)
+        if PooledMLP.kind in self.kinds and len(self.sides) > 1:
+            raise InputError(f"a pooled adapter paints pictures of one size: choose one, not {words}.")
+        if self.data.has_clips and self.sides != (SIDE,):
+            raise InputError(f"clips are learned at {SIDE}² pixels, not at {words}: leave them out, or the pixels.")
+
+
+def sides_of(pixels: Sequence[str]) -> tuple[int, ...]:
+    """Pixels a side of the squares that sizes such as "448²" mean. Raises InputError for what leaves images theirs."""
+    sides = list[int]()
+    for text in pixels:
+        resolution = Resolution.parse(text)
+        if resolution.least != resolution.most or text.strip().lower() == NATIVE:
+            raise InputError(f"an adapter is fitted at chosen sizes, such as 448²: {text} leaves each image its own.")
+        sides.append(resolution.size(1, 1)[0])
+    return tuple(dict.fromkeys(sides))
 
 
 def new_adapter(
@@ -118,7 +138,7 @@ class Fit:
 
     Args:
         adapters: by name, such as "post-merge/6-tokens".
-        latents: of the training images, at all points.
+        latents: of the training images, at all points; one for each size.
         vae: decodes what adapters map to.
         config: weights of the loss, and what is saved in cards.
         solved: of adapters that need no training, the squared error of standardised VAE latents on validation images.
@@ -130,7 +150,7 @@ class Fit:
     def __init__(
         self,
         adapters: dict[str, Adapter],
-        latents: Latents,
+        latents: Sequence[Latents],
         vae: VAE,
         config: FitConfig,
         solved: Mapping[str, float] | None = None,
@@ -142,7 +162,7 @@ class Fit:
         self.adapters, self.solved = adapters, dict(solved or {})
         self.held_out, self.facts = dict(held_out or {}), dict(facts or {})
         self.modules = nn.ModuleDict({name: a for name, a in adapters.items() if name not in self.solved})
-        self.latents, self.vae, self.config, self.rows = latents, vae, config, len(latents)
+        self.latents, self.vae, self.config, self.rows = latents, vae, config, sum(map(len, latents))
         weights = (config.pixel_weight, config.object_weight, config.halo_weight, config.perceptual_weight)
         self._image_loss = ImageLoss(vae, config.window, *weights)
 
@@ -151,10 +171,21 @@ class Fit:
         self._image_loss.compile()
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
-        where = rows.to(self.latents.targets.device)
-        targets, frames = self.latents.targets[where], self.latents.frames[where]
+        total, before = dict[str, Tensor](), 0
+        for latents in self.latents:  # of one size each
+            own = rows[(before <= rows) & (rows < before + len(latents))] - before
+            before += len(latents)
+            if len(own):
+                for name, loss in self._loss(latents, own, generator, done).items():
+                    total[name] = total.get(name, 0) + loss * (len(own) / len(rows))
+        return total
+
+    def _loss(self, latents: Latents, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
+        """Losses on rows of one size."""
+        where = rows.to(latents.targets.device)
+        targets, frames = latents.targets[where], latents.frames[where]
         outputs = {
-            name: self.adapters[name].for_frames(inputs_of(self.latents, name, self.adapters[name], where), frames)
+            name: self.adapters[name].for_frames(inputs_of(latents, name, self.adapters[name], where), frames)
             for name in self.modules
         }
         losses = {
@@ -163,7 +194,7 @@ class Fit:
         }
         if done < self.config.images_from:
             return losses
-        originals, masks = self.latents.pictures[where], self.latents.masks[where]
+        originals, masks = latents.pictures[where], latents.masks[where]
         image_losses = self._image_loss(torch.cat(list(outputs.values())), originals, masks, generator)
         weight = self.config.latent_weight
         return {name: weight * loss + image_losses[k] for k, (name, loss) in enumerate(losses.items())}
@@ -211,7 +242,7 @@ def prepare(
         config: what to fit.
         vlm: whose latents are read.
         vae: whose latents are predicted.
-        batch: images at a time through both.
+        batch: images of SIDE² pixels at a time through both, of larger ones fewer.
         store: keeps latents on disk, and has those that a run before this one took.
         progress: called as training latents come, with how many images of how many are done.
         data: of the config, if it is open already.
@@ -221,44 +252,68 @@ def prepare(
         InputError: for unknown points and kinds, and for data that cannot be used.
     """
     points = [vlm.point(p) for p in config.points]
-    data = data or open_data(config.data, config.factors, config.recipe.seed, config.held_out, config.side)
-    source = data.source("train", batch, vlm.device)
-    latents = collect(vlm, vae, source, points, store, progress, shared=True)
+    data = data or open_data(config.data, config.factors, config.recipe.seed, config.held_out)
+    at_once = {side: max(1, batch * SIDE**2 // max(SIDE, side) ** 2) for side in config.sides}
+
+    def images(split: str, progress: Progress | None = None) -> list[Latents]:
+        """Those of a split, at each size."""
+        sources = [data.source(split, count, vlm.device, side) for side, count in at_once.items()]
+        total, each = sum(source.count for source in sources), list[Latents]()
+        for source in sources:
+            before = sum(map(len, each))
+            told = None if progress is None else partial(_told, progress, before, total)
+            each.append(collect(vlm, vae, source, points, store, told, shared=True))
+        return each
+
+    def judges(split: str, count: int | None = None) -> dict[str, Latents]:
+        """Images to judge by at each size, which their titles name where there are several."""
+        several = len(at_once) > 1
+        return {
+            f"{title} at {side}²" if several else title: collect(vlm, vae, source, points, store, shared=True)
+            for side, number in at_once.items()
+            for title, source in data.held_out(number, vlm.device, split, count, side).items()
+        }
+
+    latents = images("train", progress)
     if "linear" in config.kinds:
-        validation = collect(vlm, vae, data.source("val", batch, vlm.device), points, store, shared=True)
-    some = torch.linspace(0, len(latents) - 1, min(len(latents), STATISTICS_ROWS), device=vlm.device).long()
+        validation = images("val")
+    share = STATISTICS_ROWS // len(latents)
+    some = [torch.linspace(0, len(x) - 1, min(len(x), share), device=vlm.device).long() for x in latents]
     torch.manual_seed(config.recipe.seed)
     adapters, solved = dict[str, Adapter](), dict[str, float]()
     for kind, layers in _readers(config, points):
         point, frames = layers[-1], 1 + config.data.has_clips
         begun = (start or {}).get(f"{point}-{kind}")
-        new = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.side, len(layers))
+        new = new_adapter(kind, point, vlm, vae, config.hidden, frames, config.sides[0], len(layers))
         adapter = (begun or new).to(vlm.device)
         adapter.card = {
             "point": str(point),
             "model": vlm.name,
             "vae": vae.name,
-            KEY: to_json(replace(identity_of(vlm, vae, point), pixels=(config.side**2,))),
+            KEY: to_json(replace(identity_of(vlm, vae, point), pixels=tuple(side**2 for side in config.sides))),
             "data": str(data),
         }
         if kind in SEVERAL_POINTS:
             adapter.card["layers"] = [str(p) for p in layers]
-        inputs = inputs_of(latents, f"{point}-{kind}", adapter, some)
+        inputs = [inputs_of(x, f"{point}-{kind}", adapter, rows) for x, rows in zip(latents, some, strict=True)]
         if begun:
             adapter.fit_familiarity(inputs)
         else:
-            adapter.fit_statistics(inputs, latents.targets[some])
+            adapter.fit_statistics(inputs, [x.targets[rows] for x, rows in zip(latents, some, strict=True)])
         if isinstance(adapter, LinearProbe):
-            pairs = [(each.points[str(point)], each.targets) for each in (latents, validation)]
+            sets = latents, validation
+            pairs = [([x.points[str(point)] for x in each], [x.targets for x in each]) for each in sets]
             adapter.card["ridge"] = solve_linear(adapter, *pairs)
             solved[f"{point}-{kind}"] = adapter.card["ridge"]["validation_error"]
         adapters[f"{point}-{kind}"] = adapter
-    sources = data.held_out(batch, vlm.device)
-    test = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
-    sources = data.held_out(batch, vlm.device, "val", config.chosen_by)
-    choice = {title: collect(vlm, vae, source, points, store, shared=True) for title, source in sources.items()}
+    test, choice = judges("test"), judges("val", config.chosen_by)
     facts = {"model": key_of(vlm), "vae": name_of(vae), "photos": data.digest}
     return Fit(adapters, latents, vae, config, solved, test, facts, choice)
+
+
+def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Tells of one size's images as a part of all."""
+    progress(before + done, total)
 
 
 def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[Step]:

@@ -6,12 +6,12 @@ the VAE).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from foresight.adapters.modules import LinearProbe, fold_tokens
+from foresight.adapters.modules import BySize, LinearProbe, by_size, fold_tokens
 from foresight.errors import InputError
 
 PENALTIES = tuple(10 ** (k / 2) for k in range(-16, 3))  # 1e-8 to 10, in half decades
@@ -69,28 +69,32 @@ class NormalEquations:
         return float((squares - 2 * products).sum() / (self.count * len(bias)))
 
 
-def normal_equations(adapter: LinearProbe, latents: Tensor, targets: Tensor) -> NormalEquations:
+def normal_equations(adapter: LinearProbe, latents: BySize, targets: BySize) -> NormalEquations:
     """The sums for a probe whose statistics are set: latents (N, T, H, W, D) and VAE latents (N · T, C, h, w)."""
     outputs, inputs = adapter.linear.weight.shape
     sums = NormalEquations(inputs, outputs, adapter.mean.device)
     mean, std = adapter.z_mean.view(-1, 1, 1), adapter.z_std.view(-1, 1, 1)
-    times = latents.shape[1]
-    for x, y in zip(latents.split(IMAGES), targets.split(IMAGES * times), strict=True):
+    for x, y in (pair for sets in zip(by_size(latents), by_size(targets), strict=True) for pair in _parts(*sets)):
         x = ((x.to(mean.device).float() - adapter.mean) / adapter.std).flatten(0, 1)  # (B·T, H, W, D)
         y = ((y.to(mean.device).float() - mean) / std).permute(0, 2, 3, 1)  # (B·T, h, w, C)
         sums.add(fold_tokens(x, adapter.fold).flatten(0, 2), fold_tokens(y, adapter.cells).flatten(0, 2))
     return sums
 
 
+def _parts(latents: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """IMAGES at a time of latents (N, T, H, W, D) and VAE latents (N · T, C, h, w)."""
+    return zip(latents.split(IMAGES), targets.split(IMAGES * latents.shape[1]), strict=True)
+
+
 @torch.no_grad()
 def solve_linear(
-    adapter: LinearProbe, train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor]
+    adapter: LinearProbe, train: tuple[BySize, BySize], validation: tuple[BySize, BySize]
 ) -> dict[str, float]:
     """Gives a probe whose statistics are set the weights of the ridge regression that validates best.
 
     Args:
         adapter: changed in place.
-        train: latents (N, T, H, W, D) and VAE latents (N · T, C, h, w) to solve for.
+        train: latents (N, T, H, W, D) and VAE latents (N · T, C, h, w) to solve for; of several sizes, those of each.
         validation: the same of other images, on which λ is chosen from `PENALTIES`.
 
     Returns:

@@ -20,6 +20,7 @@ from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
 
 AXES = 32  # principal directions kept to tell familiar latents from strange ones
+BySize = Tensor | Sequence[Tensor]  # of pictures of one size, or of each of several
 
 
 class Adapter(nn.Module, PyTorchModelHubMixin):
@@ -139,9 +140,10 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         return (latents.to(self.mean.device, torch.float32) - self.mean) / self.std
 
     @torch.no_grad()
-    def fit_statistics(self, latents: Tensor, targets: Tensor) -> None:
+    def fit_statistics(self, latents: BySize, targets: BySize) -> None:
         """Takes means and spreads from training latents (B, T, H, W, D) and VAE latents (B, C, h, w)."""
-        x, z = latents.float().flatten(0, -2), targets.float().transpose(0, 1).flatten(1)
+        x = _joined([part.float().flatten(0, -2) for part in by_size(latents)])  # (n, D)
+        z = _joined([part.float().transpose(0, 1).flatten(1) for part in by_size(targets)], 1)  # (C, n)
         self.mean.copy_(x.mean(0))
         self.std.copy_(x.std(0).clamp_min(1e-4))
         self.z_mean.copy_(z.mean(1))
@@ -149,9 +151,9 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         self.fit_familiarity(latents)
 
     @torch.no_grad()
-    def fit_familiarity(self, latents: Tensor) -> None:
+    def fit_familiarity(self, latents: BySize) -> None:
         """Takes from training latents (B, T, H, W, D) what tells familiar ones from strange ones."""
-        x = (latents.float().flatten(0, -2) - self.mean) / self.std
+        x = (_joined([part.float().flatten(0, -2) for part in by_size(latents)]) - self.mean) / self.std
         _, values, axes = torch.pca_lowrank(
             x[torch.linspace(0, len(x) - 1, min(len(x), 20_000)).long()], len(self.axes)
         )
@@ -159,7 +161,7 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         self.axes.copy_(axes.T)
         self.spread.copy_(variances.clamp_min(1e-4))
         self.rest.fill_(((self.width - variances.sum()) / max(1, self.width - len(self.axes))).clamp_min(1e-2))
-        self.far.fill_(self.distance(latents).quantile(0.99))
+        self.far.fill_(_joined([self.distance(part) for part in by_size(latents)]).quantile(0.99))
 
     @torch.no_grad()
     def distance(self, latents: Tensor) -> Tensor:
@@ -172,6 +174,16 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         along = x @ self.axes.T
         off = (x.square().sum(-1) - along.square().sum(-1)).clamp_min(0) / self.rest
         return ((along.square() / self.spread).sum(-1) + off).mean(-1).div(self.width).sqrt()
+
+
+def by_size(x: BySize) -> Sequence[Tensor]:
+    """The tensors of pictures of each size."""
+    return [x] if isinstance(x, Tensor) else x
+
+
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch.cat, which would copy also a single one."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 def join_steps(x: Tensor, steps: int) -> Tensor:

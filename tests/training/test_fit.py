@@ -153,7 +153,7 @@ def test_linear_probes_are_solved_on_all_rows_and_others_learn_beside_them(house
     config = replace(CONFIG, points=("post-merge/1",), kinds=("linear", "tokens"), recipe=replace(RECIPE, steps=2))
     task = prepare(config, vlm, vae)
     assert list(task.modules) == ["post-merge/1-tokens"] and list(task.solved) == ["post-merge/1-linear"]
-    probe, latents = task.adapters["post-merge/1-linear"], task.latents
+    probe, [latents] = task.adapters["post-merge/1-linear"], task.latents
     before = probe.linear.weight.clone()
     equations = normal_equations(probe, latents.points["post-merge/1"], latents.targets)
     ((weights, bias),) = equations.solve([probe.card["ridge"]["penalty"]])
@@ -168,6 +168,31 @@ def test_linear_probes_are_solved_on_all_rows_and_others_learn_beside_them(house
     alone = prepare(replace(config, kinds=("linear",)), vlm, vae)
     assert list(run_fit(alone, tmp_path / "alone")) == []  # there is nothing to train
     assert load_adapter(tmp_path / "alone/post-merge-1-linear").card["scores"]["n"] == 3
+
+
+def test_several_sizes_are_learned_side_by_side_and_scored_apart(house, tmp_path):
+    vlm, vae = house
+    recipe = replace(RECIPE, steps=2)
+    config = replace(CONFIG, points=("post-merge/1",), kinds=("linear", "tokens"), sides=(56, 112), recipe=recipe)
+    reported = []
+    task = prepare(config, vlm, vae, batch=8, progress=lambda *told: reported.append(told))
+    assert reported == [(8, 24), (12, 24), (20, 24), (24, 24)] and task.rows == 24  # every scene at both sizes
+    assert [tuple(x.pictures.shape[2:]) for x in task.latents] == [(56, 56), (112, 112)]
+    small, large = ([x.points["post-merge/1"], x.targets] for x in task.latents)
+    probe = task.adapters["post-merge/1-linear"]
+    equations = normal_equations(probe, *map(list, zip(small, large, strict=True)))
+    ((weights, _),) = equations.solve([probe.card["ridge"]["penalty"]])
+    torch.testing.assert_close(probe.linear.weight, weights.T.float())
+    assert equations.count == 12 * (2 * 2 + 4 * 4)
+    one, other, both = (task.loss(torch.tensor(rows), torch.Generator(), 0.0) for rows in ([3], [20], [20, 3]))
+    name = "post-merge/1-tokens"
+    assert one[name] != other[name] and both[name].item() == pytest.approx((one[name] + other[name]).item() / 2)
+    list(run_fit(task, tmp_path))
+    card = load_adapter(tmp_path / "post-merge-1-tokens").card
+    assert card["identity"]["pixels"] == [56**2, 112**2]
+    assert {"one object on white at 56²", "one object on white at 112²"} < card["scores"].keys()
+    with pytest.raises(InputError, match="a pooled adapter paints pictures of one size: choose one, not 56² and 112²"):
+        replace(config, kinds=("pooled",))
 
 
 def test_judging_equals_scoring_one_by_one(house):
@@ -263,7 +288,7 @@ def test_the_loss_on_pixels_is_what_it_says(house):
     )
     task, rows = prepare(config, vlm, vae), torch.arange(3)
     loss = task.loss(rows, torch.Generator(), 0.5)["pre-merge/0-tokens"]
-    adapter, latents = task.adapters["pre-merge/0-tokens"], task.latents
+    adapter, [latents] = task.adapters["pre-merge/0-tokens"], task.latents
     z = adapter(latents.points["pre-merge/0"][rows])
     squared = ((z - latents.targets[rows]) / adapter.z_std.view(-1, 1, 1)).square().mean()
     painted = torch.nn.functional.interpolate(vae.decode(z, clamp=False), 224, mode="bicubic", antialias=True)
@@ -293,6 +318,9 @@ def test_twenty_million_at_7b():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"pixels": []}, "at least one of the sizes"),
+        ({"pixels": ["448"]}, "a side of 448 is written 448²"),
+        ({"pixels": ["native"]}, "fitted at chosen sizes, such as 448²: native leaves each image its own"),
         ({"points": []}, "at least one of the extraction points"),
         ({"points": ["post-merge/9"]}, "no post-merge/9"),
         ({"kinds": ["magic"]}, "unknown kind"),
@@ -331,8 +359,15 @@ def test_an_upload_is_learned_from_alone_or_beside_scenes(house):
 
 def test_settings_become_what_is_fitted(house):
     config = config_of(
-        {"points": [str(ExtractionPoint("post-merge", 1))] * 2, "data": "factors", "hidden": 24}, house[0]
+        {
+            "points": [str(ExtractionPoint("post-merge", 1))] * 2,
+            "data": "factors",
+            "hidden": 24,
+            "pixels": ["448^2", "224²"],
+        },
+        house[0],
     )
+    assert config.sides == (448, 224)
     assert config.points == ("post-merge/1",) and config.factors == SceneSpec() and config.hidden == 24
     assert {config_of({"points": ["post-merge/1"], "loss": loss}, house[0]).perceptual_weight for loss in LOSSES} == {
         0,

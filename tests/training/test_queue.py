@@ -25,6 +25,7 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
+from foresight.models.vlm import load_vlm
 from training.service.job import run_job
 from training.service.pace import STARTUP
 from training.service.queue import CUT, DONE, STOPPED, WAITING, JobQueue, Run, read_lines, write_json
@@ -196,6 +197,18 @@ def test_adapters_are_renamed_exported_imported_published_and_deleted(house, tmp
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     with pytest.raises(InputError, match="hf auth login"):
         service.publish_adapter("best", "me/best", True)
+
+
+def test_a_run_computes_latents_in_the_apps_dtype(house, tmp_path, monkeypatch):
+    folder, models = house
+    vlm, jobs = load_vlm(folder / "vlm", "cpu", torch.bfloat16), []
+    service = TrainingService(Inspector(vlm, models.vae, [folder / "bundled", tmp_path / "adapters"]), tmp_path)
+    monkeypatch.setattr(service.queue, "start", lambda name, job, *_: jobs.append(job))
+    service.start("half", SETTINGS | {"steps": 1, "pixels": ["56²"]})
+    run_job(make_run(service.queue.folder / "half", **jobs[0]), service.queue)
+    (adapter,) = service.adapters()
+    fitted = adapter["card"]["identity"]
+    assert (fitted["dtype"], fitted["pixels"]) == ("bfloat16", [56**2])
 
 
 def test_a_zip_with_broken_files_starts_all_the_same(service, tmp_path):

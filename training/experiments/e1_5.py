@@ -40,7 +40,7 @@ def train_on_images(bench: Bench, adapters: dict[str, nn.Module], point: Extract
     points = {name.rsplit("-", 1)[0]: data.points[str(point)] for name in adapters}  # Fit finds latents by this name
     recipe = Recipe(steps, bench.scale.picture_batch, bench.scale.lr / 2, max(1, steps // 10), seed=bench.seed)
     config = FitConfig((str(point),), KINDS, scene_data(len(data)), images_from=0.0, recipe=recipe)
-    task = Fit(adapters, replace(data, points=points), bench.vae, config)  # type: ignore[arg-type]
+    task = Fit(adapters, [replace(data, points=points)], bench.vae, config)  # type: ignore[arg-type]
     with torch.compiler.set_stance("force_eager"):  # compiling takes longer than these few steps gain
         for _ in tqdm(train(task, recipe, bench.device), f"E1.5, images at {point}", steps, leave=False, unit="step"):
             pass

@@ -12,7 +12,7 @@ import torch
 from foresight.data.scenes import SceneSpec, take
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
-from training.data import collect, scene_source
+from training.data import SIDE, collect, scene_source
 from training.fit import CANDIDATES, Fit, FitConfig, judge, new_adapter
 from training.latents import Latents
 from training.service.presets import learned_rows
@@ -34,7 +34,10 @@ class Pace:
 
 
 def measure_pace(config: FitConfig, vlm: VLM, vae: VAE) -> Pace:
-    """The pace of a config's points, kinds and loss on this device; the first pass of everything is not counted."""
+    """The pace of a config's points, kinds and loss on this device, at SIDE² pixels.
+
+    The first pass of everything is not counted.
+    """
     device, rows = vlm.device, ROWS.get(vlm.device.type, 4)
 
     def extract(count: int) -> Latents:
@@ -48,7 +51,7 @@ def measure_pace(config: FitConfig, vlm: VLM, vae: VAE) -> Pace:
         for point in config.points
         for kind in config.kinds
     }
-    task = Fit(adapters, latents, vae, config, dict.fromkeys((n for n in adapters if n.endswith("-linear")), 0.0))
+    task = Fit(adapters, [latents], vae, config, dict.fromkeys((n for n in adapters if n.endswith("-linear")), 0.0))
 
     def learning(done: float) -> float:
         _learn(task, rows, done)
@@ -82,7 +85,12 @@ def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:
 
 
 def estimate_seconds(config: FitConfig, pace: Pace) -> dict[str, float]:
-    """{"extract", "learn", "score", "total"} of a run; photos of an upload count as if they were few."""
+    """{"extract", "learn", "score", "total"} of a run; photos of an upload count as if they were few.
+
+    Larger images are taken to need as many times longer as they have more pixels.
+    """
+    area = sum(side**2 for side in config.sides) / SIDE**2  # of one image at all sizes
+    mean = area / len(config.sides)
     rows, recipe = learned_rows(config.data), config.recipe
     sets = 2 if config.data.scenes and config.factors is None else 1
     held_out = config.held_out * (sets + bool(config.data.scenes and config.data.photos))
@@ -92,5 +100,6 @@ def estimate_seconds(config: FitConfig, pace: Pace) -> dict[str, float]:
     if learn:  # each candidate for the best state is scored
         validation += (chosen := config.chosen_by * held_out / config.held_out)
         learn += len(CANDIDATES) * chosen * pace.score
-    parts = {"extract": (rows + validation + held_out) * pace.extract, "learn": learn, "score": held_out * pace.score}
+    extract, score = (rows + validation + held_out) * pace.extract, held_out * pace.score
+    parts = {"extract": area * extract, "learn": mean * learn, "score": area * score}
     return parts | {"total": STARTUP + sum(parts.values())}

@@ -28,8 +28,8 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from foresight.schemas import MAX_SEED, Choice, Names, Number, Range, Whole, schema
-from training.data import SIDE, scene_data
-from training.fit import FitConfig, new_adapter
+from training.data import scene_data
+from training.fit import FitConfig, new_adapter, sides_of
 from training.loop import Recipe
 
 Points = Sequence[ExtractionPoint]
@@ -47,6 +47,7 @@ ACTIVATIONS = 60  # bytes that a token adapter keeps for each cell of the VAE an
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 _POINTS_HELP = "Several share one pass through the model and train side by side."
 _START_HELP = "None: from random weights. A lower learning rate keeps more of what one knows."
+_PIXELS_HELP = "How large the model sees each picture to learn from; of several sizes at every one."
 _HIDDEN_HELP = "Of pooled and tokens. 0 is a quarter of the latents' width, at least 128."
 
 
@@ -76,6 +77,7 @@ class TrainingSettings:
     loss: Annotated[str, Choice("loss", tuple(LOSSES))] = "latents, then pixels and LPIPS"
     keep: Annotated[str, Choice("state to keep", KEPT)] = "the best"
     """The best at 40, 60, 80 or 100 % of the steps, by the LPIPS of a few validation pictures."""
+    pixels: Annotated[tuple[str, ...], Names("sizes", at_least_one=True, help=_PIXELS_HELP)] = ("224²",)
     seed: Annotated[int, Whole("the seed", 0, MAX_SEED)] = 0
     held_out: Annotated[int, Whole("held-out pictures", 1, 4096)] = 64
 
@@ -163,6 +165,7 @@ def fit_config(settings: TrainingSettings, vlm: VLM, photos: str | None = None) 
         recipe=Recipe(settings.steps, settings.batch, settings.lr, min(100, settings.steps // 10), seed=settings.seed),
         factors=_factors(settings) if settings.data == "factors" else None,
         held_out=settings.held_out,
+        sides=sides_of(settings.pixels),
         **LOSSES[settings.loss],
     )
 
@@ -215,19 +218,20 @@ def estimate_cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
     """
     sizes: dict[str, int] = {}
     kept = 0  # bytes of an image, by all adapters, for the backward pass
-    cells = SIDE * 8 // 7 // vae.downscale
-    row = 4 * vae.channels * cells**2 + 4 * SIDE**2  # an image's targets, pixels and mask
+    cells = [(side * 8 // 7 // vae.downscale) ** 2 for side in config.sides]
+    # An image's targets, pixels and mask, at all sizes.
+    row = sum(4 * vae.channels * count + 4 * side**2 for count, side in zip(cells, config.sides, strict=True))
     for point in map(vlm.point, config.points):
-        side = SIDE // (14 if point.stage == "pre-merge" else 28)
-        row += side**2 * vlm.width(point) * vlm.dtype.itemsize
+        token = 14 if point.stage == "pre-merge" else 28
+        row += sum((side // token) ** 2 for side in config.sides) * vlm.width(point) * vlm.dtype.itemsize
         for kind in config.kinds:
             with torch.device("meta"):  # shapes alone
-                adapter = new_adapter(kind, point, vlm, vae, config.hidden)
+                adapter = new_adapter(kind, point, vlm, vae, config.hidden, side=config.sides[0])
             sizes[f"{point}-{kind}"] = adapter.parameter_count
             if isinstance(adapter, TokenAdapter):
-                kept += ACTIVATIONS * cells**2 * adapter.stem.out_features
+                kept += ACTIVATIONS * sum(cells) // len(cells) * adapter.stem.out_features
     models = sum(p.numel() * m.dtype.itemsize for m in (vlm, vae) for p in m.model.parameters())
-    decoder = _decoder_bytes(vae, config.window) if config.images_from < 1 else 0
+    decoder = _decoder_bytes(vae, config.window, max(config.sides)) if config.images_from < 1 else 0
     activations = config.recipe.batch * (kept + len(sizes) * decoder)
     learning = 5 * 4 * sum(sizes.values()) + activations
     return {"parameters": sizes, "bytes": learned_rows(config.data) * row + max(models, learning)}
@@ -240,9 +244,9 @@ def learned_rows(data: DataSpec) -> int:
 
 
 @lru_cache(maxsize=4)
-def _decoder_bytes(vae: VAE, window: int | None) -> int:
+def _decoder_bytes(vae: VAE, window: int | None, side: int) -> int:
     """What the decoder keeps of one image, or of a window of it, for its backward pass, measured on one."""
-    whole = SIDE * 8 // 7 // vae.downscale
+    whole = side * 8 // 7 // vae.downscale
     side = min(window or whole, whole)
     kept: dict[int, int] = {}
 

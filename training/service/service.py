@@ -119,6 +119,7 @@ class TrainingService:
             names.append(free)
         # The bundled models' names are None to their loaders.
         models = {key: None if v == "bundled" else v for key, v in {"model": vlm.name, "vae": vae.name}.items()}
+        models["dtype"] = str(vlm.dtype).removeprefix("torch.")  # latents as the app's own
         pool, split = None, dict[str, int]()
         self.queue.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.queue.root, prefix=".upload-") as place:

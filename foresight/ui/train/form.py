@@ -12,6 +12,7 @@ from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, SHAPES
 from foresight.schemas import limits_of
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeDropdown, FreeNumber, FreeSlider
+from foresight.ui.pixels import SIZES
 from foresight.ui.train.services import TrainingService, Values
 
 DATA_LABELS = {
@@ -142,6 +143,15 @@ class TrainForm:
             self._add_number("steps", "Steps", min_width=90)
             self._add_number("batch", "Batch", min_width=90)
             self._add_number("lr", "Learning rate", min_width=90)
+        self.fields["pixels"] = FreeDropdown(
+            list(SIZES),
+            value=self.initial["pixels"],
+            multiselect=True,
+            allow_custom_value=True,
+            label="Sizes to the model",
+            info=limits_of(self.schema, "pixels").help,
+            elem_id="train-pixels",
+        )
         with gr.Row():
             self._add_number("seed", "Seed", min_width=90)
             self.seeds = FreeNumber(1, label="Runs, a seed each", min_width=90, elem_id="train-seeds")
