@@ -20,6 +20,7 @@ from foresight.data.camera import CameraSpec
 from foresight.data.clips import SUFFIXES, clip_files, write_clip
 from foresight.data.images import to_pil
 from foresight.data.motion import MotionSpec, motion_flow, render_motion, take_motion
+from foresight.data.resolution import Resolution
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.clip_readout import (
@@ -66,9 +67,9 @@ def reconstruct_clips(
     inspector: Inspector, record: AdapterRecord, paths: list[Path], out: OutputPaths, args: argparse.Namespace
 ) -> Iterator[str]:
     """An mp4 for each clip, and its scores; raises InputError at the end for files that hold none."""
-    broken = list[str]()
+    broken, resolution = list[str](), inspector.resolution(args.pixels, record)
     for path in tqdm(paths, unit="clip", disable=None):
-        [sample] = clip_samples([path], args.fps, args.frames, args.start)
+        [sample] = clip_samples([path], args.fps, args.frames, args.start, resolution, inspector)
         if isinstance(sample, Broken):
             broken.append(sample.reason.rstrip("."))
             continue
@@ -134,24 +135,31 @@ def moving_scenes(args: argparse.Namespace, spec: MotionSpec, out: Path) -> Iter
 
 def clip_evaluation(args: argparse.Namespace, scene: SceneSpec) -> Evaluation:
     """Clips of files, of a camera over photos, or of moving scenes. Raises InputError where there are none."""
-    samples: Iterator[ClipSample | Broken]
+    data: dict[str, Any]
     if args.clips:
         files = clip_files(args.clips) if args.clips.is_dir() else [args.clips]
-        samples, total = clip_samples(files, args.fps, args.frames, args.start), len(files)
-        data: dict[str, Any] = {"clips": str(args.clips)}
+        total, data = len(files), {"clips": str(args.clips)}
     elif args.images:
         files = folder_files(args.images)
         camera = CameraSpec(frames=args.frames, fps=args.fps)
-        samples, total = camera_samples(files, args.seed, camera), len(files)
-        data = {"images": str(args.images), "seed": args.seed, **vars(camera)}
+        total, data = len(files), {"images": str(args.images), "seed": args.seed, **vars(camera)}
     else:
         spec = motion_spec(args, scene)
-        samples, total = motion_samples(args.scenes, args.seed, spec), args.scenes
+        total = args.scenes
         data = {"scenes": args.scenes, "seed": args.seed, "split": "test", **vars(spec), "scene": vars(scene)}
 
-    def rows(inspector: Inspector, record: AdapterRecord) -> Iterator[Row | Broken]:
-        return (s if isinstance(s, Broken) else flat(read_out_clip(inspector, record, s)) for s in samples)
+    def samples(inspector: Inspector, resolution: Resolution) -> Iterator[ClipSample | Broken]:
+        if args.clips:
+            return clip_samples(files, args.fps, args.frames, args.start, resolution, inspector)
+        if args.images:
+            return camera_samples(files, args.seed, camera, resolution)
+        return motion_samples(args.scenes, args.seed, spec, resolution)
 
+    def rows(inspector: Inspector, record: AdapterRecord) -> Iterator[Row | Broken]:
+        clips = samples(inspector, inspector.resolution(args.pixels, record))
+        return (s if isinstance(s, Broken) else flat(read_out_clip(inspector, record, s)) for s in clips)
+
+    data["pixels"] = args.pixels or "as the adapter was fitted"
     return Evaluation("clip", "clip", data, total, rows, summarise, summary_text)
 
 

@@ -63,7 +63,6 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     count = len(images)
     if args.mask and paths:
         raise InputError("--mask is for an image, not for a clip.")
-    _refuse_pixels_of_clips(args, bool(paths))
     mask = load_mask(args.mask) if args.mask else None
     # All images are read before the models are, and before anything is written.
     images, broken = _check(images, mask) if images else ([], [])
@@ -88,11 +87,6 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
         yield from clips.reconstruct_clips(inspector, record, paths, paths_out, args)
     if broken:
         raise InputError(f"{len(broken)} of {count} left out: {'; '.join(broken)}.")
-
-
-def _refuse_pixels_of_clips(args: argparse.Namespace, clip: bool) -> None:
-    if args.pixels and clip:
-        raise InputError("--pixels is for images: clips are seen at about 224² pixels.")
 
 
 def _check(paths: list[Path], mask: Tensor | None) -> tuple[list[Path], list[str]]:
@@ -185,7 +179,6 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
             f"{str(args.out)!r} holds an evaluation already ({', '.join(used)}): empty it, or choose another folder."
         )
     spec = scene_spec(args)
-    _refuse_pixels_of_clips(args, bool(args.clips or args.motion))
     with TemporaryDirectory() as unpacked:
         if args.clips or args.motion:
             evaluation = clips.clip_evaluation(args, spec)

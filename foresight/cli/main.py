@@ -136,8 +136,8 @@ def _adapter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pixels",
         type=_pixels,
-        help="how large the model sees images: 448², 100000, LEAST-MOST as of its own processor, or native, which is "
-        "the model's normal size (default: what the adapter was fitted at)",
+        help="how large the model sees images and frames: 448², 100000, LEAST-MOST as of its own processor, or "
+        "native, which is the model's normal size (default: what the adapter was fitted at)",
     )
 
 

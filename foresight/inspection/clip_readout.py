@@ -18,7 +18,7 @@ from foresight.adapters.modules import join_points
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
-from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES, load_clip
+from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES, SHOWN_PIXELS, load_clip
 from foresight.data.images import load_image, resize, to_tensor, vae_size
 from foresight.data.motion import (
     MotionSpec,
@@ -28,6 +28,7 @@ from foresight.data.motion import (
     sample_motion,
     take_motion,
 )
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import COLORS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
@@ -67,6 +68,18 @@ class DecodedClip:
     far: float
     seconds: dict[str, float]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of its frames."""
+        return self.sample.frames.shape[2], self.sample.frames.shape[3]
+
+    @property
+    def notice(self) -> str | None:
+        """What was left out of its file, and that the adapter was fitted at another size."""
+        fitted = self.record.size_notice(self.size)
+        parts = [self.sample.notice, fitted and f"the adapter was {fitted}"]
+        return "; ".join(part for part in parts if part) or None
+
 
 @dataclass(frozen=True)
 class ClipReport(DecodedClip):
@@ -91,7 +104,8 @@ class ClipReport(DecodedClip):
             "controls": {name: scores.means() for name, scores in self.controls.items()},
             "distance": self.distance,
             "far": self.far,
-            "notice": self.sample.notice,
+            "notice": self.notice,
+            "size": [self.size[1], self.size[0]],  # as people say it, the width first
             "reconstruction": reconstruction,
             "seconds": sum(self.seconds.values()),
         }
@@ -120,10 +134,15 @@ def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSampl
 
 @torch.inference_mode()
 def decode_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample) -> DecodedClip:
-    """Reads a clip out at a record's point, without any score. Raises InputError where the adapter reads no clips."""
+    """Reads a clip out at a record's point, without any score.
+
+    Raises InputError where the adapter reads no clips, or none of this size, and where memory does not hold it.
+    """
     start, vae = time.perf_counter(), inspector.vae
+    count, size = len(sample.frames), (sample.frames.shape[2], sample.frames.shape[3])
+    inspector.check_size(size, count)
+    record.check_size(size)
     frames = sample.frames.to(vae.device)
-    count, size = len(frames), (frames.shape[2], frames.shape[3])
     latents = join_points(inspector.vlm.latents(frames[None], record.points, fps=sample.fps), record.points)
     adapter = inspector.registry.load(record)
     latents = latents.to(vae.device)
@@ -163,17 +182,19 @@ def score_clip(decoded: DecodedClip) -> ClipReport:
     return ClipReport(**shared, scores=scores, controls=controls)
 
 
-def motion_samples(count: int, seed: int, spec: MotionSpec) -> Iterator[ClipSample]:
+def motion_samples(count: int, seed: int, spec: MotionSpec, resolution: Resolution = DEFAULT) -> Iterator[ClipSample]:
     """The first `count` moving scenes of the test split, with all that is known of them."""
     clips = take_motion(count, seed, spec, "test")
+    clips = clips.resized(resolution.size(*clips.size))
     for start, part in zip(range(0, count, _CHUNK), clips.chunks(_CHUNK), strict=True):
         for i, sample in enumerate(_scene_clips(part)):
             yield replace(sample, name=f"moving scene {start + i} ({part.digest(i)})")
 
 
-def motion_sample(seed: int, spec: MotionSpec) -> ClipSample:
+def motion_sample(seed: int, spec: MotionSpec, resolution: Resolution = DEFAULT) -> ClipSample:
     """The first moving scene of a seed, whichever split it belongs to, with all that is known of it."""
-    [sample] = _scene_clips(sample_motion(range(1), seed, spec))
+    clips = sample_motion(range(1), seed, spec)
+    [sample] = _scene_clips(clips.resized(resolution.size(*clips.size)))
     return replace(sample, name=f"moving scene of seed {seed}")
 
 
@@ -192,8 +213,11 @@ def _scene_clips(clips: MovingScenes) -> Iterator[ClipSample]:
         yield ClipSample(clips.digest(i), rendered.images[i].float() / 255, clips.fps, truth, clips.describe(i))
 
 
-def camera_samples(files: Iterable[Path], seed: int, spec: CameraSpec) -> Iterator[ClipSample | Broken]:
+def camera_samples(
+    files: Iterable[Path], seed: int, spec: CameraSpec, resolution: Resolution = DEFAULT
+) -> Iterator[ClipSample | Broken]:
     """A pan or zoom over each photo, at the VLM's size for the spec's shape; what is no image is Broken, not raised."""
+    spec = replace(spec, size=resolution.size(*spec.size))
     for number, file in enumerate(files):
         try:
             photo = to_tensor(load_image(file))
@@ -208,13 +232,24 @@ def camera_samples(files: Iterable[Path], seed: int, spec: CameraSpec) -> Iterat
 
 
 def clip_samples(
-    files: Iterable[Path], fps: float | None = DEFAULT_FPS, frames: int = DEFAULT_FRAMES, start: float = 0.0
+    files: Iterable[Path],
+    fps: float | None = DEFAULT_FPS,
+    frames: int = DEFAULT_FRAMES,
+    start: float = 0.0,
+    resolution: Resolution = DEFAULT,
+    inspector: Inspector | None = None,
 ) -> Iterator[ClipSample | Broken]:
-    """Clips of video files, at the VLM's size; what holds none is Broken, not raised."""
+    """Clips of video files, at the VLM's size; what holds none is Broken, not raised.
+
+    inspector: a clip that is too large for it is Broken, too, before it is made so large.
+    """
+    most = resolution.most if inspector is None else inspector.most_pixels or resolution.most
     for file in files:
         try:
-            clip = load_clip(file, fps, frames, start)
-            pixels = clip.pixels()
+            clip = load_clip(file, fps, frames, start, max(SHOWN_PIXELS, min(most, resolution.most)))
+            if inspector is not None:
+                inspector.check_size(resolution.size(*clip.frames.shape[2:]), len(clip.frames))
+            pixels = clip.pixels(resolution)
         except InputError as error:
             yield Broken(file.name, str(error))
             continue

@@ -5,6 +5,7 @@ Shapes: B images of H × W pixels, the size at which the VLM sees them.
 
 from __future__ import annotations
 
+import math
 import platform
 import threading
 import time
@@ -127,16 +128,23 @@ class Inspector:
             self.check_size(resolution.size(1, 1))
         return resolution
 
-    def check_size(self, size: tuple[int, int]) -> None:
-        """Raises InputError where an image of (H, W) is more than memory holds, or than may be asked for."""
+    def check_size(self, size: tuple[int, int], frames: int = 1) -> None:
+        """Raises InputError where an image of (H, W) is more than memory holds, or than may be asked for.
+
+        frames: of a clip, all of which are in memory; so many of the usual size may always be asked for.
+        """
         pixels, text = size[0] * size[1], f"a picture of {size[1]} × {size[0]} pixels"
-        if self.most_pixels and pixels > 1.25 * self.most_pixels:  # a shape is rounded to whole tokens
+        if frames > 1:
+            text = f"a clip of {frames} frames of {size[1]} × {size[0]} pixels"
+        most = max(self.most_pixels // frames, DEFAULT.most) if self.most_pixels else math.inf
+        if pixels > 1.25 * most:  # a shape is rounded to whole tokens
             raise InputError(
-                f"{text} is too large here, where others wait for it: choose {Resolution.area(self.most_pixels)}."
+                f"{text} is too large here, where others wait for it: choose {Resolution.area(int(most))}."
             )
         bytes_a_number = 2 if self._half else self.vae.dtype.itemsize
+        decoded = 1 if self.vae.device.type == "cpu" else frames  # at once
         # Three activations of the decoder at 8/7 of the size; then the scores and the VLM, as measured.
-        needed = pixels * ((8 / 7) ** 2 * 3 * self.vae.widest * bytes_a_number + 400)
+        needed = pixels * (decoded * (8 / 7) ** 2 * 3 * self.vae.widest * bytes_a_number + frames * 400)
         if needed > (free := free_memory(self.vae.device)):
             raise InputError(
                 f"{text} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: choose fewer."

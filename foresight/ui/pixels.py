@@ -1,4 +1,4 @@
-"""How large the model sees an image: one choice, the same in Inspect, Compare and Failures."""
+"""How large the model sees an image: one choice, the same in every tab that reads images or clips."""
 
 from __future__ import annotations
 

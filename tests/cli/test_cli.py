@@ -141,8 +141,6 @@ def test_pixels_are_how_large_the_model_sees_images(scenes, models, adapter, tmp
     assert summary["other_sizes"] == 1 and summary["data"]["pixels"] == "112²"
     with (tmp_path / "pictures.csv").open() as file:
         assert [(row["width"], row["height"]) for row in csv.DictReader(file)] == [("112", "112")]
-    assert main(["evaluate", "--scenes", "1", "--motion", "--pixels", "112²", "--out", str(tmp_path / "clips")]) == 2
-    assert "--pixels is for images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,24 @@ def test_reconstruct(clip, options, tmp_path, capsys):
     assert "3 frames at 8 a second, at post-merge/1" in output and "still" in output and "lasts 0.9 s" in output
 
 
+def test_pixels_are_how_large_the_model_sees_frames(clip, options, tmp_path, capsys):
+    out = ["--out", str(tmp_path), "--frames", "3", "--json", "--pixels", "112²"]
+    assert main(["reconstruct", str(clip), *options, *out]) == 0
+    [line] = lines(capsys.readouterr().out)
+    assert line["size"] == [140, 84] and line["notice"].endswith("the adapter was fitted at 224², here 140 × 84 pixels")
+    assert load_clip(line["reconstruction"], fps=None).frames.shape == (3, 3, 84, 140)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (60, 60), "white").save(tmp_path / "photos/still.png")
+    for of in (["--clips", str(clip)], ["--scenes", "1"], ["--images", str(tmp_path / "photos")]):
+        folder = tmp_path / of[0]
+        motion = [] if "--clips" in of else ["--motion"]
+        assert main(["evaluate", *of, *motion, *options, *out, "--out", str(folder)]) == 0
+        [_, *rows] = (folder / "clips.csv").read_text().splitlines()
+        assert len(rows) == 1 and "fitted at 224², here 1" in rows[0]
+        assert json.loads((folder / "summary.json").read_text())["data"]["pixels"] == "112²"
+        capsys.readouterr()
+
+
 def test_bad_clips_are_reported_and_the_others_read(clip, options, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("hello")
     assert main(["reconstruct", str(tmp_path / "text.mp4"), str(clip), *options, "--out", str(tmp_path), "--json"]) == 2

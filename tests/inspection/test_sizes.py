@@ -82,6 +82,9 @@ def test_what_memory_does_not_hold_is_refused(inspector, monkeypatch, tmp_path):
     assert isinstance(large, Broken) and "“large.png”: a picture of 1512 × 1008" in large.reason
     assert small.size == (196, 196)
     monkeypatch.setattr(inspector, "most_pixels", 224**2)
+    inspector.check_size((224, 224), 4)
+    with pytest.raises(InputError, match="clip of 2 frames of 448 × 448 pixels is too large here, .*: choose 224²"):
+        inspector.check_size((448, 448), 2)
     with pytest.raises(InputError, match="448 × 448 pixels is too large here, where others wait for it: choose 224²"):
         inspector.inspect(image, AT, "tokens", pixels="448²")
 

@@ -48,6 +48,7 @@ def test_an_address_opens_the_same_clip(tmp_path, monkeypatch):
     asked = dict(pair.split("=") for pair in text.lstrip("?").split("&"))
     assert asked["tab"] == "video" and address.source_of(asked) == scene
     assert address.source_of({"tab": "video"}) is None
+    assert address.query(scene, "post-merge/1", "linear", "448²").endswith("&pixels=448%C2%B2")
     with pytest.raises(InputError, match="unknown motion 'flying'"):
         address.source_of({"motion": "flying"})
     with pytest.raises(InputError, match="frames must be a number, not 'many'"):

@@ -17,8 +17,11 @@ TAB = "video"
 _NUMBERS = {"seed": int, "objects": int, "frames": int, "fps": float, "start": float}
 
 
-def query(source: ClipSource, point: str, adapter: str) -> str:
-    """The address's part from ? on; empty where no link can open the source, which is no upload."""
+def query(source: ClipSource, point: str, adapter: str, pixels: str | None = None) -> str:
+    """The address's part from ? on; empty where no link can open the source, which is no upload.
+
+    pixels: how large the model sees frames; None as the adapter was fitted.
+    """
     values: dict[str, Any] = dataclasses.asdict(source)
     if isinstance(source, UploadedClip):
         name = link.upload_name(values.pop("path"))
@@ -26,7 +29,8 @@ def query(source: ClipSource, point: str, adapter: str) -> str:
             return ""
         values = {"upload": name, **values}
     words = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items()}
-    return link.written({link.TAB: TAB, **words, "point": point, "adapter": adapter})
+    size = {"pixels": pixels} if pixels else {}
+    return link.written({link.TAB: TAB, **words, "point": point, "adapter": adapter, **size})
 
 
 def source_of(parameters: Mapping[str, str]) -> ClipSource | None:

@@ -17,6 +17,7 @@ from foresight.models.points import STAGE_NAMES, STAGES, ExtractionPoint, Stage
 from foresight.ui.error_handling import error_place
 from foresight.ui.inputs import FreeNumber, FreeRadio, FreeSlider
 from foresight.ui.navigation import updated_choices
+from foresight.ui.pixels import pixels_dropdown
 from foresight.ui.video.source import MOST_FRAMES, MOST_OBJECTS, MovingScene, UploadedClip
 
 NO_ADAPTER = "No adapter reads clips at any point of this model with this VAE: train one first."
@@ -89,6 +90,7 @@ class ClipPoint:
             self.stage = FreeRadio(**stage, label="Extraction point", elem_id="video-stage")
             self.layer = FreeRadio(**layer, label="Layer: those that an adapter reads clips at", elem_id="video-layer")
             self.adapter = FreeRadio(**adapter, label="Adapter", elem_id="video-adapter")
+            self.pixels = pixels_dropdown(inspector.vlm, "video-pixels")
         self.chosen: list[Any] = [self.stage, self.layer, self.adapter]
 
     def values(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[Any]:

@@ -201,7 +201,7 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
     facts = [f"{count} frame{'s' * (count != 1)} at {sample.fps:g} a second"]
     facts.append(f"reconstruction {seconds['reconstruction']:.1f} s, VAE alone {seconds['oracle']:.1f} s")
     facts.append(f"scores {report.seconds['scores']:.1f} s" if report else "scores are being computed…")
-    notes = [f'<p class="note">{escape(sample.notice)}</p>'] if sample.notice else []
+    notes = [f'<p class="note">{escape(decoded.notice)}</p>'] if decoded.notice else []
     if not tells_frames_apart(record) and count > 1:
         notes.append(
             '<p class="note">This adapter gives both frames of a step one image: no motion within a step is seen.</p>'

@@ -12,9 +12,11 @@ from foresight.data.archive import Broken
 from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES
 from foresight.data.factors import ANY
 from foresight.data.motion import MOTIONS, MotionSpec
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import SceneSpec
 from foresight.errors import InputError
 from foresight.inspection.clip_readout import ClipSample, clip_samples, motion_sample
+from foresight.inspection.inspector import Inspector
 from foresight.schemas import MAX_SEED, Choice, Number, Whole, schema
 
 MOST_FRAMES = 32  # for which all others wait some eight seconds of two CPU cores
@@ -60,13 +62,16 @@ ClipSource = MovingScene | UploadedClip
 
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode()
-def sample_of(source: ClipSource) -> ClipSample:
-    """The clip, at the size at which the VLM sees it. Raises InputError where the file holds none."""
+def sample_of(source: ClipSource, resolution: Resolution = DEFAULT, inspector: Inspector | None = None) -> ClipSample:
+    """The clip, at the size at which the VLM sees it.
+
+    Raises InputError where the file holds none, or the inspector is given and the clip too large for it.
+    """
     if isinstance(source, MovingScene):
         motions = MOTIONS if source.motion == ANY else (source.motion,)
         scene = SceneSpec(objects=(source.objects, source.objects), radius=(12.0, 40.0))
-        return motion_sample(source.seed, MotionSpec(scene=scene, frames=source.frames, motions=motions))
-    [sample] = clip_samples([Path(source.path)], source.fps, source.frames, source.start)
+        return motion_sample(source.seed, MotionSpec(scene=scene, frames=source.frames, motions=motions), resolution)
+    [sample] = clip_samples([Path(source.path)], source.fps, source.frames, source.start, resolution, inspector)
     if isinstance(sample, Broken):
         raise InputError(sample.reason)
     return sample

@@ -22,6 +22,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.navigation import Navigation, on_open
+from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels
 from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 from foresight.ui.uploads import address as file_address
 from foresight.ui.uploads import keep
@@ -61,6 +62,7 @@ class VideoTab:
                 FreeNumber(first.fps, label="fps: frames a second"),
                 FreeNumber(first.frames, precision=0, label=f"frames, 1 to {MOST_FRAMES}"),
                 FreeNumber(first.start, label="start, in seconds"),
+                gr.Textbox(label=API_LABEL),
             ]
             self.clip_file, scores = gr.File(label="reconstruction"), gr.JSON(label="scores")
         outputs = [self.clip_file, scores]
@@ -75,15 +77,18 @@ class VideoTab:
         fps: float = default_of(UploadedClip, "fps"),
         frames: int = default_of(UploadedClip, "frames"),
         start: float = default_of(UploadedClip, "start"),
+        pixels: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Reads a clip back from its latents at an extraction point, and scores it.
 
+        pixels: how large the model sees frames, such as 448² or native; without it, as the adapter was fitted.
         Returns the reconstruction as mp4; and the means of its scores, every frame's, the worst frame, and the same
         means of the controls: the VAE alone, a still copy, shuffled frames, a lag of one frame.
         """
         source = UploadedClip(clip or "", fps, frames, start)
         record = pick_adapter(clip_records(self.inspector), self.inspector.vlm.point(point), adapter or None)
-        report = read_out_clip(self.inspector, record, sample_of(source))
+        resolution = self.inspector.resolution(chosen_pixels(pixels), record)
+        report = read_out_clip(self.inspector, record, sample_of(source, resolution, self.inspector))
         name = f"{source.title}-{record.point.stage}-{record.point.layer}-{record.name}.mp4".replace("/", "-")
         return keep(export.mp4(report.reconstruction, report.sample.fps), name, self.clip_file), report.as_json()
 
@@ -119,7 +124,7 @@ class VideoTab:
         uploading = [form.file, *form.stretch]
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.read),
-            "inputs": [self.source, *point.chosen],
+            "inputs": [self.source, *point.chosen, point.pixels],
             "outputs": [self.head, self.player, self.scores, self.mp4, self.csv, self.error],
             **BATCH_QUEUE,
             **QUIET,
@@ -142,7 +147,7 @@ class VideoTab:
         arrive = arrival.change(
             show_errors_in(self.error)(self.arrive),
             [arrival, *point.chosen],
-            [self.source, *form.outputs, *point.chosen, self.error],
+            [self.source, *form.outputs, *point.chosen, point.pixels, self.error],
             **QUIET,
         )
         for change in (
@@ -159,6 +164,7 @@ class VideoTab:
         ):
             change.success(**running, trigger_mode="always_last")
         point.adapter.input(**running, trigger_mode="always_last")
+        point.pixels.input(**running, trigger_mode="always_last")
         on_open(point.offer, point.chosen, point.chosen)
 
     def draw(self, *fields: Any) -> list[Any]:
@@ -180,17 +186,24 @@ class VideoTab:
             stage, layer = at.stage, at.layer
         adapter = view.get("adapter", adapter)
         self.point.record(stage, layer, adapter)
-        return [source, *self.form.values(source), *self.point.values(stage, layer, adapter), ""]
+        self.inspector.vlm.resolution(pixels := view.get("pixels"))  # refused here, before it is shown
+        point = self.point.values(stage, layer, adapter)
+        return [source, *self.form.values(source), *point, pixels or FITTED, ""]
 
     def read(
-        self, source: ClipSource | None, stage: Stage | None, layer: int | None, adapter: str | None
+        self,
+        source: ClipSource | None,
+        stage: Stage | None,
+        layer: int | None,
+        adapter: str | None,
+        pixels: str | None,
     ) -> Iterator[dict[Component, Any]]:
         """Reads the clip: first what can be played, then its scores. Nothing where no clip was chosen yet."""
         if source is None:
             yield {self.head: gr.skip()}
             return
-        record = self.point.record(stage, layer, adapter)
-        sample = sample_of(source)
+        record, chosen = self.point.record(stage, layer, adapter), chosen_pixels(pixels)
+        sample = sample_of(source, self.inspector.resolution(chosen, record), self.inspector)
         yield {self.head: _BUSY}
         decoded = decode_clip(self.inspector, record, sample)
         clips = zip(player.ROLES, (sample.frames, decoded.oracle, decoded.reconstruction), strict=True)
@@ -198,7 +211,7 @@ class VideoTab:
             role: file_address(keep(png(player.sheet(frames)), f"{role}.png", self.player)) for role, frames in clips
         }
         token = secrets.token_urlsafe(6)
-        query = address.query(source, str(record.point), record.name)
+        query = address.query(source, str(record.point), record.name, chosen)
         words = link.link_html(query, source.path if isinstance(source, UploadedClip) else None)
         yield {
             self.head: player.headline(decoded, source.title, query, words),
