@@ -6,6 +6,7 @@ Shapes: B scenes, N points on the map (a scene each, or several tokens of each),
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -18,6 +19,7 @@ from torch import Tensor
 from foresight.data.factors import ANY
 from foresight.data.images import PATCH
 from foresight.data.render import Rendered, render
+from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES, Scenes, SceneSpec, take
 from foresight.errors import InputError
 from foresight.maps.pictures import FilePictures, Pictures, ScenePictures
@@ -34,7 +36,7 @@ METHODS = ("umap", "pca", "t-sne")
 KINDS = ("shape", "colour", "size", "position", "background", "objects")
 MEASURES = ("radius", "x", "y")
 _COVER = 0.25  # of a token's cell that an object must fill to be what the token shows
-_BATCH = 16  # scenes through the model at a time
+_BATCH = 16  # scenes of 224² through the model at a time
 MOST = 2 * 10**9  # bytes of a map's latents, at all its points together
 
 
@@ -60,12 +62,15 @@ class MapSpec:
     clusters: Annotated[int, Whole("clusters", 2, 30, "k-means on the latents.")] = 8
     method: Annotated[str, Choice("method", METHODS)] = METHODS[0]
     """How latents become places on the map. Neighbours are t-SNE's perplexity; PCA has none."""
+    pixels: str = str(DEFAULT)
+    """How large the model sees each picture, as `Resolution.parse` reads it."""
     pictures: str = ""
     """The id of a person's own pictures, `scenes` of them; empty for drawn scenes."""
 
     def __post_init__(self) -> None:
         if not self.points:
             raise InputError("choose at least one extraction point.")
+        Resolution.parse(self.pixels)
         if self.neighbours >= self.size:
             raise InputError(f"{self.neighbours} neighbours need more than the map's {self.size} points.")
 
@@ -87,7 +92,8 @@ class MapSpec:
     @property
     def scenes_spec(self) -> MapSpec:
         """The spec of the scenes alone: the same for all maps of them, whatever is drawn."""
-        kept = {name: getattr(self, name) for name in ("scenes", "seed", "objects", "background", "pictures")}
+        names = ("scenes", "seed", "objects", "background", "pixels", "pictures")
+        kept = {name: getattr(self, name) for name in names}
         return MapSpec(points=("scenes",), neighbours=2, **kept)
 
     def scene_spec(self) -> SceneSpec:
@@ -162,26 +168,29 @@ def extract(vlm: VLM, spec: MapSpec, own: FilePictures | None = None) -> Generat
         raise InputError(
             f"the latents of this map would take {size / 1e9:.1f} GB, of {MOST / 1e9:g} at most: take fewer {fewer}."
         )
+    resolution = vlm.resolution(spec.pixels)
     if own is not None:
-        return (yield from _extract_files(vlm, spec, own))
+        return (yield from _extract_files(vlm, spec, replace(own, resolution=resolution)))
     scenes = take(spec.scenes, spec.seed, spec.scene_spec(), SPLIT)
+    seen = scenes.resized(resolution.size(*scenes.size))
+    batch = max(1, _BATCH * DEFAULT.most // max(DEFAULT.most, math.prod(seen.size)))
     random = np.random.default_rng(spec.seed)
     latents: dict[str, list[Array]] = {point: [] for point in spec.points}
     facts: list[dict[str, Array]] = []
     cells: list[Array] = []
     yield Progress("latents", 0, spec.scenes)
-    for start, part in zip(range(0, spec.scenes, _BATCH), scenes.chunks(_BATCH), strict=True):
+    for start, part in zip(range(0, spec.scenes, batch), seen.chunks(batch), strict=True):
         rendered = render(part.to(vlm.device))
         chosen = token_cells(random, len(part), part.size, spec.tokens) if spec.tokens else None
         for point, values in vlm.latents(rendered.images.float() / 255, spec.points).items():
             latents[point].append(rows_of(values, point, chosen))
         facts.append(scene_facts(part) if chosen is None else token_facts(part, rendered, chosen))
         cells += [] if chosen is None else [chosen.reshape(-1, 2)]
-        yield Progress("latents", min(start + _BATCH, spec.scenes), spec.scenes)
+        yield Progress("latents", min(start + batch, spec.scenes), spec.scenes)
     labels, measures = split_facts({name: np.concatenate([part[name] for part in facts]) for name in facts[0]})
     return MapData(
         spec=spec,
-        pictures=ScenePictures(scenes),
+        pictures=ScenePictures(scenes, resolution),
         rows=np.repeat(np.arange(spec.scenes), max(1, spec.tokens)),
         cells=np.concatenate(cells) if cells else None,
         latents={point: np.concatenate(parts) for point, parts in latents.items()},

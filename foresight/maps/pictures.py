@@ -48,9 +48,10 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class ScenePictures:
-    """Drawn scenes."""
+    """Drawn scenes. resolution: how large the VLM sees them."""
 
     scenes: Scenes
+    resolution: Resolution = DEFAULT
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -62,18 +63,22 @@ class ScenePictures:
         return self.scenes.describe(number)
 
     def pixels(self, number: int) -> tuple[Tensor, Tensor]:
-        rendered = render(self.scenes[number])
+        rendered = render(self.scenes[number].resized(self._seen))
         return rendered.images[0].float() / 255, rendered.mask[0]
 
     def images(self, numbers: Sequence[int], side: int | None) -> list[Image.Image]:
         scenes = self._some(numbers)
-        factor = 1.0 if side is None else side / min(scenes.size)
-        height, width = (round(v * factor) for v in scenes.size)
+        factor = 1.0 if side is None else side / min(self._seen)
+        height, width = (round(v * factor) for v in self._seen)
         return [to_pil(x / 255) for x in render(scenes.resized((height, width))).images]
 
     def samples(self, numbers: Sequence[int], resolution: Resolution = DEFAULT) -> Iterator[Sample]:
         for number, sample in zip(numbers, samples_of(self._some(numbers), resolution), strict=True):
             yield replace(sample, name=f"scene {number} ({sample.name})")
+
+    @property
+    def _seen(self) -> tuple[int, int]:
+        return self.resolution.size(*self.scenes.size)
 
     def _some(self, numbers: Sequence[int]) -> Scenes:
         return self.scenes[torch.tensor([*numbers], dtype=torch.long)]
@@ -86,10 +91,12 @@ class FilePictures:
     Attributes:
         files: Those that are pictures, by their first bytes.
         broken: The others, and why.
+        resolution: How large the VLM sees them.
     """
 
     files: tuple[File, ...]
     broken: tuple[Broken, ...] = ()
+    resolution: Resolution = DEFAULT
 
     @classmethod
     def of(cls, files: Sequence[File | Broken]) -> FilePictures:
@@ -137,7 +144,7 @@ class FilePictures:
         """As of the protocol. Raises InputError where the file is gone, or is no whole picture."""
         name, path = self.files[number]
         try:
-            return prepare(load_image(path.read_bytes()))[0], None
+            return prepare(load_image(path.read_bytes()), None, self.resolution)[0], None
         except OSError as error:
             raise InputError(f"“{name[-80:]}” can no longer be read: choose the pictures again.") from error
         except InputError as error:

@@ -37,7 +37,9 @@ class MapScores:
             self._tables.popitem(last=False)
         stage, count = f"scores by {_name(record)}", min(count, len(latent_map.data.pictures))
         yield Progress(stage, len(table), count)
-        for row in evaluate(self.inspector, record, latent_map.data.pictures.samples(range(len(table), count))):
+        resolution = self.inspector.resolution(latent_map.spec.pixels, record)
+        samples = latent_map.data.pictures.samples(range(len(table), count), resolution)
+        for row in evaluate(self.inspector, record, samples):
             if self._reader(record) != key[1]:
                 raise InputError(f"{_name(record)} was trained anew meanwhile: score once more.")
             # Else it is of a size that the adapter cannot read.

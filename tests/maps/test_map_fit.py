@@ -64,6 +64,17 @@ def two_directions(count=60, spread=0.3, seed=0):
     return (middle + spread * draw.normal(size=(count, 8))).astype(np.float32), np.repeat(["a", "b", "c"], count // 3)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """22 pictures of two classes and of two shapes, and a file that is none."""
+    for number in range(22):
+        part = tmp_path / ("cats" if number % 2 else "dogs")
+        part.mkdir(exist_ok=True)
+        Image.new("RGB", (90, 60 if number % 3 else 90), (number * 10, 99, 99)).save(part / f"{number:02d}.png")
+    (tmp_path / "cats/no.png").write_bytes(b"no picture")
+    return tmp_path
+
+
 def test_a_silhouette_by_hand():
     # a: 0° and 90°, b: 180° twice. Cosine distances: a0–a1 1, a0–b 2, a1–b 1, b–b 0.
     latents = np.array([[1, 0], [0, 2], [-3, 0], [-1, 0]], np.float32)
@@ -124,6 +135,19 @@ def test_latents_and_labels_are_those_of_the_scenes(vlm, data):
         assert (data.labels["shape"][i], data.labels["colour"][i]) == (thing["shape"], thing["color"])
         assert data.measures["radius"][i] == pytest.approx(thing["radius"] * 224, rel=1e-5)
     assert set(data.pictures.scenes.split()) == {"test"}
+
+
+def test_pixels_are_how_large_the_model_sees_scenes_and_pictures(vlm, folder):
+    small, _ = finish(extract(vlm, replace(SPEC, points=(HERE,), scenes=20, pixels="112²")))
+    picture, mask = small.pictures.pixels(7)
+    assert tuple(picture.shape) == (3, 112, 112) and tuple(mask.shape) == (112, 112)
+    expected = vlm.latents(picture[None], [HERE])[HERE].mean((1, 2, 3))[0]
+    assert np.allclose(small.latents[HERE][7], expected.numpy(), atol=1e-4)
+    assert small.pictures.source(7)["size"] == [224, 224]  # the scene is the same, and has the same links
+    own = FilePictures.of(in_folder(str(folder)))
+    native, _ = finish(extract(vlm, replace(SPEC, points=(HERE,), scenes=22, tokens=3, pixels="native"), own))
+    assert tuple(native.pictures.pixels(0)[0].shape) == (3, 56, 84)  # 60 × 90, by the model's own rule
+    assert len(native.latents[HERE]) == 22 * 3
 
 
 def test_several_objects_are_described_by_the_largest(vlm):
@@ -206,17 +230,6 @@ def test_three_dimensions(maps):
     spec = replace(SPEC, dimensions=3)
     assert list(maps.fit(spec))
     assert maps.find(spec).layers[HERE].coordinates.shape == (48, 3)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """22 pictures of two classes and of two shapes, and a file that is none."""
-    for number in range(22):
-        part = tmp_path / ("cats" if number % 2 else "dogs")
-        part.mkdir(exist_ok=True)
-        Image.new("RGB", (90, 60 if number % 3 else 90), (number * 10, 99, 99)).save(part / f"{number:02d}.png")
-    (tmp_path / "cats/no.png").write_bytes(b"no picture")
-    return tmp_path
 
 
 @pytest.mark.parametrize("tokens", [0, 3])
@@ -393,6 +406,7 @@ def test_points_in_order_of_depth(vlm):
         ({"seed": -1}, "seed"),
         ({"objects": 9}, "objects"),
         ({"background": "photo"}, "background"),
+        ({"pixels": "448"}, "a side of 448 is written 448²"),
     ],
 )
 def test_an_impossible_map_is_one_sentence(change, sentence):

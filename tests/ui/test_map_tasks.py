@@ -161,7 +161,7 @@ def test_strangers_have_less(tasks):
     "spec",
     [
         SPEC,
-        MapSpec(("pre-merge/6", "post-merge/6"), 200, 7, 16, 3, 5, "any", 30, 0.25, 12, "t-sne"),
+        MapSpec(("pre-merge/6", "post-merge/6"), 200, 7, 16, 3, 5, "any", 30, 0.25, 12, "t-sne", "448²"),
         MapSpec(("post-merge/6",), background="texture"),
     ],
 )

@@ -11,8 +11,10 @@ from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS, MAX_OBJECTS
 from foresight.maps.data import MapSpec
 from foresight.models.points import ExtractionPoint
+from foresight.models.vlm import VLM
 from foresight.schemas import default_of, limits_of, whole
 from foresight.ui.inputs import FreeNumber, FreeSlider
+from foresight.ui.pixels import pixels_dropdown
 
 SCENES, TOKENS = "scenes", "tokens"  # what a point of the map is
 DRAWN, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
@@ -32,6 +34,7 @@ def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict
 def spec_of(points: list[str] | None, unit: str, tokens: int, *others: Any) -> MapSpec:
     """The spec that the form's values, in the order of `MapForm.inputs`, give. Raises InputError."""
     names = ("scenes", "dimensions", "objects", "background", "seed", "neighbours", "min_dist", "clusters", "method")
+    names += ("pixels",)
     limits = limits_of(MapSpec, "tokens")
     tokens = whole(tokens, limits.noun, 1, limits.most) if unit == TOKENS else 0
     return MapSpec(points=tuple(points or ()), tokens=tokens, **dict(zip(names, others, strict=True)))
@@ -40,8 +43,9 @@ def spec_of(points: list[str] | None, unit: str, tokens: int, *others: Any) -> M
 def values_of(spec: MapSpec) -> list[Any]:
     """The form's values that give a spec."""
     unit = [TOKENS, spec.tokens] if spec.tokens else [SCENES, 8]
-    umap = [spec.neighbours, spec.min_dist, spec.clusters, spec.method]
-    return [list(spec.points), *unit, spec.scenes, spec.dimensions, spec.objects, spec.background, spec.seed, *umap]
+    scenes = [spec.scenes, spec.dimensions, spec.objects, spec.background, spec.seed]
+    drawing = [spec.neighbours, spec.min_dist, spec.clusters, spec.method]
+    return [list(spec.points), *unit, *scenes, *drawing, spec.pixels]
 
 
 class MapForm:
@@ -49,7 +53,7 @@ class MapForm:
 
     def __init__(
         self,
-        points: Sequence[ExtractionPoint],
+        vlm: VLM,
         default: ExtractionPoint,
         examples: dict[str, MapSpec],
         most_scenes: int,
@@ -58,7 +62,7 @@ class MapForm:
         """Creates the components.
 
         Args:
-            points: To choose from.
+            vlm: Whose points there are to choose from.
             default: The one at first.
             examples: As from `presets`; each has a button.
             most_scenes: Where the slider of scenes ends.
@@ -68,7 +72,7 @@ class MapForm:
             self.presets = [gr.Button(name, size="sm", min_width=90) for name in examples]
         with gr.Group():
             self.points = gr.Dropdown(
-                [str(p) for p in points],
+                [str(p) for p in vlm.points],
                 value=[str(default)],
                 multiselect=True,
                 label="Extraction points: the map's layers",
@@ -120,6 +124,7 @@ class MapForm:
             self.neighbours = _slider("neighbours", "Neighbours, of t-SNE the perplexity", most=100)
             self.min_dist = _slider("min_dist", "Least distance, of UMAP", step=0.01, most=0.99)
             self.clusters = _slider("clusters", "Clusters")
+            self.pixels = pixels_dropdown(vlm, "map-pixels", default_of(MapSpec, "pixels"))
         with gr.Row(elem_classes="fs-go"):
             self.draw = gr.Button("Draw the map", variant="primary", min_width=140, elem_id="map-draw")
             self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")
@@ -143,6 +148,7 @@ class MapForm:
             self.min_dist,
             self.clusters,
             self.method,
+            self.pixels,
         ]
 
     def show_source(self, source: str) -> list[Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foresight.data.factors import ANY, MAX_SCENES, EvaluationSettings, SceneFactors
 from foresight.data.images import to_pil
+from foresight.data.resolution import FORMS, Resolution
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Reconstruction, prepare
@@ -90,7 +91,7 @@ class LatentMapTab:
         self.layer, self.selection, self.tile_count = gr.State(str(point)), gr.State([]), gr.State(PAGE)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
-                self.form = MapForm(points, point, self.examples, self.limits.points, self.local)
+                self.form = MapForm(self.inspector.vlm, point, self.examples, self.limits.points, self.local)
                 self.status = plain_html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
                 with gr.Group():
                     self.adapter = gr.Radio(**self._adapter_choice(str(point), None), elem_id="map-reader")
@@ -202,6 +203,10 @@ class LatentMapTab:
         return MapTask(self._checked(spec), (self.extract, self.fit, self.show), image)
 
     def _checked(self, spec: MapSpec) -> MapSpec:
+        resolution, most = self.inspector.resolution(spec.pixels, None), self.inspector.most_pixels
+        if most and resolution.most > most:
+            choice = Resolution.area(most)
+            raise InputError(f"{spec.pixels} is too large here, where others wait for it: choose {choice}.")
         return self.limits.check(replace(spec, points=in_depth_order(self.inspector.vlm, spec.points)))
 
     def fill(self, spec: MapSpec) -> list[Any]:
@@ -224,7 +229,8 @@ class LatentMapTab:
         latent_map, point = self.maps.find(spec), spec.points[0]
         if image is not None:
             point = image.point
-            image = replace(image, projected=self.maps.project(spec, prepared(image.source)[0]))
+            pixels, _ = prepared(image.source, self.inspector.vlm.resolution(spec.pixels))
+            image = replace(image, projected=self.maps.project(spec, pixels))
             selected = Selected(spec, None, point)
         if task.stopped:
             return
@@ -325,7 +331,7 @@ class LatentMapTab:
         if selected is None or selected.spec != spec:  # another map has come meanwhile
             return {self.detail: HINT, self.inspect_button: gr.Button(visible=False)}
         latent_map = self.maps.find(spec)
-        of, pixels, _, note = look_up(latent_map, selected, image)
+        of, pixels, _, note = self._look_up(latent_map, selected, image)
         detail = tiles.detail(latent_map, selected.point, of, to_pil(pixels), None, note)
         return {self.detail: detail, self.inspect_button: gr.Button(visible=True)}
 
@@ -337,11 +343,11 @@ class LatentMapTab:
         if selected is None or selected.spec != spec:
             return gr.skip()
         latent_map = self.maps.find(spec)
-        of, pixels, mask, note = look_up(latent_map, selected, image)
+        of, pixels, mask, note = self._look_up(latent_map, selected, image)
         reconstruction: Reconstruction | str
         try:
             record = self.inspector.registry.find_listed(adapter, selected.point)
-            report = self.inspector.inspect(pixels, record.point, record.folder, mask, others=())
+            report = self.inspector.inspect(pixels, record.point, record.folder, mask, (), spec.pixels)
             reconstruction = report.chosen
         except InputError as error:
             reconstruction = str(error)
@@ -356,12 +362,12 @@ class LatentMapTab:
         if selected is None or selected.spec != spec:
             raise InputError("click a point of the map first.")
         if selected.index is None:
-            return open_view(image.source if image else None, selected.point, adapter)
+            return open_view(image.source if image else None, selected.point, adapter, _other_pixels(spec))
         source = data.pictures.source(int(data.rows[selected.index]))
         if isinstance(source, str):  # Inspect shows nothing from outside the cache
             data.pictures.pixels(int(data.rows[selected.index]))  # it is there still, and is a picture
             source = keep(Path(source).read_bytes(), Path(source).name, self.detail)
-        return open_view(source, selected.point, adapter)
+        return open_view(source, selected.point, adapter, _other_pixels(spec))
 
     def thumbnail(self, spec_id: str, index: int) -> str:
         """The image of a map's point for a hover; "" where there is no such map or point."""
@@ -419,7 +425,8 @@ class LatentMapTab:
             {"map": asdict(spec), "pictures": numbers},
             None if spec.pictures else EvaluationSettings(len(numbers), spec.seed, factors),
         )
-        return {"selection": selection, "point": layer, "adapter": record.name, "at": time.time()}
+        size = {"pixels": pixels} if (pixels := _other_pixels(spec)) else {}
+        return {"selection": selection, "point": layer, "adapter": record.name, "at": time.time(), **size}
 
     @show_errors
     def export(self, spec: MapSpec | None, indices: list[int]) -> str:
@@ -429,6 +436,25 @@ class LatentMapTab:
         with_image = min(len(exported), self.limits.images)
         data = panels.export(latent_map, self.scores.known(latent_map), exported, with_image)
         return cached_file(data, f"foresight-map-{latent_map.spec.id}.zip")
+
+    def _look_up(
+        self, latent_map: LatentMap, selected: Selected, image: OwnImage | None
+    ) -> tuple[int | Projected, Tensor, Tensor | None, str]:
+        """What is looked at.
+
+        Returns:
+            The point or the projected image; its pixels (3, H, W) and mask (H, W), where that is known; and a warning.
+
+        Raises:
+            InputError: The image that was brought in is no longer there.
+        """
+        data, spec = latent_map.data, latent_map.spec
+        if selected.index is None:
+            if image is None or image.projected is None:
+                raise InputError("this picture is no longer on the map: bring it in again.")
+            pixels, mask = prepared(image.source, self.inspector.vlm.resolution(spec.pixels))
+            return image.projected, pixels, mask, tiles.mismatch(spec, image.source)
+        return selected.index, *data.pictures.pixels(int(data.rows[selected.index])), ""
 
     # The API
 
@@ -454,17 +480,20 @@ class LatentMapTab:
         neighbours: int,
         min_dist: float,
         clusters: int,
-        method: str = "umap",
+        method: str = default_of(MapSpec, "method"),
+        pixels: str = default_of(MapSpec, "pixels"),
     ) -> Iterator[dict[str, Any]]:
         """Maps the latents of scenes by UMAP, PCA or t-SNE, at one extraction point or several.
 
         points: separated by commas, such as "post-merge/0, post-merge/6"; each map is turned onto the one before.
         tokens: 0 takes the mean of a scene's tokens, more takes so many of them. objects: 1, or up to that many.
+        pixels: how large the model sees them, such as 448² or native.
         Yields {"stage", "done", "of"} after each step, so that it ends soon after the client cancels or goes away;
         then coordinates, clusters, silhouettes with their shuffled-label floor, and what each point shows.
         """
         names = tuple(name.strip() for name in (points or "").split(",") if name.strip())
-        settings = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters, method)
+        settings: Any = (scenes, seed, tokens, dimensions, objects, background, neighbours, min_dist, clusters)
+        settings += (method, pixels)
         spec = self._checked(MapSpec(names, *settings))
         for part in (MODELS.steps(self.maps.extract(spec)), self.maps.fit(spec)):
             with closing(part) as steps:
@@ -473,28 +502,14 @@ class LatentMapTab:
         yield panels.as_json(self.maps.find(spec))
 
 
-def look_up(
-    latent_map: LatentMap, selected: Selected, image: OwnImage | None
-) -> tuple[int | Projected, Tensor, Tensor | None, str]:
-    """What is looked at.
-
-    Returns:
-        The point or the projected image; its pixels (3, H, W) and mask (H, W), where that is known; and a warning.
-
-    Raises:
-        InputError: The image that was brought in is no longer there.
-    """
-    data = latent_map.data
-    if selected.index is None:
-        if image is None or image.projected is None:
-            raise InputError("this picture is no longer on the map: bring it in again.")
-        return image.projected, *prepared(image.source), tiles.mismatch(latent_map.spec, image.source)
-    return selected.index, *data.pictures.pixels(int(data.rows[selected.index])), ""
-
-
-def prepared(source: ImageSource) -> tuple[Tensor, Tensor | None]:
+def prepared(source: ImageSource, resolution: Resolution) -> tuple[Tensor, Tensor | None]:
     """An image's pixels (3, H, W) and mask (H, W), where that is known, as the model sees them."""
-    return prepare(*generate.image_and_mask(source))
+    return prepare(*generate.image_and_mask(source), resolution)
+
+
+def _other_pixels(spec: MapSpec) -> str | None:
+    """A map's pixels, for another tab; None where they are the usual ones."""
+    return None if spec.pixels == default_of(MapSpec, "pixels") else spec.pixels
 
 
 _API = [name for name in MapSpec.__dataclass_fields__ if name != "pictures"]  # a program has no form to bring them by
@@ -504,6 +519,8 @@ def _api_input(field: str, point: str) -> Any:
     """A setting of MapSpec as an input of the API; point: the default one."""
     if field == "points":
         return gr.Textbox(point, label="points, separated by commas")
+    if field == "pixels":
+        return gr.Textbox(default_of(MapSpec, field), label=f"pixels: {FORMS}")
     default, limits = default_of(MapSpec, field), limits_of(MapSpec, field)
     if isinstance(limits, Choice):
         return FreeDropdown([*limits.known], value=default, label=limits.noun)
