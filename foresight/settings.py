@@ -111,7 +111,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     where = "a folder, or a hub id such as owner/name or owner/name@revision (default: the bundled one)"
     parser.add_argument("--model", help=f"Qwen2.5-VL: {where}")
     parser.add_argument("--vae", help=f"VAE: {where}")
-    parser.add_argument("--device", help="cpu, cuda, or one of several GPUs such as cuda:1 (default: the GPU, if any)")
+    parser.add_argument(
+        "--device",
+        help="cpu, cuda, a GPU such as cuda:1, or auto, the model over all of them (default: the GPU, if any)",
+    )
     parser.add_argument(
         "--dtype", help="of latents: float32 or bfloat16 (default: bfloat16 on a GPU, float32 on a CPU)"
     )

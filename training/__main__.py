@@ -15,6 +15,7 @@ from foresight.settings import add_model_arguments
 from training.arguments import above, at_least, pixels, rate, seconds, share
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 FIT_EXAMPLES = """examples:
@@ -171,6 +172,16 @@ def _accelerator(device: str | None, log_with: str | None = None) -> Accelerator
     return Accelerator(cpu=chosen.type == "cpu", log_with=log_with, kwargs_handlers=[patience])
 
 
+def _model_device(device: str | None, accelerator: Accelerator) -> str | torch.device:
+    """Where the VLM lies: on this process's GPU, or on all of them. Raises InputError where several processes would."""
+    from foresight.models.placement import AUTO
+
+    if device == AUTO and accelerator.num_processes > 1:
+        count = accelerator.num_processes
+        raise InputError(f"--device {AUTO} is for one process, which takes all GPUs: here are {count}.")
+    return AUTO if device == AUTO else accelerator.device
+
+
 def fit_command(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
@@ -200,7 +211,7 @@ def fit_command(args: argparse.Namespace) -> None:
     data = open_data(config.data, None, args.seed, args.held_out)
     for file in data.broken if accelerator.is_main_process else ():
         print(f"left out: {file.name}: {file.reason}", file=sys.stderr)
-    vlm = load_vlm(args.model, accelerator.device, args.dtype)
+    vlm = load_vlm(args.model, _model_device(args.device, accelerator), args.dtype)
     vae = load_vae(args.vae, accelerator.device)
     store = open_store(args.latents, vlm) if args.latents else None
     accelerator.init_trackers("foresight", {name: str(value) for name, value in vars(args).items()})
@@ -241,7 +252,7 @@ def extract_command(args: argparse.Namespace) -> None:
     scenes = mixture(data.scenes.count, args.seed, "train") if data.scenes else []
     files, _unpacked = list_files(data.paths("photos"))
     clips = ClipSet(data, args.seed, args.frames, args.fps, args.start)
-    vlm = load_vlm(args.model, accelerator.device, args.dtype)
+    vlm = load_vlm(args.model, _model_device(args.device, accelerator), args.dtype)
     vae = load_vae(args.vae, accelerator.device)
     done, broken, notices = {"pictures": 0, "clips": 0}, list[tuple[str, str]](), list[str]()
     total, quiet = sum(map(len, scenes)) + len(files) + len(clips), not accelerator.is_main_process

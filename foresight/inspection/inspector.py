@@ -184,7 +184,7 @@ class Inspector:
                 for e in records
             ],
             "refused": {str(folder): reason for folder, reason in self.registry.rejected().items()},
-            "device": str(vlm.device),
+            "device": ", ".join(map(str, vlm.devices)),
             "dtype": str(vlm.dtype).removeprefix("torch."),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         }

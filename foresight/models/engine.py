@@ -82,7 +82,7 @@ class Engine:
         before = frozenset(p.layer for p in points if p.stage == "pre-merge")
         after = frozenset(p.layer for p in points if p.stage == "post-merge")
         depth, last = (self._config.vision_config.depth if after else max(before)), max(after, default=0)
-        # Triton launches on the current GPU, whichever the weights are on.
+        # Triton launches on the current GPU, whichever the weights are on; `run_language` may leave another.
         current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
         with self._lock, current:  # one at a time: graphs share their memory
             self._prepare(depth, last, device)
@@ -95,7 +95,8 @@ class Engine:
                 self._run, *constants, self._blocks[:depth], self._layers[:last], self._opening, before, after
             )
             patches = len(pixels) * time[0] * pixels.shape[-2:].numel() // self._config.vision_config.patch_size**2
-            if device.type != "cuda" or patches > GRAPH_PATCHES:
+            several = any(layer.norm1.device != device for layer in self._layers[:last])  # a graph is of one GPU
+            if device.type != "cuda" or several or patches > GRAPH_PATCHES:
                 return run(pixels.to(device, non_blocking=True))
             return self._graphs(run, pixels, device, (pixels.shape, pixels.dtype, time, before, after))
 
@@ -109,8 +110,8 @@ class Engine:
             layer = qwen.share_decoder_layer(self._language.layers[k])
             self._layers.append(qwen.quantised(layer) if self._fp8 else layer)
         if len(self._opening) < layers:
-            ids = torch.tensor(self._opening_ids(), device=device)
-            positions = torch.arange(len(ids), device=device).expand(3, -1)
+            ids = torch.tensor(self._opening_ids(), device=self._language.embed_tokens.weight.device)
+            positions = torch.arange(len(ids), device=ids.device).expand(3, -1)
             angles, self._opening = qwen.language_angles(positions, self._config.text_config), []
             embeds = self._language.embed_tokens(ids)[None]
             qwen.run_language(self._layers, embeds, angles, frozenset(), self._steps, cache=self._opening)
@@ -158,7 +159,9 @@ class Engine:
         states_after = {0: tokens}
         if angles is not None:
             states_after |= qwen.run_language(layers, tokens.flatten(1, 3), angles, after - {0}, self._steps, opening)
-        return states | {ExtractionPoint("post-merge", k): states_after[k].view(tokens.shape) for k in after}
+        return states | {
+            ExtractionPoint("post-merge", k): states_after[k].view(tokens.shape).to(tokens.device) for k in after
+        }
 
 
 class Graphs:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 
 import psutil
 import torch
+from torch import nn
 
 from foresight.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+AUTO = "auto"
+RESERVE = 0.1  # of a GPU's free memory, for activations, where a model lies on several
+
+
+def devices_of(name: str | torch.device | None) -> tuple[torch.device, ...]:
+    """The devices that a model may lie on: the one of that name, or by AUTO every GPU. Raises as `device_of`."""
+    if name != AUTO or not torch.cuda.is_available():
+        return (device_of(name),)
+    return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
 
 
 def device_of(name: str | torch.device | None) -> torch.device:
-    """A device by its name; None is the GPU where there is one. Raises InputError where this machine has none such."""
-    if name is None:
+    """A device by its name; None and AUTO are the GPU where there is one.
+
+    Raises InputError where this machine has none such.
+    """
+    if name is None or name == AUTO:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"the device must be cpu, cuda, or one of several GPUs such as cuda:1, not {str(name)!r}.")
+        known = f"cpu, cuda, one of several GPUs such as cuda:1, or {AUTO}, which is all of them"
+        raise InputError(f"the device must be {known}, not {str(name)!r}.")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= count:
         raise InputError(f"there is no {device} here: PyTorch finds {count or 'no'} CUDA GPU{'s' * (count != 1)}.")
@@ -50,6 +65,26 @@ def native_bfloat16() -> bool:
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported()
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def spread(
+    model: nn.Module, devices: Sequence[torch.device], dtype: torch.dtype, whole: Sequence[str]
+) -> dict[str, torch.device]:
+    """Where each part of a model goes, {module or weight: device}, by accelerate's device map.
+
+    Devices are filled one after the other, in the order of the model's parts; what fits on none is left out.
+
+    Args:
+        model: whose weights need not be there yet.
+        devices: GPUs.
+        dtype: of the weights.
+        whole: names of classes whose modules lie on one device each.
+    """
+    from accelerate import infer_auto_device_map
+
+    room: dict[int | str, int | str] = {k: int((1 - RESERVE) * free_memory(d)) for k, d in enumerate(devices)}
+    parts = infer_auto_device_map(model, room, no_split_module_classes=list(whole), dtype=dtype)
+    return {name: devices[int(k)] for name, k in parts.items() if k in room}  # accelerate puts the rest on "disk"
 
 
 def free_memory(device: torch.device) -> int:

@@ -349,6 +349,14 @@ def _branching(q: Tensor, k: Tensor, v: Tensor, branches: Sequence[int]) -> Tens
     return torch.cat(out, 1)
 
 
+def _on(device: torch.device, x: Tensor, update: Tensor | None, angles: Angles) -> tuple[Tensor, Tensor | None, Angles]:
+    """What a layer on another GPU needs of the one before."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # Triton launches on the current GPU
+    cos, sin = angles
+    return x.to(device), None if update is None else update.to(device), (cos.to(device), sin.to(device))
+
+
 def run_language(
     weights: Sequence[DecoderLayer],
     x: Tensor,
@@ -361,6 +369,7 @@ def run_language(
 ) -> dict[int, Tensor]:
     """Embeddings (B, S, D) through decoder layers → raw states {layer: (B, S, D)}, layer 0 the embeddings.
 
+    Layers may lie on several GPUs: the state follows them, and what is returned lies where it came to be.
     before: each layer's keys and values (1, P, 2 · heads, head) of a text that stands before every sequence.
     cache: a list that takes this sequence's own, for use as `before`. branches: see `language_states`.
     """
@@ -368,6 +377,8 @@ def run_language(
     x, update = x.flatten(0, 1), None  # the state is x + update: the next norm adds them on its way
     states = {0: x} if 0 in layers else {}
     for number, layer in enumerate(weights, start=1):
+        if x.device != layer.norm1.device:
+            x, update, angles = _on(layer.norm1.device, x, update, angles)
         x, normed = steps.add_norm(x, update, layer.norm1, layer.eps)
         qkv = product(normed, layer.qkv, layer.qkv_bias).view(b, s, -1, layer.head)
         if branches or cache is not None:

@@ -28,7 +28,7 @@ from foresight.models import qwen2_5_vl as qwen
 from foresight.models.digests import commit_of, file_digest, joined, json_digest
 from foresight.models.engine import Engine, kernels_usable
 from foresight.models.hub import folder_of, hub_digests, pinned
-from foresight.models.placement import device_of, dtype_of, free_memory, native_bfloat16
+from foresight.models.placement import AUTO, devices_of, dtype_of, free_memory, native_bfloat16, spread
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.untrusted import (
     ImageProcessor,
@@ -72,7 +72,7 @@ class VLM:
         folder: Path,
         name: str,
         config: dict[str, Any],
-        device: torch.device,
+        devices: tuple[torch.device, ...],
         dtype: torch.dtype,
         kernels: bool = False,
         fp8: bool = False,
@@ -80,7 +80,8 @@ class VLM:
         from accelerate import init_empty_weights
         from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-        self.name, self.device, self.dtype = name, device, dtype
+        self.name, self.devices, self.dtype = name, devices, dtype
+        self.device = devices[0]  # where the vision tower lies, and latents are given
         self.kernels, self.fp8 = kernels, fp8
         self._engine_model: Any = None  # the model that `_engine` runs
         self._loaded = -1, -1  # the depth up to which it is
@@ -363,7 +364,12 @@ class VLM:
             self.model.tie_weights()
             if self.model.lm_head.weight.is_meta:
                 raise InputError(f"{self.name} lacks lm_head.weight, and its config does not tie it to the embedding.")
-            self.model.to(self.device)  # buffers
+            if len(self.devices) == 1:
+                self.model.to(self.device)  # buffers
+            else:
+                from accelerate import dispatch_model
+
+                dispatch_model(self.model, self._homes)  # and hooks that carry states from GPU to GPU
 
     def _bytes(self, point: ExtractionPoint | None, dtype: torch.dtype) -> int:
         """Memory of the weights that `point` needs (None: all) and that are not here yet."""
@@ -372,11 +378,11 @@ class VLM:
 
     def _refuse_too_large(self, point: ExtractionPoint | None) -> None:
         """Raises InputError, which says what would fit, where the weights for `point` take more memory than is free."""
-        free, needed = free_memory(self.device), self._bytes(point, self.dtype)
-        if needed <= free:
+        if self._fits(point):
             return
-        half = self._bytes(point, torch.bfloat16)
-        fitting = [p for p in self.points if self._bytes(p, self.dtype) <= free]
+        frees, needed = [free_memory(device) for device in self.devices], self._bytes(point, self.dtype)
+        free, half = sum(frees), self._bytes(point, torch.bfloat16)
+        fitting = [p for p in self.points if self._fits(p)]
         ways = []
         if self.dtype == torch.float32 and half <= free and (self.device.type == "cuda" or native_bfloat16()):
             ways.append(f"--dtype bfloat16, which needs {half / 1e9:.1f} GB")
@@ -384,11 +390,36 @@ class VLM:
             ways.append(f"the points up to {fitting[-1]}")
         if self.device.type == "cuda" and 2 * half <= free_memory(torch.device("cpu")):
             ways.append("--device cpu, which is slow")
+        if len(self.devices) == 1 and torch.cuda.device_count() > 1 and self.device.type == "cuda":
+            ways.append(f"--device {AUTO}, which takes all {torch.cuda.device_count()} GPUs,")
         what, would = f"{point or 'answers'} in {str(self.dtype).removeprefix('torch.')}", " or ".join(ways)
+        has = "has" if len(frees) == 1 else "have"
+        where = f"{' and '.join(map(str, self.devices))} {has} {' and '.join(f'{n / 1e9:.1f}' for n in frees)} GB free"
         raise InputError(
-            f"{self.name} needs {needed / 1e9:.1f} GB for {what}, and {self.device} has {free / 1e9:.1f} GB free: "
+            f"{self.name} needs {needed / 1e9:.1f} GB for {what}, and {where}: "
             f"{would + ' would fit' if would else 'none of it fits'}."
         )
+
+    def _fits(self, point: ExtractionPoint | None) -> bool:
+        """Whether there is memory for the weights that `point` needs (None: all) and that are not here yet."""
+        if len(self.devices) == 1:
+            return self._bytes(point, self.dtype) <= free_memory(self.device)
+        missing = (n for n, p in self.model.named_parameters() if p.is_meta and _needed(point, n))
+        return all(self._home(name) for name in missing)
+
+    @cached_property
+    def _homes(self) -> dict[str, torch.device]:
+        """Which of several devices each part of the model goes to, as from `spread`, by what is free at first."""
+        whole = type(self.model.model.visual), type(self.model.model.language_model.layers[0])
+        return spread(self.model, self.devices, self.dtype, [kind.__name__ for kind in whole])
+
+    def _home(self, name: str) -> torch.device | None:
+        """The device of the weight of that name; None where it fits on none."""
+        if len(self.devices) == 1:
+            return self.device
+        words = name.split(".")
+        parts = (".".join(words[:k]) for k in range(len(words), -1, -1))  # the last is the model as a whole
+        return next((self._homes[part] for part in parts if part in self._homes), None)
 
     def _refuse_absent(self, names: Set[str]) -> None:
         if names:
@@ -399,7 +430,7 @@ class VLM:
         if value.shape != shape:
             raise InputError(f"{self.name}: {name} is {list(value.shape)}, its config says {list(shape)}.")
         module, _, leaf = name.rpartition(".")
-        weight = nn.Parameter(value.to(self.device, self.dtype), requires_grad=False)
+        weight = nn.Parameter(value.to(self._home(name), self.dtype), requires_grad=False)
         if not all(end.isfinite() for end in weight.aminmax()):  # which NaN passes through
             raise InputError(f"{self.name}: {name} has values that are not finite.")
         setattr(self.model.get_submodule(module), leaf, weight)
@@ -463,10 +494,11 @@ def load_vlm(
     """Load a Qwen2.5-VL from a folder or hub id; None is the bundled one.
 
     Weights are read when a point first needs them. device, dtype: as for `placement`; None is bfloat16 on the GPU
-    where there is one, and float32 on the CPU. kernels: whether norms, rotary embedding and SwiGLU run as Triton
-    kernels; None is where these can be compiled. fp8: whether latents are computed with weights and activations
-    in 8 bits, which is faster and less exact (docs/benchmarks.md); answers are not. Raises InputError for whatever
-    cannot be found, is no Qwen2.5-VL, or cannot run here.
+    where there is one, and float32 on the CPU; by "auto" the model lies on all GPUs, which are filled one after the
+    other. kernels: whether norms, rotary embedding and SwiGLU run as Triton kernels; None is where these can be
+    compiled. fp8: whether latents are computed with weights and activations in 8 bits, which is faster and less exact
+    (docs/benchmarks.md); answers are not. Raises InputError for whatever cannot be found, is no Qwen2.5-VL, or cannot
+    run here.
     """
     if wrong := wrong_transformers(version("transformers")):
         raise InputError(f"this machine has {wrong}: install another version.")
@@ -482,13 +514,14 @@ def load_vlm(
     for names in _TOKENIZER:
         if not any((folder / name).is_file() for name in names):
             raise InputError(f"model {label!r} has no {' or '.join(names)}.")
-    on = device_of(device)
+    devices = devices_of(device)
+    on = devices[0]
     dtype = dtype_of(dtype or (torch.bfloat16 if fp8 else None), on)
     if fp8 and dtype != torch.bfloat16:
         raise InputError(f"8-bit latents are computed beside bfloat16, not {str(dtype).removeprefix('torch.')}.")
     if fp8 and on.type == "cuda" and torch.cuda.get_device_capability(on) < (8, 9):
         raise InputError(f"{torch.cuda.get_device_name(on)} has no 8-bit products: they need Ada, Hopper or later.")
-    vlm = VLM(source, folder, label, config, on, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
+    vlm = VLM(source, folder, label, config, devices, dtype, kernels_usable(on) if kernels is None else kernels, fp8)
     # Read now, so that faults are raised now.
     _ = vlm._image_settings, vlm._limits, (folder / _INDEX).is_file() and vlm._stored
     if name is None:  # it came whole; of others some files may never be needed

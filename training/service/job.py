@@ -21,7 +21,7 @@ from foresight.adapters.checkpoint import WEIGHTS, load_adapter, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
 from foresight.inspection.readout import read_out
-from foresight.models.placement import DTYPES, native_bfloat16
+from foresight.models.placement import AUTO, DTYPES, native_bfloat16
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.schemas import from_json
@@ -59,7 +59,7 @@ def _fit(run: Run, queue: JobQueue) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # else what names no device would go to the first one
     # As a dtype, not by its name: this machine's CPU may be slow in what another device of the app's computes.
-    vlm = load_vlm(job["model"], device, DTYPES[job["dtype"]] if "dtype" in job else None)
+    vlm = load_vlm(job["model"], AUTO if "spread" in job else device, DTYPES[job["dtype"]] if "dtype" in job else None)
     vae = load_vae(job["vae"], device, vae_dtype(device))
     photos = run.folder / PHOTOS
     settings = from_json(TrainingSettings, job["settings"])

@@ -50,6 +50,8 @@ class TrainingService:
         self._usual = to_json(TrainingSettings(points=(str(self.points[0]),)))
         self._paces: dict[tuple[Any, ...], Pace] = {}
         self.devices = [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+        if inspector.vlm.devices[1:]:  # a run's model takes all GPUs, too
+            self.devices = [str(inspector.vlm.device)]
         self.presets = {name: to_json(preset(self.points)) for name, preset in PRESETS.items()}
 
     def cost(self, values: Values, device: str) -> dict[str, Any]:
@@ -118,7 +120,10 @@ class TrainingService:
             free = new_name(wanted, {*taken, *names}) if is_preset else checked_name(wanted, {*taken, *names})
             names.append(free)
         # The bundled models' names are None to their loaders.
-        models = {key: None if v == "bundled" else v for key, v in {"model": vlm.name, "vae": vae.name}.items()}
+        models: dict[str, Any] = {
+            key: None if v == "bundled" else v for key, v in {"model": vlm.name, "vae": vae.name}.items()
+        }
+        models |= {"spread": True} if vlm.devices[1:] else {}
         models["dtype"] = str(vlm.dtype).removeprefix("torch.")  # latents as the app's own
         pool, split = None, dict[str, int]()
         self.queue.root.mkdir(parents=True, exist_ok=True)
