@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +35,7 @@ from foresight.models.vlm import VLM
 BUNDLED = paths.ASSETS / "adapters"
 RUNS = paths.RUNS / "adapters"  # where training puts adapters
 ORDER = ("tokens", "linear", "pooled", "mix", "routing")  # of adapters at one point
+KEPT = 1 << 30  # bytes of adapters that stay loaded; those of 60 points of the 7B would take 5 GB
 NEAR = 1.5  # times an area: images are rounded to whole tokens, and narrow ones are larger
 
 
@@ -142,6 +145,10 @@ def pick_adapter(
     raise InputError(f"no adapter {name!r} reads {point}: choose from {names}{elsewhere}.")
 
 
+def _bytes(adapter: Adapter) -> int:
+    return sum(x.nbytes for x in adapter.state_dict().values())
+
+
 class AdapterRegistry:
     """The adapters under `roots` that fit a VLM and a VAE; each is loaded when it is first used.
 
@@ -153,7 +160,8 @@ class AdapterRegistry:
         self.roots = [Path(root) for root in roots]
         # By folder, with the time at which the config or the weights were written.
         self._entries: dict[Path, tuple[int, AdapterRecord | str]] = {}
-        self._loaded: dict[Path, tuple[int, Adapter]] = {}
+        self._loaded: OrderedDict[Path, tuple[int, Adapter]] = OrderedDict()  # the last used at the end
+        self._loading = threading.Lock()
 
     @property
     def default_point(self) -> ExtractionPoint:
@@ -211,13 +219,21 @@ class AdapterRegistry:
             raise InputError(f"the adapter {record.name!r} was deleted or renamed: choose another.") from error
 
     def load(self, record: AdapterRecord) -> Adapter:
-        """The adapter on the VAE's device, loaded once as long as its file stays the same. Raises as `written`."""
-        written, kept = self.written(record), self._loaded.get(record.folder)
-        if kept is None or kept[0] != written:
-            for gone in [folder for folder in [*self._loaded] if not folder.is_dir()]:
-                self._loaded.pop(gone, None)
-            with torch.inference_mode(False):
-                kept = self._loaded[record.folder] = (written, load_adapter(record.folder).to(self.vae.device))
+        """The adapter on the VAE's device, loaded once as long as its file stays the same. Raises as `written`.
+
+        Of all that are loaded, those used last are kept: up to KEPT bytes, but always the newest.
+        """
+        written = self.written(record)
+        with self._loading:
+            kept = self._loaded.get(record.folder)
+            if kept is None or kept[0] != written:
+                for gone in [folder for folder in self._loaded if not folder.is_dir()]:
+                    del self._loaded[gone]
+                with torch.inference_mode(False):
+                    kept = self._loaded[record.folder] = (written, load_adapter(record.folder).to(self.vae.device))
+            self._loaded.move_to_end(record.folder)
+            while len(self._loaded) > 1 and sum(_bytes(adapter) for _, adapter in self._loaded.values()) > KEPT:
+                self._loaded.popitem(last=False)
         return kept[1]
 
     def _survey(self) -> dict[Path, AdapterRecord | str]:

@@ -51,6 +51,19 @@ def test_tells_why_another_does_not_fit(house, card, reason):
         registry.find(where)
 
 
+def test_adapters_that_were_used_last_stay_loaded(house, monkeypatch):
+    _, registry = house
+    first, second, third = registry.adapters("post-merge/1")[:3]
+    loaded = [registry.load(record) for record in (first, second)]
+    assert registry.load(first) is loaded[0]
+    monkeypatch.setattr("foresight.adapters.registry.KEPT", 1)
+    registry.load(third)
+    assert [*registry._loaded] == [third.folder]  # the newest is kept, however large
+    monkeypatch.undo()
+    assert registry.load(first) is not loaded[0]
+    assert [*registry._loaded] == [third.folder, first.folder]
+
+
 def test_an_adapter_of_several_layers_is_read_at_the_last_of_them(tiny, house, tmp_path):
     folder, registry = house
     layers = ["post-merge/0", "post-merge/2"]

@@ -295,6 +295,7 @@ def test_a_stop_during_a_launch_ends_the_process_that_is_launched(tmp_path, monk
 
     class SlowPopen(subprocess.Popen):
         def __init__(self, *args, **kwargs):
+            assert kwargs["env"]["OMP_WAIT_POLICY"] == "PASSIVE"
             super().__init__(*args, **kwargs)
             stops.append(threading.Thread(target=queue.stop, args=["r"]))
             stops[0].start()  # the process lives, and nobody knows its pid yet
@@ -305,6 +306,20 @@ def test_a_stop_during_a_launch_ends_the_process_that_is_launched(tmp_path, monk
     queue.resume("r")
     stops[0].join(PATIENCE)
     assert ended(run)["state"] == STOPPED
+
+
+def test_a_run_takes_the_free_gpu(house, tmp_path, monkeypatch):
+    service, free = new_service(house, tmp_path), {"cuda:0": 9, "cuda:1": 5, "cuda:2": 7}
+    service.devices = [*free]
+    monkeypatch.setattr("training.service.service.memory", lambda device: {"free": free[str(device)]})
+    monkeypatch.setattr(service.inspector.vlm, "device", torch.device("cuda", 0))
+    assert service.free_device() == "cuda:2"  # the app is on the first, and has the more to itself
+    run = make_run(service.queue.folder / "r", device="cuda:2")
+    with (run.folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert service.free_device() == "cuda:1"
+    with pytest.raises(InputError, match="no device 'cuda:7' here: choose from cuda:0, cuda:1, cuda:2"):
+        service.start("other", SETTINGS, device="cuda:7")
 
 
 def test_a_line_for_each_device(tmp_path):

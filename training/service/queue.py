@@ -40,6 +40,7 @@ NOTE, MAX_NOTE = "note.txt", 200  # characters
 BEGUN = "start"  # the folder of adapters that a run begins from, each under the name that it will have
 PHOTOS = "pictures"  # the folder of an upload
 _ERROR = re.compile(r"[\w.]+Error: ")  # as Python ends a traceback
+ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait spin otherwise, and take the cores of whoever clicks
 LOCK_TRIES = 20  # of 10 ms each, since whoever asks whether a run is alive holds its lock for an instant
 
 
@@ -260,6 +261,7 @@ class JobQueue:
             (run.folder / STOP).unlink(missing_ok=True)
             run.write_state(WAITING)
             # It inherits the lock, and with it the proof that it lives. A session of its own outlives the server.
+            own = {"PYTHONPATH": os.pathsep.join(sys.path), "FORESIGHT_LOCK": str(lock.fileno())}
             process = subprocess.Popen(
                 [sys.executable, "-m", "training.service.worker", str(run.folder)],
                 stdin=subprocess.DEVNULL,
@@ -267,6 +269,6 @@ class JobQueue:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "FORESIGHT_LOCK": str(lock.fileno())},
+                env=ASLEEP | os.environ | own,
             )
             (run.folder / PID).write_text(str(process.pid))

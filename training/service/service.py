@@ -58,7 +58,7 @@ class TrainingService:
         """{"parameters": {"post-merge/6-tokens": n}, "bytes": about as much memory, "free": bytes on the device}."""
         vlm, vae = self.inspector.vlm, self.inspector.vae
         cost = estimate_cost(fit_config(from_json(TrainingSettings, values), vlm, "uploaded"), vlm, vae)
-        return cost | {"free": memory(torch.device(self._checked_device(device)))["free"]}
+        return cost | {"free": memory(torch.device(self._checked_device(device or self.free_device())))["free"]}
 
     def seconds(self, values: Values) -> dict[str, float] | None:
         """About how long a run will take, {"extract", "learn", "score", "total"}; None for a large model.
@@ -96,13 +96,13 @@ class TrainingService:
                 seeds each puts its own behind.
             values: Settings that differ from their defaults.
             archive: A zip of photos; None where none are learned from.
-            device: One of `devices`; None is the first.
+            device: One of `devices`; None or "" is a free one.
             seeds: How many runs, from the settings' seed on.
 
         Returns:
             {"name": the first run's name, "names": all, "broken": [[file, reason], …] of the archive}.
         """
-        vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._checked_device(device or self.devices[0])
+        vlm, vae, device = self.inspector.vlm, self.inspector.vae, self._checked_device(device or self.free_device())
         settings = from_json(TrainingSettings, values)
         seeds = whole(seeds, "seeds", 1, MAX_SEEDS)
         archive = archive if settings.uses_photos else None
@@ -163,6 +163,16 @@ class TrainingService:
                 raise InputError(f"two adapters to begin from are {record.kind} at {record.point}: choose one.")
             found[key] = record.folder
         return found
+
+    def free_device(self) -> str:
+        """Where a run begins soonest: a device with the fewest runs, not the app's, with the most free memory."""
+        alive = [run.job["device"] for run in self.queue.runs() if run.alive()]
+        apps = f"cuda:{self.inspector.vlm.device.index or 0}"
+
+        def busy(device: str) -> tuple[int, bool, int]:
+            return alive.count(device), device == apps, -memory(torch.device(device))["free"]
+
+        return min(self.devices, key=busy)
 
     def _checked_device(self, device: str) -> str:
         if device not in self.devices:

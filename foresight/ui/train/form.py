@@ -157,8 +157,10 @@ class TrainForm:
             self.seeds = FreeNumber(1, label="Runs, a seed each", min_width=90, elem_id="train-seeds")
         with gr.Row():
             self._add_number("held_out", "Held out", min_width=90)
-            devices = list(self.devices)
-            self.device = gr.Dropdown(devices, value=devices[0], label="Device", min_width=90, elem_id="train-device")
+            devices = [(name, name) for name in self.devices]
+            devices = [("a free one", ""), *devices] if len(devices) > 1 else devices
+            first = devices[0][1]
+            self.device = gr.Dropdown(devices, value=first, label="Device", min_width=90, elem_id="train-device")
 
     def _add_factor_fields(self) -> None:
         for name, label, known in (

@@ -46,7 +46,7 @@ class TrainingService(Protocol):
     def start(
         self, name: str, values: Values, archive: str | None = None, device: str | None = None, seeds: int = 1
     ) -> dict[str, Any]:
-        """Starts a run by a new name or a recipe's, with a zip of photos or none, on a device or the first.
+        """Starts a run by a new name or a recipe's, with a zip of photos or none, on a device or a free one.
 
         seeds: how many runs, each with the next seed.
 
