@@ -23,6 +23,7 @@ import torch
 
 PARTS = {"latents": "extraction", "adapters": "adapters", "start": "loading", "gpus": "scaling"}
 PACKAGES = ("torch", "triton", "transformers", "accelerate", "diffusers")
+BESIDE = {"s": "{s:.2f} s", "rows_per_s_from_files": "{rows_per_s_from_files:.0f}/s from files"}
 COLUMNS = ("what", "peer", "ours", "ratio", "limit", "share")
 
 
@@ -70,7 +71,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     return {
         "what": what,
         "peer": f"{peer:.1f}/s" if peer else "–",
-        "ours": f"{ours:.0f}/s" + (f" ({row['s']:.2f} s)" if "s" in row else ""),
+        "ours": f"{ours:.0f}/s" + next((f" ({text.format(**row)})" for key, text in BESIDE.items() if key in row), ""),
         "ratio": f"{row['ratio']:.1f}" if "ratio" in row else "–",
         "limit": f"{row['limit']:.0f}/s",
         "share": f"{100 * row['share']:.1f} %",

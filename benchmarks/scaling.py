@@ -28,7 +28,7 @@ from foresight.data.scenes import Scenes, SceneSpec, sample
 from foresight.models.vae import VAE, load_vae
 from foresight.models.vlm import VLM
 from training.fit import Fit, FitConfig, new_adapter
-from training.latents import Extractor, Latents, extract_scenes, open_store
+from training.latents import Extractor, Latents, Room, extract_scenes, open_store
 from training.loop import Recipe, train
 
 ROWS = 2048  # pictures whose latents the adapter learns from; random numbers
@@ -66,26 +66,34 @@ def extraction(state: PartialState, vlm: VLM, vae: VAE, folder: Path, each: int,
     return rates
 
 
-def adapter_task(vlm: VLM, vae: VAE, hidden: int) -> Fit:
-    """A TokenAdapter over random latents; pictures are not decoded, so that the adapter alone is measured."""
+def adapter_task(vlm: VLM, vae: VAE, hidden: int, recipe: Recipe, files: Path | None = None) -> Fit:
+    """A TokenAdapter over random latents; pictures are not decoded, so that the adapter alone is measured.
+
+    files: a folder where the latents lie, in place of the device.
+    """
     point = vlm.points[-1]
     device, cells = vlm.device, 256 // vae.downscale
     torch.manual_seed(0)
+    points = torch.randn(ROWS, 1, 8, 8, vlm.width(point), device=device, dtype=vlm.dtype)
+    if files:
+        points = Room(0, files).column(points.shape, points.dtype, device).copy_(points)
     latents = Latents(
-        {str(point): torch.randn(ROWS, 1, 8, 8, vlm.width(point), device=device, dtype=vlm.dtype)},
+        {str(point): points},
         torch.randn(ROWS, vae.channels, cells, cells, device=device),
         torch.zeros(1, 3, 224, 224, dtype=torch.uint8, device=device).expand(ROWS, -1, -1, -1),
         torch.zeros(1, 224, 224, dtype=torch.bool, device=device).expand(ROWS, -1, -1),
         torch.zeros(ROWS, dtype=torch.uint8, device=device),
+        mapped=files is not None,
     )
     adapter = new_adapter("tokens", point, vlm, vae, hidden).to(device)
-    return Fit({f"{point}-tokens": adapter}, [latents], vae, FitConfig((str(point),), images_from=1))
+    return Fit({f"{point}-tokens": adapter}, [latents], vae, FitConfig((str(point),), images_from=1, recipe=recipe))
 
 
 def training(state: PartialState, vlm: VLM, vae: VAE, rows: int, steps: int, hidden: int) -> dict[str, Any]:
     """Rows a second of all processes, `rows` in each of them a step; and losses on batches all numbers share."""
-    task = adapter_task(vlm, vae, hidden)
-    run = train(task, Recipe(2 * steps, rows * state.num_processes, warmup=10), state.device)
+    recipe = Recipe(2 * steps, rows * state.num_processes, warmup=10)
+    task = adapter_task(vlm, vae, hidden, recipe)
+    run = train(task, recipe, state.device)
 
     def go(run: Iterator[Any]) -> None:
         for _ in range(steps):
@@ -94,8 +102,9 @@ def training(state: PartialState, vlm: VLM, vae: VAE, rows: int, steps: int, hid
     go(run)  # warms up
     rate = steps * rows * state.num_processes / clocked(state, lambda: go(run))
     run.close()
-    task = adapter_task(vlm, vae, hidden)
-    shared = train(task, Recipe(16, 32, warmup=4, seed=1), state.device)
+    recipe = Recipe(16, 32, warmup=4, seed=1)
+    task = adapter_task(vlm, vae, hidden, recipe)
+    shared = train(task, recipe, state.device)
     losses = [float(loss) for step in shared for loss in step.losses.values()]
     count = sum(adapter.parameter_count for adapter in task.adapters.values())
     return {"training: rows/s": rate, "parameters": count, "losses": losses}

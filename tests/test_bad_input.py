@@ -66,6 +66,7 @@ PARAMETERS = {
         "fps": [SECONDS],
         "frames": [WHOLE],
         "start": [SECONDS],
+        "pixels": [PIXELS],
     },
     "compare": {"image": [FILE], "adapters": [NAMES], "mask": [FILE], "pixels": [PIXELS]},
     "evaluate": {
@@ -81,6 +82,7 @@ PARAMETERS = {
         **{name: [WHOLE] for name in ("scenes", "seed", "tokens", "dimensions", "objects", "neighbours", "clusters")},
         "background": [CHOICE],
         "min_dist": [SECONDS],
+        "pixels": [PIXELS],
     },
     "findings": {"study": [(("zzz", "../..", NUL, LONG), "study")]},
     "train": {"recipe": [CHOICE], "settings": [SETTINGS], "archive": [FILE]},
@@ -269,6 +271,7 @@ TRAINING = {
             ("--images-from", ("nan", "inf", "-0.1", "1.1", "half"), "must be a number from 0 to 1"),
             ("--save-every", ("nan", "inf", "0", "often"), "must be a number above 0"),
             ("--pixels", ("448", "x", LONG), "pixels"),
+            ("--memory", ("0", "nan", "much"), "must be a number above 0"),
             ("--log-with", ("paper",), "invalid choice: 'paper'"),
             ("--data", ("scenes:none", "scenes:0", f"scenes:{'9' * 30}", f"scenes:{LONG}"), "is no number of scenes"),
             ("--data", ("scenes:4*nan", "nowhere*x"), "must be a number above 0"),

@@ -75,6 +75,13 @@ def _parser(study: bool) -> argparse.ArgumentParser:
         help="linear, pooled, tokens; mix or routing, which read all --points of a stage; or several of them",
     )
     fit.add_argument("--data", default="scenes:2000", help=DATA_HELP)
+    fit.add_argument(
+        "--memory",
+        type=above(0),
+        metavar="GB",
+        help="of the GPU for latents to learn from; more lie in --out and are read as they are needed (half of what is "
+        "free)",
+    )
     fit.add_argument("--latents", type=Path, metavar="DIR", help="keep latents there, and take them from there")
     fit.add_argument(
         "--hidden", type=at_least(1, 65_536), help="hidden width (a quarter of the latents', at least 128)"
@@ -187,11 +194,12 @@ def fit_command(args: argparse.Namespace) -> None:
 
     from foresight.adapters.checkpoint import measured_share, score_tables
     from foresight.data.sources import parse_data
+    from foresight.models.placement import free_memory
     from foresight.models.vae import load_vae
     from foresight.models.vlm import load_vlm
     from training.data import open_data
     from training.fit import FitConfig, prepare, run_fit, sides_of
-    from training.latents import open_store
+    from training.latents import Room, open_store
     from training.loop import Recipe
 
     accelerator = _accelerator(args.device, args.log_with)
@@ -215,7 +223,8 @@ def fit_command(args: argparse.Namespace) -> None:
     vae = load_vae(args.vae, accelerator.device)
     store = open_store(args.latents, vlm) if args.latents else None
     accelerator.init_trackers("foresight", {name: str(value) for name, value in vars(args).items()})
-    task = prepare(config, vlm, vae, store=store, data=data)
+    free = 1e9 * args.memory if args.memory else free_memory(accelerator.device) / 2
+    task = prepare(config, vlm, vae, store=store, data=data, room=Room(int(free), args.out))
     del vlm  # has done its part, and may be most of a GPU
     with tqdm(total=args.steps, unit="step", disable=not accelerator.is_main_process) as bar:
         for step in run_fit(task, args.out):
@@ -348,6 +357,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:  # a disk that is full, a name that is too long
         print(f"error: {error.filename or args.out}: {(error.strerror or str(error)).lower()}.", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        import torch  # which is here by now
+
+        if not isinstance(error, torch.OutOfMemoryError):
+            raise
+        print(
+            "error: the GPU's memory is too small: a smaller --batch needs less, in fit a smaller --memory too.",
+            file=sys.stderr,
+        )
         return 2
     except FloatingPointError as error:
         print(f"error: {error} A lower --lr may help.", file=sys.stderr)

@@ -37,7 +37,7 @@ from foresight.metrics.masks import foreground
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
-from training.latents import WHITE, Batch, Extractor, Latents, Progress, gather, mixture
+from training.latents import WHITE, Batch, Extractor, Latents, Progress, Room, gather, mixture
 from training.store import Store
 
 SIDE = 224  # pixels a side of a view of a photo
@@ -288,11 +288,13 @@ def collect(
     store: Store | None = None,
     progress: Progress | None = None,
     shared: bool = False,
+    room: Room | None = None,
 ) -> Latents:
     """Latents of a source's images, all points in one pass.
 
     store: keeps them on disk, and has those that an earlier run took. progress: called after each batch with how many
-    images of how many are done. shared: every process calls this, does its share, and ends with all latents.
+    images of how many are done. shared: every process calls this, does its share, and ends with all latents. room: for
+    these, as for `gather`.
     """
     with Extractor(vlm, vae, points, store) as extractor:
-        return gather(extractor, source.parts, source.count, progress, shared)
+        return gather(extractor, source.parts, source.count, progress, shared, room)

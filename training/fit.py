@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -31,8 +32,8 @@ from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from foresight.schemas import to_json
 from training.data import SIDE, TrainingData, collect, open_data, scene_data
-from training.latents import Latents, Progress, processes
-from training.loop import Recipe, Step, train
+from training.latents import Latents, Progress, Room, processes
+from training.loop import Recipe, Step, rows_of_step, train
 from training.losses import ImageLoss
 from training.ridge import solve_linear
 from training.store import Store, key_of, name_of
@@ -165,37 +166,60 @@ class Fit:
         self.latents, self.vae, self.config, self.rows = latents, vae, config, sum(map(len, latents))
         weights = (config.pixel_weight, config.object_weight, config.halo_weight, config.perceptual_weight)
         self._image_loss = ImageLoss(vae, config.window, *weights)
+        self._points = {point for name in self.modules for point in points_read(name, adapters[name])}
+        self._reader = ThreadPoolExecutor(1) if any(x.mapped for x in latents) else None
+        self._ahead: tuple[Tensor, Future[list[tuple[Latents, float]]]] | None = None  # of the next step's rows
 
     def compile(self) -> None:
         """Compiles the picture part of the loss, which takes a minute at first: for long runs on a GPU."""
         self._image_loss.compile()
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
-        total, before = dict[str, Tensor](), 0
+        known = self._ahead is not None and torch.equal(self._ahead[0], rows)
+        parts = self._ahead[1].result() if self._ahead and known else self._read(rows, done)
+        self._read_ahead(done)
+        total = dict[str, Tensor]()
+        for latents, share in parts:
+            for name, loss in self._loss(latents, generator, done).items():
+                total[name] = total.get(name, 0) + loss * share
+        return total
+
+    def _read(self, rows: Tensor, done: float) -> list[tuple[Latents, float]]:
+        """Rows on the device, those of each size with their share of all."""
+        parts, before, pictures = list[tuple[Latents, float]](), 0, done >= self.config.images_from
         for latents in self.latents:  # of one size each
             own = rows[(before <= rows) & (rows < before + len(latents))] - before
             before += len(latents)
             if len(own):
-                for name, loss in self._loss(latents, own, generator, done).items():
-                    total[name] = total.get(name, 0) + loss * (len(own) / len(rows))
-        return total
+                parts.append((latents.batch(own, self._points, pictures, self.vae.device), len(own) / len(rows)))
+        return parts
 
-    def _loss(self, latents: Latents, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
-        """Losses on rows of one size."""
-        where = rows.to(latents.targets.device)
-        targets, frames = latents.targets[where], latents.frames[where]
+    def _read_ahead(self, done: float) -> None:
+        """Begins to read the next step's rows from files, while this step's are learned from."""
+        recipe, (rank, world) = self.config.recipe, processes()
+        step = round(done * recipe.steps) + 1
+        if self._reader is None or step >= recipe.steps:
+            return
+        rows = rows_of_step(step, recipe.batch, self.rows, recipe.seed)[rank::world]
+        if self._ahead is None or not torch.equal(self._ahead[0], rows):  # else of this batch's first part
+            self._ahead = rows, self._reader.submit(self._read, rows, step / recipe.steps)
+
+    def _loss(self, latents: Latents, generator: torch.Generator, done: float) -> dict[str, Tensor]:
+        """Losses on a batch of one size."""
         outputs = {
-            name: self.adapters[name].for_frames(inputs_of(latents, name, self.adapters[name], where), frames)
+            name: self.adapters[name].for_frames(
+                inputs_of(latents, name, self.adapters[name], slice(None)), latents.frames
+            )
             for name in self.modules
         }
         losses = {
-            name: ((z - targets) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean()
+            name: ((z - latents.targets) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean()
             for name, z in outputs.items()
         }
         if done < self.config.images_from:
             return losses
-        originals, masks = latents.pictures[where], latents.masks[where]
-        image_losses = self._image_loss(torch.cat(list(outputs.values())), originals, masks, generator)
+        z = torch.cat(list(outputs.values()))
+        image_losses = self._image_loss(z, latents.pictures, latents.masks, generator)
         weight = self.config.latent_weight
         return {name: weight * loss + image_losses[k] for k, (name, loss) in enumerate(losses.items())}
 
@@ -205,9 +229,14 @@ def point_of(name: str) -> str:
     return name.rsplit("-", 1)[0]
 
 
-def inputs_of(latents: Latents, name: str, adapter: Adapter, rows: Tensor | slice) -> Tensor:
+def points_read(name: str, adapter: Adapter) -> list[str]:
+    """The points whose latents an adapter of that name takes."""
+    return adapter.card.get("layers", [point_of(name)])
+
+
+def inputs_of(latents: Latents, name: str, adapter: Adapter, rows: slice) -> Tensor:
     """What an adapter takes of some rows of latents."""
-    points = adapter.card.get("layers", [point_of(name)])
+    points = points_read(name, adapter)
     return join_points({point: latents.points[point][rows] for point in points}, points)
 
 
@@ -233,6 +262,7 @@ def prepare(
     progress: Progress | None = None,
     data: TrainingData | None = None,
     start: Mapping[str, Adapter] | None = None,
+    room: Room | None = None,
 ) -> Fit:
     """Extracts latents once, makes the adapters ("post-merge/6-tokens", …) and the task of all.
 
@@ -247,6 +277,7 @@ def prepare(
         progress: called as training latents come, with how many images of how many are done.
         data: of the config, if it is open already.
         start: trained adapters to begin from, by the names they will have: they keep their widths, means and spreads.
+        room: for latents to learn from; None: as much as the device has.
 
     Raises:
         InputError: for unknown points and kinds, and for data that cannot be used.
@@ -255,14 +286,14 @@ def prepare(
     data = data or open_data(config.data, config.factors, config.recipe.seed, config.held_out)
     at_once = {side: max(1, batch * SIDE**2 // max(SIDE, side) ** 2) for side in config.sides}
 
-    def images(split: str, progress: Progress | None = None) -> list[Latents]:
+    def images(split: str, progress: Progress | None = None, room: Room | None = None) -> list[Latents]:
         """Those of a split, at each size."""
         sources = [data.source(split, count, vlm.device, side) for side, count in at_once.items()]
         total, each = sum(source.count for source in sources), list[Latents]()
         for source in sources:
             before = sum(map(len, each))
             told = None if progress is None else partial(_told, progress, before, total)
-            each.append(collect(vlm, vae, source, points, store, told, shared=True))
+            each.append(collect(vlm, vae, source, points, store, told, True, room))
         return each
 
     def judges(split: str, count: int | None = None) -> dict[str, Latents]:
@@ -274,11 +305,13 @@ def prepare(
             for title, source in data.held_out(number, vlm.device, split, count, side).items()
         }
 
-    latents = images("train", progress)
+    latents = images("train", progress, room)
     if "linear" in config.kinds:
         validation = images("val")
     share = STATISTICS_ROWS // len(latents)
-    some = [torch.linspace(0, len(x) - 1, min(len(x), share), device=vlm.device).long() for x in latents]
+    # A few rows of each size, for means and spreads.
+    rows = [torch.linspace(0, len(x) - 1, min(len(x), share)).long() for x in latents]
+    few = [x.batch(own, x.points, False, vlm.device) for x, own in zip(latents, rows, strict=True)]
     torch.manual_seed(config.recipe.seed)
     adapters, solved = dict[str, Adapter](), dict[str, float]()
     for kind, layers in _readers(config, points):
@@ -295,11 +328,11 @@ def prepare(
         }
         if kind in SEVERAL_POINTS:
             adapter.card["layers"] = [str(p) for p in layers]
-        inputs = [inputs_of(x, f"{point}-{kind}", adapter, rows) for x, rows in zip(latents, some, strict=True)]
+        inputs = [inputs_of(x, f"{point}-{kind}", adapter, slice(None)) for x in few]
         if begun:
             adapter.fit_familiarity(inputs)
         else:
-            adapter.fit_statistics(inputs, [x.targets[rows] for x, rows in zip(latents, some, strict=True)])
+            adapter.fit_statistics(inputs, [x.targets for x in few])
         if isinstance(adapter, LinearProbe):
             sets = latents, validation
             pairs = [([x.points[str(point)] for x in each], [x.targets for x in each]) for each in sets]

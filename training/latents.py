@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -54,7 +59,7 @@ class Latents:
     points: {"post-merge/6": (N, 1, H, W, D)} in the VLM's dtype, of a picture, or of a step of a clip. targets:
     (N, C, h, w), the VAE's latents of the pictures at the VAE's size. pictures: (N, 3, H, W) uint8 at the VLM's size.
     masks: (N, H, W) bool, what shows an object. frames: (N,) uint8, which of its step's two frames a picture is; a
-    still is both, and is counted as one or the other by turns.
+    still is both, and is counted as one or the other by turns. mapped: whether some of it lies in files, as of a Room.
     """
 
     points: dict[str, Tensor]
@@ -62,6 +67,7 @@ class Latents:
     pictures: Tensor
     masks: Tensor
     frames: Tensor
+    mapped: bool = False
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -69,6 +75,50 @@ class Latents:
     def __getitem__(self, rows: slice) -> Latents:
         points = {name: x[rows] for name, x in self.points.items()}
         return Latents(points, *(x[rows] for x in (self.targets, self.pictures, self.masks, self.frames)))
+
+    def batch(self, rows: Tensor, points: Collection[str], pictures: bool, device: torch.device) -> Latents:
+        """Rows (n,) at some points on a device; with no pictures and masks where nobody looks at them."""
+
+        def read(x: Tensor, needed: bool = True) -> Tensor:
+            part = x[rows.to(x.device)] if needed else x[:0]
+            if part.device == device:
+                return part
+            return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
+
+        at = {name: read(x) for name, x in self.points.items() if name in points}
+        seen = read(self.pictures, pictures), read(self.masks, pictures)
+        return Latents(at, read(self.targets), *seen, read(self.frames))
+
+
+@dataclass
+class Room:
+    """Memory of the models' device that latents may take; what is beyond it lies in files that are mapped into memory.
+
+    left: bytes. folder: of the files; they have no name, and are gone when the process ends. full: whether there are
+    any.
+    """
+
+    left: int
+    folder: Path
+    full: bool = False
+
+    def column(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """An empty tensor on the device, or in a file. Raises InputError where the disk does not hold it."""
+        if (size := math.prod(shape) * dtype.itemsize) <= self.left:
+            self.left -= size
+            return torch.empty(*shape, dtype=dtype, device=device)
+        self.full = True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)  # else a full disk would end the process later
+            except OSError as error:
+                raise InputError(
+                    f"{str(self.folder)!r} cannot take {size / 1e9:.1f} GB of latents ({error.strerror}): "
+                    "choose another disk, or fewer pictures or points."
+                ) from error
+            mapped = np.memmap(file, np.uint8, "r+", shape=(size,))
+        return torch.from_numpy(mapped).view(dtype).view(*shape)
 
 
 def processes() -> tuple[int, int]:
@@ -214,13 +264,15 @@ def gather(
     total: int,
     progress: Progress | None = None,
     shared: bool = False,
+    room: Room | None = None,
 ) -> Latents:
     """Latents of `total` pictures of one size, drawn or read batch by batch.
 
     The next batches are drawn or read while the models work on one. progress: called after each batch with the
-    pictures done, and all. shared: as for `extract`.
+    pictures done, and all. shared: as for `extract`. room: for all of them; None: as much as the device has.
     """
     device, start = extractor.vlm.device, 0
+    room = room or Room(sys.maxsize, Path())
     latents: dict[str, Tensor] = {}
     rank, world = processes() if shared else (0, 1)
     read = in_threads(lambda draw: draw(), batches[rank::world], 1)
@@ -232,13 +284,13 @@ def gather(
     for values in tqdm(results, "latents", len(batches), unit="batch", leave=False, disable=processes()[0] > 0):
         for name, value in values.items():
             if name not in latents:  # filled in place: gathering parts first would take twice the memory
-                latents[name] = torch.empty(total, *value.shape[1:], dtype=value.dtype, device=device)
+                latents[name] = room.column((total, *value.shape[1:]), value.dtype, device)
             latents[name][start : start + len(value)] = value
         start += len(values["pictures"])
         if progress:
             progress(start, total)
     rest = {name: latents.pop(name) for name in (TARGETS, "pictures", "masks", "frames")}
-    return Latents(latents, **rest)
+    return Latents(latents, **rest, mapped=room.full)
 
 
 def in_turn(compute: Callable[[], dict[str, Tensor]], count: int, device: torch.device) -> Iterator[dict[str, Tensor]]:

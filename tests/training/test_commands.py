@@ -68,10 +68,10 @@ def test_an_adapter_is_fitted_at_another_size_and_reads_there(models, fitting, h
     for record in inspector.adapters("post-merge/1"):
         report = inspector.inspect(torch.rand(3, 200, 200), record.point, record.folder, others=())
         assert report.original.shape == (3, 112, 112) and report.chosen.notice is None
-        assert record.card["identity"]["pixels"] == [112**2] and record.card["config"]["side"] == 112
+        assert record.card["identity"]["pixels"] == [112**2] and record.card["config"]["sides"] == [112]
     assert inspector.registry.find("pooled", "post-merge/1").config["canvas"] == 128 // inspector.vae.downscale
     shutil.rmtree(out)
-    for pixels, sentence in [("native", "an adapter is fitted at one size"), ("3136-90000", "at one size")]:
+    for pixels, sentence in [("native", "an adapter is fitted at chosen sizes"), ("3136-90000", "leaves each image its own")]:
         assert main([*fitting, "--pixels", pixels, "--out", str(tmp_path)]) == 2
         assert sentence in capsys.readouterr().err
     assert main([*fitting, "--data", "motion:8", "--pixels", "448²", "--out", str(tmp_path)]) == 2

@@ -21,7 +21,8 @@ from foresight.schemas import from_json
 from foresight.ui.train.views import blank_verdicts
 from training.data import HELD_OUT, HELD_OUT_PHOTOS, open_data, scene_data
 from training.fit import FitConfig, averaged, judge, locked, prepare, run_fit
-from training.loop import Recipe
+from training.latents import Room
+from training.loop import Recipe, rows_of_step
 from training.ridge import normal_equations
 from training.service.presets import (
     LOSSES,
@@ -193,6 +194,28 @@ def test_several_sizes_are_learned_side_by_side_and_scored_apart(house, tmp_path
     assert {"one object on white at 56²", "one object on white at 112²"} < card["scores"].keys()
     with pytest.raises(InputError, match="a pooled adapter paints pictures of one size: choose one, not 56² and 112²"):
         replace(config, kinds=("pooled",))
+
+
+def test_latents_beyond_their_room_lie_in_files_and_teach_the_same(house, tmp_path, monkeypatch):
+    vlm, vae = house
+    recipe, files = replace(RECIPE, steps=6), tmp_path / "files"
+    config = replace(CONFIG, points=("post-merge/1",), kinds=("linear", "tokens"), sides=(56, 112), recipe=recipe)
+    config, weights = replace(config, images_from=0.5), []
+    for room in (None, Room(0, files), Room(20_000, files)):  # none in files, all, and the larger columns
+        task = prepare(config, vlm, vae, room=room)
+        assert {x.mapped for x in task.latents} == {room is not None}
+        list(run_fit(task, tmp_path / str(len(weights))))
+        weights.append([p.clone() for adapter in task.adapters.values() for p in adapter.parameters()])
+    assert room.left < 20_000 and not [*files.iterdir()]  # they have no names
+    assert all(torch.equal(p, q) for other in weights[1:] for p, q in zip(weights[0], other, strict=True))
+    assert torch.equal(task._ahead[0], rows_of_step(5, 4, 24, 0))  # the last step's were read ahead
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.latents.os.posix_fallocate", full)
+    with pytest.raises(InputError, match="cannot take 0.0 GB of latents .No space left on device.: choose"):
+        prepare(config, vlm, vae, room=Room(0, files))
 
 
 def test_judging_equals_scoring_one_by_one(house):

@@ -21,12 +21,12 @@ from foresight.adapters.checkpoint import WEIGHTS, load_adapter, score_tables
 from foresight.data.images import to_pil
 from foresight.errors import InputError
 from foresight.inspection.readout import read_out
-from foresight.models.placement import AUTO, DTYPES, native_bfloat16
+from foresight.models.placement import AUTO, DTYPES, free_memory, native_bfloat16
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.schemas import from_json
 from training.fit import BEST, Fit, averaged, judge, point_of, prepare, run_fit, score_references
-from training.latents import Latents, open_store
+from training.latents import Latents, Room, open_store
 from training.loop import STATE, Step
 from training.service.pace import SCORING_SHARE
 from training.service.presets import TrainingSettings, fit_config
@@ -82,7 +82,8 @@ def _fit(run: Run, queue: JobQueue) -> None:
         names = [f"{point}-{kind}" for point in config.points for kind in config.kinds]
         copies = {name: run.folder / BEGUN / name.replace("/", "-") for name in names}
         begun = {name: load_adapter(folder) for name, folder in copies.items() if folder.is_dir()}
-        task = prepare(config, vlm, vae, batch, store, progress, start=begun)
+        room = Room(free_memory(vlm.device) // 2, run.folder / "latents")
+        task = prepare(config, vlm, vae, batch, store, progress, start=begun, room=room)
         del vlm  # has done its part, and may be most of a GPU,
         torch.cuda.empty_cache()  # which others on it, such as the app, can use again
         monitor = Monitor(run, task, start, tracker)
