@@ -74,7 +74,7 @@ class Latents:
 
     def __getitem__(self, rows: slice) -> Latents:
         points = {name: x[rows] for name, x in self.points.items()}
-        return Latents(points, *(x[rows] for x in (self.targets, self.pictures, self.masks, self.frames)))
+        return Latents(points, self.targets[rows], self.pictures[rows], self.masks[rows], self.frames[rows])
 
     def batch(self, rows: Tensor, points: Collection[str], pictures: bool, device: torch.device) -> Latents:
         """Rows (n,) at some points on a device; with no pictures and masks where nobody looks at them."""

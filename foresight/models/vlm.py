@@ -28,7 +28,7 @@ from foresight.models import qwen2_5_vl as qwen
 from foresight.models.digests import commit_of, file_digest, joined, json_digest
 from foresight.models.engine import Engine, kernels_usable
 from foresight.models.hub import folder_of, hub_digests, pinned
-from foresight.models.placement import AUTO, devices_of, dtype_of, free_memory, native_bfloat16, spread
+from foresight.models.placement import AUTO, RESERVE, devices_of, dtype_of, free_memory, native_bfloat16, spread
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.untrusted import (
     ImageProcessor,
@@ -390,8 +390,9 @@ class VLM:
             ways.append(f"the points up to {fitting[-1]}")
         if self.device.type == "cuda" and 2 * half <= free_memory(torch.device("cpu")):
             ways.append("--device cpu, which is slow")
-        if len(self.devices) == 1 and torch.cuda.device_count() > 1 and self.device.type == "cuda":
-            ways.append(f"--device {AUTO}, which takes all {torch.cuda.device_count()} GPUs,")
+        gpus = devices_of(AUTO) if self.device.type == "cuda" else ()
+        if len(gpus) > len(self.devices) and needed <= (1 - RESERVE) * sum(map(free_memory, gpus)):
+            ways.append(f"--device {AUTO}, over {len(gpus)} GPUs")
         what, would = f"{point or 'answers'} in {str(self.dtype).removeprefix('torch.')}", " or ".join(ways)
         has = "has" if len(frees) == 1 else "have"
         where = f"{' and '.join(map(str, self.devices))} {has} {' and '.join(f'{n / 1e9:.1f}' for n in frees)} GB free"

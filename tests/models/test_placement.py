@@ -95,6 +95,19 @@ def test_what_several_gpus_do_not_hold_says_what_would_fit(two_gpus):
     assert "points up to post-merge/1 would fit" in str(no.value) and all(p.is_meta for p in vlm.model.parameters())
 
 
+def test_a_model_too_large_for_one_gpu_is_offered_all_of_them(two_gpus, monkeypatch):
+    vlm, free = two_gpus
+    vlm.devices, vlm.device = GPUS[:1], GPUS[0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    free[CPU] = 0
+    for size, offered in ((0.6, True), (0.4, False)):
+        free.update(dict.fromkeys(GPUS, int(size * vlm._bytes(None, torch.float32))))
+        with pytest.raises(InputError, match="for answers in float32, and cuda:0 has 0.0 GB free") as refused:
+            vlm._refuse_too_large(None)
+        assert ("--device auto, over 2 GPUs" in str(refused.value)) == offered
+
+
 def test_the_state_follows_layers_to_another_device(tiny):
     """Device "meta" stands for the other GPU: there is nothing to compute, and what was not moved is refused."""
     language = tiny.model.model.language_model

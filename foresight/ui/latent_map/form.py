@@ -33,8 +33,8 @@ def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict
 
 def spec_of(points: list[str] | None, unit: str, tokens: int, *others: Any) -> MapSpec:
     """The spec that the form's values, in the order of `MapForm.inputs`, give. Raises InputError."""
-    names = ("scenes", "dimensions", "objects", "background", "seed", "neighbours", "min_dist", "clusters", "method")
-    names += ("pixels",)
+    scenes = ("scenes", "dimensions", "objects", "background", "seed")
+    names = (*scenes, "neighbours", "min_dist", "clusters", "method", "pixels")
     limits = limits_of(MapSpec, "tokens")
     tokens = whole(tokens, limits.noun, 1, limits.most) if unit == TOKENS else 0
     return MapSpec(points=tuple(points or ()), tokens=tokens, **dict(zip(names, others, strict=True)))
