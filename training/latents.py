@@ -78,12 +78,13 @@ class Latents:
 
     def batch(self, rows: Tensor, points: Collection[str], pictures: bool, device: torch.device) -> Latents:
         """Rows (n,) at some points on a device; with no pictures and masks where nobody looks at them."""
+        here = rows.to(device)
 
         def read(x: Tensor, needed: bool = True) -> Tensor:
-            part = x[rows.to(x.device)] if needed else x[:0]
-            if part.device == device:
-                return part
-            return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
+            part = x[rows if x.device.type == "cpu" else here] if needed else x[:0]
+            if needed and part.device.type == "cpu" and device.type == "cuda":
+                part = part.pin_memory()
+            return part.to(device, non_blocking=True)
 
         at = {name: read(x) for name, x in self.points.items() if name in points}
         seen = read(self.pictures, pictures), read(self.masks, pictures)
