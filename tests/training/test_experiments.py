@@ -199,11 +199,12 @@ def test_heads_learn_a_box_that_latents_tell():
     for make in (boxes.PooledBox, boxes.TokenBox):
         torch.manual_seed(0)
         head = make(latents)
+        error = boxes.BoxError(head)
         optimizer = torch.optim.Adam(head.parameters(), 3e-3)
-        before = boxes.box_loss(head(latents), truth).item()
+        before = error(latents, truth).item()
         for _ in range(60):
             optimizer.zero_grad()
-            loss = boxes.box_loss(head(latents), truth)
+            loss = error(latents, truth)
             loss.backward()
             optimizer.step()
         assert loss.item() < before / 3

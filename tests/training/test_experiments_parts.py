@@ -16,8 +16,9 @@ from foresight.models.vlm import load_vlm
 from training import experiments
 from training.experiments import blends, e1_5, e1_6, e1_6_depth
 from training.experiments.bench import Bench
+from training.experiments.boxes import BoxError, PooledBox, TokenBox
 from training.experiments.held_out import KNOWN, crowd_name, filtered, photos, splits, unseen_pair
-from training.experiments.parallel import STRIDE, AdapterLearner, ParallelTask
+from training.experiments.parallel import STRIDE, LatentError, Learner, ParallelTask
 from training.experiments.report.answers import plain_answer
 from training.experiments.report.beyond import blends as blends_answer
 from training.experiments.report.parts import Run
@@ -46,7 +47,22 @@ def test_adapters_computed_as_one_have_the_losses_and_gradients_of_each_alone(ma
         torch.manual_seed(seed)
         adapter, x = make(width, fold), torch.randn(4, 1, 2 * fold, 2 * fold, width)
         adapter.fit_statistics(x + seed, targets[seed] * (seed + 1))
-        learners.append(AdapterLearner(adapter, torch.arange(4), [x], targets[seed], adapter.z_std, seed))
+        learners.append(Learner(adapter, torch.arange(4), [x], targets[seed], LatentError(adapter), seed))
+    _computed_as_one(learners)
+
+
+@pytest.mark.parametrize("new_head", [PooledBox, TokenBox])
+def test_heads_computed_as_one_have_the_losses_and_gradients_of_each_alone(new_head):
+    learners = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x, boxes = torch.randn(4, 1, 4, 4, 6) + seed, torch.rand(4, 4).sort(1).values
+        head = new_head(x)
+        learners.append(Learner(head, torch.arange(4), [x], boxes, BoxError(head), seed))
+    _computed_as_one(learners)
+
+
+def _computed_as_one(learners):
     task = ParallelTask(learners, torch.device("cpu"), stacked=True)
     assert task.groups == [[0, 1, 2]]
     losses = task.loss(torch.arange(4), torch.Generator(), 0.0)

@@ -72,9 +72,16 @@ def best_constant_box(boxes: Tensor) -> Tensor:
     return boxes[box_iou(boxes[:, None], boxes[None]).mean(1).argmax()]
 
 
-def box_loss(boxes: Tensor, truth: Tensor) -> Tensor:
-    """Absolute error and what is missing to an IoU of 1, of boxes (B, 4)."""
-    return (boxes - truth).abs().mean() + (1 - box_iou(boxes, truth)).mean()
+class BoxError(nn.Module):
+    """The absolute error of a head's boxes and what is missing to an IoU of 1."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.head = head
+
+    def forward(self, latents: Tensor, truth: Tensor) -> Tensor:
+        boxes = self.head(latents)  # (B, 4)
+        return (boxes - truth).abs().mean() + (1 - box_iou(boxes, truth)).mean()
 
 
 def box_scores(boxes: Tensor, truth: Tensor) -> dict[str, np.ndarray]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec
 from training.experiments.bench import Bench
-from training.experiments.boxes import PooledBox, TokenBox, best_constant_box, box_loss, box_scores
+from training.experiments.boxes import BoxError, PooledBox, TokenBox, best_constant_box, box_scores
 from training.experiments.experiment import Experiment, Measurement, Samples, ScoreTable, write_grid
 from training.experiments.objects import object_scores
 from training.experiments.parallel import Learner, train_parallel, usual_recipe
@@ -45,9 +43,6 @@ def box_heads(bench: Bench) -> tuple[ScoreTable, int]:
     train, test = (bench.latents([scenes], points) for scenes in (training, held_out))
     goals, truth = (true_boxes(scenes, bench) for scenes in (training, held_out))
 
-    def loss(head: nn.Module, latents: Tensor, rows: Tensor) -> Tensor:
-        return box_loss(head(latents[rows]), goals[rows])
-
     heads: dict[str, list[nn.Module]] = {}
     learners = []
     for point in points:
@@ -57,7 +52,7 @@ def box_heads(bench: Bench) -> tuple[ScoreTable, int]:
                 torch.manual_seed(1000 * bench.seed + seed)
                 head = new_head(latents[:STATISTICS_ROWS]).to(bench.device)
                 heads.setdefault(f"{point} {kind}", []).append(head)
-                learners.append(Learner(head, torch.arange(len(train)), partial(loss, head, latents), seed))
+                learners.append(Learner(head, torch.arange(len(train)), [latents], goals, BoxError(head), seed))
     recipe = usual_recipe(bench, 2 * scale.steps)
     train_parallel(bench, learners, recipe, "E1.4")
     with torch.inference_mode():

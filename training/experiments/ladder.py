@@ -14,7 +14,7 @@ from torch import Tensor
 
 from training.experiments.bench import Bench
 from training.experiments.experiment import ScoreTable
-from training.experiments.parallel import AdapterLearner, latent_error, train_parallel, usual_recipe
+from training.experiments.parallel import Learner, train_parallel, usual_recipe
 from training.experiments.trials import Results, Trial, for_validation, learner, run_trials, untrained
 
 
@@ -68,7 +68,7 @@ def choose_rates(bench: Bench, trials: Sequence[Trial], title: str) -> dict[str,
     errors: dict[str, dict[float, float]] = {trial.name: {} for trial in trials}
     steps = bench.scale.rungs[0]
     for rate in bench.scale.rates:
-        pairs: list[tuple[AdapterLearner, Tensor]] = []
+        pairs: list[tuple[Learner, Tensor]] = []
         for trial in trials:
             seed = trial.seeds[0] if trial.seeds else 0
             one = learner(bench, trial, untrained(bench, trial, seed), seed)
@@ -82,10 +82,9 @@ def choose_rates(bench: Bench, trials: Sequence[Trial], title: str) -> dict[str,
 
 
 @torch.inference_mode()
-def validation_error(bench: Bench, one: AdapterLearner, rows: Tensor) -> float:
+def validation_error(bench: Bench, one: Learner, rows: Tensor) -> float:
     """The mean squared error of standardised VAE latents on some rows."""
     total = 0.0
     for where in rows.to(bench.device).split(bench.batch):
-        z = one.module(one.latents(where))
-        total += float(latent_error(z, one.targets[where], one.spread)) * len(where)
+        total += float(one.loss(where)) * len(where)
     return total / len(rows)

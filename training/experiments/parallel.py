@@ -1,16 +1,16 @@
 """Modules trained side by side on latents taken once: adapters and box heads.
 
-On a GPU a small adapter waits for kernels to start more than for them to run: sixty, one after the other, would cost
-sixty times one. So adapters of one form are computed as one, by `torch.func`.
+On a GPU a small module waits for kernels to start more than for them to run: sixty, one after the other, would cost
+sixty times one. So those of one form are computed as one, by `torch.func`.
 
-Shapes: K adapters, B images each, tokens (T, H, W) of width D, VAE latents (C, h, w).
+Shapes: K modules, B images each, tokens (T, H, W) of width D, VAE latents (C, h, w).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,64 +29,58 @@ TRAINED = "trained.pt"
 WEIGHTS_AT_ONCE = 128_000_000  # numbers trained side by side, which take 20 bytes each
 
 
+class LatentError(nn.Module):
+    """The mean squared error of an adapter's VAE latents (B, C, h, w), each channel in units of its spread."""
+
+    def __init__(self, adapter: Adapter):
+        super().__init__()
+        self.adapter = adapter
+
+    def forward(self, latents: Tensor, targets: Tensor) -> Tensor:
+        return ((self.adapter(latents) - targets) / self.adapter.z_std.view(-1, 1, 1)).square().mean()
+
+
 @dataclass(frozen=True)
 class Learner:
-    """A module and its loss on some rows (B,) of its own data. rows: (n,), those it may see. seed: of their order."""
+    """A module that learns targets (n, …) from inputs, each (n, T, H, W, D), which it takes joined.
+
+    rows: those it may see. error: a module around it, of latents (B, T, H, W, D) and targets (B, …): what is to be
+    small. seed: of the order of its rows.
+    """
 
     module: nn.Module
     rows: Tensor
-    loss: Callable[[Tensor], Tensor]
-    seed: int
-
-
-@dataclass(frozen=True)
-class AdapterLearner:
-    """An adapter that learns VAE latents: (B, C, h, w) from inputs, each (B, T, H, W, D), which it takes joined."""
-
-    module: Adapter
-    rows: Tensor
     inputs: Sequence[Tensor]
     targets: Tensor
-    spread: Tensor
-    """(C,), the unit of each channel's error."""
+    error: nn.Module
     seed: int
 
     def latents(self, where: Tensor) -> Tensor:
-        """What the adapter takes of some rows."""
+        """What the module takes of some rows."""
         return torch.cat([x[where] for x in self.inputs], -1)
 
     def loss(self, where: Tensor) -> Tensor:
-        return latent_error(self.module(self.latents(where)), self.targets[where], self.spread)
+        return self.error(self.latents(where), self.targets[where])
 
     @property
     def form(self) -> tuple:
-        """What adapters share that can be computed as one."""
+        """What learners share that can be computed as one."""
         shapes = (tuple(p.shape) for p in self.module.parameters())
-        return type(self.module), *shapes, tuple(self.inputs[0].shape[1:])
+        return type(self.error), type(self.module), *shapes, tuple(self.inputs[0].shape[1:])
 
 
-def latent_error(z: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-    """The mean squared error of VAE latents (B, C, h, w), each channel in units of its spread (C,)."""
-    return ((z - target) / spread.view(-1, 1, 1)).square().mean()
-
-
-def stacked_losses(learners: Sequence[AdapterLearner], rows: Sequence[Tensor]) -> Tensor:
-    """The losses (K,) of adapters of one form, each on its own rows (B,), computed as one.
+def stacked_losses(learners: Sequence[Learner], rows: Sequence[Tensor]) -> Tensor:
+    """The losses (K,) of learners of one form, each on its own rows (B,), computed as one.
 
     Parameters are stacked anew, not by `torch.func.stack_module_state`, which would cut them off from the modules:
     each keeps its own weights, gradients and clipping.
     """
-    modules = [learner.module for learner in learners]
-    states = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in modules]
+    errors = [one.error for one in learners]
+    states = [dict(e.named_parameters()) | dict(e.named_buffers()) for e in errors]
     state = {name: torch.stack([one[name] for one in states]) for name in states[0]}
     x = torch.stack([one.latents(where) for one, where in zip(learners, rows, strict=True)])  # (K, B, T, H, W, D)
     targets = torch.stack([one.targets[where] for one, where in zip(learners, rows, strict=True)])
-    spreads = torch.stack([one.spread for one in learners])
-
-    def loss(own: dict[str, Tensor], x: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-        return latent_error(functional_call(modules[0], own, x), target, spread)
-
-    return vmap(loss)(state, x, targets, spreads)
+    return vmap(lambda own, x, target: functional_call(errors[0], own, (x, target)))(state, x, targets)
 
 
 class ParallelTask:
@@ -94,17 +88,17 @@ class ParallelTask:
 
     So what a learner learns depends on its seed, and not on those beside it.
 
-    stacked: adapters of one form are computed as one, which pays on a GPU and costs on a CPU.
+    stacked: learners of one form are computed as one, which pays on a GPU and costs on a CPU.
     """
 
-    def __init__(self, learners: Sequence[Learner | AdapterLearner], device: torch.device, stacked: bool):
+    def __init__(self, learners: Sequence[Learner], device: torch.device, stacked: bool):
         self.learners, self.device = learners, device
         self.modules = nn.ModuleDict({str(k): one.module for k, one in enumerate(learners)})
         self.rows = max(len(one.rows) for one in learners)
         self._own_rows = [one.rows.to(device) for one in learners]
         groups: dict[tuple, list[int]] = {}
         for k, one in enumerate(learners):
-            form = one.form if stacked and isinstance(one, AdapterLearner) else (k,)
+            form = one.form if stacked else (k,)
             groups.setdefault(form, []).append(k)
         self.groups = list(groups.values())
 
@@ -117,8 +111,7 @@ class ParallelTask:
             if len(group) == 1:
                 values = [self.learners[group[0]].loss(own_rows[group[0]])]
             else:
-                stack = [one for k in group if isinstance(one := self.learners[k], AdapterLearner)]
-                values = list(stacked_losses(stack, [own_rows[k] for k in group]))
+                values = list(stacked_losses([self.learners[k] for k in group], [own_rows[k] for k in group]))
             losses |= dict(zip(map(str, group), values, strict=True))
         return losses
 
@@ -130,7 +123,7 @@ def usual_recipe(bench: Bench, steps: int | None = None) -> Recipe:
     return Recipe(steps, bench.scale.batch, bench.scale.lr, warmup, seed=bench.seed, save_every=120.0)
 
 
-def train_parallel(bench: Bench, learners: Sequence[Learner | AdapterLearner], recipe: Recipe, title: str) -> None:
+def train_parallel(bench: Bench, learners: Sequence[Learner], recipe: Recipe, title: str) -> None:
     """Trains all learners side by side, or as many at a time as memory is meant for.
 
     What is trained is kept in the bench's folder of unfinished work under `title`, which no other training of an
@@ -150,8 +143,8 @@ def train_parallel(bench: Bench, learners: Sequence[Learner | AdapterLearner], r
             (folder / STATE).unlink()
 
 
-def _parts(learners: Sequence[Learner | AdapterLearner]) -> Iterator[list[Learner | AdapterLearner]]:
-    part, size = list[Learner | AdapterLearner](), 0
+def _parts(learners: Sequence[Learner]) -> Iterator[list[Learner]]:
+    part, size = list[Learner](), 0
     for one in learners:
         weights = sum(p.numel() for p in one.module.parameters())
         if part and size + weights > WEIGHTS_AT_ONCE:
@@ -162,13 +155,13 @@ def _parts(learners: Sequence[Learner | AdapterLearner]) -> Iterator[list[Learne
     yield part
 
 
-def _keep(path: Path, learners: Sequence[Learner | AdapterLearner], facts: dict) -> None:
+def _keep(path: Path, learners: Sequence[Learner], facts: dict) -> None:
     partial = path.with_suffix(".partial")
     torch.save({"facts": json.dumps(facts), "weights": [one.module.state_dict() for one in learners]}, partial)
     partial.replace(path)
 
 
-def _restore(path: Path, learners: Sequence[Learner | AdapterLearner], facts: dict) -> bool:
+def _restore(path: Path, learners: Sequence[Learner], facts: dict) -> bool:
     """Gives learners the weights that an earlier call trained; False where there are none."""
     if not path.is_file():
         return False

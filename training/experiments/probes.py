@@ -48,16 +48,18 @@ def fit_probes(x: Tensor, tasks: Sequence[Task]) -> list[Tensor]:
     """
     held = for_validation(len(x)).to(x.device)
     ones = torch.nn.functional.pad(x, (0, 1), value=1.0)
-    columns = [task.classes for task in tasks for _ in PENALTIES]
-    penalties = torch.cat([torch.full((task.classes,), p) for task in tasks for p in PENALTIES]).to(x)
-    weights = torch.zeros(ones.shape[1], sum(columns), device=x.device, requires_grad=True)
+    trials = [(task, penalty) for task in tasks for penalty in PENALTIES]
+    most = max(task.classes for task in tasks)
+    # All have as many classes; those that a task lacks are out of the question, and their weights stay at nothing.
+    absent = torch.tensor([[k >= task.classes for k in range(most)] for task, _ in trials], device=x.device)
+    penalties = torch.tensor([penalty for _, penalty in trials]).to(x)[:, None]
+    truths = torch.stack([task.train[: len(x)] for task, _ in trials], 1).to(x.device)  # (N, T · P)
+    weights = torch.zeros(ones.shape[1], len(trials), most, device=x.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=100, tolerance_change=1e-6, line_search_fn="strong_wolfe")
-    truths = [task.train[: len(x)].to(x.device) for task in tasks for _ in PENALTIES]
 
     def errors(rows: Tensor) -> Tensor:
-        outputs = (ones[rows] @ weights).split(columns, 1)
-        losses = zip(outputs, truths, strict=True)
-        return torch.stack([torch.nn.functional.cross_entropy(out, truth[rows]) for out, truth in losses])
+        logits = torch.einsum("nd,dtc->nct", ones[rows], weights).masked_fill(absent.T, float("-inf"))
+        return torch.nn.functional.cross_entropy(logits, truths[rows], reduction="none").mean(0)  # (T · P,)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -69,8 +71,8 @@ def fit_probes(x: Tensor, tasks: Sequence[Task]) -> list[Tensor]:
         optimizer.step(closure)
     with torch.no_grad():
         best = errors(held).view(len(tasks), -1).argmin(1).tolist()
-    parts = weights.detach().split(columns, 1)
-    return [parts[len(PENALTIES) * k + choice] for k, choice in enumerate(best)]
+    picked = zip(tasks, range(0, len(trials), len(PENALTIES)), best, strict=True)
+    return [weights.detach()[:, first + choice, : task.classes] for task, first, choice in picked]
 
 
 def bits(weights: Tensor, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
 from training.experiments.bench import Bench
 from training.experiments.experiment import Samples
-from training.experiments.parallel import AdapterLearner, train_parallel, usual_recipe
+from training.experiments.parallel import LatentError, Learner, train_parallel, usual_recipe
 from training.fit import STATISTICS_ROWS, new_adapter
 from training.latents import Latents
 from training.loop import Recipe
@@ -100,10 +100,10 @@ def for_validation(count: int) -> Tensor:
     return torch.arange(count) % 8 == min(7, count - 1)
 
 
-def learner(bench: Bench, trial: Trial, adapter: Adapter, seed: int) -> AdapterLearner:
+def learner(bench: Bench, trial: Trial, adapter: Adapter, seed: int) -> Learner:
     """A trial's adapter and what it learns from."""
     rows = trial.rows(seed, bench.scale.seeds)
-    return AdapterLearner(adapter, rows, trial.inputs(trial.train), trial.train.targets, adapter.z_std, seed)
+    return Learner(adapter, rows, trial.inputs(trial.train), trial.train.targets, LatentError(adapter), seed)
 
 
 def train_trials(
@@ -115,7 +115,7 @@ def train_trials(
     """
     modules: dict[str, list[nn.Module]] = {}
     recipe = recipe or usual_recipe(bench)
-    learners: dict[float, list[AdapterLearner]] = {}  # by learning rate
+    learners: dict[float, list[Learner]] = {}  # by learning rate
     for trial in trials:
         one = trial.kind == "linear" and trial.count is None
         for seed in trial.seeds or range(1 if one else bench.scale.seeds):

@@ -28,7 +28,7 @@ from foresight.models.points import ExtractionPoint
 from foresight.models.vlm import VLM
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement, Samples
-from training.experiments.parallel import AdapterLearner, train_parallel, usual_recipe
+from training.experiments.parallel import LatentError, Learner, train_parallel, usual_recipe
 from training.experiments.trials import for_validation
 from training.fit import STATISTICS_ROWS, new_adapter
 
@@ -169,7 +169,7 @@ def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adap
             some = torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS), device=bench.device).long()
             adapter.fit_statistics(rows[some], both[some])
             fitted.setdefault(str(point), []).append(adapter)
-            learners.append(AdapterLearner(adapter, torch.arange(len(rows)), [rows], both, adapter.z_std, seed))
+            learners.append(Learner(adapter, torch.arange(len(rows)), [rows], both, LatentError(adapter), seed))
     recipe = usual_recipe(bench)
     train_parallel(bench, learners, recipe, "V1")
     return fitted, recipe.steps
