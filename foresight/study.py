@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 Verdict = Literal["holds", "does not hold", "open"]
 VERDICT_WORDS: dict[Verdict, str] = {"holds": "holds here", "does not hold": "not here", "open": "open"}
@@ -13,14 +13,11 @@ ChartKind = Literal["line", "bar", "waterfall", "scatter"]
 Interval = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]  # mean, low, high
 Cell = str | int | FiniteFloat | Interval | None
 
-_BASELINE = AliasChoices("baseline", "floor")  # the first edition's files have the second name
-_ORACLE = AliasChoices("oracle", "ceiling")
-
 
 class _Part(BaseModel):
     """A part of the file. What it holds beyond these fields is left aside."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class Table(_Part):
@@ -61,9 +58,9 @@ class Chart(_Part):
     """The axis's label."""
     y: str
     series: list[Series]
-    baseline: FiniteFloat | None = Field(None, validation_alias=_BASELINE)
+    baseline: FiniteFloat | None = None
     """A blank page's score."""
-    oracle: FiniteFloat | None = Field(None, validation_alias=_ORACLE)
+    oracle: FiniteFloat | None = None
     target: FiniteFloat | None = None
     """The seed study's."""
 
@@ -77,10 +74,10 @@ class KeyResult(_Part):
     """The seed study's number."""
     target: str | None = None
     """The seed study's target, such as "< 0.35"."""
-    baseline: Interval | None = Field(None, validation_alias=_BASELINE)
+    baseline: Interval | None = None
     """The score of what needs no latents."""
-    baseline_name: str | None = Field(None, validation_alias=AliasChoices("baseline_name", "floor_is"))
-    oracle: Interval | None = Field(None, validation_alias=_ORACLE)
+    baseline_name: str | None = None
+    oracle: Interval | None = None
 
 
 class Picture(_Part):

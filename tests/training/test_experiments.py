@@ -12,6 +12,7 @@ from foresight.data.scenes import COLOR_NAMES, SHAPES, SceneSpec, sample, take
 from foresight.errors import InputError
 from foresight.metrics.intervals import bootstrap
 from foresight.paths import ASSETS
+from foresight.ui.findings.study import load_study
 from training.experiments import boxes, command, objects, statistics
 from training.experiments import store as kept
 from training.experiments.controls import shuffled
@@ -19,6 +20,7 @@ from training.experiments.e1_1 import labels
 from training.experiments.errors import error_places, seams
 from training.experiments.experiment import Measurement, StudyPoints
 from training.experiments.held_out import unseen_pair
+from training.experiments.report import findings
 from training.experiments.report.answers import ANSWERS, plain_answer, positions
 from training.experiments.report.figures import _bar_starts
 from training.experiments.report.parts import MEASURED, Run, mean, score_table, skill
@@ -284,6 +286,14 @@ def test_the_docs_have_the_table_that_the_command_prints_of_the_bundled_study(ca
     table = capsys.readouterr().out
     assert table in (ASSETS.parent / "docs/study.md").read_text(encoding="utf-8")
     assert "| silhouette by shape and colour, post-merge/6 | – | 0.808 |" in table
+
+
+@pytest.mark.parametrize("name", ["e1_3", "e1_5", "v1"])
+def test_the_bundled_study_says_what_the_scores_of_its_images_say(name):
+    folder = ASSETS.parent / "docs/study"
+    record = kept.Record.model_validate_json((folder / f"experiments/{name}.json").read_text())
+    answer, shipped = findings.answer_of(folder, name, record), load_study(ASSETS / "results.yaml").experiments[name]
+    assert (answer.verdict, answer.paragraph, list(answer.key)) == (shipped.verdict, shipped.paragraph, shipped.key)
 
 
 def arguments(*words):

@@ -21,7 +21,7 @@ def measure(bench: Bench) -> Measurement:
         {"scores": results.table | references(bench)},
         {"scores": results.steps},
         results.parameters,
-        grids=[write_grid(bench.artifacts / "e1_2.png", images, title, at, "linear")],
+        grids=[write_grid(bench.artifacts / "e1_2.webp", images, title, at, "linear")],
     )
 
 

@@ -81,7 +81,7 @@ def measure(bench: Bench) -> Measurement:
     return Measurement(
         {"scores": scores, "boxes": boxes, "objects": objects},
         {"boxes": steps, "scores": bench.scale.steps},
-        grids=[write_grid(bench.artifacts / "e1_4.png", rows, title, bench.recommended)],
+        grids=[write_grid(bench.artifacts / "e1_4.webp", rows, title, bench.recommended)],
     )
 
 

@@ -91,7 +91,7 @@ def measure(bench: Bench, layers: Measurement) -> Measurement:
         },
         {"latents": bench.scale.steps, "images": bench.scale.picture_steps},
         values={"points": list(map(str, points))},
-        grids=[write_grid(bench.artifacts / "e1_5.png", [x[rows] for x in images], title, at)],
+        grids=[write_grid(bench.artifacts / "e1_5.webp", [x[rows] for x in images], title, at)],
     )
 
 

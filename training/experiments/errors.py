@@ -76,7 +76,7 @@ def measure(bench: Bench) -> Measurement:
     return Measurement(
         {"scores": results.table | references(bench), "errors": {name: error_places(*e) for name, e in errors.items()}},
         {"scores": results.steps},
-        grids=[write_grid(bench.artifacts / "errors.png", images, title, bench.recommended)],
+        grids=[write_grid(bench.artifacts / "errors.webp", images, title, bench.recommended)],
     )
 
 

@@ -117,7 +117,7 @@ def measure(bench: Bench) -> Measurement:
         {"scores": table},
         {"scores": bench.scale.steps},
         values={"covered": covered, "adapters": [t.name for t in trials], "splits": list(tests)},
-        grids=[write_grid(bench.artifacts / "held_out.png", examples, title, at)],
+        grids=[write_grid(bench.artifacts / "held_out.webp", examples, title, at)],
     )
 
 

@@ -159,7 +159,7 @@ def measure(bench: Bench) -> Measurement:
         {"scores": table, "silhouettes": {name: silhouettes(bench, scenes) for name, scenes in clusters.items()}},
         {"scores": own.steps},
         values={"stages": [stage.name for stage in plan]},
-        grids=[write_grid(bench.artifacts / "seed_protocol.png", examples, title, bench.recommended, "pooled")],
+        grids=[write_grid(bench.artifacts / "seed_protocol.webp", examples, title, bench.recommended, "pooled")],
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import io
+import lzma
 import math
 import os
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ class Record(BaseModel):
     """All that the numbers depend on."""
     points: StudyPoints
     tables: list[str]
-    """Names of its score tables, each a gzipped CSV in artifacts/."""
+    """Names of its score tables, each a compressed CSV in artifacts/."""
     steps: dict[str, int]
     parameters: dict[str, int]
     values: dict[str, Any]
@@ -87,33 +86,29 @@ def measured(out: Path, name: str, record: Record) -> Measurement:
 
 
 def table_file(name: str, title: str) -> str:
-    """The file in artifacts/ of an experiment's table."""
-    return f"{name}.csv.gz" if title == "scores" else f"{name}-{title.replace(' ', '-')}.csv.gz"
+    """The file in artifacts/ of an experiment's table: CSV under xz, which pandas.read_csv opens."""
+    return f"{name}.csv.xz" if title == "scores" else f"{name}-{title.replace(' ', '-')}.csv.xz"
 
 
 def _write_table(path: Path, table: ScoreTable) -> None:
-    names = list(next(iter(table.values())))
-    # Without a time in its header, so that the same scores make the same file.
-    with gzip.GzipFile(path, "wb", mtime=0) as packed, io.TextIOWrapper(packed, "utf-8", newline="") as file:
+    """A line for each condition, score and seed: its value of every image, to four digits and four decimals."""
+    with lzma.open(path, "wt", newline="", encoding="utf-8", preset=9) as file:
         writer = csv.writer(file)
-        writer.writerow(["condition", "seed", "image", *names])
+        images = range(max(values.shape[1] for samples in table.values() for values in samples.values()))
+        writer.writerow(["condition", "score", "seed", *images])
         for condition, samples in table.items():
-            for (seed, image), _ in np.ndenumerate(samples[names[0]]):
-                writer.writerow([condition, seed, image, *(f"{samples[n][seed, image]:.6g}" for n in names)])
+            for score, values in samples.items():
+                for seed, row in enumerate(values):
+                    writer.writerow([condition, score, seed, *(f"{round(float(v), 4):.4g}" for v in row)])
 
 
 def _read_table(path: Path) -> dict[str, Samples]:
-    lines: dict[str, list[list[str]]] = {}
-    with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
-        _, _, _, *names = next(reader := csv.reader(file))
-        for condition, *rest in reader:
-            lines.setdefault(condition, []).append(rest)
-    table: dict[str, Samples] = {}
-    for condition, rows in lines.items():
-        values = np.array(rows, dtype=np.float64)  # (S · N, 2 + scores), sorted by seed, then by image
-        seeds = int(values[-1, 0]) + 1
-        table[condition] = {n: values[:, 2 + k].reshape(seeds, -1) for k, n in enumerate(names)}
-    return table
+    table: dict[str, dict[str, list[list[float]]]] = {}
+    with lzma.open(path, "rt", newline="", encoding="utf-8") as file:
+        next(reader := csv.reader(file))
+        for condition, score, _, *values in reader:
+            table.setdefault(condition, {}).setdefault(score, []).append([float(v) for v in values])
+    return {condition: {n: np.array(seeds) for n, seeds in samples.items()} for condition, samples in table.items()}
 
 
 def plain(value: Any) -> Any:

@@ -107,7 +107,7 @@ def experiment_tables(experiment: Experiment, study: Path) -> str:
         if path and path.stat().st_size <= MAX_PICTURE:
             data = base64.b64encode(path.read_bytes()).decode()
             caption = f"<figcaption>{title}</figcaption>"
-            html += f'<figure><img src="data:image/png;base64,{data}" alt="{title}">{caption}</figure>'
+            html += f'<figure><img src="data:image/{path.suffix[1:]};base64,{data}" alt="{title}">{caption}</figure>'
     html += "".join(_table(table, opened=k == 0) for k, table in enumerate(experiment.tables))
     return f'<div class="fs-findings-text fs-findings-tables">{html}</div>'
 

@@ -232,11 +232,11 @@ def motion(run: Run) -> Answer:
         f"{text(tracks['oracle'][PAIR])}). By chance it is a half.",
         f"One object that moves straight over an even ground, eight frames, four steps of the VLM; test clips and "
         f"their reverses show the same frames and differ by direction alone. The probe is a ridge regression of the "
-        f"object's "
-        f"displacement on all latents of a clip, from {run.settings['clips']:,} clips. It cannot tell from the first "
-        f"step alone ({text(probes_[f'{at}, {STILL}'][PAIR])}) but by what two frames tell, nor from the mean of all "
-        f"steps ({text(probes_[f'{at}, {BLIND}'][PAIR])}). Tracks are centroids of the object found in frames that "
-        f"token adapters ({LATENTS_ALONE}, {run.steps:,} steps) give for both frames of each step. At {at} the decoded "
+        f"object's displacement on all latents of a clip, from {run.settings['clips']:,} clips. Controls: from the "
+        f"first step alone, whose two frames show a little motion, {text(probes_[f'{at}, {STILL}'][PAIR])} are told; "
+        f"from the mean of all steps, which has their order only where each tells of its own, "
+        f"{text(probes_[f'{at}, {BLIND}'][PAIR])}. Tracks are centroids of the object found in frames that token "
+        f"adapters ({LATENTS_ALONE}, {run.steps:,} steps) give for both frames of each step. At {at} the decoded "
         f"displacement is off by {text(tracks[at][ERROR])} px, a still copy's by {text(tracks['still copy'][ERROR])}.",
         [
             score_table("Linear probe of an object's displacement", probes_, [PAIR, DIRECTION, ERROR]),

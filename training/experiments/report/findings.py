@@ -222,7 +222,7 @@ def markdown(study: Study, planned: int) -> str:
         parts += [f"## {heading}", "\n".join(f"{k}. {line}" for k, line in enumerate(lines, 1)) or "None."]
     parts.append(
         "## Artifacts\n\n- `results.yaml`: every number here\n- `artifacts/`: figures (PNG, and HTML to explore), "
-        "reconstruction grids, every image's scores as gzipped CSV\n- Commands:\n\n```\n"
+        "reconstruction grids, every image's scores as compressed CSV\n- Commands:\n\n```\n"
         + "\n".join(study.commands)
         + "\n```"
     )
