@@ -41,7 +41,7 @@ def study() -> dict[str, Any]:
     line = {"name": "linear", "x": ["pre-merge/2", POINT], "y": [0.2, None], "low": [0.1, None], "high": [0.4, None]}
     bars = {"name": "LPIPS", "x": [f"{POINT} tokens", "blank"], "y": [0.1, 0.3]}
     size = {"name": "tokens", "x": [64, 4096], "y": [0.3, 0.1], "points": [POINT, POINT]}
-    common = {"floor": 0.3, "ceiling": 0.001, "target": 0.35, "x": "point", "y": "LPIPS"}
+    common = {"baseline": 0.3, "oracle": 0.001, "target": 0.35, "x": "point", "y": "LPIPS"}
     experiment = {
         "title": f"E1.2 {EVIL}",
         "question": "How much can be read off?",

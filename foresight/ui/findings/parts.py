@@ -93,8 +93,8 @@ def experiment_text(experiment: Experiment, address: str = "") -> str:
         f'<div class="fs-findings-text" data-link="{escape(address)}"><h3>{escape(experiment.title)}</h3>'
         f"<p><i>{escape(experiment.question)}</i></p>"
         f"<p>{_verdict(experiment)} {escape(experiment.verdict_reason)}</p><p>{escape(experiment.paragraph)}</p>"
-        f'<p class="facts">The seed study: {_seed(experiment)}. In the charts: dotted, the floor (a blank page); '
-        "dashed, the ceiling (the oracle); dash-dotted, the seed's target. A click on a point opens it in Inspect, "
+        f'<p class="facts">The seed study: {_seed(experiment)}. In the charts: dotted, the baseline; '
+        "dashed, the oracle; dash-dotted, the seed's target. A click on a point opens it in Inspect, "
         f'where an adapter of its kind is at hand. <a href="{escape(address)}">Link to this view</a>.</p></div>'
     )
 
@@ -168,7 +168,7 @@ def charts_json(experiment: Experiment, openable: Openable) -> str:
 
 
 def _chart(chart: Chart, openable: Openable) -> dict[str, Any]:
-    lines = {"floor": (chart.baseline, "dot"), "ceiling": (chart.oracle, "dash"), "target": (chart.target, "dashdot")}
+    lines = {"baseline": (chart.baseline, "dot"), "oracle": (chart.oracle, "dash"), "target": (chart.target, "dashdot")}
     marks = [(name, value, dash) for name, (value, dash) in lines.items() if value is not None]
     axis: dict[str, Any] = {"gridcolor": RULE, "linecolor": RULE, "zeroline": False, "automargin": True}
     layout: dict[str, Any] = {
