@@ -45,6 +45,8 @@ TITLES = {
     "tlpips": "tLPIPS",
     "warp_error": "warp",
     "difference_error": "change",
+    "change_within": "in step",
+    "change_between": "between",
     "centroid_error": "centroid px",
     "velocity_error": "velocity px",
     "direction_right": "direction",

@@ -112,18 +112,18 @@ class ClipReport(DecodedClip):
 
 
 def clip_records(inspector: Inspector) -> list[AdapterRecord]:
-    """The adapters that read clips, in order of depth; at each point those that tell a step's two frames apart first.
+    """The adapters that read clips, in order of depth; at each point those that give each frame of a step first.
 
     With a VAE that joins frames, those that were made for it; else every one, of which some give both frames of a step
     the same image.
     """
     joins = inspector.vae.frames_per_latent > 1
     records = [record for record in inspector.adapters() if not joins or record.config["steps"] > 1]
-    return sorted(records, key=lambda record: (record.point.depth, not tells_frames_apart(record)))
+    return sorted(records, key=lambda record: (record.point.depth, not gives_each_frame(record)))
 
 
-def tells_frames_apart(record: AdapterRecord) -> bool:
-    """Whether an adapter can give the two frames of a step different images."""
+def gives_each_frame(record: AdapterRecord) -> bool:
+    """Whether an adapter has an image for each of a step's two frames; whether these differ, `change_within` tells."""
     return record.config["frames"] == 2 or record.config["steps"] > 1
 
 

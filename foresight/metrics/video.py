@@ -24,6 +24,7 @@ from foresight.metrics.tracks import centroids, find_objects, shifts
 FRAME_SCORES = ("lpips", "haarpsi", "ssim", "psnr", "mask_iou")
 MOVED = 4.0  # pixels from first to last frame from which a motion has a direction
 RIGHT = 45.0  # degrees by which a direction may be off
+STEP_FRAMES = 2  # that the VLM joins into one step
 READABLE = 1.0  # pixels from its true place within which an object must be found in the original
 
 # What a viewer may trust each score for: one sentence each, shown beside it.
@@ -41,6 +42,10 @@ TRUST = {
     "itself loses: it sees flicker, and a still copy only where something moved.",
     "difference_error": "Difference error tells whether the right pixels change by the right amount from frame to "
     "frame; a lag of one frame raises it as much as no motion.",
+    "change_within": "Change within a step tells how much of the true change between the two frames that the model "
+    "joins into one step is read back: near 0 % both look the same, and which came first cannot be told.",
+    "change_between": "Change between steps tells the same of neighbouring frames of two steps: where it is high and "
+    "the one within a step is not, a clip moves every other frame only.",
     "centroid_error": "Centroid error tells, in pixels, how far objects are from their true places; it is blind to "
     "shape and colour.",
     "velocity_error": "Velocity error tells, in pixels a frame, how far motion is off; compare it with the still "
@@ -76,7 +81,9 @@ class ClipScores:
 
     frames: {"lpips": (F,), …} by FRAME_SCORES; NaN where a frame has no such score. pairs: {"tlpips": (F - 1,), …}, of
     frames t and t + 1: tlpips, warp_error (less the original's own), difference_error, velocity_error. tracks:
-    (F, N, 2), where each object was found; NaN where it was not. true_tracks: the same of the original. missed: share
+    (F, N, 2), where each object was found; NaN where it was not. true_tracks: the same of the original. changes:
+    (F - 1, 2), from frame t to t + 1 the product of the clip's change with the true one, and that of the true one with
+    itself; their ratio is the share of the true change that is read back, by least squares. missed: share
     of an object's frames in which it is seen in the original and not found here. direction_right: (M,) bool of what
     moved, by object, or of the image as a whole where no objects are known.
     """
@@ -85,6 +92,7 @@ class ClipScores:
     pairs: dict[str, Tensor]
     tracks: Tensor
     true_tracks: Tensor
+    changes: Tensor
     missed: float | None
     direction_right: Tensor
 
@@ -107,7 +115,11 @@ class ClipScores:
         """One number for each score in TRUST; None where the clip has none. Direction: the share that is right."""
         series = {**self.frames, **self.pairs, "centroid_error": self.centroid_error}
         means = {name: _mean(series[name]) for name in TRUST if name in series}
-        return means | {"direction_right": _mean(self.direction_right.float())}
+        for name, first in (("change_within", 0), ("change_between", 1)):
+            found, true = self.changes[first::STEP_FRAMES].sum(0).tolist()
+            means[name] = found / true if true > 0 else None
+        means["direction_right"] = _mean(self.direction_right.float())
+        return {name: means[name] for name in TRUST}
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values: the means, the worst frame by each score, and every score by frame or pair of frames."""
@@ -230,11 +242,13 @@ class ClipScorer:
         }
         pairs = {name: torch.full((max(0, count - 1),), torch.nan) for name in ("warp_error", "velocity_error")}
         pairs |= {"tlpips": torch.zeros(0), "difference_error": torch.zeros(0)}
+        both = torch.zeros(0, 2)
         if count > 1:
             steps = [model.distance(s.part(slice(0, -1)), s.part(slice(1, None))) for s in (true, measured)]
             pairs["tlpips"] = (steps[0] - steps[1]).abs()
-            changes = measured.frames.diff(dim=0) - true.frames.diff(dim=0)
-            pairs["difference_error"] = changes.abs().mean((1, 2, 3))
+            change, due = measured.frames.diff(dim=0), true.frames.diff(dim=0)
+            pairs["difference_error"] = (change - due).abs().mean((1, 2, 3))
+            both = torch.stack([(change * due).sum((1, 2, 3)), due.square().sum((1, 2, 3))], 1)
             if self.truth.flow is not None:
                 pairs["warp_error"] = self._warp_error(measured.frames) - self._true_warp_error
         known = self.tracks.shape[1] > 0
@@ -255,6 +269,7 @@ class ClipScorer:
             {name: pairs[name].cpu() for name in ("tlpips", "warp_error", "difference_error", "velocity_error")},
             measured.objects,
             self.tracks,
+            both.cpu(),
             float(lost.sum() / present.sum()) if present.any() else None,
             right,
         )

@@ -124,7 +124,7 @@ def test_evaluate(clip, options, house, tmp_path, capsys):
     assert row["clip"] == "over noise.png" and row["warp_error"] is not None and row["centroid_error"] is None
 
 
-def test_an_adapter_that_tells_frames_apart(clip, house, options, tmp_path, capsys):
+def test_an_adapter_that_gives_each_frame(clip, house, options, tmp_path, capsys):
     """Both frames of a step come from one latent: with one frame a step they are alike, with two they are not."""
     from foresight.adapters.checkpoint import describe_adapter, save_adapter
     from foresight.adapters.modules import LinearProbe

@@ -54,13 +54,14 @@ def test_a_clip_against_itself(scorer, clip):
     assert means["psnr"] == 100 and means["ssim"] == pytest.approx(1) and means["mask_iou"] == 1
     assert means["centroid_error"] < 1e-4 and means["velocity_error"] < 1e-4
     assert means["direction_right"] == 1 and scores.missed == 0
+    assert means["change_within"] == means["change_between"] == 1
 
 
 def test_a_still_copy_has_the_true_speed_as_its_error(scorer):
     still = scorer.controls()["still"]
     assert still.centroid_error[:, 0].tolist() == pytest.approx([STEP * k for k in range(FRAMES)], abs=0.01)
     assert still.pairs["velocity_error"].tolist() == pytest.approx([STEP] * (FRAMES - 1), abs=0.01)
-    assert still.means()["direction_right"] == 0
+    assert still.means()["direction_right"] == still.means()["change_within"] == still.means()["change_between"] == 0
     changed = 2 * STEP * 30 * 0.9 / SIDE**2  # two strips, of the square's side and contrast
     assert still.pairs["difference_error"].tolist() == pytest.approx([changed] * (FRAMES - 1))
     lost = STEP * 30 * 0.9 / (SIDE**2 - STEP * 30)  # along the true flow the square's last strip is white

@@ -198,7 +198,10 @@ BAD = {
     "no folder": (["extract", "MODELS", "--data", "nowhere", "--out", "x"], "there is no folder or zip 'nowhere'"),
     "no picture": (["extract", "MODELS", "--data", "bad", "--out", "x"], "none of the 1 files in 'bad'"),
     "no clip": (["extract", "MODELS", "--data", "clips:bad", "--out", "x"], "the folder 'bad' has no clips"),
-    "no such clip": (["extract", "MODELS", "--data", "a.mp4", "--out", "x"], "there is no clip or folder of clips"),
+    "no such clip": (
+        ["extract", "MODELS", "--data", "a.mp4", "--out", "x"],
+        "there is no clip or folder of clips 'a.mp4'",
+    ),
     "clips too long": (
         ["extract", "MODELS", "--data", "motion:4", "--frames", "65", "--out", "x"],
         "1 to 64 frames, not 65",

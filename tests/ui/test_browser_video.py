@@ -53,8 +53,10 @@ def pixels(page, role):
 
 def test_a_moving_scene_plays_steps_seeks_and_opens_again(visit, tmp_path):
     page = visit(asked="tab=video")
-    expect(page.locator("#video-player")).to_contain_text("No clip yet")
-    expect(page.locator("#video-adapter label").first).to_contain_text("pairs: tells a step's two frames apart")
+    scored(page, 16)  # a first clip is there without a click
+    assert "seed=7" in page.url
+    expect(page.locator("#video-head")).to_contain_text("The direction is right for ")
+    expect(page.locator("#video-adapter label").first).to_contain_text("pairs: an image for each frame")
     page.locator("#video-frames-drawn input[type=number]").fill("8")
     page.locator("#video-generate").click()
     scored(page)
@@ -115,6 +117,17 @@ def test_a_moving_scene_plays_steps_seeks_and_opens_again(visit, tmp_path):
     scored(again)
     assert pixels(again, "original") == first
     expect(again.locator("#video-frames-drawn input[type=number]")).to_have_value("8")
+
+
+def test_the_first_clip_gives_way_to_a_link_and_comes_when_the_tab_is_opened(visit):
+    page = visit(asked="tab=video&frames=8&seed=3")
+    scored(page)
+    page.get_by_role("tab", name="Inspect").click()
+    page.get_by_role("tab", name="Video").click()
+    expect(page.locator("#video-head h3")).to_contain_text("moving-scene-3")
+    other = visit(ready="#tab-inspect")
+    other.get_by_role("tab", name="Video").click()
+    scored(other, 16)
 
 
 def test_an_upload_is_cut_with_a_notice_and_bad_ones_lose_nothing(visit, clip, tmp_path):

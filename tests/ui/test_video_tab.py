@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from foresight.data.clips import load_clip, write_clip
 from foresight.errors import InputError
 from foresight.inspection.clip_readout import clip_records, decode_clip, score_clip
 from foresight.inspection.inspector import Inspector
-from foresight.metrics.video import TRUST
+from foresight.metrics.video import TRUST, ClipScorer
+from foresight.settings import Settings
 from foresight.ui import view_link
-from foresight.ui.video import address, export, player
+from foresight.ui.navigation import Navigation
+from foresight.ui.video import address, export, player, tab
 from foresight.ui.video.form import NO_ADAPTER, ClipPoint
 from foresight.ui.video.source import MovingScene, UploadedClip, sample_of
 
@@ -132,6 +135,51 @@ def test_each_score_stands_beside_its_controls_and_what_it_is_good_for(decoded, 
     assert f"{report.controls['still'].means()['lpips']:.3f}" in table
     html = player.headline(decoded, "a <b>", "?tab=video", "link", report)
     assert "a &lt;b&gt;" in html and "Worst frame by LPIPS: <b>" in html and "both frames of a step one image" in html
+
+
+def test_frames_of_a_step_are_told_apart_by_what_is_measured(report):
+    """Of steps: all of the change; none within them; a third."""
+    true = report.sample.frames
+    paired = true[(torch.arange(5) // 2) * 2]  # each step shows its first frame twice
+    scorer = ClipScorer(true, report.sample.truth)
+    each = replace(
+        report,
+        record=replace(report.record, config=report.record.config | {"frames": 2}),
+        controls=report.controls | {"oracle": scorer.score(true)},
+    )
+    for frames, share, words in (
+        (true, 1.0, ": the two frames of a step are told apart."),
+        (paired, 0.0, "look the same here, and which came first is not to be seen"),
+        (
+            true * 0.3 + paired * 0.7,
+            0.3,
+            "30% of the true change within steps of two frames is read back (VAE alone 100%)",
+        ),
+    ):
+        scores = scorer.score(frames)
+        assert scores.means()["change_within"] == pytest.approx(share, abs=1e-5)
+        sentence = player.steps_told(replace(each, scores=scores))
+        assert words in sentence and f"{share:.0%} of" in sentence
+    assert "hardly told apart" in sentence
+    assert scorer.score(paired).means()["change_between"] == pytest.approx(1, abs=0.05)
+    assert player.steps_told(report) == ""  # its adapter has one image for both, which is said anyway
+
+
+def test_the_first_clip_is_read_once(inspector, monkeypatch):
+    import gradio as gr
+
+    reads = []
+    monkeypatch.setattr(tab, "decode_clip", lambda *given: reads.append(1) or decode_clip(*given))
+    with gr.Blocks(), gr.Tabs(), gr.Tab("Video"):
+        video = tab.VideoTab(inspector, Navigation(gr.State(), gr.State()), Settings())
+        video.build()
+    chosen = [part.value for part in (*video.point.chosen, video.point.pixels)]
+    for _ in range(2):
+        *_, last = video.begin(None, None, *chosen)
+        assert "Worst frame" in last[video.head] and last[video.mp4].interactive
+    assert reads == [1]
+    for asked in ((MovingScene(seed=3), None), (None, {"seed": "3"})):
+        assert [list(given) for given in video.begin(*asked, *chosen)] == [[video.head]]
 
 
 def test_a_frame_without_a_score_breaks_its_curve():

@@ -11,7 +11,7 @@ from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES
 from foresight.data.factors import ANY
 from foresight.data.motion import MOTIONS
 from foresight.errors import InputError
-from foresight.inspection.clip_readout import clip_records, tells_frames_apart
+from foresight.inspection.clip_readout import clip_records, gives_each_frame
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import STAGE_NAMES, STAGES, ExtractionPoint, Stage
 from foresight.ui.error_handling import error_place
@@ -135,4 +135,4 @@ class ClipPoint:
 
 
 def _reads(record: AdapterRecord) -> str:
-    return "tells a step's two frames apart" if tells_frames_apart(record) else "one image for both frames of a step"
+    return "an image for each frame" if gives_each_frame(record) else "one image for both frames of a step"

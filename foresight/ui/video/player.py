@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from foresight.inspection.clip_readout import ClipReport, DecodedClip, tells_frames_apart
+from foresight.inspection.clip_readout import ClipReport, DecodedClip, gives_each_frame
 from foresight.metrics.video import CONTROLS, FRAME_SCORES, TRUST, ClipScores
 
 ROLES = ("original", "oracle", "reconstruction")  # of the clips that play in step
@@ -28,13 +28,17 @@ TITLES = {  # of each score: its name, which way is better, its unit
     "tlpips": ("tLPIPS", "↓", ""),
     "warp_error": ("Warp error", "↓", ""),
     "difference_error": ("Difference error", "↓", ""),
+    "change_within": ("Change within a step", "↑", ""),
+    "change_between": ("Change between steps", "↑", ""),
     "centroid_error": ("Centroid error", "↓", " px"),
     "velocity_error": ("Velocity error", "↓", " px/frame"),
     "direction_right": ("Direction right", "↑", ""),
 }
 _DECIMALS = {"psnr": 1, "centroid_error": 2, "velocity_error": 2}  # of others 3
+_SHARES = ("change_within", "change_between", "direction_right")
 CONTROL_TITLES = {"oracle": "VAE alone", "still": "Still copy", "shuffled": "Shuffled", "lag": "One frame late"}
 LINES = ("reconstruction", "oracle", "still")  # of a curve, in this order of its legend
+_ONE_IMAGE, _APART = 0.1, 0.5  # of the VAE's own change within steps: below, two frames look alike; are hardly told
 _MOST_DB = 50.0  # of a drawn PSNR: beyond it a curve tells nothing, and equal frames have 100
 _HIGH = 100  # of a curve's drawing, whose width is one for each frame
 
@@ -158,7 +162,7 @@ def _values(x: Tensor) -> list[float | None]:
 def _number(value: float | None, name: str) -> str:
     if value is None:
         return "–"
-    if name == "direction_right":
+    if name in _SHARES:
         return f"{value:.0%}"
     return f"{value:.{_DECIMALS.get(name, 3)}f}"
 
@@ -186,6 +190,35 @@ def score_table(report: ClipReport) -> str:
     )
 
 
+def moved(report: ClipReport) -> str:
+    """Whether what moved went the right way, in plain words; empty where nothing moved far enough to tell."""
+    right, error = report.scores.direction_right, report.scores.means()["centroid_error"]
+    if not len(right):
+        return ""
+    if report.scores.tracks.shape[1] == 0:
+        return f"The picture as a whole moves the {'right' if right.all() else 'wrong'} way."
+    words = f"The direction is right for {int(right.sum())} of {len(right)} moving object{'s' * (len(right) != 1)}"
+    return f"{words}, {error:.1f} px from the true places on average." if error is not None else f"{words}."
+
+
+def steps_told(report: ClipReport) -> str:
+    """Whether the two frames of a step can be told apart in the reconstruction, in plain words and measured figures.
+
+    Empty where the adapter cannot, which is said of it anyway, and where nothing changes.
+    """
+    within, between = (report.scores.means()[name] for name in ("change_within", "change_between"))
+    alone = report.controls["oracle"].means()["change_within"]
+    if not gives_each_frame(report.record) or within is None or alone is None:
+        return ""
+    figures = f"{within:.0%} of the true change within steps of two frames is read back (VAE alone {alone:.0%}"
+    figures += ")" if between is None else f"), {between:.0%} of that between steps"
+    if within < _ONE_IMAGE * alone:
+        return f"{figures}: the two frames of a step look the same here, and which came first is not to be seen."
+    if within < _APART * alone:
+        return f"{figures}: the two frames of a step are hardly told apart here."
+    return f"{figures}: the two frames of a step are told apart."
+
+
 def headline(decoded: DecodedClip, title: str, address: str, link: str, report: ClipReport | None = None) -> str:
     """What is shown, how long it took, the worst frame, and what is to be known of the clip.
 
@@ -202,7 +235,7 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
     facts.append(f"reconstruction {seconds['reconstruction']:.1f} s, VAE alone {seconds['oracle']:.1f} s")
     facts.append(f"scores {report.seconds['scores']:.1f} s" if report else "scores are being computed…")
     notes = [f'<p class="note">{escape(decoded.notice)}</p>'] if decoded.notice else []
-    if not tells_frames_apart(record) and count > 1:
+    if not gives_each_frame(record) and count > 1:
         notes.append(
             '<p class="note">This adapter gives both frames of a step one image: no motion within a step is seen.</p>'
         )
@@ -214,6 +247,7 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
         )
     worst = ""
     if report:
+        notes += [f'<p class="note">{words}</p>' for words in (moved(report), steps_told(report)) if words]
         k, values = report.scores.worst["lpips"], report.scores.frames["lpips"]
         worst = (
             f"Worst frame by LPIPS: <b>{k + 1}</b>, at {k / sample.fps:.2f} s "

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from foresight.adapters.registry import pick_adapter
-from foresight.inspection.clip_readout import clip_records, decode_clip, read_out_clip, score_clip
+from foresight.inspection.clip_readout import ClipReport, clip_records, decode_clip, read_out_clip, score_clip
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import Stage
 from foresight.schemas import default_of
@@ -19,6 +19,7 @@ from foresight.settings import Settings
 from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
+from foresight.ui.gradio_internals import current_tab
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeNumber
 from foresight.ui.navigation import Navigation, on_open
@@ -31,6 +32,7 @@ from foresight.ui.video.form import ClipForm, ClipPoint
 from foresight.ui.video.source import MOST_FRAMES, ClipSource, MovingScene, UploadedClip, sample_of
 
 _HERE = Path(__file__).parent
+FIRST = MovingScene()
 _BUSY = '<div class="fs-video-head fs-video-busy"><p role="status">Reading the clip…</p></div>'
 
 
@@ -49,6 +51,7 @@ class VideoTab:
             settings: In public a clip is read on a click alone, and not by a link.
         """
         self.inspector, self.navigation, self.settings = inspector, navigation, settings
+        self._first: dict[tuple[Any, ...], ClipReport] = {}  # of FIRST, by what it was read by: the last one alone
 
     def add_endpoints(self) -> None:
         """Adds /reconstruct_clip to the current Blocks; nothing of it is seen on the page."""
@@ -93,7 +96,7 @@ class VideoTab:
         return keep(export.mp4(report.reconstruction, report.sample.fps), name, self.clip_file), report.as_json()
 
     def build(self) -> None:
-        """Adds the tab to the current layout; nothing is read until somebody asks."""
+        """Adds the tab to the current layout; its first clip is read when somebody opens it, but by a large model."""
         self.source = gr.State()  # the `ClipSource` that is shown, or is to be
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=300):
@@ -166,6 +169,15 @@ class VideoTab:
         point.adapter.input(**running, trigger_mode="always_last")
         point.pixels.input(**running, trigger_mode="always_last")
         on_open(point.offer, point.chosen, point.chosen)
+        if not self.inspector.vlm.large and (tab := current_tab()):
+            tab.select(
+                **running
+                | {
+                    "fn": show_errors_in(self.error)(self.begin),
+                    "inputs": [self.source, arrival, *point.chosen, point.pixels],
+                    "outputs": [self.source, *running["outputs"]],
+                }
+            )
 
     def draw(self, *fields: Any) -> list[Any]:
         """The moving scene of the form."""
@@ -190,6 +202,16 @@ class VideoTab:
         point = self.point.values(stage, layer, adapter)
         return [source, *self.form.values(source), *point, pixels or FITTED, ""]
 
+    def begin(
+        self, source: ClipSource | None, view: dict[str, str] | None, *chosen: Any
+    ) -> Iterator[dict[Component, Any]]:
+        """The first clip, where neither a person nor a link has asked for another."""
+        if source is not None or view is not None:
+            yield {self.head: gr.skip()}
+            return
+        yield {self.source: FIRST}
+        yield from self.read(FIRST, *chosen)
+
     def read(
         self,
         source: ClipSource | None,
@@ -205,7 +227,9 @@ class VideoTab:
         record, chosen = self.point.record(stage, layer, adapter), chosen_pixels(pixels)
         sample = sample_of(source, self.inspector.resolution(chosen, record), self.inspector)
         yield {self.head: _BUSY}
-        decoded = decode_clip(self.inspector, record, sample)
+        key = record.folder, self.inspector.registry.written(record), sample.frames.shape
+        known = self._first.get(key) if source == FIRST else None
+        decoded = known or decode_clip(self.inspector, record, sample)
         clips = zip(player.ROLES, (sample.frames, decoded.oracle, decoded.reconstruction), strict=True)
         sheets = {
             role: file_address(keep(png(player.sheet(frames)), f"{role}.png", self.player)) for role, frames in clips
@@ -220,7 +244,9 @@ class VideoTab:
             self.mp4: gr.DownloadButton(interactive=False),
             self.csv: gr.DownloadButton(interactive=False),
         }
-        report = score_clip(decoded)
+        report = known or score_clip(decoded)
+        if source == FIRST:
+            self._first = {key: report}
         name = f"foresight-{source.title}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
         mp4 = keep(export.side_by_side(report), f"{name}.mp4", self.mp4)
         table = keep(export.frame_table(report).encode(), f"{name}.csv", self.csv)
