@@ -12,6 +12,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -21,7 +22,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.latent_map import FLAGS, timed
 from foresight.adapters.registry import BUNDLED
+from foresight.data.motion import MotionSpec
 from foresight.data.scenes import SceneSpec
+from foresight.inspection.clip_readout import clip_records, decode_clip, motion_sample
 from foresight.inspection.evaluation import evaluate, scene_samples
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import ExtractionPoint
@@ -37,6 +40,7 @@ TABS = {  # a selector, and the text to be found in one of its elements
     "Compare": ("#compare-go", ""),
     "Failures": ("#failures-go", ""),
     "Latent map": ("#map-draw", ""),
+    "Video": (".fs-video-bar", ""),
     "Train": ("#train-cost", "arameters"),
     "Findings": (".fs-findings-empty, #findings-charts", ""),
     "About": (".fs-about h3", ""),
@@ -89,6 +93,11 @@ def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any
     tab("Latent map")()
     page.locator("#map-scenes input[type=number]").fill("100")
     yield "Latent map: 100 scenes", page.locator("#map-draw").click, appears("#map [data-drawn]")
+    tab("Video")()
+    clip, scored = "document.querySelector('[data-clip]').dataset.clip", appears("#video-head", "Worst")
+    scored()
+    yield "Video: 16 frames play", page.locator("#video-dice").click, changed(clip)
+    yield "Video: and are scored", lambda: None, scored
     tab("Train")()
     page.get_by_role("button", name="Extraction points and adapters").click()
     width, cost = page.locator("#train-hidden input[type=range]"), "document.querySelector('#train-cost').innerText"
@@ -100,7 +109,10 @@ def alone(inspector: Inspector, repeats: int) -> dict[str, float]:
     records = [record for record in inspector.adapters() if record.name == "tokens"]
     record = inspector.registry.find("tokens")
     fresh = (sample.image for sample in scene_samples(5 * repeats, 1, SceneSpec()))
+    clips = (motion_sample(seed, MotionSpec()) for seed in count())
+    clip_record = next(r for r in clip_records(inspector) if r.point == inspector.default_point)
     jobs: dict[str, Callable[[], Any]] = {
+        "Video: 16 frames play": lambda: decode_clip(inspector, clip_record, next(clips)),
         "Inspect: new scene": lambda: inspector.inspect(next(fresh)),
         "Inspect: other point": lambda: inspector.inspect(next(fresh), OTHER),
         "Compare: all tiles": lambda: list(inspector.sweep_layers(next(fresh), records)),
