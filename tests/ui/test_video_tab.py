@@ -13,7 +13,7 @@ from foresight.adapters.checkpoint import describe_adapter, save_adapter
 from foresight.adapters.modules import LinearProbe
 from foresight.data.clips import load_clip, write_clip
 from foresight.errors import InputError
-from foresight.inspection.clip_readout import clip_records, decode_clip, score_clip
+from foresight.inspection.clip_readout import add_oracle, clip_records, decode_clip, read_out_clip, score_clip
 from foresight.inspection.inspector import Inspector
 from foresight.metrics.video import TRUST, ClipScorer
 from foresight.settings import Settings
@@ -41,8 +41,8 @@ def decoded(inspector):
 
 
 @pytest.fixture(scope="module")
-def report(decoded):
-    return score_clip(decoded)
+def report(inspector, decoded):
+    return score_clip(add_oracle(inspector, decoded))
 
 
 def test_an_address_opens_the_same_clip(tmp_path, monkeypatch):
@@ -197,8 +197,7 @@ def test_files_hold_the_clips_and_every_score(report, tmp_path):
 
 
 def test_a_single_frame_can_be_read(inspector):
-    decoded = decode_clip(inspector, clip_records(inspector)[1], sample_of(MovingScene(frames=1)))
-    report = score_clip(decoded)
-    assert json.loads(player.payload(decoded, {}, "x", report))["count"] == 1
+    report = read_out_clip(inspector, clip_records(inspector)[1], sample_of(MovingScene(frames=1)))
+    assert json.loads(player.payload(report, {}, "x", report))["count"] == 1
     assert "cannot be measured in this clip" in player.score_table(report)
     assert len(export.frame_table(report).splitlines()) == 2

@@ -160,10 +160,12 @@ function sheetOf(address) {
 async function load() {
   if (!props.value) return;
   const next = JSON.parse(props.value), same = clip && clip.id === next.id;
+  const missing = Object.entries(next.sheets).filter(([role]) => !(same && sheets[role]));
+  const images = await Promise.all(missing.map(async ([role, a]) => [role, await sheetOf(a)]));
+  if (JSON.parse(props.value).id !== next.id) return; // another clip came meanwhile
+  if (!same) for (const role of Object.keys(sheets)) delete sheets[role]; // of the clip before
+  Object.assign(sheets, Object.fromEntries(images));
   if (!same) {
-    const images = await Promise.all(Object.entries(next.sheets).map(async ([role, a]) => [role, await sheetOf(a)]));
-    if (JSON.parse(props.value).id !== next.id) return; // another clip came meanwhile
-    Object.assign(sheets, Object.fromEntries(images));
     for (const canvas of all('[data-role], [data-wipe]')) Object.assign(canvas, {width: next.width, height: next.height});
     for (const canvas of all('[data-slice]')) Object.assign(canvas, {width: next.width, height: next.count * BAND});
     for (const svg of all('[data-tracks]')) svg.setAttribute('viewBox', `0 0 ${next.width} ${next.height}`);

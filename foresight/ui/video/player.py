@@ -18,7 +18,6 @@ from torch import Tensor
 from foresight.inspection.clip_readout import ClipReport, DecodedClip, gives_each_frame
 from foresight.metrics.video import CONTROLS, FRAME_SCORES, TRUST, ClipScores
 
-ROLES = ("original", "oracle", "reconstruction")  # of the clips that play in step
 TITLES = {  # of each score: its name, which way is better, its unit
     "lpips": ("LPIPS", "↓", ""),
     "haarpsi": ("HaarPSI", "↑", ""),
@@ -65,7 +64,7 @@ def payload(decoded: DecodedClip, sheets: dict[str, str], token: str, report: Cl
 
     Args:
         decoded: The clip.
-        sheets: The address of each role's sheet.
+        sheets: The address of each role's sheet; a role that has none yet may follow with the same token.
         token: Tells this clip from the one before; the frame shown stays while it is the same.
         report: Its scores; None while they are computed.
     """
@@ -232,8 +231,11 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
     sample, record, seconds = decoded.sample, decoded.record, decoded.seconds
     count = len(sample.frames)
     facts = [f"{count} frame{'s' * (count != 1)} at {sample.fps:g} a second"]
-    facts.append(f"reconstruction {seconds['reconstruction']:.1f} s, VAE alone {seconds['oracle']:.1f} s")
-    facts.append(f"scores {report.seconds['scores']:.1f} s" if report else "scores are being computed…")
+    facts.append(f"reconstruction {seconds['reconstruction']:.1f} s")
+    if report:
+        facts.append(f"VAE alone {report.seconds['oracle']:.1f} s, scores {report.seconds['scores']:.1f} s")
+    else:
+        facts.append("the VAE alone and scores are being computed…")
     notes = [f'<p class="note">{escape(decoded.notice)}</p>'] if decoded.notice else []
     if not gives_each_frame(record) and count > 1:
         notes.append(

@@ -9,9 +9,17 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from torch import Tensor
 
 from foresight.adapters.registry import pick_adapter
-from foresight.inspection.clip_readout import ClipReport, clip_records, decode_clip, read_out_clip, score_clip
+from foresight.inspection.clip_readout import (
+    ClipReport,
+    add_oracle,
+    clip_records,
+    decode_clip,
+    read_out_clip,
+    score_clip,
+)
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import Stage
 from foresight.schemas import default_of
@@ -220,7 +228,7 @@ class VideoTab:
         adapter: str | None,
         pixels: str | None,
     ) -> Iterator[dict[Component, Any]]:
-        """Reads the clip: first what can be played, then its scores. Nothing where no clip was chosen yet."""
+        """Reads the clip: first what can be played, then the VAE alone, then scores. Nothing where none was chosen."""
         if source is None:
             yield {self.head: gr.skip()}
             return
@@ -230,10 +238,8 @@ class VideoTab:
         key = record.folder, self.inspector.registry.written(record), sample.frames.shape
         known = self._first.get(key) if source == FIRST else None
         decoded = known or decode_clip(self.inspector, record, sample)
-        clips = zip(player.ROLES, (sample.frames, decoded.oracle, decoded.reconstruction), strict=True)
-        sheets = {
-            role: file_address(keep(png(player.sheet(frames)), f"{role}.png", self.player)) for role, frames in clips
-        }
+        sheets = {"original": self._sheet("original", sample.frames)}
+        sheets["reconstruction"] = self._sheet("reconstruction", decoded.reconstruction)
         token = secrets.token_urlsafe(6)
         query = address.query(source, str(record.point), record.name, chosen)
         words = link.link_html(query, source.path if isinstance(source, UploadedClip) else None)
@@ -244,7 +250,10 @@ class VideoTab:
             self.mp4: gr.DownloadButton(interactive=False),
             self.csv: gr.DownloadButton(interactive=False),
         }
-        report = known or score_clip(decoded)
+        compared = known or add_oracle(self.inspector, decoded)
+        sheets["oracle"] = self._sheet("oracle", compared.oracle)
+        yield {self.player: player.payload(compared, sheets, token)}
+        report = known or score_clip(compared)
         if source == FIRST:
             self._first = {key: report}
         name = f"foresight-{source.title}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
@@ -257,3 +266,7 @@ class VideoTab:
             self.mp4: gr.DownloadButton(value=mp4, interactive=True),
             self.csv: gr.DownloadButton(value=table, interactive=True),
         }
+
+    def _sheet(self, role: str, frames: Tensor) -> str:
+        """The address of a clip's frames as one picture."""
+        return file_address(keep(png(player.sheet(frames)), f"{role}.png", self.player))
