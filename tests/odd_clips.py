@@ -118,6 +118,7 @@ REFUSED: dict[str, tuple[Maker, str]] = {
     "cut.mp4": (lambda path: encode(path, MOVING, TIMES).read_bytes()[:-300], "broken or cut short"),
     "vast.mp4": (_vast, "is 4096 × 2306: frames of at most 4096 × 2304 pixels are read"),
     "dot.mp4": (lambda path: encode(path, [flat(9, 2, 2)], [0]).read_bytes(), "each side needs at least 8"),
+    "picture.mp4": (lambda path: b"\0\0\0\x1cftypavif" + bytes(99), "is no mp4"),
     "playlist.mp4": (lambda path: b"#EXTM3U\nfile:///etc/passwd\n", "is no mp4"),
 }
 READ: dict[str, tuple[Maker, str | None]] = {  # with the notice, if there is one

@@ -85,13 +85,13 @@ def reconstruct_clips(
 
 
 def _story(report: ClipReport, line: dict[str, Any]) -> str:
-    names = [n for n in TRUST if line[n] is not None]
-    rows = [("", *(TITLES[n] for n in names)), (line["adapter"], *(number(line[n]) for n in names))]
-    rows += [(name, *(number(line["controls"][name][n]) for n in names)) for name in CONTROLS]
+    scores = [line, *(line["controls"][name] for name in CONTROLS)]
+    rows = [("", line["adapter"], *CONTROLS)]
+    rows += [(TITLES[n], *(number(each[n]) for each in scores)) for n in TRUST if line[n] is not None]
     title = f"{line['clip']}, {line['frames']} frames at {line['fps']:g} a second, at {line['point']}"
     text = [f"{title} → {line['reconstruction']} ({line['seconds']:.2f} s)", *table(rows)]
     worst = line["worst_frame"]["lpips"]
-    text.append(f"  worst frame by LPIPS: {worst}, at {worst / line['fps']:.2f} s")
+    text.append(f"  worst frame by LPIPS: {worst + 1}, at {worst / line['fps']:.2f} s")
     if line["notice"]:
         text.append(f"  {line['notice']}")
     if report.distance > report.far:

@@ -38,6 +38,7 @@ _LEAST_DELAY = 0.02  # seconds; browsers show a gif's frame of less for 0.1 s
 
 # A demuxer is named, never guessed: others read playlists, which open further files and addresses.
 _DEMUXERS = ((4, (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"), "mov"), (0, (b"\x1aE\xdf\xa3",), "matroska"))
+_PICTURES = (b"avif", b"heic", b"heix", b"mif1")  # whose files are laid out as an mp4's
 _GIF = b"GIF8"
 _DAMAGED = "is damaged or cut short: only what could be decoded is shown."
 
@@ -107,7 +108,7 @@ def _opened(source: str | Path | bytes) -> Iterator[_Gif | _Video]:
         yield _Gif(source, name)
         return
     for offset, marks, demuxer in _DEMUXERS:
-        if head[offset : offset + 4] in marks:
+        if head[offset : offset + 4] in marks and head[8:12] not in _PICTURES:
             with _Video(source, name, demuxer) as video:
                 yield video
             return
