@@ -38,7 +38,7 @@ def write(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, s
     """Writes results.yaml, FINDINGS.md and the figures of finished experiments to `out`."""
     import yaml
 
-    study = gather(out, [e for e in experiments if e.name in finished], finished)
+    study = gather(out, experiments, finished)
     content = study.model_dump(mode="json")
     dumped = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
     (out / "results.yaml").write_text(dumped, encoding="utf-8")
@@ -46,7 +46,9 @@ def write(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, s
 
 
 def gather(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, store.Record]) -> Study:
-    """results.yaml's content, from the experiments that lie in `out`."""
+    """results.yaml's content, from those of the experiments that are finished and lie in `out`."""
+    missing = [e.title for e in experiments if e.name not in finished]
+    experiments = [e for e in experiments if e.name in finished]
     records = [finished[e.name] for e in experiments]
     answers = [answer_of(out, e.name, record) for e, record in zip(experiments, records, strict=True)]
     settings = records[0].settings if records else {}
@@ -74,7 +76,7 @@ def gather(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, 
             for e in reported.values()
             if e.verdict == "does not hold"
         ],
-        caveats=caveats(settings),
+        caveats=caveats(settings, missing),
         recommendations=[line for answer in answers for line in answer.advice],
     )
 
@@ -85,8 +87,8 @@ def answer_of(out: Path, name: str, record: store.Record) -> Answer:
     return ANSWERS.get(name, plain_answer)(run)
 
 
-def caveats(settings: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before believing a number."""
+def caveats(settings: Mapping[str, Any], missing: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before believing a number. missing: titles of what is not measured."""
     lines = [
         "Scenes are drawn: flat shapes on even, graded or softly textured grounds. Photos are tested only where a "
         "folder was given.",
@@ -103,6 +105,8 @@ def caveats(settings: Mapping[str, Any]) -> list[str]:
     ]
     if smaller := _smaller(settings):
         lines.insert(0, smaller)
+    if missing:
+        lines.insert(0, f"Not measured yet on these models: {'; '.join(missing)}.")
     if settings.get("model") == "bundled":
         lines.append(
             "The bundled VLM is small and was trained at 224 px, on drawn scenes, photos and clips: its depths are not "
