@@ -162,6 +162,7 @@ def test_frames_of_a_step_are_told_apart_by_what_is_measured(report):
         assert words in sentence and f"{share:.0%} of" in sentence
     assert "hardly told apart" in sentence
     assert scorer.score(paired).means()["change_between"] == pytest.approx(1, abs=0.05)
+    assert player._number(-0.001, "change_within") == "0%"
     assert player.steps_told(report) == ""  # its adapter has one image for both, which is said anyway
 
 

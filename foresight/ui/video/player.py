@@ -158,11 +158,15 @@ def _values(x: Tensor) -> list[float | None]:
     return [None if math.isnan(value) else round(value, 5) for value in x.tolist()]
 
 
+def _percent(share: float) -> str:
+    return f"{round(share, 2) + 0.0:.0%}"  # 0 % has no sign
+
+
 def _number(value: float | None, name: str) -> str:
     if value is None:
         return "–"
     if name in _SHARES:
-        return f"{value:.0%}"
+        return _percent(value)
     return f"{value:.{_DECIMALS.get(name, 3)}f}"
 
 
@@ -209,8 +213,10 @@ def steps_told(report: ClipReport) -> str:
     alone = report.controls["oracle"].means()["change_within"]
     if not gives_each_frame(report.record) or within is None or alone is None:
         return ""
-    figures = f"{within:.0%} of the true change within steps of two frames is read back (VAE alone {alone:.0%}"
-    figures += ")" if between is None else f"), {between:.0%} of that between steps"
+    figures = (
+        f"{_percent(within)} of the true change within steps of two frames is read back (VAE alone {_percent(alone)}"
+    )
+    figures += ")" if between is None else f"), {_percent(between)} of that between steps"
     if within < _ONE_IMAGE * alone:
         return f"{figures}: the two frames of a step look the same here, and which came first is not to be seen."
     if within < _APART * alone:
