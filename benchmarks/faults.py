@@ -139,7 +139,7 @@ def ask(http: httpx.Client) -> str:
         drawn = call(http, "generate", ["any", "any", 1, "any", "any", "white", True, 1])[0]
         picture = {"path": drawn["path"], "meta": {"_type": "gradio.FileData"}}
         call(http, "reconstruct", [picture, "post-merge/6", "tokens", None, None])
-        call(http, "latent_map", ["post-merge/6", 40, 0, 0, 2, 1, "white", 5, 0.1, 3, "umap"])
+        call(http, "latent_map", ["post-merge/6", 40, 0, 0, 2, 1, "white", 5, 0.1, 3, "umap", "224²"])
         call(http, "findings", ["bundled"])
     except ValueError as error:
         return str(error)
