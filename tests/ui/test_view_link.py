@@ -117,6 +117,7 @@ def test_names_for_files() -> None:
     [
         ({"example": "none"}, "there is no example 'none': choose from one-on-white"),
         ({"seed": "x"}, "seed must be a whole number"),
+        ({"seed": "9" * 5000}, "seed must be a whole number"),
         ({"seed": "1", "objects": "1e9"}, "objects must be a whole number"),
         ({"seed": "1", "objects": "9"}, "from 1 to 5"),
         ({"seed": "1", "shape": "heart"}, "unknown shape"),
