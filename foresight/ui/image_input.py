@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
 import gradio as gr
@@ -10,7 +12,6 @@ from PIL import Image
 from foresight.errors import InputError
 from foresight.ui import examples, generate
 from foresight.ui.error_handling import error_place
-from foresight.ui.image_maps import embedded, png
 from foresight.ui.inputs import RawImage
 from foresight.ui.services import ImageSource, open_picture, plain_html
 
@@ -91,10 +92,11 @@ class ImagePicker:
 
 
 def _thumbnail(image: Image.Image) -> str:
-    """A small copy, inside the page."""
-    small = image.copy()
+    """A small copy, inside the page: the `src` of an `<img>`."""
+    small, file = image.convert("RGB"), io.BytesIO()
     small.thumbnail((96, 96))
-    return embedded(png(small))
+    small.save(file, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def file_image(label: str) -> gr.Image:

@@ -5,11 +5,9 @@ Pictures are (3, H, W) in [0, 1], maps (H, W), masks (H, W) bool.
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from html import escape
 
 import torch
@@ -25,6 +23,7 @@ from foresight.models.points import ExtractionPoint
 # Cividis (Nuñez, Anderton and Renslow 2018), which looks the same to all kinds of colour vision.
 _CIVIDIS = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
 DIFFERENCE_TOP, LPIPS_TOP = 0.5, 0.8  # what the brightest colour stands for, the same for every picture
+Place = Callable[[Image.Image], str]  # puts a picture where the page finds it: the `src` of an `<img>`
 _BLUE, _VERMILION, _GREY = (0, 114, 178), (213, 94, 0), (120, 130, 140)
 
 
@@ -42,13 +41,6 @@ class Tile:
     marked: bool = False
     offer: tuple[ExtractionPoint, str] | None = None
     scale: tuple[str, str] | None = None
-
-    @cached_property
-    def png(self) -> bytes:
-        """The picture's file."""
-        if self.picture is None:
-            raise ValueError(f"the tile {self.title!r} has no picture.")
-        return png(self.picture)
 
 
 def tiles(report: Report, unread: Iterable[AdapterRecord] = ()) -> list[Tile]:
@@ -129,22 +121,24 @@ def png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def tile_grid(tiles: list[Tile]) -> str:
-    """The tiles as HTML, pictures inside, captions escaped."""
-    return f'<div class="fs-tiles">{"".join(map(_figure, tiles))}</div>'
+def webp(picture: Image.Image) -> bytes:
+    """A picture's WebP file, pixel by pixel as it is: made in half the time of a PNG, and smaller."""
+    file = io.BytesIO()
+    picture.save(file, "WEBP", lossless=True, method=0, quality=0)
+    return file.getvalue()
 
 
-def embedded(file: bytes) -> str:
-    """A PNG file inside the page: the `src` of an `<img>`."""
-    return f"data:image/png;base64,{base64.b64encode(file).decode()}"
+def tile_grid(tiles: list[Tile], place: Place) -> str:
+    """The tiles as HTML, captions escaped."""
+    return f'<div class="fs-tiles">{"".join(_figure(tile, place) for tile in tiles)}</div>'
 
 
-def _figure(tile: Tile) -> str:
+def _figure(tile: Tile, place: Place) -> str:
     title, note = escape(tile.title), escape(tile.note)
     if tile.picture is not None:
         frame = (
             f'<button type="button" class="frame" data-enlarge aria-expanded="false" title="Enlarge">'
-            f'<img src="{embedded(tile.png)}" alt="{title}: {note}"></button>'
+            f'<img src="{place(tile.picture)}" alt="{title}: {note}"></button>'
         )
     elif tile.offer:
         point, adapter = tile.offer

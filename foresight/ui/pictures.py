@@ -9,7 +9,7 @@ from html import escape
 
 from PIL import Image
 
-from foresight.ui.image_maps import embedded, png
+from foresight.ui.image_maps import Place
 
 # A button that carries data-enlarge fills the window with the pictures that it stands among; again, or Escape, and
 # they are back in their place.
@@ -71,10 +71,10 @@ def wiper(label: str) -> str:
     )
 
 
-def beside(original: Image.Image, reconstruction: Image.Image, made_by: str) -> str:
+def beside(original: Image.Image, reconstruction: Image.Image, made_by: str, place: Place) -> str:
     """Original and reconstruction as HTML, beside each other until they are laid one over the other."""
     two = "".join(
-        f'<div><img src="{embedded(png(picture))}" alt="{alt}" draggable="false"></div>'
+        f'<div><img src="{place(picture)}" alt="{alt}" draggable="false"></div>'
         for picture, alt in ((original, "The original"), (reconstruction, f"The reconstruction by {escape(made_by)}"))
     )
     return (

@@ -10,11 +10,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gradio.components import Component
+from PIL import Image
 
 from foresight.data import archive
 from foresight.data.archive import Broken, File
 from foresight.errors import InputError
 from foresight.ui.gradio_internals import cached_file, get_upload_folder
+from foresight.ui.image_maps import webp
 
 
 def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[int], None]) -> list[File | Broken]:
@@ -55,6 +57,11 @@ def keep(data: bytes, name: str, keeper: Component) -> str:
     path = cached_file(data, name)
     keeper.temp_files.add(path)
     return path
+
+
+def picture_address(image: Image.Image, keeper: Component) -> str:
+    """Where the page finds an image, pixel by pixel as it is; `keeper` as for `keep`."""
+    return address(keep(webp(image), "picture.webp", keeper))
 
 
 def address(path: str) -> str:

@@ -168,7 +168,12 @@ def test_names_and_cards_from_anybody_are_escaped() -> None:
     record = AdapterRecord(Path("x"), False, {"kind": "tokens", "card": {"point": "post-merge/4", **card}}, 123_456)
     row = {"name": EVIL, "point": "post-merge/4", "kind": "tokens", "parameters": 1, "card": card}
     table = table_html(rows([], {EVIL: row}), "", EVIL, []) + adapter_details(row)
-    for html in (cards.headline(report(EVIL)), tile_grid(tiles(report(EVIL))), cards.adapter_note(record), table):
+    for html in (
+        cards.headline(report(EVIL)),
+        tile_grid(tiles(report(EVIL)), lambda _: "x.webp"),
+        cards.adapter_note(record),
+        table,
+    ):
         assert "<img src=x" not in html and "&lt;img src=x" in html
     assert "0.900" in cards.adapter_note(record) and "123,456" in cards.adapter_note(record)
 
@@ -310,7 +315,7 @@ def test_an_own_adapter_is_offered_and_read_when_it_is_asked_for() -> None:
     own = AdapterRecord(Path("runs/mine"), False, {"kind": "linear", "card": {"point": str(HERE)}}, 1, Path("runs"))
     [tile] = [tile for tile in tiles(report(), [own]) if tile.offer]
     assert tile.title == "mine" and tile.picture is None
-    html = tile_grid([tile])
+    html = tile_grid([tile], str)
     assert 'data-point="post-merge/4" data-adapter="mine"' in html and "<img" not in html
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -19,9 +20,10 @@ from foresight.models.points import ExtractionPoint
 from foresight.ui import generate
 from foresight.ui.cards import NAMES, number, shown_scores
 from foresight.ui.error_handling import show_errors
-from foresight.ui.image_maps import Tile, tile_grid
+from foresight.ui.image_maps import Place, Tile, tile_grid
 from foresight.ui.pictures import ENLARGE
 from foresight.ui.services import BATCH_QUEUE, QUIET, ImageSource, plain_html
+from foresight.ui.uploads import picture_address
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,8 @@ class BaselinePanel:
         with gr.Accordion(
             "Floors: the mean and the nearest of the training scenes", open=False, elem_id="floors-open"
         ) as box:
-            panel = plain_html("", "floors", js_on_load=ENLARGE)
-        showing: dict[str, Any] = {"fn": self.show, "inputs": [opened, summary], "outputs": panel}
+            self.panel = plain_html("", "floors", js_on_load=ENLARGE)
+        showing: dict[str, Any] = {"fn": self.show, "inputs": [opened, summary], "outputs": self.panel}
         showing |= BATCH_QUEUE | QUIET
         box.expand(lambda: True, None, opened, **QUIET).then(**showing)
         box.collapse(lambda: False, None, opened, **QUIET)
@@ -74,7 +76,8 @@ class BaselinePanel:
             yield _progress(done, self.baselines.count)
         source = generate.at_size(summary.source, summary.resolution)
         original, mask = prepare(*generate.image_and_mask(source), summary.resolution)
-        yield baselines_html(summary, self.baselines.recall(original, summary.point, mask))
+        recalled = self.baselines.recall(original, summary.point, mask)
+        yield baselines_html(summary, recalled, partial(picture_address, keeper=self.panel))
 
 
 def _progress(done: int, count: int) -> str:
@@ -84,7 +87,7 @@ def _progress(done: int, count: int) -> str:
     )
 
 
-def baselines_html(summary: ResultSummary, recalled: Recalled) -> str:
+def baselines_html(summary: ResultSummary, recalled: Recalled, place: Place) -> str:
     """Both baselines as images, and their scores between those of the blank page and of the adapter."""
     blank, *rest = summary.scores.items()
     rows = [blank, ("mean", recalled.mean.scores), ("nearest scene", recalled.nearest.scores), *rest]
@@ -99,7 +102,7 @@ def baselines_html(summary: ResultSummary, recalled: Recalled) -> str:
         Tile("nearest scene", f"of {recalled.count} by its latents at {summary.point}", to_pil(recalled.nearest.image)),
     ]
     return (
-        f'<p class="fs-floors-told">{_verdict(summary, recalled)}</p><div class="fs-floors">{tile_grid(tiles)}'
+        f'<p class="fs-floors-told">{_verdict(summary, recalled)}</p><div class="fs-floors">{tile_grid(tiles, place)}'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

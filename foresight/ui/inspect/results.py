@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -23,6 +24,7 @@ from foresight.ui.inspect.description import BUNDLED_SAYS, QUESTIONS
 from foresight.ui.inspect.words import in_words
 from foresight.ui.pictures import ENLARGE, OVERLAY, WIPE, beside
 from foresight.ui.services import ImageSource, plain_html, public_facts
+from foresight.ui.uploads import picture_address
 
 # An object's label, whether any of it is visible, its mask IoU, and the oracle's.
 ObjectIoU = tuple[str, bool, float | None, float | None]
@@ -58,8 +60,10 @@ class ResultView:
             if vlm.large and inspector.adapters(inspector.default_point)
             else cards.NO_RESULT
         )
+        self.keeper = gr.State()  # of the pictures' files
         nothing: list[Any] = ["", f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
         pictures, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
+        self.keeper.keep_in_cache.update(self.keeper.temp_files)  # as long as the app runs
         heard = "element.setAttribute('aria-live', 'polite');"  # a result is read out when it comes
         self.headline = plain_html(headline, "headline", js_on_load=heard + link.ADDRESS + _FOLLOW, padding=False)
         self.stale = plain_html("", "stale")
@@ -103,17 +107,17 @@ class ResultView:
         address = link.query(source, str(report.point), chosen.name, pixels)
         objects = object_ious(report, generate.at_size(source, report.resolution))
         record = json.dumps(result_record(self.inspector, report, source, objects), indent=2)
-        steps = ""
+        steps, place = "", partial(picture_address, keeper=self.keeper)
         if not chosen.is_right:
             better = None if self.inspector.vlm.large else self.inspector.suggest(report)  # it reads every point
             steps = cards.next_steps(report.point, better, self.trains)
         return [
-            beside(to_pil(report.original), to_pil(chosen.image), chosen.name),
+            beside(to_pil(report.original), to_pil(chosen.image), chosen.name, place),
             cards.headline(report, first, address, link.link_html(address, source), steps),
             in_words(report) + cards.metric_cards(report, source),
-            tile_grid(tiles),
+            tile_grid(tiles, place),
             cards.object_table(objects),
-            cached_file(png(sheet(report_tiles(report), heading)), f"{name}.png"),
+            cached_file(png(sheet([tile for tile in tiles if not tile.offer], heading)), f"{name}.png"),
             cached_file(record.encode(), f"{name}.json"),
             ResultSummary.of(report, source),
         ]
