@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
-from browsing import expect, needs_chromium
+from browsing import expect, needs_chromium, serious_faults
 from house import build_house
 from PIL import Image
 from tabs import serve_tab
@@ -153,10 +153,24 @@ def test_filters_are_those_of_the_set_and_can_be_cleared(visit, tmp_path):
     evaluated(page)
     expect(page.locator("#failures-background")).to_be_hidden()  # all are white, and have one object
     expect(page.locator("#failures-objects")).to_be_hidden()
+    chips = page.locator("#failures-chips button")
+    expect(page.locator("#failures-chips")).to_be_hidden()
     page.locator("#failures-color input").click()
-    page.get_by_role("option", name="red").click()
+    for color in ("red", "blue"):
+        page.get_by_role("option", name=color, exact=True).click()
+    page.keyboard.press("Tab")  # closes the list
+    page.get_by_label("LPIPS from").fill("0.001")
+    page.get_by_label("LPIPS from").press("Enter")
+    expect(chips).to_have_text(["colour red×", "colour blue×", "LPIPS from 0.001×", "Clear all"])
+    assert not serious_faults(page)
+    chips.nth(1).press("Enter")
+    expect(chips).to_have_text(["colour red×", "LPIPS from 0.001×", "Clear all"])
+    expect(chips.nth(1)).to_be_focused()  # the next one: keys go on from there
+    expect(page.locator("#failures-color")).not_to_contain_text("blue")
     expect(page.locator("#failures-csv")).to_contain_text("of 8")
-    page.locator("#failures-clear").click()
+    chips.last.press("Enter")
+    expect(page.locator("#failures-chips")).to_be_hidden()
+    expect(page.locator("#failures-sort input")).to_be_focused()
     expect(page.locator("#failures-csv")).to_have_text("Download CSV")
     expect(shots(page)).to_have_count(8)
     low = page.locator("#failures-low input, #failures-low textarea")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -15,7 +16,7 @@ from foresight.inspection.tables import Filter
 from foresight.metrics.matching import SIZES
 from foresight.metrics.scores import SCORES
 from foresight.ui.cards import NAMES
-from foresight.ui.services import QUIET
+from foresight.ui.services import QUIET, plain_html
 
 SCORE_CHOICES = [(NAMES[name], name) for name in SCORES]
 ORDERS = ("worst first", "best first")
@@ -42,6 +43,20 @@ FILTERS: dict[str, Any] = {
 WORDS: dict[str, tuple[str, ...]] = {"sort": SCORES, "order": ORDERS, **LEVELS}  # that an address may name
 NO_OTHER = ("none: by its own scores", "")
 Values = Sequence[Any]  # in the order of FILTERS
+# The chips are written anew after each; the focus, which goes with the one that had it, goes to the next one.
+_REMOVE = """let place = -1;
+element.addEventListener('click', event => {
+  const chip = event.target.closest('[data-filter]');
+  if (!chip) return;
+  place = [...element.querySelectorAll('button')].indexOf(chip);
+  trigger('click', {name: chip.dataset.filter, level: chip.dataset.level ?? ''});
+});
+watch('value', () => {
+  if (place < 0) return;
+  const chips = element.querySelectorAll('button');
+  (chips[place] ?? chips[chips.length - 1] ?? document.querySelector('#failures-sort input'))?.focus();
+  place = -1;
+});"""
 
 
 class FilterForm:
@@ -49,7 +64,7 @@ class FilterForm:
 
     Attributes:
         inputs: In the order of FILTERS.
-        clear: The button that clears the filters.
+        chips: What of them is in use, as buttons that take it away; clicked with the names of `without`.
     """
 
     def __init__(self) -> None:
@@ -63,7 +78,6 @@ class FilterForm:
                 gr.Textbox(label=label, placeholder=placeholder, max_lines=1, min_width=90, elem_id=f"failures-{name}")
                 for label, placeholder, name in zip(ends, ("lowest", "highest"), ("low", "high"), strict=True)
             ]
-            self.clear = gr.Button("Clear filters", size="sm", min_width=90, elem_id="failures-clear")
         with gr.Row():
             self.factors = [
                 several(levels, label, f"failures-{name.removeprefix('only-')}")
@@ -80,6 +94,7 @@ class FilterForm:
             )
             self.tags = several([], "Tags", "failures-tags")
         self.like = gr.Textbox(visible="hidden")
+        self.chips = plain_html("", "failures-chips", js_on_load=_REMOVE)
         self.inputs: list[Any] = [self.score, self.order, *self.range, *self.factors, self.tags, self.beside, self.like]
         self.score.change(self.label_range, self.score, self.range, **QUIET)
 
@@ -176,11 +191,53 @@ def within(settings: EvaluationSettings | None, values: Values) -> list[Any]:
 
 def in_words(values: Values) -> str:
     """The filters in words: "shape star or circle; LPIPS from 0.1"; empty where nothing is filtered."""
-    score, _, low, high, *factors, _, _ = values
+    factors = values[4:-2]
     labels = [*_LABELS, "Tag"]
     parts = [f"{label.lower()} {' or '.join(names)}" for label, names in zip(labels, factors, strict=True) if names]
+    return "; ".join([*parts, *([score_range] if (score_range := _range_in_words(values)) else [])])
+
+
+def _range_in_words(values: Values) -> str:
+    score, _, low, high, *_ = values
     ends = [f"{word} {text.strip()}" for word, text in (("from", low), ("to", high)) if text.strip()]
-    return "; ".join([*parts, *([f"{NAMES[score]} {' '.join(ends)}"] if ends else [])])
+    return f"{NAMES[score]} {' '.join(ends)}" if ends else ""
+
+
+def chips(values: Values, beside: str | None, like: str | None) -> str:
+    """What is filtered, a button for each part that takes it away, and one for all; empty where nothing is.
+
+    beside, like: the titles of the other evaluation and of the picture that the order is by.
+    """
+    chosen = as_address(values)
+    parts = [
+        (f"{label.lower()} {level}", name, level)
+        for label, name in zip((*_LABELS, "Tag"), (*LEVELS, "tags"), strict=True)
+        for level in chosen[name]
+    ]
+    others = {
+        "from": _range_in_words(values),
+        "beside": beside and f"worse than {beside}",
+        "like": like and f"like {like}",
+    }
+    parts += [(words, name, "") for name, words in others.items() if words]
+    if not parts:
+        return ""
+    buttons = "".join(
+        f'<button type="button" data-filter="{name}" data-level="{escape(level)}" aria-label="Remove: {escape(words)}">'
+        f"{escape(words)}<span>×</span></button>"
+        for words, name, level in parts
+    )
+    return (
+        f'<div class="fs-failures-chips" role="group" aria-label="Filters in use">{buttons}'
+        '<button type="button" id="failures-clear" data-filter="">Clear all</button></div>'
+    )
+
+
+def without(values: Values, name: str, level: str) -> list[Any]:
+    """The values without a filter, by its name in FILTERS, or without one of its levels; "": without any filter."""
+    names = {"": list(FILTERS)[2:], "from": ["from", "to"]}.get(name, [name])
+    rest = {n: [v for v in as_address(values)[n] if v != level] if level else FILTERS[n] for n in names if n in FILTERS}
+    return list({**as_address(values), **rest}.values())
 
 
 def cleared() -> list[Any]:

@@ -125,6 +125,12 @@ def _mean(means: dict[str, Any], column: str, name: str) -> str:
     return f"<td>{mean}<small>{'n = 1' if low is None else f'{low} to {high}'}</small>{part}</td>"
 
 
+def chips(run: Run, values: filters.Values) -> str:
+    """`filters.chips` of a run."""
+    beside, like = run.beside(values), run.alike(values)
+    return filters.chips(values, beside and beside.title, like and short_name(like.scores))
+
+
 def _number(name: str, value: float | None) -> str:
     return "–" if value is None else number(name, value)
 
@@ -189,7 +195,7 @@ def _in_order(rows: Sequence[Row], score: str, beside: Beside | None, like: Row 
     if like is not None:
         words.append(
             f"First the pictures whose latents, averaged over tokens, are nearest to those of "
-            f"<b>{escape(short_name(like.scores))}</b>, by the cosine. “Clear filters” ends it."
+            f"<b>{escape(short_name(like.scores))}</b>, by the cosine. “Clear all” ends it."
         )
     return "".join(words)
 

@@ -138,7 +138,7 @@ class FailuresTab:
         inputs = [self.run, self.chosen, *self.images.inputs, *self.adapter.inputs, *self.filters.inputs]
         waiting = [self.limit, self.status, self.start, self.stop]
         outputs = [self.run, self.status, self.means, self.link, self.gallery, self.start, self.stop, self.error]
-        outputs += [*self.filters.inputs[2:], self.views]
+        outputs += [*self.filters.inputs[2:], self.filters.chips, self.views]
         arrived = arrival.change(
             self.arrive,
             [arrival, self.run],
@@ -210,6 +210,7 @@ class FailuresTab:
             **dict(zip(self.filters.range, run.filters[2:4], strict=True)),
             **self.filters.offer(run.settings, run.filters),
             self.filters.like: run.filters[-1],
+            self.filters.chips: galleries.chips(run, run.filters),
             # Where no place is known, a tab that is not offered may be open.
             **({} if run.settings else {self.views: gr.Tabs(selected="gallery")}),
         }
@@ -349,7 +350,7 @@ class FailuresTab:
     @functools.cached_property
     def _showing(self) -> dict[str, Any]:
         """The event that shows the results; one function for all, so that no two make the same charts side by side."""
-        outputs = [self.charted, self.means, self.link, self.gallery, self.table, self.filter_error]
+        outputs = [self.charted, self.means, self.link, self.gallery, self.table, self.filter_error, self.filters.chips]
         outputs += [self.factor_chart, self.place_chart, self.histograms, *self.downloads.values()]
         return {
             "fn": show_errors_in(self.filter_error)(self.show),
@@ -369,7 +370,7 @@ class FailuresTab:
             changed(**showing, trigger_mode="always_last")
         picked = self.charts.click(self.pick, inputs.inputs, inputs.inputs, **QUIET)
         picked.success(**showing)
-        inputs.clear.click(filters.cleared, None, inputs.inputs[2:], **QUIET).then(**showing)
+        inputs.chips.click(self.remove, inputs.inputs, inputs.inputs[2:], **QUIET).then(**showing)
         self.gallery.select(self.extend, self.limit, self.limit, **QUIET).then(**showing)
         self.gallery.input(self.find_alike, None, inputs.like, **QUIET).then(**showing)
         on_open(self.reopen, [self.run, *inputs.inputs], [inputs.more, inputs.beside, inputs.tags]).then(**showing)
@@ -400,6 +401,7 @@ class FailuresTab:
         updates: Updates = {
             self.gallery: self._gallery(run, values, limit) if run.rows else "",
             self.link: galleries.view_link(run, values) if rows else "",
+            self.filters.chips: galleries.chips(run, values),
             self.table: gr.Dataframe(galleries.table(rows, scenes), headers=headers, column_widths=widths),
         }
         for kind, button in self.downloads.items():
@@ -425,6 +427,10 @@ class FailuresTab:
         """The filters, with those of a chart's bar or point in place of their own."""
         picked = link.fields_of(event.filters, filters.as_address(values), filters.WORDS)
         return list(picked.values())
+
+    def remove(self, event: gr.EventData, *values: Any) -> list[Any]:
+        """The filters without the one whose chip was clicked."""
+        return filters.without(values, str(event.name), str(event.level))[2:]
 
     def extend(self, limit: int) -> int:
         """Images in the gallery once more are asked for."""
