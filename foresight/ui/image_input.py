@@ -32,11 +32,11 @@ class ImagePicker:
         outputs: What `values` gives values for.
     """
 
-    def __init__(self, first: str, height: int, purpose: str, elem_id: str, error_id: str) -> None:
+    def __init__(self, first: str | None, height: int, purpose: str, elem_id: str, error_id: str) -> None:
         """Adds the input to the current layout.
 
         Args:
-            first: The name of the example that it begins with.
+            first: The name of the example that it begins with; None begins without a picture.
             height: Of the input, in pixels.
             purpose: What the image is for, as in "to inspect".
             elem_id: The input's.
@@ -46,19 +46,20 @@ class ImagePicker:
         self._sources = sources
         self._images = {name: generate.image_and_mask(source)[0] for name, source in sources.items()}
         self.image = RawImage(
-            self._images[first],
+            _shown(self._images[first]) if first else None,
             label="Picture: drop, click or paste one",
             type="filepath",
             image_mode=None,
-            format="png",
+            format="webp",
             sources=["upload", "clipboard"],
             height=height,
             buttons=[],
             elem_id=elem_id,
+            elem_classes="fs-picked",
             alt_text=f"The picture {purpose}",
         )
         self.error = error_place(error_id)
-        self.source = gr.State(sources[first])
+        self.source = gr.State(sources[first] if first else None)
         self.outputs = [self.image, self.source, self.error]
 
     def build_examples(self, elem_id: str) -> None:
@@ -88,7 +89,14 @@ class ImagePicker:
 
     def put_back(self, source: ImageSource) -> Image.Image | None:
         """The image that stood in the input before an upload that is none."""
-        return None if source is None else generate.image_and_mask(source)[0]
+        return None if source is None else _shown(generate.image_and_mask(source)[0])
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """A copy that is large enough for the input, which shows it and gives it to nobody."""
+    small = image.convert("RGB")
+    small.thumbnail((640, 640))
+    return small
 
 
 def _thumbnail(image: Image.Image) -> str:

@@ -23,6 +23,7 @@ from foresight.models.points import ExtractionPoint
 # Cividis (Nuñez, Anderton and Renslow 2018), which looks the same to all kinds of colour vision.
 _CIVIDIS = ((0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56))
 DIFFERENCE_TOP, LPIPS_TOP = 0.5, 0.8  # what the brightest colour stands for, the same for every picture
+WEBP_SIDE = 16_383  # pixels
 Place = Callable[[Image.Image], str]  # puts a picture where the page finds it: the `src` of an `<img>`
 _BLUE, _VERMILION, _GREY = (0, 114, 178), (213, 94, 0), (120, 130, 140)
 
@@ -121,11 +122,16 @@ def png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def webp(picture: Image.Image) -> bytes:
-    """A picture's WebP file, pixel by pixel as it is: made in half the time of a PNG, and smaller."""
+def lossless(picture: Image.Image) -> tuple[bytes, str]:
+    """A picture's file, pixel by pixel as it is, and how its name ends.
+
+    WebP, made in half the time of a PNG, and smaller; a PNG where a side is longer than WebP knows.
+    """
+    if max(picture.size) > WEBP_SIDE:
+        return png(picture), "png"
     file = io.BytesIO()
     picture.save(file, "WEBP", lossless=True, method=0, quality=0)
-    return file.getvalue()
+    return file.getvalue(), "webp"
 
 
 def tile_grid(tiles: list[Tile], place: Place) -> str:
@@ -159,7 +165,8 @@ def _figure(tile: Tile, place: Place) -> str:
 def sheet(tiles: list[Tile], heading: str, columns: int | None = None) -> Image.Image:
     """The tiles in one picture, each under its title, `heading` on top; so many side by side, or all of them."""
     columns = min(columns or len(tiles), len(tiles))
-    width, height = next(tile.picture for tile in tiles if tile.picture is not None).size
+    sizes = [tile.picture.size for tile in tiles if tile.picture is not None]
+    width, height = (max(sides) for sides in zip(*sizes, strict=True))
     side, top, gap, title = max(width, 150), 34, 8, 30
     rows = -(-len(tiles) // columns)
     paper = Image.new("RGB", (columns * (side + gap) + gap, top + rows * (title + height + gap)), "white")
@@ -172,5 +179,6 @@ def sheet(tiles: list[Tile], heading: str, columns: int | None = None) -> Image.
             draw.text((x, y + title + 8), tile.note, "dimgray", small)
         else:
             paper.paste(tile.picture, (x, y + title))
-            draw.rectangle((x - 1, y + title - 1, x + width, y + title + height), outline="lightgray")
+            right, bottom = x + tile.picture.width, y + title + tile.picture.height
+            draw.rectangle((x - 1, y + title - 1, right, bottom), outline="lightgray")
     return paper

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
@@ -111,6 +112,7 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
     uploads.mkdir(parents=True, exist_ok=True)
     trusted = [OnlyHere] * settings.local + [SameOrigin] * (not (settings.public or settings.share))
     guards = [*map(Middleware, trusted), Middleware(Sizes, uploads, limits.UPLOADED if settings.public else None)]
+    small = Middleware(GZipMiddleware, minimum_size=10_000, compresslevel=4)  # the page itself is 0.9 MB of text
     return app.launch(
         server_name=settings.host,
         server_port=settings.port,
@@ -130,7 +132,7 @@ def launch(app: gr.Blocks, settings: Settings, **more: Any) -> tuple[Any, str, s
         _frontend=False,  # Gradio would ask its own page once, and end where others kept it too busy to answer
         mcp_server=settings.mcp,
         app_kwargs={
-            "middleware": guards,
+            "middleware": [*guards, small],
             "exception_handlers": {Exception: _failed},
             "routes": [Route("/health", _health)],
         },

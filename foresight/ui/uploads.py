@@ -16,7 +16,7 @@ from foresight.data import archive
 from foresight.data.archive import Broken, File
 from foresight.errors import InputError
 from foresight.ui.gradio_internals import cached_file, get_upload_folder
-from foresight.ui.image_maps import webp
+from foresight.ui.image_maps import lossless
 
 
 def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[int], None]) -> list[File | Broken]:
@@ -61,7 +61,8 @@ def keep(data: bytes, name: str, keeper: Component) -> str:
 
 def picture_address(image: Image.Image, keeper: Component) -> str:
     """Where the page finds an image, pixel by pixel as it is; `keeper` as for `keep`."""
-    return address(keep(webp(image), "picture.webp", keeper))
+    data, ending = lossless(image)
+    return address(keep(data, f"picture.{ending}", keeper))
 
 
 def address(path: str) -> str:
