@@ -78,12 +78,12 @@ class FilterForm:
                 gr.Textbox(label=label, placeholder=placeholder, max_lines=1, min_width=90, elem_id=f"failures-{name}")
                 for label, placeholder, name in zip(ends, ("lowest", "highest"), ("low", "high"), strict=True)
             ]
-        with gr.Row():
+        with gr.Row(elem_classes="fs-failures-filters"):
             self.factors = [
                 several(levels, label, f"failures-{name.removeprefix('only-')}")
                 for (name, levels), label in zip(LEVELS.items(), _LABELS, strict=True)
             ]
-        with gr.Row(visible=False) as self.more:
+        with gr.Row(visible=False, elem_classes="fs-failures-filters") as self.more:
             self.beside = gr.Dropdown(
                 [NO_OTHER],
                 value="",
