@@ -45,8 +45,9 @@ class Selection:
 class Navigation:
     """One state a tab: an event that writes a view into it opens that tab on that view.
 
-    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address; video and findings
-    such a query, failures too, or {"selection": Selection, "point", "adapter", "at"}; train the name of a run.
+    inspect takes what `open_view` returns; latent_map and compare that, or the query of an address (a "second" in what
+    compare takes asks for that picture beside the one there); video and findings such a query, failures too, or
+    {"selection": Selection, "point", "adapter", "at"}; train the name of a run.
     """
 
     inspect: gr.State

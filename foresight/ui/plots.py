@@ -30,7 +30,10 @@ _CHARTS = ("lpips", "haarpsi", "ssim", "mask_iou", "edge_f1", "psnr")  # scores 
 
 
 def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
-    """Each score against depth, a line for each adapter at each stage, between blank page and oracle."""
+    """Each score against depth, a line for each adapter at each stage, between blank page and oracle.
+
+    Of a second image, names end in " · second".
+    """
     places = _places({score for tile in tiles for score, value in tile.scores.items() if value is not None})
     figure = _charts(places)
     read = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
@@ -58,14 +61,16 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
             in_legend.add(name)
         for tile in tiles:
             if tile.record is None and (value := tile.scores[score]) is not None:
+                end, _, second = tile.name.partition(" · ")
                 figure.add_scatter(
                     x=depths,
                     y=[value] * len(depths),
-                    name=_ENDS[tile.name][0],
+                    name=_ENDS[end][0] + (f", {second}" if second else ""),
+                    opacity=0.5 if second else 1,
                     legendgroup=tile.name,
                     showlegend=score == "lpips",
                     mode="lines",
-                    line={"color": INK, "width": 1.5, "dash": _ENDS[tile.name][1]},
+                    line={"color": INK, "width": 1.5, "dash": _ENDS[end][1]},
                     hovertemplate=f"{tile.name}: %{{y:.3f}}<extra></extra>",
                     row=row,
                     col=column,

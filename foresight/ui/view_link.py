@@ -5,6 +5,7 @@ the adapter.
 ?seed=11&shape=star&objects=2&point=pre-merge/3
 ?upload=3f…9a/photo.jpg&point=post-merge/6&adapter=tokens    (an upload, as long as the app keeps its file)
 ?tab=compare&example=one-on-white&adapters=tokens,linear&left=oracle&right=post-merge/6,tokens   (at many layers)
+?tab=compare&example=cat&second-seed=11&adapters=tokens      (the same of two pictures)
 ?tab=failures&point=post-merge/6&adapter=tokens&shapes=star  (many scenes; what is not named is as the tab has it)
 ?tab=video&seed=7&motion=bounce&point=post-merge/6&adapter=tokens                (a clip: a moving scene, or an upload)
 ?run=quick-look                                              (a run of the Train tab)
@@ -35,6 +36,7 @@ from foresight.ui.services import ImageSource
 NAMES = {"example", "scene", "upload", "point", "adapter", "pixels", *generate.FACTORS}
 RUN = "run"  # an address with this asks for a run of the Train tab
 TAB = "tab"  # an address with this asks for that tab; with nothing else, for the tab as it is
+_SECOND = "second-"  # before the names of the second picture's parameters, in an address of Compare
 _BETWEEN = " · "  # a point and an adapter's name, in a tile's title
 SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody can write a link
 # The browser's history: one entry for each view and each tab that a person opens. `view` is told a view's address when
@@ -114,14 +116,17 @@ def compare_query(
     right: str | None = None,
     pixels: str | None = None,
     points: Sequence[str] = (),
+    second: ImageSource = None,
 ) -> str:
     """`query` of the Compare tab.
 
     left, right: the titles of the tiles that were chosen to be side by side. points: those that were chosen, none for
-    all.
+    all. second: of the second picture, if there is one.
     """
-    if (image := _image(source)) is None:
+    image, other = _image(source), _image(second)
+    if image is None or other is None:
         return ""
+    image |= {_SECOND + name: value for name, value in other.items()}
     sides = {side: title.replace(_BETWEEN, ",") for side, title in (("left", left), ("right", right)) if title}
     size = {"points": ",".join(points)} if points else {}
     size |= {"pixels": pixels} if pixels else {}
@@ -146,11 +151,16 @@ def compare_sides(parameters: Mapping[str, str], titles: Collection[str]) -> tup
     return sides[0], sides[1]
 
 
-def link_html(address: str, source: ImageSource) -> str:
+def second_source_of(parameters: Mapping[str, str]) -> ImageSource:
+    """`source_of` of the second picture that an address of Compare names."""
+    return source_of({k.removeprefix(_SECOND): v for k, v in parameters.items() if k.startswith(_SECOND)})
+
+
+def link_html(address: str, *sources: ImageSource) -> str:
     """The link to an address in words, with what is to be known of it; or why there is none."""
     if not address:
         return "no link: the picture is a file of this machine"
-    uploaded = isinstance(source, str) and not examples.photo_slug(source)
+    uploaded = any(isinstance(source, str) and not examples.photo_slug(source) for source in sources)
     kept = f", for the {limits.KEPT // 3600} hours that the upload is kept" if uploaded else ""
     return f'<a href="{escape(address)}">link to this view</a>{kept}'
 

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from browsing import expect, needs_chromium
+from browsing import expect, needs_chromium, serious_faults
 from house import build_house, save_tiny_adapter
 from PIL import Image
 from tabs import serve_tab
@@ -105,6 +105,30 @@ def test_one_slider_moves_both_sides_and_two_adapters_make_more_rows(visit):
     expect(page.locator("#compare-grid th[scope=row]")).to_have_count(4)
     page.get_by_role("button", name="Inspect pre-merge/2 · linear").click()
     expect(page.locator("#door textarea")).to_have_value(re.compile("^pre-merge/2 linear {'size'"))
+
+
+def test_two_pictures_are_read_side_by_side_at_the_same_point(visit):
+    page = visit()
+    compared(page)
+    page.get_by_role("button", name="A second picture beside it").click()
+    page.locator("#compare-second-examples").get_by_role("button", name="cat").click()
+    expect(page.locator("#compare-head")).to_contain_text("All 6 of 6 tiles in")
+    expect(page.locator("#compare-grid th i")).to_have_text(["first picture", "second picture"] * 2)
+    expect(page.locator(".fs-compare-verdict")).to_contain_text("tokens reads the first picture right")
+    page.get_by_role("button", name="Show both pictures at post-merge/1 · tokens").first.click()
+    sides = page.locator("#compare-pair b")
+    expect(sides).to_have_text(["post-merge/1 · tokens", "post-merge/1 · tokens · second"])
+    expect(page.locator("#compare-right input")).to_have_value("post-merge/1 · tokens · second")
+    originals = page.locator("#compare-pair img[alt=original]")
+    assert originals.first.get_attribute("src") != originals.last.get_attribute("src")
+    expect(
+        page.locator("#compare-head [data-link*='&second-example=cat&adapters=tokens&left=post-merge/1']")
+    ).to_have_count(1)
+    assert not serious_faults(page)
+    page.locator("#compare-second").get_by_role("button", name="Remove Image").click()
+    expect(page.locator("#compare-stale")).to_contain_text("the picture was removed")
+    compared(page)
+    expect(sides.last).to_have_text("post-merge/3 · tokens")
 
 
 def test_layers_are_chosen_and_pictures_and_scores_taken_away(visit):

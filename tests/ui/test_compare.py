@@ -17,7 +17,7 @@ from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SCORES
 from foresight.settings import Settings
 from foresight.ui.compare import grids
-from foresight.ui.compare.grids import Comparison, GridTile, title
+from foresight.ui.compare.grids import ComparedImage, Comparison, title
 from foresight.ui.compare.tab import CompareTab
 from foresight.ui.plots import depth_chart
 
@@ -88,9 +88,11 @@ def comparison(records, done, far=False):
     scores = {"lpips": lpips, "haarpsi": 0.5, "ssim": 0.9, "psnr": 20.0, "mask_iou": None, "edge_f1": None}
     none = torch.empty(0)
     one = Reconstruction("oracle", none, scores, scores, none, none, none, "no <i>object</i> stands out")
-    ends = [GridTile(one, "/o.png"), GridTile(replace(one, name="blank"), "/b.png")]
     tiles = [replace(one, name=r.name, record=r, distance=2.0, far=1.0 if far else 3.0) for r in records[:done]]
-    return Comparison(None, "/original.png", records, [*ends, *(GridTile(t, f"/{i}.png") for i, t in enumerate(tiles))])
+    image = ComparedImage(None, "/original.png")
+    for i, tile in enumerate([one, replace(one, name="blank"), *tiles]):
+        image.add(tile, f"/{i}.png")
+    return Comparison([image], records)
 
 
 def test_the_grid_keeps_room_for_every_tile_and_escapes_names(inspector):
@@ -113,7 +115,7 @@ def test_what_cannot_be_measured_is_counted_in_the_head(inspector):
     reasons = [NOT_MEASURABLE, None, NOT_MEASURABLE, None]  # oracle, blank page, two adapters
     for i, reason in enumerate(reasons):
         tile = compared.tiles[i]
-        compared.tiles[i] = replace(tile, reconstruction=replace(tile.reconstruction, mask_reason=reason))
+        compared.images[0].tiles[i] = replace(tile, reconstruction=replace(tile.reconstruction, mask_reason=reason))
     head = grids.head(compared)
     assert f"Mask IoU not measurable in 1 of 2 tiles: {NOT_MEASURABLE}" in head and "No mask IoU" not in head
     assert f'<abbr title="{NOT_MEASURABLE}">–</abbr>' in grids.grid(compared)
@@ -127,7 +129,32 @@ def test_two_sides_or_none(inspector):
     assert compared.sides == (title(records[0]), title(records[1]))  # the first and the last that were made
     compared.left, compared.right = "blank", title(records[-1])  # the latter is not made yet
     assert compared.sides == ("blank", title(records[1])) and "right=" in grids.head(compared)
-    assert grids.pair(replace(compared, tiles=compared.tiles[:2])) == ""
+    del compared.images[0].tiles[2:]
+    assert grids.pair(compared) == ""
+
+
+def test_two_pictures_stand_at_the_point_where_they_differ_most(inspector):
+    records = inspector.adapters()
+    compared = comparison(records, len(records))
+    second = ComparedImage(None, "/second.png", second=True)
+    for i, tile in enumerate(compared.tiles):
+        worse = {"lpips": 0.1 + 0.1 * i}  # read right by the first two adapters alone
+        second.add(replace(tile.reconstruction, scores=tile.reconstruction.scores | worse), f"/second-{i}.png")
+    compared.images.append(second)
+    assert compared.sides == (title(records[-1]), title(records[-1], second=True))
+    html = grids.pair(compared)
+    assert html.count("/original.png") == html.count("/second.png") == 1
+    assert grids.grid(compared).count("<tr>") == 1 + 2 * 5 and "10 of 10 tiles" in grids.head(compared)
+    linear = [str(record.point) for record in records if record.name == "linear"]
+    assert f"reads the first picture right at every layer, the second up to {linear[0]} and no deeper" in grids.verdict(
+        compared
+    )
+    assert {trace.name for trace in depth_chart([tile.named for tile in compared.tiles]).data} >= {
+        "linear · second",
+        "floor: blank page, second",
+    }
+    second.tiles.pop()
+    assert grids.verdict(compared) == ""  # nobody knows yet
 
 
 def test_the_chart_has_a_line_for_each_adapter_and_stage_and_both_ends(inspector):

@@ -65,6 +65,7 @@ def test_an_upload_is_opened_again_while_it_is_kept(tmp_path: Path, monkeypatch:
     with pytest.raises(InputError, match="was an upload, and is no longer kept here"):
         link.source_of(parsed(address))
     assert link.query("/home/cat.png", "post-merge/6", "tokens") == link.compare_query("/home/cat.png", ["a"]) == ""
+    assert link.compare_query(None, ["a"], second="/home/cat.png") == ""
     assert link.source_of({"point": "post-merge/6"}) is None
 
 
@@ -85,6 +86,9 @@ def parsed(address: str) -> dict[str, str]:
 def test_a_comparison_is_written_and_read_again(case: Any) -> None:
     parsed_query = parsed(link.compare_query(case, ["tokens", "linear"]))
     assert parsed_query[link.TAB] == "compare" and link.source_of(parsed_query) == case
+    assert link.second_source_of(parsed_query) is None
+    of_two = parsed(link.compare_query(examples.example("cat"), ["tokens"], second=case))
+    assert (link.source_of(of_two), link.second_source_of(of_two)) == (examples.example("cat"), case)
     known = {"adapters": ["tokens", "linear", "pooled"]}
     assert link.fields_of(parsed_query, {"adapters": ["tokens"]}, known) == {"adapters": ["tokens", "linear"]}
     with pytest.raises(InputError, match="unknown adapters 'huge': choose from tokens, linear, pooled"):

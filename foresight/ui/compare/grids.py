@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from foresight.adapters.registry import AdapterRecord
+from foresight.inspection.familiarity import READ_WRONG
 from foresight.inspection.readout import Reconstruction
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.models.points import STAGES, Stage
@@ -18,48 +19,77 @@ from foresight.ui.services import ImageSource
 from foresight.ui.uploads import address
 
 TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}
+SECOND = " · second"  # behind the title of a tile of the second picture
 REMOVED = '<p class="fs-stale" role="status">The last comparison: the picture was removed.</p>'
 # While tiles are made, the two side by side are of the last comparison.
 PAIR_STALE = '<span class="fs-pair-stale"></span>'
-ACTIONS = (("left", "◧", "Show left"), ("right", "◨", "Show right"), ("inspect", "⤢", "Inspect"))
+Actions = Sequence[tuple[str, str, str]]
+ACTIONS: Actions = (("left", "◧", "Show left"), ("right", "◨", "Show right"), ("inspect", "⤢", "Inspect"))
+ACTIONS_OF_TWO: Actions = (("both", "◫", "Show both pictures at"), ("inspect", "⤢", "Inspect"))
 EMPTY = '<p class="fs-compare-empty">No comparison yet: choose a picture and adapters, then press Compare.</p>'
 
 
 @dataclass(frozen=True)
 class GridTile:
-    """A reconstruction in the grid; its image lies in the file at `path`."""
+    """A reconstruction in the grid; its image lies in the file at `path`, what it is of in that at `original`."""
 
     reconstruction: Reconstruction
     path: str
+    original: str
+    second: bool = False
 
     @property
     def title(self) -> str:
         """ "post-merge/6 · tokens"; "oracle" and "blank" by their name."""
         record = self.reconstruction.record
-        return self.reconstruction.name if record is None else title(record)
+        if record is None:
+            return self.named.name
+        return title(record, self.second)
+
+    @property
+    def named(self) -> Reconstruction:
+        """The reconstruction by a name that tells of which image it is."""
+        return replace(self.reconstruction, name=self.reconstruction.name + SECOND * self.second)
 
 
 @dataclass(eq=False)
-class Comparison:
-    """One image at many points, as far as it has come.
+class ComparedImage:
+    """One of the compared images, as far as it has come.
 
     Attributes:
-        source: Of the image.
-        original: The path of the image's file, at the size at which the VLM sees it.
-        records: The adapters asked for, in order of depth.
+        source: Its own.
+        original: The path of its file, at the size at which the VLM sees it.
+        second: Whether it is the second one.
         tiles: Those made so far: oracle, blank page, then one a record.
-        start: On the clock of `time.perf_counter`.
-        seconds: How long it took; None while it runs.
-        left: The title of the tile that was chosen to be on the left; None where nobody chose.
-        right: The same of the right.
-        pixels: How large the model sees the image, as it was chosen; None as the first adapter was fitted.
-        points: Those that were chosen; none for all that the adapters serve.
     """
 
     source: ImageSource
     original: str
-    records: list[AdapterRecord]
+    second: bool = False
     tiles: list[GridTile] = field(default_factory=list)
+
+    def add(self, reconstruction: Reconstruction, path: str) -> None:
+        """Adds a tile, whose image lies in the file at `path`."""
+        self.tiles.append(GridTile(reconstruction, path, self.original, self.second))
+
+
+@dataclass(eq=False)
+class Comparison:
+    """One image at many points, or two images, as far as they have come.
+
+    Attributes:
+        images: The one, or the two.
+        records: The adapters asked for, in order of depth.
+        start: On the clock of `time.perf_counter`.
+        seconds: How long it took; None while it runs.
+        left: The title of the tile that was chosen to be on the left; None where nobody chose.
+        right: The same of the right.
+        pixels: How large the model sees the images, as it was chosen; None as the first adapter was fitted.
+        points: Those that were chosen; none for all that the adapters serve.
+    """
+
+    images: list[ComparedImage]
+    records: list[AdapterRecord]
     start: float = field(default_factory=time.perf_counter)
     seconds: float | None = None
     left: str | None = None
@@ -72,8 +102,18 @@ class Comparison:
         self.seconds = self.seconds or time.perf_counter() - self.start
 
     @property
+    def sources(self) -> list[ImageSource]:
+        """Of the image, or of both."""
+        return [image.source for image in self.images]
+
+    @property
+    def tiles(self) -> list[GridTile]:
+        """All that are made so far."""
+        return [tile for image in self.images for tile in image.tiles]
+
+    @property
     def adapter_tiles(self) -> list[GridTile]:
-        """The tiles of adapters, in the order of `records`."""
+        """The tiles of adapters, in the order of `records`, those of the first image first."""
         return [tile for tile in self.tiles if tile.reconstruction.record is not None]
 
     @property
@@ -83,19 +123,39 @@ class Comparison:
 
     @property
     def sides(self) -> tuple[str, str]:
-        """Titles of the tiles that are side by side: the chosen ones where they were made, else first and last."""
-        left, right = (side if side in self.by_title else None for side in (self.left, self.right))
-        return left or self.adapter_tiles[0].title, right or self.adapter_tiles[-1].title
+        """Titles of the tiles that are side by side: the chosen ones where they were made.
+
+        Else first and last, and of two images both by the adapter at which they differ most.
+        """
+        usual = self.adapter_tiles[0].title, self.adapter_tiles[-1].title
+        if pairs := self._pairs():
+            first, second = max(pairs, key=lambda pair: abs(_lpips(pair[0]) - _lpips(pair[1])))
+            usual = first.title, second.title
+        chosen = (side if side in self.by_title else None for side in (self.left, self.right))
+        left, right = (side or other for side, other in zip(chosen, usual, strict=True))
+        return left, right
+
+    def _pairs(self) -> list[tuple[GridTile, GridTile]]:
+        """Of two images, the tiles of the same adapter at the same point."""
+        made = self.by_title
+        pairs = ((tile, made.get(tile.title + SECOND)) for tile in self.adapter_tiles)
+        return [(tile, other) for tile, other in pairs if other]
 
 
-def title(record: AdapterRecord) -> str:
+def title(record: AdapterRecord, second: bool = False) -> str:
     """An adapter at its point, in words."""
-    return f"{record.point} · {record.name}"
+    return f"{record.point} · {record.name}" + SECOND * second
+
+
+def _lpips(tile: GridTile) -> float:
+    value = tile.reconstruction.scores["lpips"]
+    assert value is not None  # every image has one
+    return value
 
 
 def head(comparison: Comparison) -> str:
     """How far it has come, as a bar and in words, and the link to it."""
-    tiles, total = comparison.adapter_tiles, len(comparison.records)
+    tiles, total = comparison.adapter_tiles, len(comparison.records) * len(comparison.images)
     progress = f"{len(tiles)} of {total} tiles"
     if comparison.seconds is not None:
         progress = f"{'All' if len(tiles) == total else 'Stopped:'} {progress} in {comparison.seconds:.1f} s"
@@ -110,40 +170,88 @@ def head(comparison: Comparison) -> str:
         note += f" ⚠ {len(notices)} of their adapters were {escape(notices[0])}."
     names = list(dict.fromkeys(record.name for record in comparison.records))
     sides = comparison.left, comparison.right
-    address = link.compare_query(comparison.source, names, *sides, comparison.pixels, comparison.points)
+    source, *second = comparison.sources
+    address = link.compare_query(source, names, *sides, comparison.pixels, comparison.points, *second)
     return (
         f'<div class="fs-compare-head" data-link="{escape(address)}">'
         f'<progress max="{total}" value="{len(tiles)}" aria-label="tiles made"></progress>'
-        f'<p role="status">{progress}.{note} View: {link.link_html(address, comparison.source)}.</p></div>'
+        f'<p role="status">{progress}.{note} View: {link.link_html(address, *comparison.sources)}.</p></div>'
     )
 
 
 def grid(comparison: Comparison) -> str:
-    """Original, oracle and blank page; then a table, rows by stage and adapter, columns by layer."""
-    records, tiles = comparison.records, comparison.by_title
-    ends = [_figure("original", comparison.original, "as the model sees it")]
-    ends += [_figure(n, tiles[n].path, _scores(tiles[n].reconstruction)) for n in ("oracle", "blank") if n in tiles]
+    """Original, oracle and blank page; then a table, rows by stage, adapter and image, columns by layer."""
+    records = comparison.records
     layers = sorted({record.point.layer for record in records})
     heads = "".join(f'<th scope="col">layer {layer}</th>' for layer in layers)
     row_keys = list(dict.fromkeys((record.point.stage, record.name) for record in records))
-    rows = "".join(_row(stage, name, layers, comparison) for stage in STAGES for s, name in row_keys if s == stage)
+    rows = "".join(
+        _row(stage, name, layers, image, comparison)
+        for stage in STAGES
+        for s, name in row_keys
+        if s == stage
+        for image in comparison.images
+    )
+    note = "◧ shows a tile left below, ◨ right, ⤢ opens it in Inspect."
+    if len(comparison.images) > 1:
+        note = "◫ shows both pictures below as this adapter reads them, ⤢ opens one in Inspect."
     return (
-        f'<div class="fs-compare-ends">{"".join(ends)}</div><div class="fs-compare-scroll" tabindex="0">'
+        f'<div class="fs-compare-ends">{"".join(map(_ends, comparison.images))}</div>{verdict(comparison)}'
+        '<div class="fs-compare-scroll" tabindex="0">'
         f'<table class="fs-compare-grid" aria-label="What each adapter reads at each layer">'
         f'<thead><tr><th scope="col">stage, adapter</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        '<p class="fs-compare-note">◧ shows a tile left below, ◨ right, ⤢ opens it in Inspect.</p>'
+        f'<p class="fs-compare-note">{note}</p>'
     )
 
 
-def _row(stage: Stage, name: str, layers: list[int], comparison: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
+    """Of two images, once all tiles are made: where each adapter reads them right, by the bar of `familiarity`."""
+    images, records = comparison.images, comparison.records
+    if len(images) == 1 or len(comparison.adapter_tiles) < len(images) * len(records):
+        return ""
+    lines = []
+    for name in dict.fromkeys(record.name for record in records):
+        made = [[tile.reconstruction for tile in image.tiles if tile.reconstruction.name == name] for image in images]
+        first, second = map(_where, made)
+        lines.append(f"<b>{escape(name)}</b> reads the first picture right {first}, the second {second}.")
+    rule = f"Right: an LPIPS of at most {READ_WRONG}."
+    return f'<p class="fs-compare-verdict">{" ".join(lines)} <span>{rule}</span></p>'
+
+
+def _where(depths: Sequence[Reconstruction]) -> str:
+    """At which points of a growing depth an image is read right."""
+    right = [str(one.record.point) for one in depths if one.record and one.is_right]
+    if len(right) in (0, len(depths)):
+        return "at every layer" if right else "at none"
+    if all(one.is_right for one in depths[: len(right)]):
+        return f"up to {right[-1]} and no deeper"
+    return f"at {len(right)} of {len(depths)} layers: {', '.join(right)}"
+
+
+def _ends(image: ComparedImage) -> str:
+    which = " (second)" if image.second else ""
+    figures = [_figure(f"original{which}", image.original, "as the model sees it")]
+    for tile in image.tiles:
+        if tile.reconstruction.record is None:
+            figures.append(_figure(tile.reconstruction.name + which, tile.path, _scores(tile.reconstruction)))
+    return f"<div>{''.join(figures)}</div>"
+
+
+def _row(stage: Stage, name: str, layers: list[int], image: ComparedImage, comparison: Comparison) -> str:
     records = {r.point.layer: r for r in comparison.records if (r.point.stage, r.name) == (stage, name)}
-    tiles = comparison.by_title
-    cells = "".join(f"<td>{_cell(title(r), tiles.get(title(r))) if (r := records.get(k)) else ''}</td>" for k in layers)
-    heading = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>"
+    tiles, two = {tile.title: tile for tile in image.tiles}, len(comparison.images) > 1
+
+    def cell(record: AdapterRecord) -> str:
+        name = title(record, image.second)
+        return _cell(name, tiles.get(name), ACTIONS_OF_TWO if two else ACTIONS)
+
+    cells = "".join(f"<td>{cell(r) if (r := records.get(layer)) else ''}</td>" for layer in layers)
+    which = f"<i>{'second' if image.second else 'first'} picture</i>" if two else ""
+    heading = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>{which}"
     return f'<tr><th scope="row">{heading}</th>{cells}</tr>'
 
 
-def _cell(title: str, tile: GridTile | None) -> str:
+def _cell(title: str, tile: GridTile | None, actions: Actions) -> str:
     """A tile, or the very room that it will take."""
     if tile is None:
         frame = '<div class="frame" role="img" aria-label="not made yet">…</div>'
@@ -155,7 +263,7 @@ def _cell(title: str, tile: GridTile | None) -> str:
     buttons = "".join(
         f'<button type="button" data-do="{action}" data-tile="{label}" aria-label="{words} {label}" title="{words}">'
         f"{sign}</button>"
-        for action, sign, words in ACTIONS
+        for action, sign, words in actions
     )
     return (
         f'<figure><img class="frame" src="{address(tile.path)}" alt="{label}">{far}'
@@ -189,11 +297,11 @@ def _score(reconstruction: Reconstruction | None, name: str) -> str:
 
 
 def pair(comparison: Comparison) -> str:
-    """Two tiles, each over the original, under one slider that moves both; empty before any adapter's is made."""
+    """Two tiles, each over its original, under one slider that moves both; empty before any adapter's is made."""
     if not comparison.adapter_tiles:
         return ""
     sides = "".join(
-        f'<figure><div class="fs-wipe"><img src="{address(comparison.original)}" alt="original" draggable="false">'
+        f'<figure><div class="fs-wipe"><img src="{address(tile.original)}" alt="original" draggable="false">'
         f'<img class="over" src="{address(tile.path)}" alt="{escape(tile.title)}" draggable="false"><i></i></div>'
         f"<figcaption><b>{escape(tile.title)}</b>{_scores(tile.reconstruction)}</figcaption></figure>"
         for tile in (comparison.by_title[title] for title in comparison.sides)

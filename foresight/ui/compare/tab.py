@@ -1,4 +1,4 @@
-"""The Compare tab: one image at many layers, read by many adapters, beside each other."""
+"""The Compare tab: one image, or two, at many layers, read by many adapters, beside each other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
+from torch import Tensor
 
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.factors import ANY
 from foresight.data.images import load_mask, to_pil
+from foresight.data.resolution import Resolution
 from foresight.data.scenes import MAX_OBJECTS
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
@@ -21,7 +23,7 @@ from foresight.settings import Settings
 from foresight.ui import cards, generate, stopping
 from foresight.ui import view_link as link
 from foresight.ui.compare import export, grids
-from foresight.ui.compare.grids import Comparison, GridTile, title
+from foresight.ui.compare.grids import ComparedImage, Comparison, title
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.gradio_internals import cached_file
 from foresight.ui.image_input import ImagePicker, file_image
@@ -39,7 +41,7 @@ AWAITED = cards.awaiting("The last comparison, of another picture")
 
 
 class CompareTab:
-    """An image and adapters to choose, the grid of what they make of it, two tiles side by side, scores by depth."""
+    """An image, or two, and adapters to choose; what they make of it, two tiles side by side, scores by depth."""
 
     name = "compare"
     title = "Compare"
@@ -81,6 +83,9 @@ class CompareTab:
             self.go = gr.Button("Compare", variant="primary", min_width=100, elem_id="compare-go")
             self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="compare-stop")
         self.error = error_place("compare-stuck")
+        with gr.Accordion("A second picture beside it", open=False, elem_id="compare-two") as self.two:
+            self.second = ImagePicker(None, 110, "to compare with", "compare-second", "compare-second-refused")
+            self.second.build_examples("compare-second-examples")
         self.points = FreeDropdown(
             self.point_names(),
             multiselect=True,
@@ -111,43 +116,58 @@ class CompareTab:
     # What starts a comparison, and how it ends
 
     def _connect_runs(self) -> None:
-        picker, buttons = self.picker, [self.go, self.dice, self.stop]
+        picker, second, buttons = self.picker, self.second, [self.go, self.dice, self.stop]
         picked, latest = [*picker.outputs, self.stale], QUIET | {"trigger_mode": "always_last"}
         in_place = show_errors_in(picker.error)
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.compare),
-            "inputs": [picker.source, self.adapters, self.wished, self.pixels, self.points],
+            "inputs": [picker.source, second.source, self.adapters, self.wished, self.pixels, self.points],
             "outputs": [self.comparison, self.head, self.stale, self.grid, *buttons, self.error],
             **BATCH_QUEUE,
             **QUIET,
         }
-        upload = picker.image.upload(in_place(self.accept), picker.image, picked, **latest)
-        upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
+        upload, upload_second = (self._connect_upload(one) for one in (picker, second))
         picker.image.clear(self.clear, None, [picker.source, picker.error, self.stale], **QUIET)
-        arrival, arrived = self.navigation.compare, [*picked, self.adapters, self.error, self.wished, self.pixels]
-        arrived.append(self.points)
+        second.image.clear(self.clear, None, [second.source, second.error, self.stale], **QUIET)
+        arrival, arrived = self.navigation.compare, [*picked, *second.outputs, self.two, self.adapters, self.error]
+        arrived += [self.wished, self.pixels, self.points]
         arrive = arrival.change(in_place(self.arrive), arrival, arrived, **QUIET)
         runs = [
             self.go.click(**running),
             upload.success(**running),
+            upload_second.success(**running),
             picker.examples.click(self.pick, None, picked, **latest).success(**running),
+            second.examples.click(self.pick_second, None, [*second.outputs, self.stale], **latest).success(**running),
             self.dice.click(in_place(self.roll), self.objects, picked, **QUIET).success(**running),
             *([] if self.settings.public else [arrive.success(**running)]),
         ]
         views = [self.sides, self.left, self.right, self.pair, self.chart, self.files, self.sheet, self.table]
         ended = [self.head, self.stale, self.grid, *views, *buttons]
         for run in runs:
-            run.then(self.finish, [self.comparison, picker.source], ended, **QUIET)
-            run.failure(self.finish, [self.comparison, picker.source], ended, **QUIET)  # not then, on Gradio's page
+            run.then(self.finish, [self.comparison, picker.source, second.source], ended, **QUIET)
+            # Not then, on Gradio's page.
+            run.failure(self.finish, [self.comparison, picker.source, second.source], ended, **QUIET)
         self.stop.click(stopping.stopping, None, self.stop, cancels=runs, **QUIET)
 
-    def accept(self, path: str | None) -> list[Any]:
+    def _connect_upload(self, picker: ImagePicker) -> Any:
+        """Takes an upload into a picker, or puts back what stood there; returns the event."""
+        accept = show_errors_in(picker.error)(partial(self.accept, picker))
+        latest = QUIET | {"trigger_mode": "always_last"}
+        upload = picker.image.upload(accept, picker.image, [*picker.outputs, self.stale], **latest)
+        upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
+        return upload
+
+    def accept(self, picker: ImagePicker, path: str | None) -> list[Any]:
         """An uploaded image."""
-        return [*self.picker.upload(path), AWAITED]
+        return [*picker.upload(path), AWAITED]
 
     def pick(self, event: gr.EventData) -> list[Any]:
         """An example."""
         return [*self.picker.example(event), AWAITED]
+
+    def pick_second(self, event: gr.EventData) -> list[Any]:
+        """An example as the second picture."""
+        return [*self.second.example(event), AWAITED]
 
     def roll(self, objects: int) -> list[Any]:
         """A new scene of so many objects."""
@@ -159,44 +179,75 @@ class CompareTab:
         return [None, "", grids.REMOVED]
 
     def arrive(self, view: dict[str, Any]) -> list[Any]:
-        """A link's image, adapters and tiles, or another tab's; where there is no image, the one there stays."""
+        """A link's images, adapters and tiles, or another tab's image; where there is none, the one there stays.
+
+        A link tells of both images, another tab of one: the first, or, where its view says so, the second.
+        """
         names, points = self.adapter_names(), list[str]()
         sides: Sides = (None, None)
+        second = [gr.skip()] * 4
         if link.TAB in view:
             source, known = link.source_of(view), {"adapters": names, "points": self.point_names()}
             fields = link.fields_of(view, {"adapters": names[:1], "points": points}, known)
             chosen, points = fields["adapters"], fields["points"]
-            sides = link.compare_sides(view, ["oracle", "blank", *map(title, self.records(chosen, points))])
+            beside = link.second_source_of(view)
+            records = self.records(chosen, points)
+            titles = ["oracle", "blank", *map(title, records)]
+            titles += [name + grids.SECOND for name in titles if beside is not None]
+            sides = link.compare_sides(view, titles)
+            second = [*self.second.values(beside), gr.Accordion(open=beside is not None)]
         else:
             source = view["source"]
             chosen = [view["adapter"]] if view["adapter"] in names else names[:1]
+            if "second" in view:
+                source, second = None, [*self.second.values(source), gr.Accordion(open=True)]
         self.inspector.vlm.resolution(pixels := view.get("pixels"))  # refused here, before it is shown
         picked = [gr.skip(), gr.skip(), ""] if source is None else self.picker.values(source)
-        return [*picked, AWAITED, gr.CheckboxGroup(names, value=chosen), "", sides, pixels or FITTED, points]
+        adapters = gr.CheckboxGroup(names, value=chosen)
+        return [*picked, AWAITED, *second, adapters, "", sides, pixels or FITTED, points]
 
     def compare(
-        self, source: ImageSource, names: list[str], wished: Sides, pixels: str | None, points: list[str]
+        self,
+        source: ImageSource,
+        second: ImageSource,
+        names: list[str],
+        wished: Sides,
+        pixels: str | None,
+        points: list[str],
     ) -> Iterator[dict[Component, Any]]:
-        """Reads an image with adapters of these names at these points, tile by tile."""
+        """Reads an image, or two, with adapters of these names at these points, tile by tile."""
         records, chosen = self.records(names, points), chosen_pixels(pixels)
         resolution = self.inspector.resolution(chosen, records[0] if records else None)
+        prepared = [self._prepare(source, resolution)]
+        if second is not None:
+            prepared.append(self._prepare(second, resolution, second=True))
+        if second is not None and not any(side and side.endswith(grids.SECOND) for side in wished):
+            wished = None, None  # of a comparison of one
+        images = [image for image, _, _ in prepared]
+        comparison = Comparison(images, records, left=wished[0], right=wished[1], pixels=chosen, points=points)
+        # The last comparison stays until there is a tile to show.
+        yield dict(zip([self.go, self.dice, self.stop], stopping.going(2), strict=True))
+        for image, original, mask in prepared:
+            for reconstruction in self.inspector.sweep_layers(original, records, mask, resolution):
+                image.add(reconstruction.without_pixels(), self._file(reconstruction))
+                yield {
+                    self.comparison: comparison,
+                    self.head: grids.head(comparison),
+                    self.grid: grids.grid(comparison),
+                    self.stale: grids.PAIR_STALE,
+                }
+        comparison.end()
+
+    def _prepare(
+        self, source: ImageSource, resolution: Resolution, second: bool = False
+    ) -> tuple[ComparedImage, Tensor, Tensor | None]:
+        """An image that nothing has read yet, its pixels as the VLM sees them, and its mask where that is known."""
         image, mask = generate.image_and_mask(generate.at_size(source, resolution))
         original, mask = self.inspector.prepare(image, mask, resolution)
         path = keep(png(to_pil(original)), "original.png", self.grid)
-        comparison = Comparison(source, path, records, left=wished[0], right=wished[1], pixels=chosen, points=points)
-        # The last comparison stays until there is a tile to show.
-        yield dict(zip([self.go, self.dice, self.stop], stopping.going(2), strict=True))
-        for reconstruction in self.inspector.sweep_layers(original, records, mask, resolution):
-            comparison.tiles.append(self._tile(reconstruction))
-            yield {
-                self.comparison: comparison,
-                self.head: grids.head(comparison),
-                self.grid: grids.grid(comparison),
-                self.stale: grids.PAIR_STALE,
-            }
-        comparison.end()
+        return ComparedImage(source, path, second), original, mask
 
-    def finish(self, comparison: Comparison | None, source: ImageSource) -> list[Any]:
+    def finish(self, comparison: Comparison | None, *sources: ImageSource) -> list[Any]:
         """Ends the clock, also of a run that was stopped; what was made can be looked at side by side.
 
         A comparison stays dimmed where it is of another image than the one that stands beside it.
@@ -207,21 +258,20 @@ class CompareTab:
         views: list[Any] = [gr.skip()] * 8
         if comparison.adapter_tiles:
             titles, (left, right) = list(comparison.by_title), comparison.sides
-            figure = depth_chart([tile.reconstruction for tile in comparison.tiles])
+            figure = depth_chart([tile.named for tile in comparison.tiles])
             views = [gr.Row(visible=True), gr.Dropdown(titles, value=left), gr.Dropdown(titles, value=right)]
             views += [grids.pair(comparison), gr.Plot(figure, visible=True), gr.Row(visible=True)]
-            name = f"foresight-{link.name_of(comparison.source)}-compared".replace("/", "-")
-            pictures = export.pictures(comparison, link.name_of(comparison.source))
+            names = [link.name_of(source) for source in comparison.sources]
+            name = f"foresight-{'-and-'.join(names)}-compared".replace("/", "-")
+            pictures = export.pictures(comparison, " and ".join(names))
             views += [cached_file(png(pictures), f"{name}.png")]
             views += [cached_file(export.scores_table(comparison).encode(), f"{name}.csv")]
-        stale = "" if comparison.source == source else AWAITED
+        stale = "" if comparison.sources == [source for source in sources if source is not None] else AWAITED
         return [grids.head(comparison), stale, grids.grid(comparison), *views, *stopping.idle(2)]
 
-    def _tile(self, reconstruction: Reconstruction) -> GridTile:
+    def _file(self, reconstruction: Reconstruction) -> str:
         name = (title(reconstruction.record) if reconstruction.record else reconstruction.name).replace("/", "-")
-        return GridTile(
-            reconstruction.without_pixels(), keep(png(to_pil(reconstruction.image)), f"{name}.png", self.grid)
-        )
+        return keep(png(to_pil(reconstruction.image)), f"{name}.png", self.grid)
 
     # Looking at a comparison
 
@@ -243,8 +293,15 @@ class CompareTab:
         if comparison is None or tile is None or (record := tile.reconstruction.record) is None:
             raise InputError("that tile is no longer here: compare again.")
         if event.do == "inspect":
-            view = open_view(comparison.source, str(record.point), record.name, comparison.pixels)
-            return {self.navigation.inspect: view}
+            source = comparison.sources[tile.second]
+            return {self.navigation.inspect: open_view(source, str(record.point), record.name, comparison.pixels)}
+        if event.do == "both":
+            titles = title(record), title(record, second=True)
+            if not comparison.by_title.keys() >= {*titles}:
+                raise InputError("the second picture is not read there yet: wait, or press Compare.")
+            comparison.left, comparison.right = titles
+            both = {self.left: gr.Dropdown(value=titles[0]), self.right: gr.Dropdown(value=titles[1])}
+            return {**both, **self.show("right", comparison, titles[1])}
         dropdown = {"left": self.left, "right": self.right}[event.do]
         return {dropdown: gr.Dropdown(value=tile.title), **self.show(event.do, comparison, tile.title)}
 

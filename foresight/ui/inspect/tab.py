@@ -69,6 +69,7 @@ class InspectTab:
                 self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
+                    self.beside = gr.Button("… beside the picture there", size="sm", min_width=120, elem_id="to-beside")
                     self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
             with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
                 self.result = ResultView(self.inspector, self.trains)
@@ -127,6 +128,9 @@ class InspectTab:
         resized.success(**running, trigger_mode="always_last").success(**on_change)
         for button, state in ((self.to_map, self.navigation.latent_map), (self.to_compare, self.navigation.compare)):
             button.click(self.leave, [picker.source, *point.chosen, self.pixels], state, **QUIET)
+        self.beside.click(
+            self.leave_beside, [picker.source, *point.chosen, self.pixels], self.navigation.compare, **QUIET
+        )
         self.question.submit(hush, None, None, **QUIET).then(**asking)
         for sample in self.samples:
             sample.click(hush, None, None, **QUIET).then(lambda text: text, sample, self.question, **QUIET).then(
@@ -276,3 +280,8 @@ class InspectTab:
         if source is None:
             raise InputError("there is no picture to take there: choose one first.")
         return open_view(source, str(self.point.nearest(stage, layer)), adapter, chosen_pixels(pixels))
+
+    @show_errors
+    def leave_beside(self, *shown: Any) -> dict[str, Any]:
+        """The view to open in Compare, beside the picture that stands there."""
+        return self.leave(*shown) | {"second": True}
