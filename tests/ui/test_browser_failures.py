@@ -104,6 +104,8 @@ def test_worst_first_sort_filter_and_open_in_inspect(visit, monkeypatch):
         "[...document.querySelectorAll('#failures-gallery img')].every(i => i.complete && i.currentSrc === i.src)"
     )
     assert len(calls) == 1  # the order changes no mean
+    page.set_viewport_size({"width": 1080, "height": 720})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1080
     middle = sorted(values)[3]
     low = page.locator("#failures-low input, #failures-low textarea")
     low.fill("-")  # no number yet: nobody has asked for anything

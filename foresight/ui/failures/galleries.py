@@ -122,7 +122,7 @@ def _mean(means: dict[str, Any], column: str, name: str) -> str:
     if means["scores"][column] is None:
         return f"<td>–{part}</td>"
     mean, low, high = (None if value is None else number(name, value) for value in means["scores"][column])
-    return f"<td>{mean}<small>{'n = 1' if low is None else f'{low} to {high}'}</small>{part}</td>"
+    return f"<td><b>{mean}</b><small>{'n = 1' if low is None else f'{low} to {high}'}</small>{part}</td>"
 
 
 def chips(run: Run, values: filters.Values) -> str:
