@@ -68,6 +68,11 @@ class ComparedImage:
     second: bool = False
     tiles: list[GridTile] = field(default_factory=list)
 
+    @property
+    def place(self) -> str:
+        """In words."""
+        return "second" if self.second else "first"
+
     def add(self, reconstruction: Reconstruction, path: str) -> None:
         """Adds a tile, whose image lies in the file at `path`."""
         self.tiles.append(GridTile(reconstruction, path, self.original, self.second))
@@ -159,9 +164,12 @@ def head(comparison: Comparison) -> str:
     progress = f"{len(tiles)} of {total} tiles"
     if comparison.seconds is not None:
         progress = f"{'All' if len(tiles) == total else 'Stopped:'} {progress} in {comparison.seconds:.1f} s"
-    reasons = [tile.reconstruction.mask_reason for tile in comparison.tiles]
-    of_original = next((reason for reason in reasons if reason not in (None, NOT_MEASURABLE)), None)
-    note = f" No mask IoU: {escape(of_original)}." if of_original else ""
+    note = ""
+    for image in comparison.images:
+        reasons = [tile.reconstruction.mask_reason for tile in image.tiles]
+        of_original = next((reason for reason in reasons if reason not in (None, NOT_MEASURABLE)), None)
+        which = f" of the {image.place} picture" if len(comparison.images) > 1 else ""
+        note += f" No mask IoU{which}: {escape(of_original)}." if of_original else ""
     if missing := [tile.reconstruction.mask_reason for tile in tiles].count(NOT_MEASURABLE):
         note += f" Mask IoU not measurable in {missing} of {len(tiles)} tiles: {NOT_MEASURABLE}."
     far = sum(tile.reconstruction.unfamiliar for tile in tiles)
@@ -246,7 +254,7 @@ def _row(stage: Stage, name: str, layers: list[int], image: ComparedImage, compa
         return _cell(name, tiles.get(name), ACTIONS_OF_TWO if two else ACTIONS)
 
     cells = "".join(f"<td>{cell(r) if (r := records.get(layer)) else ''}</td>" for layer in layers)
-    which = f"<i>{'second' if image.second else 'first'} picture</i>" if two else ""
+    which = f"<i>{image.place} picture</i>" if two else ""
     heading = f"<b>{TOWERS[stage]}</b><span>{stage}</span><span>{escape(name)}</span>{which}"
     return f'<tr><th scope="row">{heading}</th>{cells}</tr>'
 

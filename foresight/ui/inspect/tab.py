@@ -65,12 +65,12 @@ class InspectTab:
                         self.scene = SceneControls()
                 self.point = PointControls(self.inspector)
                 self.go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
-                self.point.build_details()
-                self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
-                    self.beside = gr.Button("… beside the picture there", size="sm", min_width=120, elem_id="to-beside")
+                    self.beside = gr.Button("Compare as second picture", size="sm", min_width=120, elem_id="to-beside")
                     self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
+                self.point.build_details()
+                self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
             with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):
                 self.result = ResultView(self.inspector, self.trains)
                 BaselinePanel(self.inspector, self.result.summary)
