@@ -260,10 +260,13 @@ def test_trackio_keeps_losses_and_scores_of_a_run_that_was_stopped_once(service,
 
 def test_a_run_tells_about_how_long_it_will_take(service):
     last = SETTINGS | {"keep": "the last"}
-    once, twice = (service.seconds(last | {"steps": steps}) for steps in (1_000_000, 500_000))
+    *steps, once = service.seconds(last | {"steps": 1_000_000})
+    assert len(steps) >= 5 and not any(steps)  # others may have the models after each
+    [twice] = service.seconds(last | {"steps": 500_000})  # nothing is to be measured any more
     assert once["learn"] == pytest.approx(2 * twice["learn"]) and once["learn"] > 10
     assert once["extract"] == twice["extract"] > 0 and once["total"] > once["learn"] + STARTUP
-    assert service.seconds(SETTINGS | {"kinds": ["linear"]})["learn"] == 0
+    *_, solved = service.seconds(SETTINGS | {"kinds": ["linear"]})
+    assert solved["learn"] == 0
 
 
 def test_sigterm_ends_a_process_whose_library_swallows_every_exception():

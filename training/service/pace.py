@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from training.latents import Latents
 from training.service.presets import learned_rows
 
 T = TypeVar("T")
-ROWS = {"cpu": 4, "cuda": 32}  # pictures to measure on
+ROWS = {"cpu": 2, "cuda": 32}  # pictures to measure on: more would be longer steps, for which clicks wait
 STARTUP = 8.0  # seconds in which a run's process imports and loads: as measured on two CPU cores with bundled models
 SCORING_SHARE = 0.15  # of the time that held-out scores may take while training goes on
 
@@ -33,19 +34,22 @@ class Pace:
     score: float
 
 
-def measure_pace(config: FitConfig, vlm: VLM, vae: VAE) -> Pace:
+def measure_pace(config: FitConfig, vlm: VLM, vae: VAE) -> Iterator[Pace | None]:
     """The pace of a config's points, kinds and loss on this device, at SIDE² pixels.
 
-    The first pass of everything is not counted.
+    The first pass of everything is not counted. Yields None after each step of below a second, so that others may have
+    the models in between; the pace comes last.
     """
-    device, rows = vlm.device, ROWS.get(vlm.device.type, 4)
+    device, rows = vlm.device, ROWS.get(vlm.device.type, 2)
 
     def extract(count: int) -> Latents:
         scenes = scene_source([take(count, 0, SceneSpec())], count, device)
         return collect(vlm, vae, scenes, config.points)
 
     extract(1)
+    yield None
     extracting, latents = _timed(lambda: extract(rows), device)
+    yield None
     adapters = {
         f"{point}-{kind}": new_adapter(kind, vlm.point(point), vlm, vae, config.hidden).to(device)
         for point in config.points
@@ -53,19 +57,21 @@ def measure_pace(config: FitConfig, vlm: VLM, vae: VAE) -> Pace:
     }
     task = Fit(adapters, [latents], vae, config, dict.fromkeys((n for n in adapters if n.endswith("-linear")), 0.0))
 
-    def learning(done: float) -> float:
-        _learn(task, rows, done)
-        return _timed(lambda: _learn(task, rows, done), device)[0]
-
-    by_latents = learning(0.0) if task.modules else 0.0
-    by_images = learning(1.0) if task.modules and config.images_from < 1 else 0.0
+    learning = [0.0, 0.0]  # by latents, by images
+    for by, done in enumerate((0.0, 1.0)):
+        if task.modules and (by == 0 or config.images_from < 1):
+            _learn(task, rows, done)
+            yield None
+            learning[by], _ = _timed(partial(_learn, task, rows, done), device)
+            yield None
 
     def scoring(count: int) -> float:
         return _timed(lambda: judge(adapters, {"some": latents[:count]}, vae), device)[0]
 
     once = scoring(1)  # much of it is for the intervals, however many pictures there are
+    yield None
     by_picture = max(0.0, scoring(rows) - once) / (rows - 1)
-    return Pace(extracting / rows, by_latents / rows, by_images / rows, by_picture)
+    yield Pace(extracting / rows, learning[0] / rows, learning[1] / rows, by_picture)
 
 
 def _learn(task: Fit, rows: int, done: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +61,25 @@ class TrainingService:
         cost = estimate_cost(fit_config(from_json(TrainingSettings, values), vlm, "uploaded"), vlm, vae)
         return cost | {"free": memory(torch.device(self._checked_device(device or self.free_device())))["free"]}
 
-    def seconds(self, values: Values) -> dict[str, float] | None:
-        """About how long a run will take, {"extract", "learn", "score", "total"}; None for a large model.
+    def seconds(self, values: Values) -> Iterator[dict[str, float] | None]:
+        """About how long a run will take, as the last that comes: {"extract", "learn", "score", "total"}.
 
-        The first time for some points, kinds and loss a little is done to measure it; a large model would have to be
-        read for that.
+        The first time for some points, kinds and loss a little is done to measure it, in steps that each end with a
+        None. Nothing comes for a large model, which would have to be read for that.
         """
         vlm, vae = self.inspector.vlm, self.inspector.vae
         config = fit_config(from_json(TrainingSettings, values), vlm, "uploaded")
         if vlm.large:
-            return None
+            return
         when = int(time.monotonic() / PACE_KEPT)  # what else the machine does changes it
         key = (config.points, config.kinds, config.hidden, config.images_from, config.perceptual_weight, when)
         if key not in self._paces:
-            self._paces[key] = measure_pace(config, vlm, vae)
-        return estimate_seconds(config, self._paces[key])
+            for pace in measure_pace(config, vlm, vae):
+                if pace is None:
+                    yield None
+                else:
+                    self._paces[key] = pace
+        yield estimate_seconds(config, self._paces[key])
 
     def held_out_picture(self, name: str) -> dict[str, Any] | Path:
         """The first picture that a run is judged by: the file of a photo where it has its own, else a scene."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,8 +37,9 @@ class TrainingService(Protocol):
     def cost(self, values: Values, device: str) -> dict[str, Any]:
         """{"parameters": numbers by adapter, "bytes": about as much memory, "free": bytes on the device}."""
 
-    def seconds(self, values: Values) -> dict[str, float] | None:
-        """About how long a run will take: {"extract", "learn", "score", "total"}; None where that is not known."""
+    def seconds(self, values: Values) -> Iterator[dict[str, float] | None]:
+        """About how long a run will take: {"extract", "learn", "score", "total"}, after a None for each step of
+        measuring it; nothing where that is not known."""
 
     def held_out_picture(self, name: str) -> dict[str, Any] | Path:
         """A picture that a run is judged by, as a scene's description or a photo's file."""

@@ -20,7 +20,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.gradio_internals import current_page, current_tab, plotly_file
 from foresight.ui.inputs import FreeDropdown
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import MODEL_QUEUE, QUIET
+from foresight.ui.services import QUIET
 from foresight.ui.train import views
 from foresight.ui.train.adapters import AdapterActions
 from foresight.ui.train.charts import MOST_RUNS, curves
@@ -30,6 +30,7 @@ from foresight.ui.train.table import SIGNS, rows, seed_spread, table_html
 from foresight.ui.uploads import keep
 
 TICK = 1.0  # seconds between readings of the run's files
+PACE_QUEUE: dict[str, Any] = {"concurrency_id": "pace", "concurrency_limit": 1}  # of its own: nothing waits for its end
 WAITING_CLIENTS = 16  # clients of the endpoint that may wait for runs at once
 LATEST = QUIET | {"trigger_mode": "always_last"}  # a choice made during another's answer counts
 
@@ -103,7 +104,7 @@ class TrainTab:
         form = self.form
         groups = [form.factors, form.upload]
         costs: dict[str, Any] = {"fn": self.estimate_cost, "inputs": [form.device, *form.inputs], "outputs": form.cost}
-        times = {"fn": self.estimate_time, "inputs": form.inputs, "outputs": form.time} | LATEST | MODEL_QUEUE
+        times = {"fn": self.estimate_time, "inputs": form.inputs, "outputs": form.time} | LATEST | PACE_QUEUE
         # Fields that are folded away tell of no change, so what fills them asks for the estimates itself.
         filled = [*form.inputs, *groups]
         form.preset.input(self.fill_form, form.preset, filled, **LATEST).then(**costs, **LATEST).then(**times)
@@ -228,11 +229,17 @@ class TrainTab:
         except InputError as error:
             return views.problem_note(error)
 
-    def estimate_time(self, *inputs: Any) -> str:
+    def estimate_time(self, *inputs: Any) -> Iterator[Any]:
+        """How long the run would take; it is measured in steps, which give way to whatever somebody waits for."""
+        seconds = None
         try:
-            return views.time_note(self.service.seconds(self.form.settings(inputs)))
+            for seconds in self.service.seconds(self.form.settings(inputs)):
+                if seconds is None:
+                    yield gr.skip()
         except InputError:  # told beside the cost
-            return ""
+            yield ""
+            return
+        yield views.time_note(seconds)
 
     def start_run(self, preset: str, name: str, archive: str | None, device: str, seeds: Any, *inputs: Any) -> Any:
         started = self.service.start(name.strip() or preset, self.form.settings(inputs), archive, device, seeds)
