@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class TrainingService:
         cost = estimate_cost(fit_config(from_json(TrainingSettings, values), vlm, "uploaded"), vlm, vae)
         return cost | {"free": memory(torch.device(self._checked_device(device or self.free_device())))["free"]}
 
-    def seconds(self, values: Values) -> Iterator[dict[str, float] | None]:
+    def seconds(self, values: Values) -> Generator[dict[str, float] | None, None, None]:
         """About how long a run will take, as the last that comes: {"extract", "learn", "score", "total"}.
 
         The first time for some points, kinds and loss a little is done to measure it, in steps that each end with a

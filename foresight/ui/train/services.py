@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,7 +37,7 @@ class TrainingService(Protocol):
     def cost(self, values: Values, device: str) -> dict[str, Any]:
         """{"parameters": numbers by adapter, "bytes": about as much memory, "free": bytes on the device}."""
 
-    def seconds(self, values: Values) -> Iterator[dict[str, float] | None]:
+    def seconds(self, values: Values) -> Generator[dict[str, float] | None, None, None]:
         """About how long a run will take: {"extract", "learn", "score", "total"}, after a None for each step of
         measuring it; nothing where that is not known."""
 

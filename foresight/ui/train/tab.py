@@ -27,6 +27,7 @@ from foresight.ui.train.charts import MOST_RUNS, curves
 from foresight.ui.train.form import TrainForm
 from foresight.ui.train.services import Run, TrainingService, Values
 from foresight.ui.train.table import SIGNS, rows, seed_spread, table_html
+from foresight.ui.turns import MODELS
 from foresight.ui.uploads import keep
 
 TICK = 1.0  # seconds between readings of the run's files
@@ -233,7 +234,7 @@ class TrainTab:
         """How long the run would take; it is measured in steps, which give way to whatever somebody waits for."""
         seconds = None
         try:
-            for seconds in self.service.seconds(self.form.settings(inputs)):
+            for seconds in MODELS.steps(self.service.seconds(self.form.settings(inputs))):
                 if seconds is None:
                     yield gr.skip()
         except InputError:  # told beside the cost
