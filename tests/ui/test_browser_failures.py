@@ -172,7 +172,7 @@ def test_filters_are_those_of_the_set_and_can_be_cleared(visit, tmp_path):
     expect(page.locator("#failures-csv")).to_contain_text("of 8")
     chips.last.press("Enter")
     expect(page.locator("#failures-chips")).to_be_hidden()
-    expect(page.locator("#failures-sort input")).to_be_focused()
+    expect(page.locator("#failures-order input:checked")).to_be_focused()
     expect(page.locator("#failures-csv")).to_have_text("Download CSV")
     expect(shots(page)).to_have_count(8)
     low = page.locator("#failures-low input, #failures-low textarea")

@@ -54,7 +54,7 @@ element.addEventListener('click', event => {
 watch('value', () => {
   if (place < 0) return;
   const chips = element.querySelectorAll('button');
-  (chips[place] ?? chips[chips.length - 1] ?? document.querySelector('#failures-sort input'))?.focus();
+  (chips[place] ?? chips[chips.length - 1] ?? document.querySelector('#failures-order input:checked'))?.focus();
   place = -1;
 });"""
 
@@ -72,7 +72,7 @@ class FilterForm:
             self.score = gr.Dropdown(
                 SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"
             )
-            self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=270)
+            self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=270, elem_id="failures-order")
             ends = range_labels(FILTERS["sort"])
             self.range = [
                 gr.Textbox(label=label, placeholder=placeholder, max_lines=1, min_width=90, elem_id=f"failures-{name}")
