@@ -67,7 +67,7 @@ class InspectTab:
                 self.go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
-                    self.beside = gr.Button("Compare as second picture", size="sm", min_width=120, elem_id="to-beside")
+                    self.beside = gr.Button("Compare as second", size="sm", min_width=120, elem_id="to-beside")
                     self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
                 self.point.build_details()
                 self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
