@@ -45,7 +45,7 @@ def headline(page):
 
 
 def original(page):
-    return page.locator("#tiles img").first.get_attribute("src")
+    return page.locator("#tiles img").first.evaluate("image => image.src")
 
 
 def changed(page, before):
