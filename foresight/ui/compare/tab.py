@@ -300,7 +300,10 @@ class CompareTab:
             if not comparison.by_title.keys() >= {*titles}:
                 raise InputError("the second picture is not read there yet: wait, or press Compare.")
             comparison.left, comparison.right = titles
-            both = {self.left: gr.Dropdown(value=titles[0]), self.right: gr.Dropdown(value=titles[1])}
+            both: dict[Component, Any] = {
+                self.left: gr.Dropdown(value=titles[0]),
+                self.right: gr.Dropdown(value=titles[1]),
+            }
             return {**both, **self.show("right", comparison, titles[1])}
         dropdown = {"left": self.left, "right": self.right}[event.do]
         return {dropdown: gr.Dropdown(value=tile.title), **self.show(event.do, comparison, tile.title)}

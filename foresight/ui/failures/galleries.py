@@ -128,7 +128,7 @@ def _mean(means: dict[str, Any], column: str, name: str) -> str:
 def chips(run: Run, values: filters.Values) -> str:
     """`filters.chips` of a run."""
     beside, like = run.beside(values), run.alike(values)
-    return filters.chips(values, beside and beside.title, like and short_name(like.scores))
+    return filters.chips(values, beside.title if beside else None, short_name(like.scores) if like else None)
 
 
 def _number(name: str, value: float | None) -> str:
