@@ -87,8 +87,8 @@ def test_the_panel_says_whether_an_adapter_reads_or_remembers(memory, house):
     picture = remembered()[0]
     report = house[1].inspect(picture, POINTS[1], "linear")
     summary, recalled = ResultSummary.of(report, None), memory.recall(picture, POINTS[1], None)
-    html = baselines_html(summary, recalled)  # a random adapter of a remembered scene: nothing is nearer than itself
+    html = baselines_html(summary, recalled, lambda image: "a.webp")  # of a remembered scene: it is its own nearest
     assert "⚠ linear is no better than a memory here" in html and f"the nearest of {COUNT} training scenes" in html
     better = ResultSummary(None, POINTS[1], "<b>", {"<b>": dict.fromkeys(SCORES, -1.0)})
-    html = baselines_html(better, recalled)
+    html = baselines_html(better, recalled, lambda image: "a.webp")
     assert "&lt;b&gt; reads this picture" in html and "<b> reads" not in html

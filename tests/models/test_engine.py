@@ -50,7 +50,7 @@ def test_bfloat16_is_as_near_the_truth_as_transformers_own(tiny):
     vlm = load_vlm(tiny.folder, "cpu", torch.bfloat16)
     for point, latents in vlm.latents([image], vlm.points).items():
         ours = latents.view(exact[point].shape)
-        assert apart(ours, exact[point]) < 1.02 * apart(theirs[point], exact[point]) < 1.5e-2, point
+        assert apart(ours, exact[point]) < 1.02 * apart(theirs[point], exact[point]) < 2e-2, point
 
 
 def test_8_bits_are_within_a_few_percent(tiny):
