@@ -330,7 +330,7 @@ def test_no_address_is_fetched(url):
     for name, values in {
         "evaluate": ("post-merge/1", "linear", None, 1, 0, {"shapes": [file]}, None),
         "compare": (image, [[file]], None, None),
-        "reconstruct_clip": (file, "post-merge/1", "linear", 8, 4, 0),
+        "reconstruct_clip": (file, "post-merge/1", "linear", 8, 4, 0, None),
     }.items():
         status, event = call(url, name, *values)
         assert (status == 200 and "addresses are not fetched" in ask(event)[1]) or name == "compare"
