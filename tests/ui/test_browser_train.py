@@ -68,7 +68,7 @@ def heading(page):
 
 
 def test_a_run_from_start_over_a_reload_to_an_adapter(visit, service):
-    page = visit()
+    page = visit(asked="tab=train")
     expect(page.locator("#train-runs")).to_contain_text("No run yet")
     for idle in ("train-stop", "trained-download", "trained-rename", "trained-delete", "trained-add", "trained-push"):
         expect(page.locator(f"#{idle}")).to_be_disabled()
