@@ -71,7 +71,6 @@ addEventListener('keydown', acted, true);
 window.viewHistory = {
   view: address => {
     const here = location.search;
-    if (tabOf(address) !== tabOf(here)) return;  // of a tab that Back has left: its entry is not that one's any more
     if (!same(address, here)) write(address, settling || (isTabAlone(here) && tabOf(here) === tabOf(address)));
     settling = false;
   },

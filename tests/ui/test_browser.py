@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -300,26 +299,6 @@ def test_back_and_forward_walk_through_views_and_tabs_and_find_an_evaluation_as_
     page.go_forward()
     selected(page, "Failures")
     expect(page).to_have_url(re.compile("scenes=8"))
-
-
-def test_a_result_that_comes_after_back_leaves_the_address_alone(visit, monkeypatch):
-    page, gate = visit(asked="tab=failures&scenes=8", ready="#failures-gallery [data-number]"), Event()
-    inspect = Inspector.inspect
-    monkeypatch.setattr(Inspector, "inspect", lambda *given, **named: gate.wait(60) and inspect(*given, **named))
-    before = page.locator("#headline [data-link]").get_attribute("data-link")
-    page.locator("#failures-gallery [data-number]").first.click()
-    selected(page, "Inspect")
-    expect(page).to_have_url(re.compile("example=cup-of-coffee"))  # what it showed last
-    # The server's answer to Back comes after the result.
-    page.evaluate(
-        "() => { const {travel} = viewHistory; viewHistory.travel = to => { window.go = () => travel(to); } }"
-    )
-    page.go_back()
-    gate.set()
-    expect(page.locator("#headline [data-link]")).not_to_have_attribute("data-link", before)
-    page.evaluate("window.go()")
-    selected(page, "Failures")
-    expect(page).to_have_url(re.compile("tab=failures.*scenes=8"))
 
 
 def test_a_link_to_nothing_says_so(visit):
