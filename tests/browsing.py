@@ -22,7 +22,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 90_000  # ms; only a crowded machine needs so many
+PATIENCE = 240_000  # ms; only a crowded machine needs so many
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
@@ -58,7 +58,7 @@ def visits(browser: Any, url: str, ready: str) -> Iterator[Callable[..., Any]]:
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None)
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("pageerror", lambda e: errors.append(e.stack or str(e)))
         page.goto(f"{url}/?__theme={'dark' if dark else 'light'}&{asked.lstrip('&')}")
         expect(page.locator(ready).first).to_be_visible()
         return page

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import Any
 
 from foresight.ui import limits
-from foresight.ui.gradio_internals import Event, ProcessCompletedMessage, Queue, get_fn, run_coro_in_background
+from foresight.ui.gradio_internals import (
+    Event,
+    ProcessCompletedMessage,
+    Queue,
+    get_fn,
+    oldest_message,
+    run_coro_in_background,
+)
 from foresight.ui.guard import client_of
 
 FULL = "This app is busy: try again in a minute."
 SHARED = "You have {} calls waiting here already: wait for one of them to end."
+Unread = tuple[Any, float]  # a message, and for how many seconds it has waited to be fetched
 GONE = "Nobody fetched the answers of this call, so it was ended: ask again, and stay."
 
 
@@ -55,15 +62,16 @@ class FairQueue(Queue):
         return self.event_queue_per_concurrency_id[name].queue
 
     async def _end_absent(self) -> None:
-        unread: dict[str, float] = {}  # since when a session's messages lie there; whoever listens takes them at once
+        unread: dict[str, Unread] = {}
         while not self.stopped:
-            await asyncio.sleep(min(2.0, limits.ABSENT / 4))
-            now, pending = time.monotonic(), self.pending_messages_per_session
-            unread = {session: unread.get(session, now) for session in pending if pending[session].qsize()}
-            for session, since in unread.items():
-                if now - since > limits.ABSENT:
+            tick = min(2.0, limits.ABSENT / 4)
+            await asyncio.sleep(tick)
+            pending = self.pending_messages_per_session
+            unread = still_unread(unread, {s: oldest_message(pending[s]) for s in pending if pending[s].qsize()}, tick)
+            for session, (_, seconds) in unread.items():
+                if seconds > limits.ABSENT:
                     await self._end(session)
-                if now - since > limits.FORGOTTEN:
+                if seconds > limits.FORGOTTEN:
                     del pending[session]
                     self.pending_event_ids_session.pop(session, None)
 
@@ -73,6 +81,17 @@ class FairQueue(Queue):
             self.send_message(event, ProcessCompletedMessage(output={"error": GONE}, success=False))
         await self.clean_events(session_hash=session)
         self.pending_event_ids_session.setdefault(session, set())  # for whoever comes after all
+
+
+def still_unread(before: dict[str, Unread], oldest: dict[str, Any], tick: float) -> dict[str, Unread]:
+    """The oldest message of each session and for how long it has lain there, a tick after `before`.
+
+    Ticks are counted, not timed: where the app is so busy that they come late, whoever listens comes late too.
+    """
+    return {
+        session: (message, before[session][1] + tick if session in before and before[session][0] is message else 0.0)
+        for session, message in oldest.items()
+    }
 
 
 def in_turns(events: list[Event]) -> list[Event]:

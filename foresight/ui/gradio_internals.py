@@ -52,6 +52,11 @@ def cached_file(data: bytes, name: str) -> str:
     return save_bytes_to_cache(data, name, get_upload_folder())
 
 
+def oldest_message(messages: Any) -> Any:
+    """What an asyncio.Queue, as Gradio keeps for each session, would give next; not taken out. It must hold one."""
+    return messages._queue[0]
+
+
 def subclass(base: Any, **methods: Callable[..., Any]) -> Any:
     """A subclass that the page takes for its base; Gradio's own way of making one writes a file beside its source."""
     return ABCMeta.__new__(ComponentMeta, base.__name__, (base,), {"__module__": base.__module__, **methods})

@@ -31,11 +31,12 @@ from foresight.data.clips import load_clip, write_clip
 from foresight.data.images import load_image, load_mask
 from foresight.errors import InputError
 from foresight.inspection.clip_readout import clip_samples, read_out_clip
+from foresight.inspection.evaluation import evaluate
 from foresight.inspection.inspector import Inspector
 from foresight.models.vlm import load_vlm
 from foresight.settings import Settings
 from foresight.ui import limits
-from foresight.ui.fair_queue import in_turns
+from foresight.ui.fair_queue import in_turns, still_unread
 from foresight.ui.gradio_internals import NO_ROOM, get_upload_folder
 from foresight.ui.guard import client_of
 from foresight.ui.shell import build_app
@@ -226,7 +227,13 @@ def test_nobody_runs_an_event_beside_the_queue(url):
 
 
 def test_a_client_has_a_share_of_the_queue_and_nothing_once_it_is_gone(url, client, scene, monkeypatch):
-    long = ("post-merge/1", "linear", None, 64, 0, None, None)  # a few seconds each
+    def slowly(*args):
+        for item in evaluate(*args):
+            time.sleep(0.5)
+            yield item
+
+    monkeypatch.setattr("foresight.ui.failures.tab.evaluate", slowly)
+    long = ("post-merge/1", "linear", None, 64, 0, None, None)  # half a minute each at least
     joined = [call(url, "evaluate", *long) for _ in range(limits.SHARE + 1)]
     assert [status for status, _ in joined] == [200] * limits.SHARE + [503]
     assert f"You have {limits.SHARE} calls waiting here already" in joined[-1][1]
@@ -237,6 +244,18 @@ def test_a_client_has_a_share_of_the_queue_and_nothing_once_it_is_gone(url, clie
     while call(url, "evaluate", *long)[0] == 503:  # until those that wait have ended
         time.sleep(0.1)
     assert "Nobody fetched the answers of this call" in ask(joined[-2][1])[1]
+
+
+def test_who_fetches_an_answer_now_and_then_is_not_gone():
+    def seconds(unread):
+        return {session: waited for session, (_, waited) in unread.items()}
+
+    first, second = object(), object()
+    unread = still_unread({}, {"absent": first, "slow": first}, 2.0)
+    assert seconds(unread) == {"absent": 0, "slow": 0}
+    unread = still_unread(unread, {"absent": first, "slow": second, "new": first}, 2.0)
+    assert seconds(unread) == {"absent": 2, "slow": 0, "new": 0}
+    assert seconds(still_unread(unread, {"absent": first}, 2.0)) == {"absent": 4}
 
 
 def test_clients_take_turns():
