@@ -89,7 +89,7 @@ def plain_evaluation(inspector: Inspector, processor: Any, record: AdapterRecord
             image = sample.image[None].to(vlm.device)
             states = obvious(vlm, processor, record.point.layer, (image * 255).round().byte()).view(grid)
             z = torch.cat([adapter(states), vae.encode(resize(image, (SIDE * 8 // 7,) * 2))])
-            decoded = resize(torch.cat([vae.decode(one[None]) for one in z]), (SIDE, SIDE))
+            decoded = resize(torch.cat([vae.decode(latents[None]) for latents in z]), (SIDE, SIDE))
             one_by_one(network, image, decoded)
 
     return len(samples) / seconds(work, vlm.device, 1)

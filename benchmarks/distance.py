@@ -39,9 +39,9 @@ def main() -> None:
             continue
         samples = chain(scene_samples(args.scenes, args.seed, SceneSpec()), file_samples(files))
         rows = [
-            (one.distance, one.far, one.scores["adapter"]["lpips"] or 0.0)
-            for one in evaluate(inspector, record, samples)
-            if not isinstance(one, Broken)
+            (item.distance, item.far, item.scores["adapter"]["lpips"] or 0.0)
+            for item in evaluate(inspector, record, samples)
+            if not isinstance(item, Broken)
         ]
         s = separation(rows, args.bar)
         auc = "    –" if s.auc is None else f"{s.auc:.3f}"

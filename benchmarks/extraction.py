@@ -56,8 +56,8 @@ def operations(vlm: VLM, side: int, layer: int) -> float:
     t, e = n // 4, text.hidden_size
     kv = e * text.num_key_value_heads // text.num_attention_heads
     merger = 2 * t * (16 * d * d + 4 * d * e)
-    one = 2 * t * (2 * e * e + 2 * e * kv + 3 * e * text.intermediate_size) + 2 * t * t * e  # causal: half of 4·t·t·e
-    return tower + merger + layer * one
+    flops = 2 * t * (2 * e * e + 2 * e * kv + 3 * e * text.intermediate_size) + 2 * t * t * e  # causal: half of 4·t·t·e
+    return tower + merger + layer * flops
 
 
 def seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
@@ -118,8 +118,11 @@ def measure(vlm: VLM, processor: Any, shapes: Sequence[tuple[int, int]], peer: b
         if peer:
             if side not in peers:
                 many = render(sample(range(32), 0, SceneSpec(size=(side, side)))).images
-                one = seconds(partial(obvious, vlm, processor, layer, many[:1]), vlm.device, 5)
-                peers[side] = 1 / one, 32 / seconds(partial(obvious, vlm, processor, layer, many), vlm.device, 2)
+                alone = seconds(partial(obvious, vlm, processor, layer, many[:1]), vlm.device, 5)
+                peers[side] = (
+                    1 / alone,
+                    32 / seconds(partial(obvious, vlm, processor, layer, many), vlm.device, 2),
+                )
             row |= {"transformers_one_by_one": peers[side][0], "transformers_batches_of_32": peers[side][1]}
             row["ratio"] = ours / peers[side][0]
             theirs = obvious(vlm, processor, layer, pictures[:4]).float()

@@ -67,17 +67,17 @@ def full_disk() -> Iterator[tuple[Path, Environment]]:
     with tempfile.TemporaryDirectory() as disk:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=True)
         try:
-            with without(GRADIO_TEMP_DIR=disk) as made:
+            with without(GRADIO_TEMP_DIR=disk) as place:
                 Path(disk, "rest").write_bytes(bytes(8 << 10))
-                yield made
+                yield place
         finally:
             subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @contextmanager
 def taken_port(port: int) -> Iterator[tuple[Path, Environment]]:
-    with socket.create_server(("127.0.0.1", port)), without() as made:
-        yield made
+    with socket.create_server(("127.0.0.1", port)), without() as place:
+        yield place
 
 
 def cut(path: Path) -> None:
@@ -129,8 +129,8 @@ def outcome(folder: Path, environment: Environment, port: int) -> str:
             app.terminate()
             app.wait()
         log.seek(0)
-        told = log.read().decode(errors="replace")
-    return answer or "\n".join(line for line in told.splitlines() if "Warning" not in line)
+        output = log.read().decode(errors="replace")
+    return answer or "\n".join(line for line in output.splitlines() if "Warning" not in line)
 
 
 def ask(http: httpx.Client) -> str:
@@ -165,12 +165,12 @@ def _listens(http: httpx.Client) -> bool:
 def main() -> int:
     failed = 0
     for name in sys.argv[1:] or FAULTS:
-        made, expected = FAULTS[name]
-        with made as (folder, environment):
-            told = outcome(folder, environment, PORT)
-        right = re.search(expected, told) is not None and "Traceback" not in told
+        fault, expected = FAULTS[name]
+        with fault as (folder, environment):
+            result = outcome(folder, environment, PORT)
+        right = re.search(expected, result) is not None and "Traceback" not in result
         failed += not right
-        print(f"{'' if right else 'FAILED '}{name}: {told}", flush=True)
+        print(f"{'' if right else 'FAILED '}{name}: {result}", flush=True)
     return failed
 
 

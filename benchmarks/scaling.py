@@ -45,7 +45,7 @@ def clocked(state: PartialState, job: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def extraction(state: PartialState, vlm: VLM, vae: VAE, folder: Path, each: int, batch: int) -> dict[str, float]:
+def extraction(state: PartialState, vlm: VLM, vae: VAE, folder: Path, count_each: int, batch: int) -> dict[str, float]:
     """Pictures a second of all processes, `each` pictures in each of them, without and with a store."""
     point = f"post-merge/{vlm.config.text_config.num_hidden_layers // 2}"
 
@@ -55,14 +55,14 @@ def extraction(state: PartialState, vlm: VLM, vae: VAE, folder: Path, each: int,
     rates = {}
     with Extractor(vlm, vae, [point]) as unkept:
         list(extract_scenes(unkept, scenes(0, batch), batch))  # warms up
-        seconds = clocked(state, lambda: list(extract_scenes(unkept, scenes(0, each), batch)))
-        rates["extraction, nothing kept: pictures/s"] = each * state.num_processes / seconds
+        seconds = clocked(state, lambda: list(extract_scenes(unkept, scenes(0, count_each), batch)))
+        rates["extraction, nothing kept: pictures/s"] = count_each * state.num_processes / seconds
 
     def keep() -> None:
-        with Extractor(vlm, vae, [point], open_store(folder, vlm)) as kept:
-            list(extract_scenes(kept, scenes(0, each), batch))
+        with Extractor(vlm, vae, [point], open_store(folder, vlm)) as extractor:
+            list(extract_scenes(extractor, scenes(0, count_each), batch))
 
-    rates["extraction into a store: pictures/s"] = each * state.num_processes / clocked(state, keep)
+    rates["extraction into a store: pictures/s"] = count_each * state.num_processes / clocked(state, keep)
     return rates
 
 

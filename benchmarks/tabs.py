@@ -152,8 +152,8 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         ours, theirs = weigh(browser.new_page(), url, READY), weigh(browser.new_page(), bare, "#picture img")
         times = measure(browser, url, repeats)
-        for each in (browser, app, peer):
-            each.close()
+        for opened in (browser, app, peer):
+            opened.close()
     peers = alone(inspector, repeats)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     print(f"{os.cpu_count()} cores, load {load:.1f} a core; medians of {repeats} pages")

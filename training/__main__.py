@@ -293,9 +293,9 @@ def extract_command(args: argparse.Namespace) -> None:
             print(f"left out: {name}: {reason}", file=sys.stderr)
         if not any(everyone.values()):
             raise InputError(f"none of the {len(left_out)} files in {args.data!r} is a picture or a clip.")
-        kept = " and ".join(f"{count} {kind}" for kind, count in everyone.items() if count)
+        amounts = " and ".join(f"{count} {kind}" for kind, count in everyone.items() if count)
         rest = f", {len(left_out)} files left out" if left_out else ""
-        print(f"{kept} at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{rest})")
+        print(f"{amounts} at {args.points} in {args.out} ({time.monotonic() - start:.0f} s{rest})")
     accelerator.end_training()
 
 

@@ -289,12 +289,12 @@ def prepare(
     def images(split: str, progress: Progress | None = None, room: Room | None = None) -> list[Latents]:
         """Those of a split, at each size."""
         sources = [data.source(split, count, vlm.device, side) for side, count in at_once.items()]
-        total, each = sum(source.count for source in sources), list[Latents]()
+        total, by_size = sum(source.count for source in sources), list[Latents]()
         for source in sources:
-            before = sum(map(len, each))
-            told = None if progress is None else partial(_told, progress, before, total)
-            each.append(collect(vlm, vae, source, points, store, told, True, room))
-        return each
+            before = sum(map(len, by_size))
+            report = None if progress is None else partial(_report_part, progress, before, total)
+            by_size.append(collect(vlm, vae, source, points, store, report, True, room))
+        return by_size
 
     def judges(split: str, count: int | None = None) -> dict[str, Latents]:
         """Images to judge by at each size, which their titles name where there are several."""
@@ -334,9 +334,8 @@ def prepare(
         else:
             adapter.fit_statistics(inputs, [x.targets for x in few])
         if isinstance(adapter, LinearProbe):
-            sets = latents, validation
-            pairs = [([x.points[str(point)] for x in each], [x.targets for x in each]) for each in sets]
-            adapter.card["ridge"] = solve_linear(adapter, *pairs)
+            sets = [([x.points[str(point)] for x in data], [x.targets for x in data]) for data in (latents, validation)]
+            adapter.card["ridge"] = solve_linear(adapter, *sets)
             solved[f"{point}-{kind}"] = adapter.card["ridge"]["validation_error"]
         adapters[f"{point}-{kind}"] = adapter
     test, choice = judges("test"), judges("val", config.chosen_by)
@@ -344,8 +343,8 @@ def prepare(
     return Fit(adapters, latents, vae, config, solved, test, facts, choice)
 
 
-def _told(progress: Progress, before: int, total: int, done: int, _: int) -> None:
-    """Tells of one size's images as a part of all."""
+def _report_part(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Reports the images of one size as a part of all."""
     progress(before + done, total)
 
 
@@ -486,15 +485,15 @@ def _keep_best(task: Fit, step: Step, path: Path) -> None:
 
     It depends on the step alone, so that a run that is resumed keeps the same ones.
     """
-    kept: dict[str, Any] = torch.load(path, weights_only=True) if path.is_file() else {}
+    best: dict[str, Any] = torch.load(path, weights_only=True) if path.is_file() else {}
     with averaged(task, step):
         for name in task.modules:
             lpips = _validate(task, name)
-            if name not in kept or lpips < kept[name]["lpips"] or kept[name]["step"] >= step.number:
+            if name not in best or lpips < best[name]["lpips"] or best[name]["step"] >= step.number:
                 weights = {key: value.detach().cpu().clone() for key, value in task.adapters[name].state_dict().items()}
-                kept[name] = {"step": step.number, "lpips": lpips, "weights": weights}
+                best[name] = {"step": step.number, "lpips": lpips, "weights": weights}
     partial_file = path.with_suffix(".partial")
-    torch.save(kept, partial_file)
+    torch.save(best, partial_file)
     os.replace(partial_file, path)
 
 
@@ -503,7 +502,7 @@ def _validate(task: Fit, name: str) -> float:
     """An adapter's LPIPS on validation images, each kind of which counts the same."""
     sets = task.validation.values()
     scores = [_scores(x, 32, partial(_painted, task.adapters[name], task.vae, x, name)) for x in sets]
-    return sum(float(each["lpips"].mean()) for each in scores) / len(scores)
+    return sum(float(table["lpips"].mean()) for table in scores) / len(scores)
 
 
 def _restore_best(task: Fit, path: Path) -> None:

@@ -276,10 +276,10 @@ def gather(
     room = room or Room(sys.maxsize, Path())
     latents: dict[str, Tensor] = {}
     rank, world = processes() if shared else (0, 1)
-    read = in_threads(lambda draw: draw(), batches[rank::world], 1)
+    drawn = in_threads(lambda draw: draw(), batches[rank::world], 1)
 
     def latents_of_next() -> dict[str, Tensor]:
-        return {name: value.to(device) for name, value in extractor.rows(next(read)).items()}
+        return {name: value.to(device) for name, value in extractor.rows(next(drawn)).items()}
 
     results = in_turn(latents_of_next, len(batches), device) if shared else (latents_of_next() for _ in batches)
     for values in tqdm(results, "latents", len(batches), unit="batch", leave=False, disable=processes()[0] > 0):

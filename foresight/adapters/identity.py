@@ -99,7 +99,9 @@ def compare(fitted: Identity, vlm: VLM, vae: VAE, point: ExtractionPoint) -> tup
     here = identity_of(vlm, vae, point, fitted.weights if same else None)
 
     def differing(parts: Mapping[str, str]) -> list[str]:
-        values = {words: [_release(getattr(each, part)) for each in (fitted, here)] for part, words in parts.items()}
+        values = {
+            words: (_release(getattr(fitted, part)), _release(getattr(here, part))) for part, words in parts.items()
+        }
         return [f"{words} ({_short(a)}, here {_short(b)})" for words, (a, b) in values.items() if a != b]
 
     wrong = wrong_transformers(fitted.transformers)

@@ -389,9 +389,9 @@ class LayerRouting(_LayeredMap):
         nn.init.zeros_(self.gate.bias)
 
     def map(self, x: Tensor) -> Tensor:
-        each = x.unflatten(-1, (-1, self.width))  # (B, H, W, n, layers · D)
-        shares = self.gate(each).float().softmax(-1)[..., None]
-        mixed = each.unflatten(-1, (self.layers, -1))
+        stacked = x.unflatten(-1, (-1, self.width))  # (B, H, W, n, layers · D)
+        shares = self.gate(stacked).float().softmax(-1)[..., None]
+        mixed = stacked.unflatten(-1, (self.layers, -1))
         return super().map((mixed * shares).sum(-2).flatten(-2))
 
 
@@ -411,8 +411,8 @@ def points_of(card: dict[str, Any]) -> list[ExtractionPoint]:
 
 def join_points(latents: Mapping[str, Tensor], points: Sequence[ExtractionPoint | str]) -> Tensor:
     """Latents by point, each (B, T, H, W, D) → what an adapter of those points takes."""
-    each = [latents[str(point)] for point in points]
-    return each[0] if len(each) == 1 else torch.cat(each, -1)
+    parts = [latents[str(point)] for point in points]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 ONE_POINT = ("linear", "pooled", "tokens")  # kinds that read one point

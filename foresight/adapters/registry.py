@@ -173,8 +173,8 @@ class AdapterRegistry:
 
         point: only those for it. Folders are looked through again at every call, as training adds to them.
         """
-        wanted = None if point is None else self.vlm.point(point)
-        fit = [e for e in self._survey().values() if isinstance(e, AdapterRecord) and wanted in (None, e.point)]
+        at = None if point is None else self.vlm.point(point)
+        fit = [e for e in self._survey().values() if isinstance(e, AdapterRecord) and at in (None, e.point)]
         return sorted(fit, key=lambda e: (e.point.depth, not e.bundled, ORDER.index(e.kind)))
 
     def rejected(self) -> dict[Path, str]:
@@ -225,16 +225,16 @@ class AdapterRegistry:
         """
         written = self.written(record)
         with self._loading:
-            kept = self._loaded.get(record.folder)
-            if kept is None or kept[0] != written:
+            loaded = self._loaded.get(record.folder)
+            if loaded is None or loaded[0] != written:
                 for gone in [folder for folder in self._loaded if not folder.is_dir()]:
                     del self._loaded[gone]
                 with torch.inference_mode(False):
-                    kept = self._loaded[record.folder] = (written, load_adapter(record.folder).to(self.vae.device))
+                    loaded = self._loaded[record.folder] = (written, load_adapter(record.folder).to(self.vae.device))
             self._loaded.move_to_end(record.folder)
             while len(self._loaded) > 1 and sum(_bytes(adapter) for _, adapter in self._loaded.values()) > KEPT:
                 self._loaded.popitem(last=False)
-        return kept[1]
+        return loaded[1]
 
     def _survey(self) -> dict[Path, AdapterRecord | str]:
         """Every adapter's folder under the roots: its record, or the reason why it does not serve."""

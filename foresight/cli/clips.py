@@ -87,7 +87,7 @@ def reconstruct_clips(
 def _story(report: ClipReport, line: dict[str, Any]) -> str:
     scores = [line, *(line["controls"][name] for name in CONTROLS)]
     rows = [("", line["adapter"], *CONTROLS)]
-    rows += [(TITLES[n], *(number(each[n]) for each in scores)) for n in TRUST if line[n] is not None]
+    rows += [(TITLES[n], *(number(columns[n]) for columns in scores)) for n in TRUST if line[n] is not None]
     title = f"{line['clip']}, {line['frames']} frames at {line['fps']:g} a second, at {line['point']}"
     text = [f"{title} → {line['reconstruction']} ({line['seconds']:.2f} s)", *table(rows)]
     worst = line["worst_frame"]["lpips"]

@@ -127,10 +127,10 @@ def scenes(args: argparse.Namespace) -> Iterator[str]:
         return
     batch = take(args.n, args.seed, scene_spec(args), args.split)
     out = _folder(args.out)
-    ours = {file for i, count in enumerate(batch.count.tolist()) for file in _files(i, count)}
+    own_files = {file for i, count in enumerate(batch.count.tolist()) for file in _files(i, count)}
     for kind in ("images", "masks", "objects"):
         present = {f"{kind}/{path.name}" for path in _folder(out / kind).glob("*.png")}
-        if others := sorted(present - ours):
+        if others := sorted(present - own_files):
             raise InputError(
                 f"{str(out)!r} holds other scenes, such as {others[0]}: empty it, or choose another folder."
             )

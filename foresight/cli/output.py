@@ -89,7 +89,7 @@ class Evaluation:
             "data": self.data,
             **self.summarise(rows),
             **({"interrupted_of": self.total} if interrupted else {}),
-            "broken": [{self.key: one.name, "error": one.reason} for one in broken],
+            "broken": [{self.key: file.name, "error": file.reason} for file in broken],
         }
         table = out / f"{self.kind}s.csv"
         table.write_text(rows_as_csv(rows, broken, self.key), newline="")
@@ -97,7 +97,7 @@ class Evaluation:
         text = [
             f"{record.name} at {record.point}: {len(rows)} {self.kind}s, 95 % intervals",
             *self.text(summary),
-            *(f"  left out: {one.reason}" for one in broken),
+            *(f"  left out: {file.reason}" for file in broken),
             f"  every {self.kind}'s scores are in {table}, this summary in {out / SUMMARY}",
         ]
         yield json.dumps({"summary": summary}) if as_json else "\n".join(text)

@@ -131,15 +131,15 @@ class Scenes(SampledBatch):
 
         objects = torch.cat([self._whole(place), self.shape[..., None], self.color[..., None]], -1)
         slots = torch.arange(objects.shape[1], device=objects.device).expand(objects.shape[:2])
-        each = fold(torch.cat([slots[..., None], objects], -1)) * ((slots < self.count[:, None]) & inside)
-        return fold(torch.cat([ground, each.sum(1)[:, None]], 1))
+        object_hashes = fold(torch.cat([slots[..., None], objects], -1)) * ((slots < self.count[:, None]) & inside)
+        return fold(torch.cat([ground, object_hashes.sum(1)[:, None]], 1))
 
     def split(self) -> list[str]:
         """The split each scene belongs to, so that no two splits share what is shown; NO_SPLIT for most."""
         return split_names(self.hashes(), self._drawn_hashes())
 
 
-def split_names(shown: Tensor, drawn: Tensor) -> list[str]:
+def split_names(visible: Tensor, drawn: Tensor) -> list[str]:
     """The splits of what has these hashes (B,): of what is shown, and of every number that was drawn.
 
     The first alone keeps splits apart: what looks alike is of one split, or of none. By the second the bundled weights'
@@ -147,7 +147,7 @@ def split_names(shown: Tensor, drawn: Tensor) -> list[str]:
     are bundled that know the first alone, no scene that they may have learned from is for validation or test.
     """
     names = []
-    for a, b in zip((shown % 10).tolist(), (drawn % 10).tolist(), strict=True):
+    for a, b in zip((visible % 10).tolist(), (drawn % 10).tolist(), strict=True):
         name = "train" if a < 5 else "val" if a < 7 else "test"
         names.append(name if (name == "train") == (b < 8) else NO_SPLIT)
     return names

@@ -199,8 +199,8 @@ class PhotoPool:
     @property
     def digest(self) -> str:
         """What tells these photos from all others: a digest of what the files hold."""
-        each = sorted(bytes.fromhex(photo.digest) for photo in self.photos)
-        return hashlib.sha256(b"".join(each)).hexdigest()[:16]
+        digests = sorted(bytes.fromhex(photo.digest) for photo in self.photos)
+        return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
     def split(self, held_out: int) -> dict[str, list[Photo]]:
         """Photos by split, chosen by a hash of what the files hold.
@@ -353,7 +353,7 @@ def near_identical(thumbnails: Sequence[bytes]) -> list[int]:
     """A number for each photo that near-identical ones share: their thumbnails differ by ALIKE at most anywhere."""
     if not thumbnails:
         return []
-    x = np.stack([np.frombuffer(each, np.uint8) for each in thumbnails]).astype(np.float32)
+    x = np.stack([np.frombuffer(thumbnail, np.uint8) for thumbnail in thumbnails]).astype(np.float32)
     pairs = cKDTree(x).query_pairs(ALIKE, p=np.inf, output_type="ndarray")
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(x), len(x)))
     return connected_components(links, directed=False)[1].tolist()

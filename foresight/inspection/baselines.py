@@ -67,17 +67,17 @@ class Baselines:
         if not points:
             return
         batches = [batch for part in mixture(self.count, 0, "train") for batch in part.chunks(_BATCH)]
-        taken: dict[str, list[Tensor]] = {point: [] for point in points}
+        by_point: dict[str, list[Tensor]] = {point: [] for point in points}
         total, scenes = torch.zeros(3, *batches[0].size), list[Scenes]()
         for batch in batches:
             yield len(scenes)
             images = render(batch.to(vlm.device)).images.float() / 255
             for point, latents in vlm.latents(images, points).items():
-                taken[point].append(_parts(latents))
+                by_point[point].append(_parts(latents))
             total += images.sum(0).cpu()
             scenes += [batch[i] for i in range(len(batch))]
         self._scenes, self._mean = scenes, total / len(scenes)
-        self._keys |= {point: _Keys.of(torch.cat(parts)) for point, parts in taken.items()}
+        self._keys |= {point: _Keys.of(torch.cat(parts)) for point, parts in by_point.items()}
 
     @torch.inference_mode()
     def recall(self, original: Tensor, point: ExtractionPoint, mask: Tensor | None) -> Recalled:
@@ -111,9 +111,9 @@ class _Keys:
         shift, scale = parts.mean((0, 2, 3), keepdim=True), parts.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
         return cls(((parts - shift) / scale).flatten(1).half(), shift, scale)
 
-    def nearest(self, one: Tensor) -> int:
+    def nearest(self, latents: Tensor) -> int:
         """The row of least squared distance to (1, D, CELLS, CELLS)."""
-        standardised = ((one - self.shift) / self.scale).flatten(1)  # (1, CELLS² · D)
+        standardised = ((latents - self.shift) / self.scale).flatten(1)  # (1, CELLS² · D)
         return int((self.values.float() - standardised).square().sum(1).argmin())
 
 

@@ -104,7 +104,7 @@ class ImageScores:
         others = {"skill": self.skill, **self.scores}
         own = others.pop("adapter")
         factors = {
-            f"object_{part.name}": "; ".join(_text(getattr(one, part.name)) for one in self.objects) or None
+            f"object_{part.name}": "; ".join(_text(getattr(item, part.name)) for item in self.objects) or None
             for part in fields(ObjectScore)
         }
         return {
@@ -278,7 +278,7 @@ def _evaluate_batch(
         own, *others = readout.score([*images], torch.stack([*images.values()]))
         yield Evaluated(
             name=sample.name,
-            scores={one.name: one.scores for one in (own, readout.oracle, readout.blank, *others)},
+            scores={scored.name: scored.scores for scored in (own, readout.oracle, readout.blank, *others)},
             skill=own.skill,
             mask_reason=own.mask_reason,
             seconds=share + time.perf_counter() - start,

@@ -243,7 +243,7 @@ class Inspector:
             tries: so many that know it are tried, the largest at each point, each for the time of one decoding.
         """
         original, order = report.original[None].to(self.vae.device), self.vlm.points.index
-        tried = [one.record.folder for one in report.reconstructions if one.record and not one.is_right]
+        tried = [scored.record.folder for scored in report.reconstructions if scored.record and not scored.is_right]
         rest = sorted(self.adapters(), key=lambda record: record.parameters)
         largest = {record.point: record for record in rest if record.folder not in tried}
         records = sorted(largest.values(), key=lambda record: abs(order(record.point) - order(report.point)))
@@ -307,18 +307,18 @@ class Inspector:
         with clock.stage("scores"):
             readout = Readout(on_device, mask, oracle)
         self._readouts = [(mask, readout), *self._readouts][:KEPT]
-        while sum(one.image[0].numel() for _, one in self._readouts[1:]) > KEPT * DEFAULT.most:
+        while sum(other.image[0].numel() for _, other in self._readouts[1:]) > KEPT * DEFAULT.most:
             self._readouts.pop()
         return readout
 
     def _read(self, readout: Readout, records: Sequence[AdapterRecord], clock: Clock) -> Iterator[Reconstruction]:
         """Each record's reconstruction of a readout's image."""
         decoded = self.reconstruct(readout.image[None], records, clock)
-        for record, one in zip(records, decoded, strict=True):
+        for record, output in zip(records, decoded, strict=True):
             with clock.stage("scores"):
-                [scored] = readout.score([record.name], one.images)
+                [scored] = readout.score([record.name], output.images)
             notice = record.size_notice((readout.image.shape[1], readout.image.shape[2]))
-            yield replace(scored, record=record, notice=notice, distance=float(one.distances), far=one.far)
+            yield replace(scored, record=record, notice=notice, distance=float(output.distances), far=output.far)
 
     @torch.inference_mode()
     def reconstruct(self, originals: Tensor, records: Sequence[AdapterRecord], clock: Clock) -> Iterator[Decoded]:

@@ -150,11 +150,11 @@ def _levels(line: ImageScores, factor: str, name: str) -> Iterator[tuple[str, li
             yield line.photo.traits[factor], [own_score(line, name)]
         return
     groups: dict[str, list[ObjectScore]] = defaultdict(list)
-    for one in line.objects:
-        groups[_IMAGE_LEVELS[factor](line) if factor in _IMAGE_LEVELS else getattr(one, factor)].append(one)
+    for item in line.objects:
+        groups[_IMAGE_LEVELS[factor](line) if factor in _IMAGE_LEVELS else getattr(item, factor)].append(item)
     attribute = OBJECT_SCORES.get(name)
     for level, objects in groups.items():
-        yield level, [getattr(one, attribute) for one in objects] if attribute else [own_score(line, name)]
+        yield level, [getattr(item, attribute) for item in objects] if attribute else [own_score(line, name)]
 
 
 def iou_plane(lines: Iterable[ImageScores]) -> tuple[Tensor, Tensor]:

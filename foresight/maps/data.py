@@ -93,8 +93,8 @@ class MapSpec:
     def scenes_spec(self) -> MapSpec:
         """The spec of the scenes alone: the same for all maps of them, whatever is drawn."""
         names = ("scenes", "seed", "objects", "background", "pixels", "pictures")
-        kept = {name: getattr(self, name) for name in names}
-        return MapSpec(points=("scenes",), neighbours=2, **kept)
+        shared = {name: getattr(self, name) for name in names}
+        return MapSpec(points=("scenes",), neighbours=2, **shared)
 
     def scene_spec(self) -> SceneSpec:
         """What the sampler of scenes takes."""
@@ -221,7 +221,7 @@ def _extract_files(vlm: VLM, spec: MapSpec, own: FilePictures) -> Generator[Prog
         rows=rows,
         cells=np.concatenate(cells) if cells else None,
         latents={point: np.concatenate(parts) for point, parts in latents.items()},
-        labels={name: np.array([one[name] for one in facts])[rows] for name in facts[0]},
+        labels={name: np.array([picture_facts[name] for picture_facts in facts])[rows] for name in facts[0]},
         measures={},
     )
 

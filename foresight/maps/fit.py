@@ -184,7 +184,7 @@ class Maps:
         self._own: OrderedDict[str, FilePictures] = OrderedDict()
 
     def bring(self, pictures: FilePictures) -> str:
-        """Has a person's own pictures at hand for `extract`; returns the id that a spec names them by."""
+        """Keeps a person's own pictures for `extract`; returns the id that a spec names them by."""
         self._own[pictures.id] = pictures
         while len(self._own) > KEPT_SETS:
             self._own.popitem(last=False)
@@ -224,7 +224,7 @@ class Maps:
 
     def by_id(self, spec_id: str) -> LatentMap | None:
         """The map whose spec has that id, if it is kept."""
-        return next((kept for spec, kept in list(self._maps.items()) if spec.id == spec_id), None)
+        return next((latent_map for spec, latent_map in list(self._maps.items()) if spec.id == spec_id), None)
 
     def project(self, spec: MapSpec, image: Tensor) -> Projected:
         """Where an image belongs on a map that was drawn.
@@ -242,7 +242,7 @@ class Maps:
         return Projected(latents, places, height // 2 * width + width // 2 if spec.tokens else 0)
 
 
-def _keep(kept: OrderedDict[MapSpec, Kept], spec: MapSpec, value: Kept) -> None:
-    kept[spec] = value
-    while len(kept) > 1 and sum(one.bytes for one in list(kept.values())) > KEPT:
-        kept.popitem(last=False)
+def _keep(cache: OrderedDict[MapSpec, Kept], spec: MapSpec, value: Kept) -> None:
+    cache[spec] = value
+    while len(cache) > 1 and sum(entry.bytes for entry in list(cache.values())) > KEPT:
+        cache.popitem(last=False)

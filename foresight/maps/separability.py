@@ -102,9 +102,9 @@ def cluster(latents: Array, count: int, seed: int = 0) -> Array:
     return np.argsort(order)[labels]
 
 
-def nearest(latents: Array, one: Array, count: int, leave: Array | None = None) -> tuple[Array, Array]:
+def nearest(latents: Array, query: Array, count: int, leave: Array | None = None) -> tuple[Array, Array]:
     """The `count` latents of highest cosine to one (D,), best first: rows and cosines. leave: (N,) bool, not those."""
-    cosines = unit(latents) @ unit(one[None])[0]
+    cosines = unit(latents) @ unit(query[None])[0]
     if leave is not None:
         cosines = np.where(leave, -np.inf, cosines)
     rows = np.argsort(-cosines, kind="stable")[:count]

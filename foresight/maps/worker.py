@@ -86,8 +86,8 @@ def reduce_pca(meter: Meter, latents: Array, dimensions: int) -> tuple[bytes, Ar
     from sklearn.decomposition import PCA
 
     reducer = PCA(dimensions, random_state=0).fit(unit(latents))
-    kept = Linear(reducer.mean_, reducer.components_)
-    return pickle.dumps(kept), kept.transform(latents)
+    projection = Linear(reducer.mean_, reducer.components_)
+    return pickle.dumps(projection), projection.transform(latents)
 
 
 def reduce_tsne(
@@ -123,7 +123,7 @@ class Neighbours:
     places: Array
 
     def transform(self, latents: Array) -> Array:
-        return np.stack([self.places[nearest(self.latents, one, 5)[0]].mean(0) for one in latents])
+        return np.stack([self.places[nearest(self.latents, query, 5)[0]].mean(0) for query in latents])
 
 
 def transform(meter: Meter, reducer: bytes, latents: Array) -> Array:
@@ -138,8 +138,8 @@ def group(
     clusters = cluster(latents, count, seed)
     if objects.sum() < 3:
         return clusters, dict.fromkeys(labels)
-    kept = {name: column[objects] for name, column in labels.items()}
-    return clusters, silhouettes(latents[objects], kept, clusters[objects], seed)
+    object_labels = {name: column[objects] for name, column in labels.items()}
+    return clusters, silhouettes(latents[objects], object_labels, clusters[objects], seed)
 
 
 class _NoLock:
@@ -209,10 +209,10 @@ class Worker:
     def __init__(self, compiled: bool = True) -> None:
         _numba_folder()
         context = get_context("spawn")  # a fork would take over locks that threads of the server hold
-        self._line, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, compiled), daemon=True)
+        self._line, far_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far_end, compiled), daemon=True)
         self.process.start()
-        theirs.close()
+        far_end.close()
         self.compiled, self._compiles, self._stopped = False, compiled, False
 
     def do(self, work: Callable[..., T], *values: Any) -> Generator[tuple[int, int], None, T]:
@@ -302,22 +302,22 @@ def warm(compiled: bool = True) -> None:
 def worker(compiled: bool = True) -> Iterator[Worker]:
     """A process for a while, an idle one where there is one; compiled: whether a new one is to compile UMAP."""
     with _keys:
-        _idle[:] = [one for one in _idle if one.alive]
-        mine = _idle.pop(0) if _idle else Worker(compiled)
+        _idle[:] = [idle for idle in _idle if idle.alive]
+        process = _idle.pop(0) if _idle else Worker(compiled)
     try:
-        yield mine
+        yield process
     finally:
         with _keys:
             if len(_idle) < KEPT:
-                _idle.append(mine)
+                _idle.append(process)
             else:
-                mine.close()
+                process.close()
 
 
 def at_once(work: Callable[..., T], *values: Any) -> T:
     """What a function of this module returns in such a process."""
-    with worker() as mine:
-        steps = mine.do(work, *values)
+    with worker() as process:
+        steps = process.do(work, *values)
         while True:
             try:
                 next(steps)

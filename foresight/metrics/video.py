@@ -116,8 +116,8 @@ class ClipScores:
         series = {**self.frames, **self.pairs, "centroid_error": self.centroid_error}
         means = {name: _mean(series[name]) for name in TRUST if name in series}
         for name, first in (("change_within", 0), ("change_between", 1)):
-            found, true = self.changes[first::STEP_FRAMES].sum(0).tolist()
-            means[name] = found / true if true > 0 else None
+            change, true_change = self.changes[first::STEP_FRAMES].sum(0).tolist()
+            means[name] = change / true_change if true_change > 0 else None
         means["direction_right"] = _mean(self.direction_right.float())
         return {name: means[name] for name in TRUST}
 

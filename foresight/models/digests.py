@@ -55,8 +55,8 @@ def revision(folder: Path) -> str:
 
 @lru_cache(256)
 def _digest(path: Path, size: int, changed: int) -> str:
-    key, kept = f"{path} {size} {changed}", paths.CACHE / "digests.json"
-    if size >= LARGE and (known := _read(kept).get(key)):
+    key, cache = f"{path} {size} {changed}", paths.CACHE / "digests.json"
+    if size >= LARGE and (known := _read(cache).get(key)):
         return known
     digest = hashlib.sha256()
     bar = tqdm(total=size, desc=f"what {path.name} holds", unit="B", unit_scale=True, delay=1, leave=False)
@@ -65,22 +65,22 @@ def _digest(path: Path, size: int, changed: int) -> str:
             digest.update(block)
             bar.update(len(block))
     if size >= LARGE:
-        _write(kept, _read(kept) | {key: digest.hexdigest()})
+        _write(cache, _read(cache) | {key: digest.hexdigest()})
     return digest.hexdigest()
 
 
-def _read(kept: Path) -> dict[str, str]:
+def _read(cache: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(kept.read_bytes()))
+        return dict(json.loads(cache.read_bytes()))
     except (OSError, ValueError, TypeError):  # nothing there yet, or cut short: they are computed again
         return {}
 
 
-def _write(kept: Path, digests: dict[str, str]) -> None:
-    partial = kept.with_suffix(f".{os.getpid()}")
+def _write(cache: Path, digests: dict[str, str]) -> None:
+    partial = cache.with_suffix(f".{os.getpid()}")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        cache.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(digests, indent=1))
-        os.replace(partial, kept)
+        os.replace(partial, cache)
     except OSError:  # a machine that keeps nothing: they are computed again at the next start
         partial.unlink(missing_ok=True)

@@ -90,6 +90,6 @@ def spread(
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device, or in this machine."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for its own use
-        return torch.cuda.mem_get_info(device)[0] + kept
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # what PyTorch keeps
+        return torch.cuda.mem_get_info(device)[0] + unused
     return psutil.virtual_memory().available

@@ -73,7 +73,7 @@ def unsupported(config: Any) -> list[str]:
         ("width behind the merger", vision.out_hidden_size, text.hidden_size),
     )
     rope.pop("rope_theta", None)
-    reasons = [f"its {what} is {its}, not {ours}" for what, its, ours in required if its != ours]
+    reasons = [f"its {what} is {value}, not {needed}" for what, value, needed in required if value != needed]
     reasons += [f"its rotary embedding has the unknown setting {name}" for name in sorted({**rope, **axial})]
     return reasons + (["its weights are quantised"] if getattr(config, "quantization_config", None) else [])
 

@@ -95,8 +95,8 @@ def attention_in_windows(q: Tensor, k: Tensor, v: Tensor, windows: Sequence[tupl
     """(B, N, heads, head) each, window by window → (B, N, heads, head). windows: (how many, patches in each)."""
     sizes, parts = [count * size for count, size in windows], []
     for (count, size), *qkv in zip(windows, *(t.split(sizes, 1) for t in (q, k, v)), strict=True):
-        one_each = (t.unflatten(1, (count, size)).flatten(0, 1) for t in qkv)
-        parts.append(attention(*one_each).unflatten(0, (len(q), count)).flatten(1, 2))
+        windowed = (t.unflatten(1, (count, size)).flatten(0, 1) for t in qkv)
+        parts.append(attention(*windowed).unflatten(0, (len(q), count)).flatten(1, 2))
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 

@@ -171,8 +171,8 @@ def check_config(schema: type[_Config], values: dict[str, Any], what: str) -> No
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        given = f", not {first['input']!r:.40}" if isinstance(first["input"], int | float | str) else ""
-        raise InputError(f"{what}: {place[:80]}: {first['msg'].lower()}{given}.") from None
+        quoted = f", not {first['input']!r:.40}" if isinstance(first["input"], int | float | str) else ""
+        raise InputError(f"{what}: {place[:80]}: {first['msg'].lower()}{quoted}.") from None
 
 
 def without_loaders(values: dict[str, Any]) -> dict[str, Any]:

@@ -167,19 +167,19 @@ class VLM:
         Raises:
             InputError: for unknown points, mixed sizes and a frame rate that is not above 0.
         """
-        wanted = sorted((self.point(p) for p in points), key=lambda p: p.depth)
-        if not wanted:
+        points_in_order = sorted((self.point(p) for p in points), key=lambda p: p.depth)
+        if not points_in_order:
             raise InputError("name at least one extraction point.")
         tensor = images if isinstance(images, Tensor) else self._resized(images, self.resolution(pixels))
         tensor = self._checked(tensor)
         if not 0 < fps < math.inf:
             raise InputError(f"the frame rate of a clip must be above 0, not {fps}.")
         engine = self._engine
-        if wanted[-1].depth > self._loaded:  # looking through all weights takes longer than an image does
-            self._load(wanted[-1])
-            self._loaded = wanted[-1].depth
-        states = engine(tensor, wanted, fps)
-        return {str(p): states[p] for p in wanted}
+        if points_in_order[-1].depth > self._loaded:  # looking through all weights takes longer than an image does
+            self._load(points_in_order[-1])
+            self._loaded = points_in_order[-1].depth
+        states = engine(tensor, points_in_order, fps)
+        return {str(p): states[p] for p in points_in_order}
 
     @property
     def _engine(self) -> Engine:

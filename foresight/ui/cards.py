@@ -267,7 +267,7 @@ def _iou(visible: bool, value: float | None) -> str:
     return "not measurable" if value is None else f"{value:.2f}"
 
 
-def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
+def adapter_note(record: AdapterRecord, requested: str | None = None) -> str:
     """An adapter's size, training data and held-out scores, from its card. wish: what was asked for in its place."""
     card = record.card
     facts = [f"{_size(record.parameters)} parameters"]
@@ -282,7 +282,7 @@ def adapter_note(record: AdapterRecord, wish: str | None = None) -> str:
     )
     table = f"<table><thead><tr><th scope=col>Held-out scores</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     scores = table if rows else "<p>Its card has no held-out scores.</p>"
-    instead = f"<p>No {escape(wish)} adapter here: {escape(record.name)} in its place.</p>" if wish else ""
+    instead = f"<p>No {escape(requested)} adapter here: {escape(record.name)} in its place.</p>" if requested else ""
     notices = f"<p>Fitted with {escape(', '.join(record.notices))}.</p>" if record.notices else ""
     return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{scores}{notices}</div>'
 

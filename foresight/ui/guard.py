@@ -68,7 +68,7 @@ class Sizes:
     def __init__(self, app: ASGIApp, uploads: Path, share: int | None = None) -> None:
         """uploads: the folder where they are kept. share: bytes of it that a client may have; None: all."""
         self.app, self.uploads, self.share = app, uploads, share
-        self._given: dict[str, _Given] = {}  # by client, whoever came last at the end
+        self._usage: dict[str, _Usage] = {}  # by client, whoever came last at the end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
@@ -81,35 +81,35 @@ class Sizes:
             elif shutil.disk_usage(self.uploads).free < limits.FREE:
                 app = PlainTextResponse("This app has no room for uploads now: try again later.\n", 507)
             elif self.share is not None:
-                given = self._given_by(client_of(HTTPConnection(scope)))
-                if given.size < self.share:
-                    receive = _counted(receive, given)
+                usage = self._usage_of(client_of(HTTPConnection(scope)))
+                if usage.size < self.share:
+                    receive = _counted(receive, usage)
                 else:
                     app = PlainTextResponse("You have uploaded a day's share already: come back tomorrow.\n", 429)
         await app(scope, receive, send)
 
-    def _given_by(self, client: str) -> _Given:
-        given = self._given.pop(client, None)
-        if given is None or time.monotonic() - given.since > limits.KEPT:
-            given = _Given(time.monotonic())
-        self._given[client] = given
-        if len(self._given) > _CLIENTS:
-            del self._given[next(iter(self._given))]
-        return given
+    def _usage_of(self, client: str) -> _Usage:
+        usage = self._usage.pop(client, None)
+        if usage is None or time.monotonic() - usage.since > limits.KEPT:
+            usage = _Usage(time.monotonic())
+        self._usage[client] = usage
+        if len(self._usage) > _CLIENTS:
+            del self._usage[next(iter(self._usage))]
+        return usage
 
 
 @dataclass
-class _Given:
+class _Usage:
     """What a client has uploaded: since when, and bytes so far."""
 
     since: float
     size: int = 0
 
 
-def _counted(receive: Receive, given: _Given) -> Receive:
+def _counted(receive: Receive, usage: _Usage) -> Receive:
     async def counted() -> Message:
         message = await receive()
-        given.size += len(message.get("body", b""))
+        usage.size += len(message.get("body", b""))
         return message
 
     return counted

@@ -46,7 +46,7 @@ class ImagePicker:
         self._sources = sources
         self._images = {name: generate.image_and_mask(source)[0] for name, source in sources.items()}
         self.image = RawImage(
-            _shown(self._images[first]) if first else None,
+            _preview(self._images[first]) if first else None,
             label="Picture: drop, click or paste one",
             type="filepath",
             image_mode=None,
@@ -89,10 +89,10 @@ class ImagePicker:
 
     def put_back(self, source: ImageSource) -> Image.Image | None:
         """The image that stood in the input before an upload that is none."""
-        return None if source is None else _shown(generate.image_and_mask(source)[0])
+        return None if source is None else _preview(generate.image_and_mask(source)[0])
 
 
-def _shown(image: Image.Image) -> Image.Image:
+def _preview(image: Image.Image) -> Image.Image:
     """A copy that is large enough for the input, which shows it and gives it to nobody."""
     small = image.convert("RGB")
     small.thumbnail((640, 640))

@@ -66,7 +66,7 @@ class SeriesBar:
             self.enter, navigation.inspect, [self.current, self.bar, self.title, *steps, *fields, self.error], **QUIET
         )
         for button, by in ((self.previous, -1), (self.next, 1)):
-            button.click(lambda shown, by=by: self.step(shown, by), self.current, navigation.inspect, **QUIET)
+            button.click(lambda current, by=by: self.step(current, by), self.current, navigation.inspect, **QUIET)
         back.click(None, None, None, js=_BACK, api_visibility="private")
         # With the key from the page: by the time it is saved, the next picture may be there.
         leaving = [event for field in (self.tags, self.note) for event in (field.blur, field.submit)]
@@ -84,17 +84,17 @@ class SeriesBar:
         return [(series, place), gr.Column(visible=True), title, *steps, *fields, ""]
 
     @show_errors
-    def step(self, shown: tuple[Series, int] | None, by: int) -> dict[str, Any]:
+    def step(self, current: tuple[Series, int] | None, by: int) -> dict[str, Any]:
         """The view of the next picture, or of the one before."""
-        if shown is None:
+        if current is None:
             raise InputError("these pictures are no longer here: open one in Failures.")
-        series, place = shown
+        series, place = current
         return series.open(min(max(place + by, 0), len(series.titles) - 1))
 
-    def save(self, shown: tuple[Series, int] | None, key: str, tags: str, text: str) -> dict[Any, Any]:
+    def save(self, current: tuple[Series, int] | None, key: str, tags: str, text: str) -> dict[Any, Any]:
         """Keeps the note of the picture with that key."""
-        if shown is not None:
-            shown[0].notes.put(key, Note.of(tags, text))
+        if current is not None:
+            current[0].notes.put(key, Note.of(tags, text))
         return {self.error: ""}
 
     def leave(self) -> gr.Column:

@@ -174,11 +174,11 @@ def stamp(folder: Path, vlm: Path | None, vae: Path | None) -> list[Path]:
     """
     fitted_vlm, fitted_vae = load_vlm(vlm, "cpu", torch.float32), load_vae(vae, "cpu")
     folders = list_adapters(folder)
-    for each in folders:
-        adapter = load_adapter(each)
+    for folder_of_adapter in folders:
+        adapter = load_adapter(folder_of_adapter)
         adapter.card.pop("opening", None)  # where the first edition has it
         adapter.card[KEY] = to_json(identity_of(fitted_vlm, fitted_vae, adapter.point))
-        save_adapter(adapter, each)
+        save_adapter(adapter, folder_of_adapter)
     return folders
 
 

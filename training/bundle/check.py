@@ -65,7 +65,7 @@ def check_vlm(vlm: VLM, count: int, photos: Path | None, batch: int = 64) -> dic
 
 def _check_photos(vlm: VLM, photos: Path, batch: int) -> dict[str, float]:
     """Shares of right answers on the middle squares of photographs: the colours of nine regions, and short answers."""
-    images = [center_square(read) for read in read_photos(sorted(photos.glob("*.jpg")), 224, torch.device("cpu"))]
+    images = [center_square(image) for image in read_photos(sorted(photos.glob("*.jpg")), 224, torch.device("cpu"))]
     observed = observations.observe(torch.stack(images))
     pictures = [to_pil(x / 255) for x in images]
     groups = [pictures[i : i + batch] for i in range(0, len(pictures), batch)]

@@ -219,12 +219,12 @@ class ConversationTask:
         workers: int,
     ):
         self.modules = nn.ModuleDict({"vlm": model})
-        read = read_photos(photos, 256, device)
-        pools = build_pools(count, seed, read, device)
+        images = read_photos(photos, 256, device)
+        pools = build_pools(count, seed, images, device)
         self.images = torch.cat([pool.images for pool in pools])  # (rows, 3, 224, 224) uint8
         self.texts, tokens = self._texts([x for pool in pools for x in pool.lessons], processor, seed, device, workers)
         moving, scene_turns = clip_lessons.moving_scenes(count // CLIP_POOL, seed, device)
-        filmed, camera_turns = clip_lessons.camera_moves(read, count // CLIP_POOL // 3, seed)
+        filmed, camera_turns = clip_lessons.camera_moves(images, count // CLIP_POOL // 3, seed)
         self.clips = torch.cat([moving, filmed])  # (clips, F, 3, 112, 112) uint8
         self.clip_texts, clip_tokens = self._texts([*scene_turns, *camera_turns], processor, seed, device, workers)
         stills, clips = tokens.total(), clip_tokens.total()

@@ -177,9 +177,10 @@ def _tell_cost(bench: Bench, experiments: list[Experiment]) -> None:
     """Says what experiments will take. Raises InputError where they do not fit into memory."""
     cost.check_memory(bench, experiments)
     times = cost.estimate(bench, experiments)
-    each = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in times)
+    by_name = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in times)
     total, size = sum(seconds for _, seconds in times), cost.memory(bench, experiments)
-    print(f"about {total / 60:.0f} minutes ({each}) and {size / 1e9:.1f} GB for latents", file=sys.stderr, flush=True)
+    words = f"about {total / 60:.0f} minutes ({by_name}) and {size / 1e9:.1f} GB for latents"
+    print(words, file=sys.stderr, flush=True)
 
 
 def _own_settings(experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def behind(bench: Bench, vlm: VLM, name: str, points: list[ExtractionPoint], see
 
 def of_draws(table: ScoreTable, point: ExtractionPoint, name: str, draws: int) -> Samples:
     """The samples of several VLMs as seeds of one condition."""
-    each = [table[f"{point}, {name} {draw}"] for draw in range(draws)]
-    return {score: np.concatenate([one[score] for one in each]) for score in each[0]}
+    tables = [table[f"{point}, {name} {draw}"] for draw in range(draws)]
+    return {score: np.concatenate([samples[score] for samples in tables]) for score in tables[0]}
 
 
 def measure(bench: Bench, depth: Measurement) -> Measurement:

@@ -118,7 +118,7 @@ def _attribution(bench: Bench) -> Work:
     s, every = bench.scale, subsets()
     steps = max(1, s.seed_epochs * s.seed_train // BATCH)
     images = 3 * 2 * (s.seed_test + s.seed_train + s.train)
-    trainings, rows = len({training_of(one) for one in every}), len({condition(one) for one in every})
+    trainings, rows = len({training_of(choices) for choices in every}), len({condition(choices) for choices in every})
     return Work(images, trainings * s.seeds * steps * BATCH, (rows * s.seeds + 16) * s.seed_test)
 
 

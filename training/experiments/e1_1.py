@@ -91,10 +91,10 @@ def measure(bench: Bench) -> Measurement:
     classes = [labels(s) for s in sets]
     trained = [features(bench.vlm, s, bench.points, bench.batch) for s in sets]
     untrained = [features(bench.random_vlm(k), s, bench.points, bench.batch) for k, s in enumerate(sets)]
-    kept: dict[str, Any] = {f: np.stack([one[f] for one in classes]) for f in FACTORS}
-    kept |= {str(p): torch.stack([one[condition(p, MEANS[0])] for one in trained]).numpy() for p in bench.points}
+    saved: dict[str, Any] = {f: np.stack([factors[f] for factors in classes]) for f in FACTORS}
+    saved |= {str(p): torch.stack([means[condition(p, MEANS[0])] for means in trained]).numpy() for p in bench.points}
     bench.artifacts.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(bench.artifacts / FEATURES, **kept)
+    np.savez_compressed(bench.artifacts / FEATURES, **saved)
     rng = np.random.default_rng(bench.seed)
     return Measurement(
         {

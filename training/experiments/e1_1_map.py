@@ -38,14 +38,14 @@ def measure(bench: Bench, _clusters: Measurement) -> Measurement:
     path = bench.artifacts / FEATURES
     if not path.is_file():
         raise InputError(f"{path} is missing: run e1_1 in this folder first.")
-    kept = np.load(path)  # (S, N, D) by point, (S, N) by factor: of every set of scenes
+    saved = np.load(path)  # (S, N, D) by point, (S, N) by factor: of every set of scenes
     on_map, in_latents, first = {}, {}, {}
     for name in map(str, bench.points):
-        maps = [umap_places(x, bench.seed) for x in kept[name]]
-        directions = kept[name] / np.linalg.norm(kept[name], axis=-1, keepdims=True).clip(1e-12)
-        on_map[name] = {f: silhouettes(maps, kept[f]) for f in FACTORS}
-        in_latents[name] = {BOTH: silhouettes(directions, kept[BOTH])}
-        first[name] = {"x": maps[0][None, :, 0], "y": maps[0][None, :, 1], "class": kept[BOTH][:1]}
+        maps = [umap_places(x, bench.seed) for x in saved[name]]
+        directions = saved[name] / np.linalg.norm(saved[name], axis=-1, keepdims=True).clip(1e-12)
+        on_map[name] = {f: silhouettes(maps, saved[f]) for f in FACTORS}
+        in_latents[name] = {BOTH: silhouettes(directions, saved[BOTH])}
+        first[name] = {"x": maps[0][None, :, 0], "y": maps[0][None, :, 1], "class": saved[BOTH][:1]}
     landmarks = {str(p): first[str(p)] for p in bench.landmarks}
     return Measurement({"scores": on_map, "in the latents": in_latents, "first map": landmarks})
 

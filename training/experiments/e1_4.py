@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +9,7 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec
 from training.experiments.bench import Bench
 from training.experiments.boxes import BoxError, PooledBox, TokenBox, best_constant_box, box_scores
-from training.experiments.experiment import Experiment, Measurement, Samples, ScoreTable, write_grid
+from training.experiments.experiment import Experiment, Measurement, ScoreTable, stack_seeds, write_grid
 from training.experiments.objects import object_scores
 from training.experiments.parallel import Learner, train_parallel, usual_recipe
 from training.experiments.trials import Trial, decode_all, round_trip, score_all, train_trials
@@ -28,11 +27,6 @@ def true_boxes(scenes: Scenes, bench: Bench) -> Tensor:
     boxes = render(scenes.to(bench.device)).boxes[:, 0].float()
     height, width = scenes.size
     return boxes / boxes.new_tensor([width, height, width, height])
-
-
-def stack(seeds: list[dict[str, np.ndarray]]) -> Samples:
-    """Scores (N,) of each seed → (S, N)."""
-    return {name: np.stack([one[name] for one in seeds]) for name in seeds[0]}
 
 
 def box_heads(bench: Bench) -> tuple[ScoreTable, int]:
@@ -57,11 +51,11 @@ def box_heads(bench: Bench) -> tuple[ScoreTable, int]:
     train_parallel(bench, learners, recipe, "E1.4")
     with torch.inference_mode():
         table = {
-            name: stack([box_scores(head(test.points[name.split()[0]]), truth) for head in seeds])
+            name: stack_seeds([box_scores(head(test.points[name.split()[0]]), truth) for head in seeds])
             for name, seeds in heads.items()
         }
     constant = best_constant_box(goals[:1024]).expand(len(truth), 4)
-    return table | {CONSTANT: stack([box_scores(constant, truth)])}, recipe.steps
+    return table | {CONSTANT: stack_seeds([box_scores(constant, truth)])}, recipe.steps
 
 
 def measure(bench: Bench) -> Measurement:
@@ -76,7 +70,7 @@ def measure(bench: Bench) -> Measurement:
     decoded["oracle"] = [round_trip(bench, test)]
     scores = {name: score_all(bench, seeds, test) for name, seeds in decoded.items()}
     decoded |= {"originals": [original], "blank": [torch.ones_like(original)]}
-    objects = {name: stack([object_scores(x, visible) for x in seeds]) for name, seeds in decoded.items()}
+    objects = {name: stack_seeds([object_scores(x, visible) for x in seeds]) for name, seeds in decoded.items()}
     title = "Rows: original, then " + ", ".join(trial.name for trial in trials)
     return Measurement(
         {"scores": scores, "boxes": boxes, "objects": objects},

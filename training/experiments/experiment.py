@@ -72,6 +72,11 @@ class Experiment:
     version: int = 1
 
 
+def stack_seeds(seeds: Sequence[Mapping[str, np.ndarray]]) -> Samples:
+    """Scores (N,) of each seed → (S, N)."""
+    return {name: np.stack([scores[name] for scores in seeds]) for name in seeds[0]}
+
+
 def write_grid(path: Path, rows: Sequence[Tensor], title: str, point: object, adapter: str = "tokens") -> ImageGrid:
     """Writes images (n, 3, H, W) of each row as one WebP: a row below another, the same image in one column."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -82,9 +82,9 @@ def choose_rates(bench: Bench, trials: Sequence[Trial], title: str) -> dict[str,
 
 
 @torch.inference_mode()
-def validation_error(bench: Bench, one: Learner, rows: Tensor) -> float:
+def validation_error(bench: Bench, trained: Learner, rows: Tensor) -> float:
     """The mean squared error of standardised VAE latents on some rows."""
     total = 0.0
     for where in rows.to(bench.device).split(bench.batch):
-        total += float(one.loss(where)) * len(where)
+        total += float(trained.loss(where)) * len(where)
     return total / len(rows)

@@ -75,11 +75,11 @@ def stacked_losses(learners: Sequence[Learner], rows: Sequence[Tensor]) -> Tenso
     Parameters are stacked anew, not by `torch.func.stack_module_state`, which would cut them off from the modules:
     each keeps its own weights, gradients and clipping.
     """
-    errors = [one.error for one in learners]
+    errors = [learner.error for learner in learners]
     states = [dict(e.named_parameters()) | dict(e.named_buffers()) for e in errors]
-    state = {name: torch.stack([one[name] for one in states]) for name in states[0]}
-    x = torch.stack([one.latents(where) for one, where in zip(learners, rows, strict=True)])  # (K, B, T, H, W, D)
-    targets = torch.stack([one.targets[where] for one, where in zip(learners, rows, strict=True)])
+    state = {name: torch.stack([own[name] for own in states]) for name in states[0]}
+    pairs = [(learner.latents(where), learner.targets[where]) for learner, where in zip(learners, rows, strict=True)]
+    x, targets = (torch.stack(column) for column in zip(*pairs, strict=True))  # x: (K, B, T, H, W, D)
     return vmap(lambda own, x, target: functional_call(errors[0], own, (x, target)))(state, x, targets)
 
 
@@ -93,19 +93,19 @@ class ParallelTask:
 
     def __init__(self, learners: Sequence[Learner], device: torch.device, stacked: bool):
         self.learners, self.device = learners, device
-        self.modules = nn.ModuleDict({str(k): one.module for k, one in enumerate(learners)})
-        self.rows = max(len(one.rows) for one in learners)
-        self._own_rows = [one.rows.to(device) for one in learners]
+        self.modules = nn.ModuleDict({str(k): learner.module for k, learner in enumerate(learners)})
+        self.rows = max(len(learner.rows) for learner in learners)
+        self._own_rows = [learner.rows.to(device) for learner in learners]
         groups: dict[tuple, list[int]] = {}
-        for k, one in enumerate(learners):
-            form = one.form if stacked else (k,)
+        for k, learner in enumerate(learners):
+            form = learner.form if stacked else (k,)
             groups.setdefault(form, []).append(k)
         self.groups = list(groups.values())
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.device)
         pairs = zip(self._own_rows, self.learners, strict=True)
-        own_rows = [own[(where + STRIDE * one.seed) % len(own)] for own, one in pairs]
+        own_rows = [own[(where + STRIDE * learner.seed) % len(own)] for own, learner in pairs]
         losses: dict[str, Tensor] = {}
         for group in self.groups:
             if len(group) == 1:
@@ -145,19 +145,19 @@ def train_parallel(bench: Bench, learners: Sequence[Learner], recipe: Recipe, ti
 
 def _parts(learners: Sequence[Learner]) -> Iterator[list[Learner]]:
     part, size = list[Learner](), 0
-    for one in learners:
-        weights = sum(p.numel() for p in one.module.parameters())
+    for learner in learners:
+        weights = sum(p.numel() for p in learner.module.parameters())
         if part and size + weights > WEIGHTS_AT_ONCE:
             yield part
             part, size = [], 0
-        part.append(one)
+        part.append(learner)
         size += weights
     yield part
 
 
 def _keep(path: Path, learners: Sequence[Learner], facts: dict) -> None:
     partial = path.with_suffix(".partial")
-    torch.save({"facts": json.dumps(facts), "weights": [one.module.state_dict() for one in learners]}, partial)
+    torch.save({"facts": json.dumps(facts), "weights": [learner.module.state_dict() for learner in learners]}, partial)
     partial.replace(path)
 
 
@@ -165,10 +165,10 @@ def _restore(path: Path, learners: Sequence[Learner], facts: dict) -> bool:
     """Gives learners the weights that an earlier call trained; False where there are none."""
     if not path.is_file():
         return False
-    kept = torch.load(path, map_location="cpu", weights_only=True)
-    if kept["facts"] != json.dumps(facts):
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if checkpoint["facts"] != json.dumps(facts):
         raise InputError(f"{path} is of a study with other settings: choose another folder, or delete it.")
-    for one, weights in zip(learners, kept["weights"], strict=True):
-        one.module.load_state_dict(weights)
-        one.module.eval()
+    for learner, weights in zip(learners, checkpoint["weights"], strict=True):
+        learner.module.load_state_dict(weights)
+        learner.module.eval()
     return True

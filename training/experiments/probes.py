@@ -89,25 +89,25 @@ def standardised(x: Tensor, by: Tensor) -> Tensor:
 def probe(train: Tensor, test: Tensor, tasks: Sequence[Task]) -> list[Samples]:
     """For each task, of test images (1, N): accuracy and V-information in bits; of STRETCHES of training images (1, …)
     the code's bits an image."""
-    found: list[dict[str, list[Tensor]]] = [{"code": []} for _ in tasks]
+    samples: list[dict[str, list[Tensor]]] = [{"code": []} for _ in tasks]
     ends = [len(train) >> k for k in reversed(range(PORTIONS)) if len(train) >> k >= 8]
     for k, task in enumerate(tasks):  # what comes first is sent as it is
-        found[k]["code"].append(torch.full((ends[0],), float(np.log2(task.classes))))
+        samples[k]["code"].append(torch.full((ends[0],), float(np.log2(task.classes))))
     for end, following in zip(ends, [*ends[1:], None], strict=True):
         own = standardised(train[:end], train[:end])
         for k, (task, weights) in enumerate(zip(tasks, fit_probes(own, tasks), strict=True)):
             if following:
                 ahead = standardised(train[end:following], train[:end])
-                found[k]["code"].append(bits(weights, ahead, task.train[end:following].to(train.device))[0].cpu())
+                samples[k]["code"].append(bits(weights, ahead, task.train[end:following].to(train.device))[0].cpu())
                 continue
             truth = task.test.to(train.device)
             left, right = bits(weights, standardised(test, train), truth)
             prior = (torch.bincount(task.train, minlength=task.classes) + 1.0).to(left)
             without = -(prior / prior.sum()).log2()[truth]  # what a probe that sees nothing leaves to be told
-            found[k] |= {"accuracy": [right.float()], "V-information, bits": [without - left]}
-    for one in found:  # means of stretches of the training images, of which there are many
-        one["code"] = [torch.stack([part.mean() for part in torch.cat(one["code"]).tensor_split(STRETCHES)])]
-    return [{n: torch.cat(parts).double().cpu().numpy()[None] for n, parts in one.items()} for one in found]
+            samples[k] |= {"accuracy": [right.float()], "V-information, bits": [without - left]}
+    for values in samples:  # means of stretches of the training images, of which there are many
+        values["code"] = [torch.stack([part.mean() for part in torch.cat(values["code"]).tensor_split(STRETCHES)])]
+    return [{n: torch.cat(parts).double().cpu().numpy()[None] for n, parts in values.items()} for values in samples]
 
 
 def tasks_of(train: Scenes, test: Scenes, controls: int) -> list[Task]:
@@ -136,14 +136,14 @@ def measure(bench: Bench) -> Measurement:
         tasks = tasks_of(scenes[0], scenes[1], 0 if ending else bench.scale.seeds)
         sets = [features(vlm, s, bench.points, bench.batch) for s in scenes]
         for point in bench.points:
-            train, test = (one[condition(point, MEANS[1])].to(bench.device) for one in sets)
+            train, test = (latents[condition(point, MEANS[1])].to(bench.device) for latents in sets)
             for task, samples in zip(tasks, probe(train, test, tasks), strict=True):
                 of = scores.setdefault(f"{point}, {task.name}{ending}", {})
                 for name, values in samples.items():
                     of[name] = np.concatenate([of[name], values]) if name in of else values
-    told: ScoreTable = {n: {s: v for s, v in samples.items() if s != "code"} for n, samples in scores.items()}
+    accuracies: ScoreTable = {n: {s: v for s, v in samples.items() if s != "code"} for n, samples in scores.items()}
     return Measurement({
-        "scores": told,
+        "scores": accuracies,
         "description length": {n: {"bits an image": samples["code"]} for n, samples in scores.items()},
     })  # fmt: skip
 

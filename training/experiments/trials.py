@@ -19,7 +19,7 @@ from foresight.inspection.readout import read_out
 from foresight.metrics.scores import compare
 from foresight.models.points import ExtractionPoint
 from training.experiments.bench import Bench
-from training.experiments.experiment import Samples
+from training.experiments.experiment import Samples, stack_seeds
 from training.experiments.parallel import LatentError, Learner, train_parallel, usual_recipe
 from training.fit import STATISTICS_ROWS, new_adapter
 from training.latents import Latents
@@ -117,8 +117,8 @@ def train_trials(
     recipe = recipe or usual_recipe(bench)
     learners: dict[float, list[Learner]] = {}  # by learning rate
     for trial in trials:
-        one = trial.kind == "linear" and trial.count is None
-        for seed in trial.seeds or range(1 if one else bench.scale.seeds):
+        exact = trial.kind == "linear" and trial.count is None
+        for seed in trial.seeds or range(1 if exact else bench.scale.seeds):
             module = untrained(bench, trial, seed)
             modules.setdefault(trial.name, []).append(module)
             if isinstance(module, LinearProbe):
@@ -148,8 +148,7 @@ def decode_all(bench: Bench, modules: Sequence[nn.Module], trial: Trial, latents
 
 def score_all(bench: Bench, decoded: Sequence[Tensor], truth: Latents) -> Samples:
     """Scores {score: (S, N)} of several seeds' images (N, 3, H, W) against the truth."""
-    each = [score(bench, images, truth) for images in decoded]
-    return {name: np.stack([scores[name] for scores in each]) for name in SCORES}
+    return stack_seeds([score(bench, images, truth) for images in decoded])
 
 
 def decode(bench: Bench, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:

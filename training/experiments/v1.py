@@ -27,7 +27,7 @@ from foresight.metrics.video import RIGHT
 from foresight.models.points import ExtractionPoint
 from foresight.models.vlm import VLM
 from training.experiments.bench import Bench
-from training.experiments.experiment import Experiment, Measurement, Samples
+from training.experiments.experiment import Experiment, Measurement, Samples, stack_seeds
 from training.experiments.parallel import LatentError, Learner, train_parallel, usual_recipe
 from training.experiments.trials import for_validation
 from training.fit import STATISTICS_ROWS, new_adapter
@@ -137,7 +137,7 @@ def decoded_tracks(bench: Bench, clips: Clips, read: Callable[[slice], Tensor]) 
     for start in range(0, len(clips.frames), 8):
         z = read(slice(start, start + 8))
         images = decode(bench.vae, z.flatten(0, 1), size).unflatten(0, z.shape[:2])
-        moved += [tracked(one).cpu() for one in images]
+        moved += [tracked(frames).cpu() for frames in images]
     return torch.stack(moved)
 
 
@@ -193,7 +193,7 @@ def measure(bench: Bench) -> Measurement:
         sets = [take(bench, clips, bench.long_points, vlm).points for clips in (known, unseen)]
         for name, x in sets[0].items():
             draws.setdefault(f"{name}, {RANDOM}", []).append(probed(x, sets[1][name]))
-    probes |= {n: {s: np.stack([one[s] for one in seeds]) for s in seeds[0]} for n, seeds in draws.items()}
+    probes |= {name: stack_seeds(seeds) for name, seeds in draws.items()}
 
     fitted, steps = adapters(bench, train, targets(bench, train.frames))
     tracks: dict[str, Samples] = {}
@@ -203,9 +203,9 @@ def measure(bench: Bench) -> Measurement:
 
     with torch.inference_mode():
         for name, seeds in fitted.items():
-            readers = [partial(_read_out, adapter, test.points[name]) for adapter in seeds]
-            each = [judge_tracks(reader) for reader in readers]
-            tracks[name] = {s: np.stack([one[s] for one in each]) for s in each[0]}
+            tracks[name] = stack_seeds(
+                [judge_tracks(partial(_read_out, adapter, test.points[name])) for adapter in seeds]
+            )
         z = targets(bench, test.frames)
         still = z[:, :1].expand_as(z)
         tracks |= {n: one_seed(judge_tracks(x.__getitem__)) for n, x in (("oracle", z), ("still copy", still))}

@@ -191,22 +191,22 @@ def _factors(settings: TrainingSettings) -> SceneSpec:
     )
 
 
-def checked_name(name: str, taken: set[str]) -> str:
+def checked_name(name: str, used: set[str]) -> str:
     """A name for a run or an adapter: small letters, digits, dots, dashes; not taken, and no kind's name."""
     if not _NAME.fullmatch(name):
         raise InputError(f"the name {name!r} must be 1 to 60 of a-z, 0-9, dot, dash and _, beginning with a-z or 0-9.")
     if name in KINDS:
         raise InputError(f"the name {name!r} is what bundled adapters go by: choose another.")
-    if name in taken:
+    if name in used:
         raise InputError(f"the name {name!r} is taken: choose another.")
     return name
 
 
-def new_name(title: str, taken: set[str]) -> str:
+def new_name(title: str, used: set[str]) -> str:
     """A free name like `wanted`: "quick look" → "quick-look", or "quick-look-2"."""
     stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:50] or "run"
-    names = [stem, *(f"{stem}-{k}" for k in range(2, len(taken) + 3))]
-    return next(name for name in names if name not in taken and name not in KINDS)
+    names = [stem, *(f"{stem}-{k}" for k in range(2, len(used) + 3))]
+    return next(name for name in names if name not in used and name not in KINDS)
 
 
 def estimate_cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def estimate_cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
     the loss is on images too, the decoder. The libraries' own come on top.
     """
     sizes: dict[str, int] = {}
-    kept = 0  # bytes of an image, by all adapters, for the backward pass
+    saved = 0  # bytes of an image, by all adapters, for the backward pass
     cells = [(side * 8 // 7 // vae.downscale) ** 2 for side in config.sides]
     # An image's targets, pixels and mask, at all sizes.
     row = sum(4 * vae.channels * count + 4 * side**2 for count, side in zip(cells, config.sides, strict=True))
@@ -229,10 +229,10 @@ def estimate_cost(config: FitConfig, vlm: VLM, vae: VAE) -> dict[str, Any]:
                 adapter = new_adapter(kind, point, vlm, vae, config.hidden, side=config.sides[0])
             sizes[f"{point}-{kind}"] = adapter.parameter_count
             if isinstance(adapter, TokenAdapter):
-                kept += ACTIVATIONS * sum(cells) // len(cells) * adapter.stem.out_features
+                saved += ACTIVATIONS * sum(cells) // len(cells) * adapter.stem.out_features
     models = sum(p.numel() * m.dtype.itemsize for m in (vlm, vae) for p in m.model.parameters())
     decoder = _decoder_bytes(vae, config.window, max(config.sides)) if config.images_from < 1 else 0
-    activations = config.recipe.batch * (kept + len(sizes) * decoder)
+    activations = config.recipe.batch * (saved + len(sizes) * decoder)
     learning = 5 * 4 * sum(sizes.values()) + activations
     return {"parameters": sizes, "bytes": learned_rows(config.data) * row + max(models, learning)}
 
@@ -248,14 +248,14 @@ def _decoder_bytes(vae: VAE, window: int | None, side: int) -> int:
     """What the decoder keeps of one image, or of a window of it, for its backward pass, measured on one."""
     whole = side * 8 // 7 // vae.downscale
     side = min(window or whole, whole)
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
     z = torch.zeros(1, vae.channels, side, side, device=vae.device, requires_grad=True)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         vae.decode(z, clamp=False)
     weights = {p.untyped_storage().data_ptr() for p in vae.model.parameters()}
-    return sum(size for address, size in kept.items() if address not in weights)
+    return sum(size for address, size in saved.items() if address not in weights)

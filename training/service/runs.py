@@ -149,8 +149,8 @@ def _known_to_all(name: str) -> bool:
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     """A config whose card names the VLM and the VAE only where others know them by that name."""
-    kept = {k: v for k, v in config["card"].items() if k not in ("model", "vae") or _known_to_all(str(v))}
-    return config | {"card": kept}
+    public = {k: v for k, v in config["card"].items() if k not in ("model", "vae") or _known_to_all(str(v))}
+    return config | {"card": public}
 
 
 def card_text(name: str, config: dict[str, Any]) -> str:

@@ -113,16 +113,16 @@ class TrainingService:
         archive = archive if settings.uses_photos else None
         config = fit_config(settings, vlm, None if archive is None else "uploaded")
         begun = self._begun(config)
-        taken = self.queue.names()
+        used = self.queue.names()
         # A run of several adapters puts what each is behind its name: none of these may be there either.
         ends = [f"-{point}-{kind}".replace("/", "-") for point in config.points for kind in config.kinds]
-        taken |= {name.removesuffix(end) for name in taken for end in ends if len(ends) > 1}
+        used |= {name.removesuffix(end) for name in used for end in ends if len(ends) > 1}
         every = [from_json(TrainingSettings, values | {"seed": settings.seed + k}) for k in range(seeds)]
         is_preset, stem = name in self.presets, name
         names: list[str] = []
-        for each in every:
-            wanted = stem if seeds == 1 else f"{stem}-seed-{each.seed}"
-            free = new_name(wanted, {*taken, *names}) if is_preset else checked_name(wanted, {*taken, *names})
+        for run_settings in every:
+            requested = stem if seeds == 1 else f"{stem}-seed-{run_settings.seed}"
+            free = new_name(requested, {*used, *names}) if is_preset else checked_name(requested, {*used, *names})
             names.append(free)
         # The bundled models' names are None to their loaders.
         models: dict[str, Any] = {
@@ -138,8 +138,8 @@ class TrainingService:
                 folder, pool = self._unpack(archive, Path(place) / "photos")
                 parts = pool.split(config.held_out)  # refuses what is too few
                 split = {"learn": len(parts["train"]), "held_out": len(parts["test"]), "asked": config.held_out}
-            for name, each in zip(names, every, strict=True):
-                job = {"settings": to_json(each), "device": device, "pictures": split, **models}
+            for name, run_settings in zip(names, every, strict=True):
+                job = {"settings": to_json(run_settings), "device": device, "pictures": split, **models}
                 self.queue.start(name, job, folder, begun)
         broken = [[file.name, file.reason] for file in pool.broken] if pool else []
         return {"name": names[0], "names": names, "broken": broken}
@@ -153,7 +153,7 @@ class TrainingService:
 
     def _begun(self, config: FitConfig) -> dict[str, Path]:
         """Folders of the adapters that a run begins from, by the names of the folders that it makes of them."""
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for text in config.start:
             point, _, name = text.partition(" ")
             record = self.inspector.registry.find_listed(name, point)
@@ -164,10 +164,10 @@ class TrainingService:
                     f"{text} can be begun from only where a {record.kind} adapter at {record.point} is to be made: "
                     "choose that point and kind too."
                 )
-            if (key := f"{record.point}-{record.kind}".replace("/", "-")) in found:
+            if (key := f"{record.point}-{record.kind}".replace("/", "-")) in folders:
                 raise InputError(f"two adapters to begin from are {record.kind} at {record.point}: choose one.")
-            found[key] = record.folder
-        return found
+            folders[key] = record.folder
+        return folders
 
     def free_device(self) -> str:
         """Where a run begins soonest: a device with the fewest runs, not the app's, with the most free memory."""

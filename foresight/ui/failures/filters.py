@@ -124,11 +124,11 @@ class FilterForm:
         """
         chosen = as_address(values)
         beside = chosen["beside"] if chosen["beside"] in [token for _, token in others] else ""
-        kept = [tag for tag in chosen["tags"] if tag in tags]
+        still_there = [tag for tag in chosen["tags"] if tag in tags]
         return {
             self.more: gr.Row(visible=bool(others or tags)),
             self.beside: gr.update(choices=[NO_OTHER, *others], value=beside, visible=bool(others)),
-            self.tags: gr.update(choices=list(tags), value=kept, visible=bool(tags)),
+            self.tags: gr.update(choices=list(tags), value=still_there, visible=bool(tags)),
         }
 
 

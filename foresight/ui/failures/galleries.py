@@ -49,9 +49,9 @@ def status(run: Run) -> str:
     else:
         left = run.remaining()
         progress = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {duration(left)} left")
-    far = sum(one.unfamiliar for one in run.scores)
+    far = sum(scores.unfamiliar for scores in run.scores)
     notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
-    placeless = run.seconds is not None and not any(bool(one.plane.any()) for one in run.scores)
+    placeless = run.seconds is not None and not any(bool(scores.plane.any()) for scores in run.scores)
     without = "places" if placeless else ""
     return (
         f'<div class="fs-failures-status" data-without="{without}">'
@@ -86,7 +86,7 @@ def summary(scores: Sequence[ImageScores], total: int) -> str:
     """Means with 95 % intervals of the images shown, beside blank page and oracle; total: of how many images."""
     if not scores:
         return NOTHING
-    means = summarise([one.flat() for one in scores])
+    means = summarise([row.flat() for row in scores])
     names = [n for n in SCORES if means["measured"][n] or means["measured"][f"oracle_{n}"]]
     heads = "".join(
         f'<th scope="col" title="{HINTS[n]}">{NAMES[n]} {"↓" if n in LOWER_IS_BETTER else "↑"}</th>' for n in names
@@ -97,7 +97,7 @@ def summary(scores: Sequence[ImageScores], total: int) -> str:
     )
     skill = "".join(f"<td>{'–' if means['skill'][n] is None else format(means['skill'][n], '.2f')}</td>" for n in names)
     targets = ", ".join(f"{NAMES[n]} {'&lt;' if n == 'lpips' else '&gt;'} {v:.2f}" for n, v in SEED_TARGETS.items())
-    seed = f" Targets of the {SEED_STUDY}: {targets}." if all(like_the_seed(one.source) for one in scores) else ""
+    seed = f" Targets of the {SEED_STUDY}: {targets}." if all(like_the_seed(row.source) for row in scores) else ""
     none = "".join(f" {n} without mask IoU: {escape(why)}." for why, n in means["without_mask"].items())
     if means["not_measurable"]:
         none += (
@@ -211,7 +211,7 @@ def _tile(row: Row, score: str, note: Note, beside: Beside | None, like: Row | N
     own = scores.scores["adapter"]
     names = [n for n in shown_scores(own) if n in ("lpips", "haarpsi", "mask_iou", "edge_f1") and n != score]
     others = " · ".join(f"{NAMES[n]} {_number(n, own[n])}" for n in names)
-    objects = "".join(f"<li>{_object(one)}</li>" for one in scores.objects)
+    objects = "".join(f"<li>{_object(item)}</li>" for item in scores.objects)
     notes = '<span class="far">⚠ unlike its training data</span>' if scores.unfamiliar else ""
     boxes = _boxes(scores.photo, scores.size) if scores.photo else ""
     if scores.photo:
@@ -277,7 +277,7 @@ def table(rows: Sequence[Row], scenes: bool = True) -> list[list[Any]]:
 
 
 def _objects(scores: ImageScores) -> str:
-    return ", ".join(f"{one.color} {one.shape}" for one in scores.objects)
+    return ", ".join(f"{item.color} {item.shape}" for item in scores.objects)
 
 
 # A click on an image gives its number, one on the button under it asks for its like, one on the last for more.

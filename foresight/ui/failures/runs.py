@@ -130,9 +130,9 @@ class Beside:
 
     def gain(self, row: Row, score: str) -> float | None:
         """How far a score is above the other adapter's; None where one of them is not known."""
-        other, own = self.rows.get(row.key), own_score(row.scores, score)
-        theirs = None if other is None else own_score(other.scores, score)
-        return None if own is None or theirs is None else own - theirs
+        other, own_value = self.rows.get(row.key), own_score(row.scores, score)
+        other_score = None if other is None else own_score(other.scores, score)
+        return None if own_value is None or other_score is None else own_value - other_score
 
 
 @dataclass(eq=False)
@@ -294,17 +294,17 @@ def select(rows: Sequence[Row], values: Values, beside: Beside | None = None, li
     """
     score, order, *_ = values
     chosen = filters.as_filter(values)
-    kept = {id(row.scores): row for row in rows if chosen.keeps(row.scores)}
+    chosen_rows = {id(row.scores): row for row in rows if chosen.keeps(row.scores)}
     if like is not None:
-        return sorted(kept.values(), key=lambda row: -cosine(row, like))
-    value = (lambda scores: beside.gain(kept[id(scores)], score)) if beside else None
-    in_order = ordered([row.scores for row in kept.values()], score, order == filters.ORDERS[0], value)
-    return [kept[id(scores)] for scores in in_order]
+        return sorted(chosen_rows.values(), key=lambda row: -cosine(row, like))
+    value = (lambda scores: beside.gain(chosen_rows[id(scores)], score)) if beside else None
+    in_order = ordered([row.scores for row in chosen_rows.values()], score, order == filters.ORDERS[0], value)
+    return [chosen_rows[id(scores)] for scores in in_order]
 
 
-def cosine(one: Row, other: Row) -> float:
+def cosine(first: Row, second: Row) -> float:
     """Of the latents of two images of one run, averaged over their tokens."""
-    a, b = (row.scores.latents for row in (one, other))
+    a, b = (row.scores.latents for row in (first, second))
     assert a is not None and b is not None
     return float(torch.nn.functional.cosine_similarity(a.float(), b.float(), dim=0))
 

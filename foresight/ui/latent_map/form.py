@@ -23,10 +23,10 @@ DRAWN, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
 def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict[str, MapSpec]:
     """Examples by name."""
     language = [str(p) for p in points if p.stage == default.stage]
-    one = (str(default),)
+    single = (str(default),)
     return {
-        "One object: what comes together?": MapSpec(one),
-        "Tokens: object or background?": MapSpec(one, scenes=150, tokens=16),
+        "One object: what comes together?": MapSpec(single),
+        "Tokens: object or background?": MapSpec(single, scenes=150, tokens=16),
         "Through the layers: what moves?": MapSpec(tuple(language[:: max(1, len(language) // 4)]), scenes=300),
     }
 

@@ -62,17 +62,17 @@ def payload(
     layers = [
         {
             "point": point,
-            "places": _pack(one.coordinates, np.float32),
+            "places": _pack(map_layer.coordinates, np.float32),
             "marks": _pack(image.places[point], np.float32) if image else None,
         }
-        for point, one in latent_map.layers.items()
+        for point, map_layer in latent_map.layers.items()
     ]
     data = latent_map.data
     columns: list[dict[str, Any] | None] = [
         _classes(name, TITLES[name], data.labels[name]) for name in data.labels if len(set(data.labels[name])) > 1
     ]
-    for point, one in latent_map.layers.items():
-        columns.append(_classes(f"cluster {point}", f"Cluster at {point}", one.clusters + 1))
+    for point, map_layer in latent_map.layers.items():
+        columns.append(_classes(f"cluster {point}", f"Cluster at {point}", map_layer.clusters + 1))
     columns += [_numbers(name, TITLES[name], data.measures[name]) for name in data.measures]
     for reader, table in scores.items():
         for score in SCORES:

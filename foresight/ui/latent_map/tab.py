@@ -282,15 +282,15 @@ class LatentMapTab:
 
     def _connect_looking(self) -> None:
         looked_at = [self.spec, self.selected, self.image]
-        read, detail = [*looked_at, self.adapter], [self.detail, self.inspect_button]
+        reconstructed, detail = [*looked_at, self.adapter], [self.detail, self.inspect_button]
         turned, selection = [self.layer, self.adapter], self._selection_outputs()
         on_open(self.turn_to, turned, turned)
         self.board.input(self.turn, self.adapter, turned, **QUIET, trigger_mode="always_last")
         clicked = self.board.click(self.click, self.spec, self.selected, **QUIET, trigger_mode="always_last")
         explained = clicked.success(show_errors(self.explain), looked_at, detail, **QUIET)
-        explained.success(self.reconstruct, read, self.detail, **MODEL, trigger_mode="always_last")
-        self.adapter.input(self.reconstruct, read, self.detail, **MODEL, trigger_mode="always_last")
-        self.inspect_button.click(self.open_inspect, read, self.navigation.inspect, **QUIET)
+        explained.success(self.reconstruct, reconstructed, self.detail, **MODEL, trigger_mode="always_last")
+        self.adapter.input(self.reconstruct, reconstructed, self.detail, **MODEL, trigger_mode="always_last")
+        self.inspect_button.click(self.open_inspect, reconstructed, self.navigation.inspect, **QUIET)
         self.board.select(self.select, self.spec, selection, **QUIET, trigger_mode="always_last")
         self.more_button.click(self.extend, [self.spec, self.selection, self.tile_count], selection, **QUIET)
         chosen = [self.spec, self.selection, *turned]
@@ -306,13 +306,13 @@ class LatentMapTab:
         """A layer, and the choice of the adapters that read it."""
         return {self.layer: point, self.adapter: gr.Radio(**self._adapter_choice(point, adapter))}
 
-    def _adapter_choice(self, point: str, wish: str | None) -> dict[str, Any]:
+    def _adapter_choice(self, point: str, requested: str | None) -> dict[str, Any]:
         """The choice of the adapters at a point: the one that is wished for, or the first."""
         names = [record.name for record in self.inspector.adapters(ExtractionPoint.parse(point))]
         use = "For the reconstruction of a point, and for scores to colour by."
         return {
             "choices": names,
-            "value": wish if wish in names else names[0] if names else None,
+            "value": requested if requested in names else names[0] if names else None,
             "label": f"Read latents of {point} with",
             "info": use if names else f"No adapter reads {point} yet.",
         }

@@ -131,9 +131,9 @@ class TrainForm:
     def _add_learning_fields(self) -> None:
         losses = list(limits_of(self.schema, "loss").known)
         self.fields["loss"] = gr.Radio(losses, value=self.initial["loss"], label="Loss on", elem_id="train-loss")
-        kept = list(limits_of(self.schema, "keep").known)
+        states = list(limits_of(self.schema, "keep").known)
         self.fields["keep"] = gr.Radio(
-            kept,
+            states,
             value=self.initial["keep"],
             label="Keep of its states",
             info="Four are tried on validation pictures; held-out scores are of others.",

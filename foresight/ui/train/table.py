@@ -154,7 +154,7 @@ def seed_spread(name: str | None, runs: Sequence[Run], listed: Sequence[Row]) ->
     return f"{len(seeds)} seeds of these settings: {', '.join(parts)}" if parts else ""
 
 
-def table_html(listed: Sequence[Row], shown: str | None, adapter: str | None, compared: Sequence[str]) -> str:
+def table_html(listed: Sequence[Row], shown_run: str | None, adapter: str | None, compared: Sequence[str]) -> str:
     """The table; shown and adapter are of the chosen row, compared the runs whose curves are drawn too."""
     if not listed:
         return f'<p class="fs-train-empty">{NOTHING}</p>'
@@ -163,21 +163,21 @@ def table_html(listed: Sequence[Row], shown: str | None, adapter: str | None, co
         f'data-key="sort {column}">{column}</button></th>'
         for column in COLUMNS
     )
-    body = "".join(_row(row, _is_chosen(row, listed, shown, adapter), row.run in compared) for row in listed)
+    body = "".join(_row(row, _is_chosen(row, listed, shown_run, adapter), row.run in compared) for row in listed)
     return (
         f'<p id="train-table-help">A name shows a run or an adapter, a box draws its curves too, a heading sorts.</p>'
-        f'<table data-link="{RUN}={quote(shown or "")}" aria-label="Runs and adapters" '
+        f'<table data-link="{RUN}={quote(shown_run or "")}" aria-label="Runs and adapters" '
         f'aria-describedby="train-table-help"><thead><tr><th scope="col">Draw</th>{heads}'
         f"</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _is_chosen(row: Row, listed: Sequence[Row], shown: str | None, adapter: str | None) -> bool:
+def _is_chosen(row: Row, listed: Sequence[Row], shown_run: str | None, adapter: str | None) -> bool:
     """Of a run's rows that of the chosen adapter, else the first; without a run, the adapter's."""
-    if not shown:
+    if not shown_run:
         return row.run is None and row.adapter == adapter
-    own = [other.adapter for other in listed if other.run == shown]
-    return row.run == shown and row.adapter == (adapter if adapter in own else own[0])
+    own = [other.adapter for other in listed if other.run == shown_run]
+    return row.run == shown_run and row.adapter == (adapter if adapter in own else own[0])
 
 
 def _row(row: Row, chosen: bool, compared: bool) -> str:
@@ -204,8 +204,8 @@ def _cell(named: tuple[str, Cell]) -> str:
     column, cell = named
     value = cell.text if cell.value is None and cell.text != "–" else cell.value
     title = f' title="{escape(cell.title)}"' if cell.title else ""
-    kept = "" if value is None else f' data-value="{escape(str(value))}"'
-    return f'<td class="{_class(column)}"{kept}{title}>{escape(cell.text)}</td>'
+    sort_value = "" if value is None else f' data-value="{escape(str(value))}"'
+    return f'<td class="{_class(column)}"{sort_value}{title}>{escape(cell.text)}</td>'
 
 
 def _class(column: str) -> str:

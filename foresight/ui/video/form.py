@@ -101,8 +101,8 @@ class ClipPoint:
         """As `values`, where training may have added adapters: what is chosen is left alone where it is there."""
         offered = self._choices(*chosen)
         return [
-            updated_choices(gr.Radio, one["choices"], kept, one["value"])
-            for one, kept in zip(offered, chosen, strict=True)
+            updated_choices(gr.Radio, choice["choices"], value, choice["value"])
+            for choice, value in zip(offered, chosen, strict=True)
         ]
 
     def _choices(self, stage: Stage | None, layer: int | None, adapter: str | None) -> list[dict[str, Any]]:
@@ -110,16 +110,16 @@ class ClipPoint:
         if not records:
             none: dict[str, Any] = {"choices": [], "value": None}
             return [none | {"info": NO_ADAPTER}, none, none]
-        stages = [one for one in STAGES if any(record.point.stage == one for record in records)]
+        stages = [name for name in STAGES if any(record.point.stage == name for record in records)]
         at_stage = stage if stage in stages else default.stage if default.stage in stages else stages[0]
         layers = list(dict.fromkeys(record.point.layer for record in records if record.point.stage == at_stage))
-        wanted = default.layer if layer is None else layer
-        at_layer = min(layers, key=lambda one: abs(one - wanted))
+        target = default.layer if layer is None else layer
+        at_layer = min(layers, key=lambda name: abs(name - target))
         here = [record for record in records if record.point == ExtractionPoint(at_stage, at_layer)]
         names = [record.name for record in here]
         return [
-            {"choices": [(STAGE_NAMES[one], one) for one in stages], "value": at_stage, "info": ""},
-            {"choices": [(str(one), one) for one in layers], "value": at_layer},
+            {"choices": [(STAGE_NAMES[name], name) for name in stages], "value": at_stage, "info": ""},
+            {"choices": [(str(name), name) for name in layers], "value": at_layer},
             {
                 "choices": [(f"{record.name}: {_reads(record)}", record.name) for record in here],
                 "value": adapter if adapter in names else names[0],
