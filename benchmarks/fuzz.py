@@ -2,24 +2,29 @@
 
     python -m benchmarks.fuzz --seconds 600                # every door in turn
     python -m benchmarks.fuzz --door clip --seed 7
+    python -m benchmarks.fuzz --door archive --atheris --seconds 900    # guided by coverage: pip install atheris
 
 A spoilt file is a good one with bytes changed, cut out, doubled or swapped, half of the time near its beginning. A door
 may read it, or raise InputError with one sentence; anything else, or more than SLOW seconds, is a finding, which is
-written to --out. A crash of the process names its input too: that was written before it was tried.
+written to --out. A crash of the process names its input too: that was written before it was tried. By atheris, inputs
+that reach new Python code are spoilt further; what libraries in C do is not seen.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import json
 import math
+import os
 import random
 import shutil
 import sys
 import tempfile
 import time
 import traceback
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +48,7 @@ from foresight.ui.findings.study import load_study
 
 SLOW = 10.0  # seconds for an input of some hundred kilobytes
 MARKS = (0, 1, 0x7F, 0x80, 0xFF)
+GUIDING = ("foresight.", "PIL.", "zipfile", "json.", "yaml.", "urllib.")  # modules whose coverage atheris follows
 Door = Callable[[Path], object]
 
 
@@ -189,22 +195,58 @@ def fuzz(name: str, seed: int, out: Path, seconds: float = math.inf, most: float
             door(path)  # a good one is read
     while time.monotonic() < end and tried < most:
         path.write_bytes(spoil(chance.choice(seeds), chance))
-        tried, began, fault = tried + 1, time.monotonic(), ""
-        try:
-            door(path)
-        except InputError as error:
-            sentence = str(error)
-            fault = "" if sentence.endswith(".") and "\n" not in sentence else f"no sentence: {sentence!r}"
-        except Exception:  # noqa: BLE001 - it is what this looks for
-            fault = traceback.format_exc()
-        if (took := time.monotonic() - began) > SLOW:
-            fault = fault or f"took {took:.0f} s"
-        if fault:
-            found += 1
-            kept = path.with_name(f"{name}-{seed}-{tried}{suffix}")
-            shutil.copy(path, kept)
-            print(f"{kept}: {fault}", file=sys.stderr)
+        tried += 1
+        found += is_finding(door, path, f"{name}-{seed}-{tried}")
     return tried, found
+
+
+def is_finding(door: Door, path: Path, name: str) -> bool:
+    """Whether a door neither reads a file nor refuses it as it should; a copy of that is kept under a name."""
+    began, fault = time.monotonic(), ""
+    try:
+        door(path)
+    except InputError as error:
+        sentence = str(error)
+        fault = "" if sentence.endswith(".") and "\n" not in sentence else f"no sentence: {sentence!r}"
+    except Exception:  # noqa: BLE001 - it is what this looks for
+        fault = traceback.format_exc()
+    if (took := time.monotonic() - began) > SLOW:
+        fault = fault or f"took {took:.0f} s"
+    if fault:
+        shutil.copy(path, kept := path.with_name(name + path.suffix))
+        print(f"{kept}: {fault}", file=sys.stderr)
+    return bool(fault)
+
+
+def guided(name: str, seed: int, out: Path, seconds: float) -> None:
+    """As `fuzz` for so many seconds, guided by coverage; prints the counts, and ends the process, as libFuzzer does."""
+    import atheris
+
+    door, good, suffix = DOORS[name]
+    Image.init()  # imports the readers of every format
+    for function in gc.get_objects():
+        if isinstance(function, types.FunctionType) and f"{function.__module__}.".startswith(GUIDING):
+            atheris.instrument_func(function)
+    path, counts, end = out / f"{name}-last{suffix}", {"tried": 0, "found": 0}, time.monotonic() + seconds
+    (corpus := out / f"{name}-corpus").mkdir(exist_ok=True)
+    for number, data in enumerate(good()):
+        (corpus / f"good-{number}").write_bytes(data)
+
+    def mutate(data: bytes, most: int, number: int) -> bytes:
+        chance = random.Random(number)
+        return spoil(data, chance)[:most] if chance.random() < 0.5 else atheris.Mutate(data, most)
+
+    def one(data: bytes) -> None:
+        if time.monotonic() > end:
+            print(json.dumps({name: counts | {"kept": len([*corpus.iterdir()])}}), flush=True)
+            os._exit(int(counts["found"] > 0))
+        path.write_bytes(data)
+        counts["tried"] += 1
+        counts["found"] += is_finding(door, path, f"{name}-{seed}-{counts['tried']}")
+
+    options = f"-seed={seed + 1} -timeout=60 -max_len=400000 -verbosity=0".split()
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={out}/{name}-", str(corpus)], one, custom_mutator=mutate)
+    atheris.Fuzz()
 
 
 def main() -> int:
@@ -213,9 +255,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), metavar="DIR", help="where findings are kept")
+    parser.add_argument("--atheris", action="store_true", help="guided by coverage; needs --door and atheris")
     args = parser.parse_args()
+    if args.atheris and not args.door:
+        parser.error("--atheris needs --door")
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.atheris:
+        guided(args.door, args.seed, args.out, args.seconds)
     doors = [args.door] if args.door else [*DOORS]
     counts = {name: fuzz(name, args.seed, args.out, args.seconds / len(doors)) for name in doors}
     print(json.dumps({name: {"tried": tried, "found": found} for name, (tried, found) in counts.items()}))
