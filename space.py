@@ -59,7 +59,11 @@ def check(folder: Path) -> list[str]:
     ]
     faults += [f"{name} is missing" for name in CONTENT if not (folder / name).is_file()]
     front = front_matter(folder / "README.md")
-    requirements = [Requirement(line) for line in (folder / "requirements.txt").read_text().split("\n") if line.strip()]
+    requirements = [
+        Requirement(line)
+        for line in (folder / "requirements.txt").read_text(encoding="utf-8").split("\n")
+        if line.strip()
+    ]
     faults += [f"README.md's front matter has no {name}" for name in NEEDED if name not in front]
     faults += [f"requirements.txt takes {r.name} from an address" for r in requirements if r.url]
     gradio = next((r for r in requirements if r.name == "gradio"), None)
@@ -78,7 +82,7 @@ def check(folder: Path) -> list[str]:
 
 def front_matter(readme: Path) -> dict[str, Any]:
     """The YAML between the two lines --- with which a README begins; empty where there is none."""
-    _, _, rest = f"\n{readme.read_text()}".partition("\n---\n")
+    _, _, rest = f"\n{readme.read_text(encoding='utf-8')}".partition("\n---\n")
     front = yaml.safe_load(rest.partition("\n---\n")[0])
     return front if isinstance(front, dict) else {}
 

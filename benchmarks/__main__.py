@@ -42,7 +42,7 @@ def machine() -> dict[str, Any]:
 def lines(module: str, *flags: str) -> Iterator[dict[str, Any]]:
     """The JSON lines of one benchmark, as they come."""
     command = [sys.executable, "-m", f"benchmarks.{module}", "--json", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         for line in process.stdout or ():
             yield json.loads(line)
     if process.returncode:

@@ -44,8 +44,8 @@ def damaged_caches() -> Iterator[tuple[Path, Environment]]:
         caches = Path(home, ".cache")
         for name in ("foresight/digests.json", "matplotlib/fontlist-v390.json", "huggingface/hub/version.txt"):
             (caches / name).parent.mkdir(parents=True)
-            (caches / name).write_text("{rubbish")
-        (caches / "huggingface/hub/models--owner--name").write_text("no folder")
+            (caches / name).write_text("{rubbish", encoding="utf-8")
+        (caches / "huggingface/hub/models--owner--name").write_text("no folder", encoding="utf-8")
         environment["NUMBA_CACHE_DIR"] = str(caches / "numba")
         yield folder, environment
 
@@ -82,7 +82,7 @@ def taken_port(port: int) -> Iterator[tuple[Path, Environment]]:
 
 def cut(path: Path) -> None:
     """Leaves what Git LFS has in place of a file that it has yet to fetch."""
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 0\n")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 0\n", encoding="utf-8")
 
 
 VAE, VLM, LPIPS = "vae/diffusion_pytorch_model.safetensors", "vlm/model-00001-of-00002.safetensors", "lpips"

@@ -37,7 +37,7 @@ def write_weights(folder: Path) -> None:
     """Random weights of the folder's config in bfloat16, in shards, under the names of released checkpoints."""
     some = torch.randn(1 << 20).mul_(0.02).bfloat16()  # repeated: what they are makes no difference to time
     shards, names, size = list[dict[str, torch.Tensor]](), dict[str, str](), 0
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}', encoding="utf-8")
     for name, p in load_vlm(folder, "cpu").model.named_parameters():
         value = some.repeat(-(-p.numel() // len(some)))[: p.numel()].view(p.shape).clone()
         if not shards or size + value.nbytes > SHARD:
@@ -48,7 +48,9 @@ def write_weights(folder: Path) -> None:
         shards[-1][released], size = value, size + value.nbytes
         names[released] = f"model-{len(shards):05}.safetensors"
     _write_shard(folder, shards)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": names}), encoding="utf-8"
+    )
 
 
 def _write_shard(folder: Path, shards: list[dict[str, torch.Tensor]]) -> None:

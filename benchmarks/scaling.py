@@ -119,7 +119,7 @@ def work(args: argparse.Namespace) -> None:
     rates: dict[str, Any] = extraction(state, vlm, vae, args.store, args.pictures, args.batch)
     rates |= training(state, vlm, vae, args.rows, args.steps, 64 if args.tiny else 896)
     if state.is_main_process:
-        args.report.write_text(json.dumps(rates))
+        args.report.write_text(json.dumps(rates), encoding="utf-8")
     state.destroy_process_group()
 
 
@@ -137,7 +137,7 @@ def launch(gpus: int, args: argparse.Namespace) -> dict[str, Any]:
         command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
         given = [*sys.argv[1:], f"--report={report}", f"--store={folder}/store"]
         subprocess.run([*command, "-m", "benchmarks.scaling", *given], check=True)
-        return json.loads(report.read_text())
+        return json.loads(report.read_text(encoding="utf-8"))
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import TextIOWrapper
 from ipaddress import ip_address
 from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
 
@@ -104,6 +106,12 @@ def loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def print_any_character() -> None:
+    """Has stdout, as stderr has, write a character that its encoding lacks as an escape, such as \\xb2 for ²."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

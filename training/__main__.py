@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
-from foresight.settings import add_model_arguments
+from foresight.settings import add_model_arguments, print_any_character
 from training.arguments import above, at_least, pixels, rate, seconds, share
 
 if TYPE_CHECKING:
@@ -346,6 +346,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 after one sentence on stderr about bad input, 1 where training diverged."""
+    print_any_character()
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = _parser(study=words[:1] == ["experiments"]).parse_args(words)
     try:

@@ -112,7 +112,7 @@ def moving_scenes(args: argparse.Namespace, spec: MotionSpec, out: Path) -> Iter
         raise InputError(f"{str(out)!r} holds clips already: empty it, or choose another folder.")
     for kind in ("clips", "frames", "truth"):
         (out / kind).mkdir(exist_ok=True)
-    with (out / "clips.jsonl").open("w") as file:
+    with (out / "clips.jsonl").open("w", encoding="utf-8") as file:
         for i in tqdm(range(args.n), unit="clip", disable=None):
             clip, name = moving[i], f"{i:05d}"
             rendered = render_motion(clip)

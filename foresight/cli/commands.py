@@ -134,7 +134,10 @@ def scenes(args: argparse.Namespace) -> Iterator[str]:
             raise InputError(
                 f"{str(out)!r} holds other scenes, such as {others[0]}: empty it, or choose another folder."
             )
-    with (out / "scenes.jsonl").open("w") as file, tqdm(total=args.n, unit="scene", disable=None) as progress:
+    with (
+        (out / "scenes.jsonl").open("w", encoding="utf-8") as file,
+        tqdm(total=args.n, unit="scene", disable=None) as progress,
+    ):
         for start in range(0, args.n, CHUNK):
             for line in _draw(batch[start : start + CHUNK], start, out):
                 file.write(json.dumps(line) + "\n")

@@ -16,7 +16,7 @@ from foresight.data.factors import SceneFactors
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
 from foresight.schemas import MAX_SEED, Choice, Names, Pair, limits_of, whole
-from foresight.settings import add_model_arguments
+from foresight.settings import add_model_arguments, print_any_character
 
 EXAMPLES = {
     "reconstruct": """\
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 2 after one sentence on stderr about bad input, 1 where nobody reads on."""
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    print_any_character()
     args = _parser().parse_args(arguments)
     stdout = sys.stdout
     from foresight.cli import commands

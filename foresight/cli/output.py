@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ class OutputPaths:
 
 def _shortened(stem: str) -> str:
     """A file's name that leaves room, in the 255 bytes of a name, for what stands behind it."""
-    return stem.encode()[:120].decode(errors="ignore")
+    while len(os.fsencode(stem)) > 120:
+        stem = stem[:-1]
+    return stem
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,9 @@ class Evaluation:
             "broken": [{self.key: file.name, "error": file.reason} for file in broken],
         }
         table = out / f"{self.kind}s.csv"
-        table.write_text(rows_as_csv(rows, broken, self.key), newline="")
-        (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
+        # A file's name need not be text: its own bytes are written.
+        table.write_text(rows_as_csv(rows, broken, self.key), "utf-8", "surrogateescape", newline="", encoding="utf-8")
+        (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         text = [
             f"{record.name} at {record.point}: {len(rows)} {self.kind}s, 95 % intervals",
             *self.text(summary),

@@ -80,7 +80,7 @@ def _write(cache: Path, digests: dict[str, str]) -> None:
     partial = cache.with_suffix(f".{os.getpid()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(digests, indent=1))
+        partial.write_text(json.dumps(digests, indent=1), encoding="utf-8")
         os.replace(partial, cache)
     except OSError:  # a machine that keeps nothing: they are computed again at the next start
         partial.unlink(missing_ok=True)

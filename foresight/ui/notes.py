@@ -54,7 +54,7 @@ class Notes:
                 try:
                     self._file.parent.mkdir(parents=True, exist_ok=True)
                     part = self._file.with_suffix(".part")
-                    part.write_text(json.dumps({k: asdict(v) for k, v in notes.items()}, indent=1))
+                    part.write_text(json.dumps({k: asdict(v) for k, v in notes.items()}, indent=1), encoding="utf-8")
                     os.replace(part, self._file)
                 except OSError as error:
                     raise InputError(f"the note cannot be kept in {str(self._file)!r}: {error.strerror}.") from error
@@ -73,7 +73,7 @@ class Notes:
     def _parsed(self) -> dict[str, Note]:
         assert self._file is not None
         try:
-            notes = json.loads(self._file.read_text())
+            notes = json.loads(self._file.read_text(encoding="utf-8"))
             return {str(k): Note(tuple(map(str, v["tags"])), str(v["text"])) for k, v in notes.items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"the notes in {str(self._file)!r} cannot be read: move that file away.") from error

@@ -201,6 +201,17 @@ def test_evaluate_a_folder_with_a_broken_file(scenes, models, adapter, tmp_path,
     assert float(table[0]["oracle_ssim"]) == pytest.approx(summary["scores"]["oracle_ssim"][0])
 
 
+def test_a_name_that_is_no_text_is_kept_as_it_is(scenes, models, adapter, tmp_path, capfd):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    shutil.copy(scenes / "images/00000.png", image := folder / os.fsdecode(b"a\xff.png"))
+    assert main(["evaluate", "--images", str(folder), *models, *adapter, "--out", str(tmp_path / "out")]) == 0
+    assert b"\na\xff.png," in (tmp_path / "out/pictures.csv").read_bytes()
+    assert main(["reconstruct", str(image), *models, *adapter, "--out", str(tmp_path / "read")]) == 0
+    assert os.listdir(os.fsencode(tmp_path / "read"))[0].startswith(b"a\xff-post-merge-1-")
+    assert r"a\udcff.png" in capfd.readouterr().out
+
+
 def test_evaluate_an_archive_and_keep_what_the_folder_holds(scenes, models, adapter, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.write(scenes / "images/00000.png", "holiday/beach.png")

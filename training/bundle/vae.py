@@ -90,6 +90,6 @@ class RoundTrip:
 def save_vae(model: Any, folder: Path) -> None:
     """diffusers' own layout, in fp16, without the two records that its class adds but does not take back."""
     model.to(torch.float16).save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     own_config = {key: value for key, value in config.items() if key not in ("block_out_channels", "_name_or_path")}
-    (folder / "config.json").write_text(json.dumps(own_config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(own_config, indent=2) + "\n", encoding="utf-8")

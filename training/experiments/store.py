@@ -43,7 +43,7 @@ def open_folder(out: Path) -> None:
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
         (out / ARTIFACTS).mkdir(exist_ok=True)
         probe = out / FOLDER / ".writable"
-        probe.write_text("")
+        probe.write_text("", encoding="utf-8")
         probe.unlink(missing_ok=True)  # another process of the same study may have probed too
     except OSError as error:
         raise InputError(f"results cannot be written to {out} ({error.strerror}): choose another folder.") from error

@@ -266,5 +266,5 @@ def memory(device: torch.device) -> dict[str, Any]:
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")

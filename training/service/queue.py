@@ -47,7 +47,7 @@ LOCK_TRIES = 20  # of 10 ms each, since whoever asks whether a run is alive hold
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1))
+    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -63,7 +63,7 @@ def delete_atomically(folder: Path) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log in order of their "step"; those that a resumed run made again count once."""
     records: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n"):
             record = json.loads(line)
             while records and records[-1]["step"] >= record["step"]:
@@ -84,30 +84,30 @@ class Run:
 
     @property
     def job(self) -> dict[str, Any]:
-        return json.loads((self.folder / "job.json").read_text())
+        return json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
 
     @property
     def note(self) -> str:
         path = self.folder / NOTE
-        return path.read_text() if path.exists() else ""
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def write_note(self, text: str) -> None:
         """Raises InputError where it is longer than MAX_NOTE characters."""
         if len(text := " ".join(text.split())) > MAX_NOTE:
             raise InputError(f"a note has at most {MAX_NOTE} characters, not {len(text)}.")
-        (self.folder / NOTE).write_text(text)
+        (self.folder / NOTE).write_text(text, encoding="utf-8")
 
     @contextmanager
     def launching(self) -> Iterator[None]:
         """Within it nobody else launches or stops the run, so that its pid is that of the process that lives."""
-        with (self.folder / "launch").open("a") as lock:
+        with (self.folder / "launch").open("a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def alive(self) -> bool:
         """Whether its process holds the lock."""
         try:
-            with (self.folder / "lock").open("a") as lock:
+            with (self.folder / "lock").open("a", encoding="utf-8") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -121,22 +121,22 @@ class Run:
 
     def write_failure(self, message: str) -> None:
         """Writes why the run cannot go on, and keeps how far it was."""
-        before = json.loads((self.folder / "state.json").read_text())
+        before = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
         self.write_state(**before | {"state": FAILED, "message": message})
 
     def state(self) -> dict[str, Any]:
         """What its process wrote last; STOPPED where that was asked to end, CUT where it died unasked."""
         path = self.folder / "state.json"
-        state: dict[str, Any] = json.loads(path.read_text())
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if state["state"] not in ENDED and not self.alive():
-            state = json.loads(path.read_text())  # it may have ended between reading and asking
+            state = json.loads(path.read_text(encoding="utf-8"))  # it may have ended between reading and asking
             if state["state"] not in ENDED:
                 to_stop = (self.folder / STOP).exists()
                 return state | ({"state": STOPPED} if to_stop else {"state": CUT, "message": self._last_error()})
         return state
 
     def _last_error(self) -> str:
-        lines = (self.folder / "output.txt").read_text(errors="replace").splitlines()
+        lines = (self.folder / "output.txt").read_text(errors="replace", encoding="utf-8").splitlines()
         errors = (line for line in reversed(lines) if _ERROR.match(line))  # CUDA and its compiler add advice below
         error = next(errors, "its process ended without a word")
         return f"{error[:300]}; what it learned so far is kept, and it can be resumed."
@@ -211,7 +211,7 @@ class JobQueue:
                 raise InputError(f"the run {name!r} is not running.")
             (run.folder / STOP).touch()
             with suppress(ProcessLookupError):  # it ended meanwhile
-                os.kill(int((run.folder / PID).read_text()), signal.SIGTERM)
+                os.kill(int((run.folder / PID).read_text(encoding="utf-8")), signal.SIGTERM)
 
     def resume(self, name: str) -> None:
         """Puts a run that was stopped, cut off or failed at the end of the queue again; its time goes on."""
@@ -248,8 +248,8 @@ class JobQueue:
         return sum(r.alive() for r in before)
 
     def _launch(self, run: Run) -> None:
-        lock = (run.folder / "lock").open("a")
-        with run.launching(), lock, (run.folder / "output.txt").open("w") as output:
+        lock = (run.folder / "lock").open("a", encoding="utf-8")
+        with run.launching(), lock, (run.folder / "output.txt").open("w", encoding="utf-8") as output:
             for tried in range(LOCK_TRIES):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,6 +262,7 @@ class JobQueue:
             run.write_state(WAITING)
             # It inherits the lock, and with it the proof that it lives. A session of its own outlives the server.
             own = {"PYTHONPATH": os.pathsep.join(sys.path), "FORESIGHT_LOCK": str(lock.fileno())}
+            own["PYTHONIOENCODING"] = "utf-8"  # of its output.txt
             process = subprocess.Popen(
                 [sys.executable, "-m", "training.service.worker", str(run.folder)],
                 stdin=subprocess.DEVNULL,
@@ -271,4 +272,4 @@ class JobQueue:
                 pass_fds=[lock.fileno()],
                 env=ASLEEP | os.environ | own,
             )
-            (run.folder / PID).write_text(str(process.pid))
+            (run.folder / PID).write_text(str(process.pid), encoding="utf-8")

@@ -26,7 +26,7 @@ from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter
-_DRAW = Path(__file__).with_name("charts.js").read_text()
+_DRAW = Path(__file__).with_name("charts.js").read_text(encoding="utf-8")
 # A click on an experiment's name shows it, where it is seen.
 _CHOOSE = """trigger('load');
 element.addEventListener('click', event => {

@@ -127,8 +127,8 @@ class LatentMapTab:
         return plain_html(
             "",
             "map",
-            html_template=(_HERE / "tab.html").read_text(),
-            js_on_load=(_HERE / "tab.js").read_text(),
+            html_template=(_HERE / "tab.html").read_text(encoding="utf-8"),
+            js_on_load=(_HERE / "tab.js").read_text(encoding="utf-8"),
             server_functions=[thumbnail],
             library=plotly_file(),
         )

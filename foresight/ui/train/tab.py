@@ -75,7 +75,7 @@ class TrainTab:
                 self.runs = _html(
                     "train-runs",
                     html_template='<div class="fs-train-table"></div>',
-                    js_on_load=(_HERE / "table.js").read_text() + link.ADDRESS,
+                    js_on_load=(_HERE / "table.js").read_text(encoding="utf-8") + link.ADDRESS,
                 )
                 with gr.Row():
                     self.stop_button = _button("■ Stop", "train-stop", interactive=False)
@@ -88,8 +88,8 @@ class TrainTab:
                 self.progress = _html("train-progress")
                 self.curves = _html(
                     "train-curves",
-                    html_template=(_HERE / "charts.html").read_text(),
-                    js_on_load=(_HERE / "charts.js").read_text(),
+                    html_template=(_HERE / "charts.html").read_text(encoding="utf-8"),
+                    js_on_load=(_HERE / "charts.js").read_text(encoding="utf-8"),
                     library=plotly_file(),
                 )
                 self.samples = _html("train-samples")

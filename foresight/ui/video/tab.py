@@ -116,8 +116,8 @@ class VideoTab:
                 self.player = plain_html(
                     "",
                     "video-player",
-                    html_template=(_HERE / "player.html").read_text(),
-                    js_on_load=(_HERE / "player.js").read_text(),
+                    html_template=(_HERE / "player.html").read_text(encoding="utf-8"),
+                    js_on_load=(_HERE / "player.js").read_text(encoding="utf-8"),
                 )
                 self.scores = plain_html("", "video-scores")
                 with gr.Row():
