@@ -96,7 +96,7 @@ class Evaluation:
         }
         table = out / f"{self.kind}s.csv"
         # A file's name need not be text: its own bytes are written.
-        table.write_text(rows_as_csv(rows, broken, self.key), "utf-8", "surrogateescape", newline="", encoding="utf-8")
+        table.write_text(rows_as_csv(rows, broken, self.key), "utf-8", "surrogateescape", newline="")
         (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         text = [
             f"{record.name} at {record.point}: {len(rows)} {self.kind}s, 95 % intervals",
