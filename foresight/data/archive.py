@@ -97,7 +97,8 @@ def _read(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 def _hidden(entry: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(entry.filename).parts
-    return entry.is_dir() or any((part.startswith(".") and part != "..") or part in _HIDDEN for part in parts)
+    folder = entry.filename.endswith("/")  # not is_dir(), which fails at an entry without a name
+    return folder or any((part.startswith(".") and part != "..") or part in _HIDDEN for part in parts)
 
 
 def printable(name: str) -> str:

@@ -58,6 +58,12 @@ def test_pictures_come_out_under_our_names_and_the_rest_is_reported(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == sorted(["mixed.zip", "out", *(f.path.name for f in files)])
 
 
+def test_an_entry_without_a_name_is_left_out(tmp_path):
+    path = packed(tmp_path / "nameless.zip", [("\0.png", picture()), ("a.png", picture())])
+    items = list(unpack(path, tmp_path))
+    assert [type(item) for item in items] == [Broken, File] and "not named like a picture" in reasons(items)[""]
+
+
 def test_links_encrypted_and_oddly_packed_files_are_left_out(tmp_path):
     path = tmp_path / "odd.zip"
     with zipfile.ZipFile(path, "w") as archive:
