@@ -68,7 +68,7 @@ def open_view(source: ImageSource, point: str, adapter: str | None, pixels: str 
     return {"source": source, "point": point, "adapter": adapter, "pixels": pixels, "at": time.time()}
 
 
-def updated_choices(component: Callable[..., Any], choices: Sequence[str], chosen: Any, kept: Any) -> Any:
+def updated_choices(component: Callable[..., Any], choices: Sequence[Any], chosen: Any, kept: Any) -> Any:
     """New choices for a component; its value only if it must change, for the user may have chosen again meanwhile."""
     return component(choices) if kept == chosen else component(choices, value=kept)
 

@@ -1,14 +1,19 @@
 """What a person does in the Findings tab, in headless Chromium: a study, its charts, the way to Inspect."""
 
 import re
+from threading import Event
 
 import pytest
-from browsing import expect, needs_chromium
+from browsing import PATIENCE, expect, needs_chromium
 from house import build_house
 from serving import serve
 from test_findings import POINT, study, write
 
+from foresight.ui.findings import parts
+from foresight.ui.findings.tab import FindingsTab
+
 READY = "#tiles img"
+LISTED: list[object] = []  # an entry each time that studies are listed
 
 pytestmark = needs_chromium
 
@@ -18,6 +23,8 @@ def url(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("house")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # where the app looks for runs
+        list_studies = FindingsTab.list_studies
+        patch.setattr(FindingsTab, "list_studies", lambda *given: LISTED.append(given) or list_studies(*given))
         write(folder / "runs/mine", study())
         other = study() | {
             "experiments": {"e9": study()["experiments"]["e1_2"] | {"title": "E9 Another", "charts": []}}
@@ -102,6 +109,45 @@ def test_an_experiment_is_chosen_in_the_overview_linked_and_taken_away(visit):
         expect(page.locator("#findings-error")).to_contain_text(sentence)
     choose(page, "Study", "runs/other")
     expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
+
+
+@pytest.mark.parametrize("asked", ["", "tab=findings", "tab=findings&study=runs/two&experiment=e1_2"])
+def test_studies_are_listed_once_when_the_tab_is_opened(visit, asked):
+    LISTED.clear()
+    page = visit(asked=asked)
+    assert asked or not LISTED
+    page.get_by_role("tab", name="Findings").click()
+    expect(page.locator("#findings-text h3")).to_be_visible()
+    choose(page, "Study", "runs/two")
+    page.get_by_role("button", name="E9").click()
+    expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
+    assert len(LISTED) == 1
+
+
+def test_what_was_asked_last_is_shown_though_an_answer_before_is_late(visit, monkeypatch):
+    page = visit(asked="tab=findings&study=runs/two&experiment=e9")
+    expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
+    page.get_by_role("button", name="E1.2").click()
+    expect(page.locator("#findings-text h3")).to_contain_text("E1.2")
+    begun, gate, first, overview = Event(), Event(), iter([True]), parts.overview
+
+    def late(*given):
+        begun.set()
+        assert not next(first, False) or gate.wait(PATIENCE / 1000)
+        return overview(*given)
+
+    monkeypatch.setattr(parts, "overview", late)
+    page.go_back()
+    assert begun.wait(PATIENCE / 1000)
+    choose(page, "Study", "runs/mine")
+    page.wait_for_timeout(5000)  # for an answer that does not wait for the one before
+    gate.set()
+    expect(page).to_have_url(re.compile(r"\?tab=findings&study=runs%2Fmine&experiment=e1_2"))
+    expect(page.locator("#findings-text h3")).to_contain_text("E1.2")
+    page.locator("#findings-compare").click()
+    expect(page.locator("#findings-pairs img")).to_have_count(9)
+    expect(page.get_by_label("Study")).to_have_value("runs/mine")
+    expect(page.locator("#findings-text h3")).to_contain_text("E1.2")
 
 
 def test_pooled_and_tokens_side_by_side(page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
 from foresight.ui.gradio_internals import cached_file, plotly_file
-from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.navigation import Navigation, open_view, updated_choices
 from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 
 PAIR_SCENES = 3  # scenes reconstructed by a pooled and a token adapter
 _DRAW = Path(__file__).with_name("charts.js").read_text(encoding="utf-8")
 # A click on an experiment's name shows it, where it is seen.
-_CHOOSE = """trigger('load');
+_CHOOSE = """trigger('opened');
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-experiment]');
   if (!button) return;
@@ -59,6 +60,8 @@ class FindingsTab:
 
     def build(self) -> None:
         """Adds the tab to the current layout; a study is read when it is shown."""
+        self.chosen = gr.State()  # {"study", "experiment", "at"}: what is to be shown
+        self.unasked = gr.State(False)  # whether the tab was opened, and by no request of another tab or an address
         with gr.Row():
             self.study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
             self.experiment = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
@@ -80,22 +83,26 @@ class FindingsTab:
         self._connect()
 
     def _connect(self) -> None:
-        experiment, wished = [self.text, self.charts, self.tables], self.navigation.findings
-        listed = gr.on(
-            [self.summary.load, wished.change],
-            show_errors_in(self.error)(self.list_studies),
-            [self.study, wished],
-            [self.study, self.error],
-            **QUIET,
+        requested, in_place = self.navigation.findings, show_errors_in(self.error)
+        # What is asked for goes into one state, in the order in which it was asked, and one event shows what stands
+        # there: an answer that comes late can overwrite nothing that was asked after it.
+        in_order = QUIET | {"concurrency_id": "findings", "concurrency_limit": 1, "trigger_mode": "multiple"}
+        asked = [self.chosen, self.error]
+        # A tab that is opened by a request lists the studies for that alone.
+        self.summary.opened(lambda request: request is None, requested, self.unasked, **QUIET)
+        gr.on(
+            [self.unasked.change, requested.change],
+            in_place(self.list_studies),
+            [self.study, requested],
+            [self.study, *asked],
+            **in_order,
         )
-        for study_chosen in (listed.success, self.study.input):
-            # Checked apart from what shows it: Gradio may drop `library` of an output that an event leaves as it is.
-            checked = study_chosen(show_errors_in(self.error)(self.check_study), self.study, self.error, **QUIET)
-            study_outputs = [self.summary, self.file, self.experiment, *experiment]
-            checked.success(self.show_study, [self.study, wished], study_outputs, **QUIET)
-        self.summary.click(self.choose, self.study, [self.experiment, *experiment], **QUIET, trigger_mode="always_last")
-        self.experiment.input(
-            self.show_experiment, [self.study, self.experiment], experiment, **QUIET, trigger_mode="always_last"
+        self.study.input(in_place(self.choose_study), self.study, asked, **in_order)
+        self.summary.click(in_place(self.choose_clicked), self.study, asked, **in_order)
+        self.experiment.input(in_place(self.choose_experiment), [self.study, self.experiment], asked, **in_order)
+        shown = [self.study, self.experiment, self.summary, self.file, self.text, self.charts, self.tables]
+        self.chosen.change(
+            self.show, [self.chosen, self.study, self.experiment], shown, **QUIET, trigger_mode="always_last"
         )
         self.charts.click(self.open_point, None, self.navigation.inspect, **QUIET)
         self.compare.click(
@@ -114,56 +121,70 @@ class FindingsTab:
         left_out = dict.fromkeys(("key", "tables", "charts", "pictures", "figures", "seconds"), True)
         return self.load(study).model_dump(exclude={"settings": True, "experiments": {"__all__": left_out}})
 
-    def list_studies(self, chosen: str | None, wished: dict[str, str] | None) -> Iterator[dict[Component, Any]]:
+    def list_studies(self, name: str | None, request: dict[str, str] | None) -> Iterator[dict[Component, Any]]:
         """The studies to choose from; the one of a link, or else that is chosen, stays so while it is there.
 
         Raises InputError for a link to a study or an experiment that is not there, and leaves the choice open.
         """
-        names, wished = list(self._files()), wished or {}
-        chosen = wished.get("study", chosen)
-        if "study" in wished and chosen not in names:
+        names, request = list(self._files()), request or {}
+        name = request.get("study", name)
+        if "study" in request and name not in names:
             yield {self.study: gr.Dropdown(names, value=None)}
-            self._file(chosen)
-        chosen = chosen if chosen in names else names[0] if names else None
-        if chosen and (key := wished.get("experiment")) and key not in (known := self.load(chosen).experiments):
+            self._file(name)
+        name = name if name in names else names[0] if names else None
+        key = request.get("experiment")
+        if name and key and key not in (known := self.load(name).experiments):
             yield {self.study: gr.Dropdown(names, value=None)}
             raise InputError(f"the study has no experiment {key!r}: choose from {', '.join(known)}.")
-        yield {self.study: gr.Dropdown(names, value=chosen)}
+        yield {self.study: gr.Dropdown(names, value=name), **self.choose_experiment(name, key)}
 
-    def check_study(self, name: str | None) -> str:
-        """Reads the study, so that what is wrong with it is shown beside its name."""
+    def choose_study(self, name: str | None) -> dict[Component, Any]:
+        """A study, at its first experiment."""
+        return self.choose_experiment(name, None)
+
+    def choose_clicked(self, name: str | None, event: gr.EventData) -> dict[Component, Any]:
+        """The experiment whose name was clicked in the overview."""
+        return self.choose_experiment(name, str(event.experiment))
+
+    def choose_experiment(self, name: str | None, key: str | None) -> dict[Component, Any]:
+        """What is to be shown; a study that cannot be read is refused here, and what was shown before stays."""
         if name is not None:
             self.load(name)
-        return ""
+        return {self.chosen: {"study": name, "experiment": key, "at": time.time()}}  # new, also when it is the same
 
     @show_errors
-    def show_study(self, name: str | None, wished: dict[str, str] | None) -> Any:
-        """Overview, file, choice of experiments, and the text, charts and tables of a link's one or the first."""
-        if name is None:
-            return parts.NONE, gr.DownloadButton(visible=False), gr.Dropdown([], value=None), "", "", ""
-        study = self.load(name)
+    def show(self, chosen: dict[str, Any], name: str | None, key: str | None) -> list[Any]:
+        """The chosen study and one experiment of it, the first where none is named.
+
+        Args:
+            chosen: What is to be shown.
+            name: What the study's control holds; it is left alone where that is the chosen one already.
+            key: What the experiment's control holds, which is left alone likewise.
+        """
+        study_control = gr.skip() if name == chosen["study"] else gr.Dropdown(value=chosen["study"])
+        if chosen["study"] is None:
+            nothing = [parts.NONE, gr.DownloadButton(visible=False), "", "", ""]
+            return [study_control, gr.Dropdown([], value=None), *nothing]
+        path, study = self._file(chosen["study"]), self.load(chosen["study"])
+        chosen_key = chosen["experiment"] or next(iter(study.experiments), None)
         choices = [(experiment.title, key) for key, experiment in study.experiments.items()]
-        key = next(iter(study.experiments), None)
-        if wished and wished.get("study", name) == name and wished.get("experiment") in study.experiments:
-            key = wished["experiment"]
-        made_with = study.settings.get("model_revision")
-        other = made_with is not None and made_with != revision(self.inspector.vlm.folder)
-        file = gr.DownloadButton(value=cached_file(self._file(name).read_bytes(), "results.yaml"), visible=True)
-        return parts.overview(study, other), file, gr.Dropdown(choices, value=key), *self.show_experiment(name, key)
+        fitted_to = study.settings.get("model_revision")
+        other_weights = fitted_to is not None and fitted_to != revision(self.inspector.vlm.folder)
+        return [
+            study_control,
+            updated_choices(gr.Dropdown, choices, key, chosen_key),
+            parts.overview(study, other_weights),
+            gr.DownloadButton(value=cached_file(path.read_bytes(), "results.yaml"), visible=True),
+            *self._experiment(chosen["study"], chosen_key),
+        ]
 
-    @show_errors
-    def choose(self, name: str | None, event: gr.EventData) -> tuple[str, str, str, str]:
-        """The experiment whose name was clicked in the overview."""
-        return str(event.experiment), *self.show_experiment(name, str(event.experiment))
-
-    @show_errors
-    def show_experiment(self, name: str | None, key: str | None) -> tuple[str, str, str]:
+    def _experiment(self, name: str, key: str | None) -> tuple[str, str, str]:
         """Text, charts and tables of one experiment of a study; empty where it has none of that key."""
         experiment = self.load(name).experiments.get(key or "")
         if experiment is None:
             return "", "", ""
         charts = parts.charts_json(experiment, openable_adapters(self.inspector.adapters()))
-        address = link.written({link.TAB: "findings", "study": str(name), "experiment": str(key)})
+        address = link.written({link.TAB: "findings", "study": name, "experiment": str(key)})
         return parts.experiment_text(experiment, address), charts, parts.experiment_tables(experiment, self._file(name))
 
     @show_errors
