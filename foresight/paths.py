@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from foresight.errors import InputError
@@ -31,3 +33,30 @@ def check_output(folder: Path) -> None:
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         fault = str(error.strerror).lower()
     raise InputError(f"nothing can be put into {str(folder)[:80]!r}: {fault}.")
+
+
+def sync(path: Path) -> None:
+    """Hands the content of a file, or the names in a folder, to the disk, so that they outlast a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """Gives a path to write to, whose file takes the place of `path` when the block ends: whole or not at all.
+
+    durable: it is on the disk by then.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        if durable:
+            sync(partial)
+        os.replace(partial, path)
+        if durable:
+            sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from io import TextIOWrapper
 from ipaddress import ip_address
 from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
+from typing import NoReturn
 
 from foresight.errors import InputError
 
@@ -65,19 +66,8 @@ class Settings:
         text["public"] = text["public"] or ("1" if share or environment.get("SPACE_ID") else None)
         if (mcp := _switch("mcp", text["mcp"])) and find_spec("mcp") is None:
             raise InputError('--mcp needs one more package: pip install "gradio[mcp]".')
-        return cls(
-            host=text["host"],
-            port=_port(text["port"]),
-            public=_switch("public", text["public"]),
-            no_train=_switch("no_train", text["no_train"]),
-            model=text["model"],
-            vae=text["vae"],
-            device=text["device"],
-            dtype=text["dtype"],
-            runs=text["runs"],
-            share=share,
-            mcp=mcp,
-        )
+        switches = {"share": share, "mcp": mcp} | {n: _switch(n, text[n]) for n in ("public", "no_train")}
+        return cls(**text | switches | {"port": _port(text["port"])})
 
     def check_address(self) -> None:
         """Raises InputError where the app could not listen, before models are read for nothing."""
@@ -112,6 +102,14 @@ def print_any_character() -> None:
     """Has stdout, as stderr has, write a character that its encoding lacks as an escape, such as \\xb2 for ²."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments in one sentence, and ends the process with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {InputError(message)} (see {self.prog} --help).", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

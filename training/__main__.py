@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
-from foresight.settings import add_model_arguments, print_any_character
+from foresight.settings import Parser, add_model_arguments, print_any_character
 from training.arguments import above, at_least, pixels, rate, seconds, share
 
 if TYPE_CHECKING:
@@ -55,15 +55,9 @@ table prints what the cards of adapters under --out say, as in docs/bundled_weig
   python -m training bundle table --out assets/adapters"""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {InputError(message)} (see {self.prog} --help).", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def _parser(study: bool) -> argparse.ArgumentParser:
     """study: with the study's own flags, for which its libraries are imported."""
-    parser = _Parser(prog="python -m training", description=__doc__)
+    parser = Parser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     style: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter}
 

@@ -118,18 +118,14 @@ def pan_source(photos: Sequence[Photo], rows: int, batch: int, seed: int, device
         photo = photos[number % len(photos)]
         return to_tensor(load_image(photo.path, 2 * SIDE, photo.name))
 
-    def shoot(part: range, fps: float) -> Batch:
+    def shoot(part: range, fps: float) -> torch.Tensor:
         clips = []
         for number, photo in zip(part, in_threads(load, part), strict=True):
             paths = sample_camera(range(number, number + 1), seed, CAMERA, (photo.shape[1], photo.shape[2]), device)
             clips.append(film(photo[None].to(device), paths))
-        frames = torch.cat(clips)  # (B, F, 3, H, W)
-        masks = foreground(frames.flatten(0, 1))[0].unflatten(0, frames.shape[:2])
-        return Batch((frames * 255).round().byte(), masks, fps)
+        return torch.cat(clips)
 
-    numbers, at_once = range(-(-rows // STEPS)), max(1, batch // STEPS)
-    parts = zip((numbers[i : i + at_once] for i in numbers[::at_once]), cycle(RATES))
-    return Source(len(numbers) * STEPS, [partial(shoot, part, fps) for part, fps in parts])
+    return _step_source(rows, batch, shoot)
 
 
 def clip_source(
@@ -150,14 +146,23 @@ def clip_source(
         top, left = ((size - side) // 2 for size in frames.shape[2:])
         return resize(frames[..., top : top + side, left : left + side].float() / 255, (SIDE, SIDE))
 
-    def read(part: range, fps: float) -> Batch:
-        clips = torch.stack(list(in_threads(partial(load, fps=fps), part))).to(device)  # (B, F, 3, SIDE, SIDE)
-        masks = foreground(clips.flatten(0, 1))[0].unflatten(0, clips.shape[:2])
-        return Batch((clips * 255).round().byte(), masks, fps)
+    def read(part: range, fps: float) -> torch.Tensor:
+        return torch.stack(list(in_threads(partial(load, fps=fps), part))).to(device)
+
+    return _step_source(rows, batch, read)
+
+
+def _step_source(rows: int, batch: int, make: Callable[[range, float], torch.Tensor]) -> Source:
+    """At least `rows` steps of clips (B, F, 3, H, W) in [0, 1], which `make` gives by their numbers and a rate."""
+
+    def draw(part: range, fps: float) -> Batch:
+        frames = make(part, fps)
+        masks = foreground(frames.flatten(0, 1))[0].unflatten(0, frames.shape[:2])
+        return Batch((frames * 255).round().byte(), masks, fps)
 
     numbers, at_once = range(-(-rows // STEPS)), max(1, batch // STEPS)
     parts = zip((numbers[i : i + at_once] for i in numbers[::at_once]), cycle(RATES))
-    return Source(len(numbers) * STEPS, [partial(read, part, fps) for part, fps in parts])
+    return Source(len(numbers) * STEPS, [partial(draw, part, fps) for part, fps in parts])
 
 
 @dataclass(frozen=True)
@@ -292,9 +297,7 @@ def collect(
 ) -> Latents:
     """Latents of a source's images, all points in one pass.
 
-    store: keeps them on disk, and has those that an earlier run took. progress: called after each batch with how many
-    images of how many are done. shared: every process calls this, does its share, and ends with all latents. room: for
-    these, as for `gather`.
+    store: keeps them on disk, and has those that an earlier run took. progress, shared, room: as for `gather`.
     """
     with Extractor(vlm, vae, points, store) as extractor:
         return gather(extractor, source.parts, source.count, progress, shared, room)

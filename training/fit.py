@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -30,6 +29,7 @@ from foresight.metrics.scores import compare
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
+from foresight.paths import replacing
 from foresight.schemas import to_json
 from training.data import SIDE, TrainingData, collect, open_data, scene_data
 from training.latents import Latents, Progress, Room, processes
@@ -492,9 +492,8 @@ def _keep_best(task: Fit, step: Step, path: Path) -> None:
             if name not in best or lpips < best[name]["lpips"] or best[name]["step"] >= step.number:
                 weights = {key: value.detach().cpu().clone() for key, value in task.adapters[name].state_dict().items()}
                 best[name] = {"step": step.number, "lpips": lpips, "weights": weights}
-    partial_file = path.with_suffix(".partial")
-    torch.save(best, partial_file)
-    os.replace(partial_file, path)
+    with replacing(path) as partial_file:
+        torch.save(best, partial_file)
 
 
 @torch.inference_mode()

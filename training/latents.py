@@ -235,30 +235,6 @@ class Extractor:
         return values
 
 
-def extract(
-    vlm: VLM,
-    vae: VAE,
-    scenes: Sequence[Scenes],
-    points: Sequence[str | ExtractionPoint],
-    batch: int = 64,
-    store: Store | None = None,
-    shared: bool = False,
-) -> Latents:
-    """Renders scenes and takes their latents at all points in one pass, `batch` pictures at a time.
-
-    store: where latents are kept, and taken from where they lie there already. shared: every process calls
-    this, does its share, and ends with all latents; without it a process does all by itself.
-    """
-
-    def draw(part: Scenes) -> Batch:
-        rendered = render(part.to(vlm.device), batch)
-        return Batch(rendered.images, rendered.mask)
-
-    parts = [part for group in scenes for part in group.chunks(batch)]
-    with Extractor(vlm, vae, points, store) as extractor:
-        return gather(extractor, [partial(draw, part) for part in parts], sum(map(len, parts)), shared=shared)
-
-
 def gather(
     extractor: Extractor,
     batches: Sequence[Callable[[], Batch]],
@@ -270,7 +246,8 @@ def gather(
     """Latents of `total` pictures of one size, drawn or read batch by batch.
 
     The next batches are drawn or read while the models work on one. progress: called after each batch with the
-    pictures done, and all. shared: as for `extract`. room: for all of them; None: as much as the device has.
+    pictures done, and all. shared: every process calls this, does its share, and ends with all latents; without it a
+    process does all by itself. room: for all of them; None: as much as the device has.
     """
     device, start = extractor.vlm.device, 0
     room = room or Room(sys.maxsize, Path())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Generator, Mapping
@@ -21,8 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from foresight.adapters.checkpoint import sync
 from foresight.errors import InputError
+from foresight.paths import replacing
 
 STATE = "training.pt"
 _STATE = {"recipe", "step", "micro_batches", "trained", "average", "optimizer"}
@@ -250,13 +249,8 @@ def _save(
         "optimizer": optimizer.state_dict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    sync(path.parent)
+    with replacing(path, durable=True) as partial:
+        torch.save(state, partial)
 
 
 def _read_state(path: Path, device: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -24,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from foresight.adapters.checkpoint import sync
 from foresight.errors import InputError
 from foresight.models.digests import json_digest, revision
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
+from foresight.paths import replacing
 
 FORMAT = 2  # to be raised whenever the same key comes to mean other numbers
 KEY = "key.json"
@@ -127,17 +126,10 @@ class Store:
         return torch.cat(parts)[order.argsort()].to(device)
 
     def _write(self, path: Path, data: bytes) -> None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            sync(self.folder)
+            with replacing(path, durable=True) as partial:
+                partial.write_bytes(data)
         except OSError as error:
             raise InputError(
                 f"{str(self.folder)!r} cannot be written ({error.strerror}); what lies there stays of use."
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from foresight.metrics.intervals import Interval
 from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
 from foresight.models.untrusted import parse_json
+from foresight.paths import sync
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 MAX_WEIGHTS = 512 << 20  # bytes; a TokenAdapter for the 7B model has 40 MB
@@ -120,10 +121,8 @@ def held_out_count(scores: Any, title: str | None = None) -> int | None:
 
     title: of one set of them; else, or where the card does not tell sets apart, of the smallest.
     """
-    table = scores.get(title) if isinstance(scores, dict) else None
-    counts = table.get("measured") if isinstance(table, dict) else None
-    own = _count(counts.get("lpips")) if isinstance(counts, dict) else None  # which every picture has
-    return _count(scores.get("n")) if own is None and isinstance(scores, dict) else own
+    own = _count(_within(scores, title, "measured", "lpips"))  # which every picture has
+    return _count(_within(scores, "n")) if own is None else own
 
 
 def measured(scores: Any, title: str, score: str) -> int | None:
@@ -131,9 +130,7 @@ def measured(scores: Any, title: str, score: str) -> int | None:
 
     A mask IoU cannot be measured in every reconstruction. All of them where the card tells nothing else.
     """
-    table = scores.get(title) if isinstance(scores, dict) else None
-    counts = table.get("measured") if isinstance(table, dict) else None
-    count = _count(counts.get(score)) if isinstance(counts, dict) else None
+    count = _count(_within(scores, title, "measured", score))
     return held_out_count(scores, title) if count is None else count
 
 
@@ -145,17 +142,13 @@ def measured_share(scores: Any, title: str, score: str) -> str:
 
 def reference_mean(scores: Any, title: str, which: str, score: str) -> float | None:
     """The mean of "blank" or "oracle" over the same held-out pictures; None where the card does not tell it."""
-    table = scores.get(title) if isinstance(scores, dict) else None
-    means = table.get(which) if isinstance(table, dict) else None
-    value = means.get(score) if isinstance(means, dict) else None
+    value = _within(scores, title, which, score)
     return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def gain_on_blank(scores: Any, title: str, score: str) -> Interval | None:
     """By how much a held-out picture's score is better than its blank page's; None where the card does not tell it."""
-    table = scores.get(title) if isinstance(scores, dict) else None
-    gains = table.get("gain") if isinstance(table, dict) else None
-    interval: Any = gains.get(score) if isinstance(gains, dict) else None
+    interval = _within(scores, title, "gain", score)
     return Interval(*interval) if _is_interval(interval) else None
 
 
@@ -166,6 +159,13 @@ def no_better_than_blank(scores: Any) -> list[str]:
     """
     gains = {title: gain_on_blank(scores, title, "lpips") for title in score_tables(scores)}
     return [t for t, gain in gains.items() if gain and (gain.mean if gain.low is None else gain.low) <= 0]
+
+
+def _within(value: Any, *keys: str | None) -> Any:
+    """What objects inside each other hold under these keys; None where one is no object, or lacks its key."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _count(value: Any) -> int | None:
@@ -298,12 +298,3 @@ def _read_header(data: bytes, shapes: dict[str, list[int]], label: str) -> tuple
         if dtype not in DTYPES:
             raise InputError(f"{label}: {key!r} is of dtype {dtype}; allowed are {', '.join(DTYPES)}.")
     return length, header
-
-
-def sync(path: Path) -> None:
-    """Hands the content of a file, or the names in a folder, to the disk, so that they outlast a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

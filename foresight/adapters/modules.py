@@ -283,23 +283,12 @@ class _Block(nn.Module):
 class _TokenMap(Adapter):
     """Keeps the grid: blocks among tokens, then each token unfolds into its cells, then blocks among cells."""
 
-    def __init__(
-        self,
-        width: int,
-        channels: int,
-        fold: int,
-        cells: int,
-        hidden: int,
-        card: dict[str, Any] | None,
-        frames: int,
-        steps: int,
-        layers: int,
-    ):
-        super().__init__(width, channels, fold, cells, card, frames, steps)
+    def build(self, hidden: int, layers: int = 1) -> None:
+        """Adds the layers, for the mean of so many layers' latents."""
         fine = max(32, hidden * 3 // 8)
         self.stem = nn.Linear(self.inputs // layers, hidden)
         self.tokens = nn.Sequential(_Block(hidden, 3), _Block(hidden, 3))
-        self.spread_out = nn.Linear(hidden, cells**2 * fine)
+        self.spread_out = nn.Linear(hidden, self.cells**2 * fine)
         self.refine = nn.Sequential(_Block(fine, 4), _Block(fine, 4))
         self.head = nn.Sequential(nn.LayerNorm(fine), nn.Linear(fine, self.outputs))
 
@@ -325,7 +314,8 @@ class TokenAdapter(_TokenMap):
         frames: int = 1,
         steps: int = 1,
     ):
-        super().__init__(width, channels, fold, cells, hidden, card, frames, steps, 1)
+        super().__init__(width, channels, fold, cells, card, frames, steps)
+        self.build(hidden)
 
 
 class _LayeredMap(_TokenMap):
@@ -348,7 +338,8 @@ class _LayeredMap(_TokenMap):
     ):
         if width % layers:
             raise InputError(f"latents of {layers} layers of one width have no {width} numbers together.")
-        super().__init__(width, channels, fold, cells, hidden, card, frames, steps, layers)
+        super().__init__(width, channels, fold, cells, card, frames, steps)
+        self.build(hidden, layers)
         self.layers = layers
         self.add_weights()
 

@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from foresight.data.factors import SceneFactors
 from foresight.errors import InputError
 from foresight.paths import RUNS, check_output
 from foresight.schemas import MAX_SEED, Choice, Names, Pair, limits_of, whole
-from foresight.settings import add_model_arguments, print_any_character
+from foresight.settings import Parser, add_model_arguments, print_any_character
 
 EXAMPLES = {
     "reconstruct": """\
@@ -42,12 +42,6 @@ EXAMPLES = {
   python -m foresight info --model Qwen/Qwen2.5-VL-3B-Instruct --vae stabilityai/sd-vae-ft-mse --json
   python -m foresight info --model Qwen/Qwen2.5-VL-7B-Instruct@main --device cpu --dtype bfloat16""",
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {InputError(message)} (see {self.prog} --help).", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m foresight", description="What does a VLM still know of a picture?")
+    parser = Parser(prog="python -m foresight", description="What does a VLM still know of a picture?")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, what: str) -> argparse.ArgumentParser:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,10 +77,7 @@ def _read(cache: Path) -> dict[str, str]:
 
 
 def _write(cache: Path, digests: dict[str, str]) -> None:
-    partial = cache.with_suffix(f".{os.getpid()}")
-    try:
+    with suppress(OSError):  # a machine that keeps nothing: they are computed again at the next start
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(digests, indent=1), encoding="utf-8")
-        os.replace(partial, cache)
-    except OSError:  # a machine that keeps nothing: they are computed again at the next start
-        partial.unlink(missing_ok=True)
+        with paths.replacing(cache) as partial:
+            partial.write_text(json.dumps(digests, indent=1), encoding="utf-8")

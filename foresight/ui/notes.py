@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from foresight.errors import InputError
+from foresight.paths import replacing
 from foresight.ui.services import ImageSource
 
 MOST = 500  # characters of a note, or of all tags of a picture
@@ -53,9 +53,10 @@ class Notes:
             if self._file:
                 try:
                     self._file.parent.mkdir(parents=True, exist_ok=True)
-                    part = self._file.with_suffix(".part")
-                    part.write_text(json.dumps({k: asdict(v) for k, v in notes.items()}, indent=1), encoding="utf-8")
-                    os.replace(part, self._file)
+                    with replacing(self._file) as partial:
+                        partial.write_text(
+                            json.dumps({k: asdict(v) for k, v in notes.items()}, indent=1), encoding="utf-8"
+                        )
                 except OSError as error:
                     raise InputError(f"the note cannot be kept in {str(self._file)!r}: {error.strerror}.") from error
             self._notes = notes

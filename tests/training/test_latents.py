@@ -12,7 +12,8 @@ from foresight.data.scenes import SceneSpec, sample
 from foresight.errors import InputError
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
-from training.latents import Extractor, Latents, extract, extract_files, extract_scenes, mixture, open_store
+from training.data import collect, scene_source
+from training.latents import Extractor, Latents, extract_files, extract_scenes, mixture, open_store
 
 POINTS = ["pre-merge/2", "post-merge/1"]
 SMALL = SceneSpec(size=(56, 84))
@@ -30,6 +31,10 @@ def load_models(house):
 @pytest.fixture(scope="module")
 def scenes():
     return [sample(range(7), 0, SMALL), sample(range(7, 12), 0, SMALL)]
+
+
+def extract(vlm, vae, scenes, points, batch, store=None, shared=False) -> Latents:
+    return collect(vlm, vae, scene_source(scenes, batch, vlm.device), points, store, shared=shared)
 
 
 def assert_same(a: Latents, b: Latents, **tolerance: float) -> None:
@@ -65,7 +70,7 @@ def counted(models, monkeypatch):
 
 def test_rows_are_the_scenes_in_order(models, scenes):
     vlm, vae = models
-    latents = extract(vlm, vae, scenes, POINTS, batch=4)
+    latents = extract(vlm, vae, scenes, POINTS, 4)
     drawn = [render(group) for group in scenes]
     pictures = torch.cat([d.images for d in drawn])
     assert torch.equal(latents.pictures, pictures) and torch.equal(latents.masks, torch.cat([d.mask for d in drawn]))

@@ -99,7 +99,7 @@ def test_a_full_disk_keeps_what_is_there(filled, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.store.os.fsync", full)
+    monkeypatch.setattr("foresight.paths.os.fsync", full)
     with pytest.raises(InputError, match="No space left on device.*stays"):
         store.put(picture_hashes(pictures(2, seed=1)), ["f", "g"], {"targets/x": torch.zeros(2, 4, 2, 2)})
     assert [p for p in store.folder.iterdir() if p.suffix == ".partial"] == []

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foresight.data.images import load_image, resize, to_tensor, vae_size
+from foresight.data.images import resize, vae_size
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, take
 from foresight.metrics.fidelity import ssim
 from foresight.metrics.perceptual import lpips_model
+from training.bundle.natural_images import read_photos
 from training.loop import Recipe
 
 RECIPE = Recipe(steps=9000, batch=64, lr=1e-3, warmup=300, weight_decay=0.0, beta2=0.99, ema=0.999)
@@ -39,14 +40,11 @@ def new_vae(seed: int = 0) -> Any:
 def photo_tiles(folder: Path, device: torch.device) -> Tensor:
     """Three squares of each photo, shorter side at 256: (3 · photos, 3, 256, 256) uint8, both ends and the middle."""
     tiles = []
-    for path in sorted(folder.glob("*.jpg")):
-        x = to_tensor(load_image(path))[None].to(device)
-        scale = 256 / min(x.shape[2:])
-        x = (resize(x, (round(x.shape[2] * scale), round(x.shape[3] * scale))) * 255).round().to(torch.uint8)
+    for photo in read_photos(sorted(folder.glob("*.jpg")), 256, device):
         for k in range(3):
-            top, left = ((n - 256) * k // 2 for n in x.shape[2:])
-            tiles.append(x[:, :, top : top + 256, left : left + 256])
-    return torch.cat(tiles)
+            top, left = ((n - 256) * k // 2 for n in photo.shape[1:])
+            tiles.append(photo[:, top : top + 256, left : left + 256])
+    return torch.stack(tiles)
 
 
 class RoundTrip:

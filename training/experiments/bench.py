@@ -17,9 +17,10 @@ from foresight.metrics.baselines import TrainingBaselines
 from foresight.models.points import STAGES, ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM, load_vlm
+from training.data import collect, scene_source
 from training.experiments.experiment import StudyPoints
 from training.experiments.scale import Scale
-from training.latents import MIXTURE, Latents, extract
+from training.latents import MIXTURE, Latents
 
 STUDYS_SCENES = "the study's scenes"  # half 1 to 5 objects on all backgrounds, a quarter one on white, a quarter 1 to 5
 TRAIN_SEED, TEST_SEED = 40, 4000  # of scenes; the splits share none whatever the seeds
@@ -143,7 +144,8 @@ class Bench:
 
     def latents(self, scenes: Sequence[Scenes], points: Sequence[ExtractionPoint], vlm: VLM | None = None) -> Latents:
         """Latents of scenes at points of the study's VLM, or of another."""
-        return extract(vlm or self.vlm, self.vae, scenes, points, self.batch)
+        source = scene_source([*scenes], self.batch, self.device)
+        return collect(vlm or self.vlm, self.vae, source, points)
 
     def scenes(self, count: int, seed: int, spec: SceneSpec, split: str) -> Scenes:
         """`count` scenes of a split; `seed` tells apart the sets of one study."""

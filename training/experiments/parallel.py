@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from foresight.adapters.modules import Adapter
 from foresight.errors import InputError
+from foresight.paths import replacing
 from training.experiments.bench import Bench
 from training.loop import STATE, Recipe, train
 
@@ -139,7 +140,9 @@ def train_parallel(bench: Bench, learners: Sequence[Learner], recipe: Recipe, ti
         for _ in tqdm(train(task, recipe, bench.device, folder, facts), title, recipe.steps, leave=False, unit="step"):
             pass
         if folder:
-            _keep(folder / TRAINED, part, facts)
+            weights = [learner.module.state_dict() for learner in part]
+            with replacing(folder / TRAINED) as partial:
+                torch.save({"facts": json.dumps(facts), "weights": weights}, partial)
             (folder / STATE).unlink()
 
 
@@ -153,12 +156,6 @@ def _parts(learners: Sequence[Learner]) -> Iterator[list[Learner]]:
         part.append(learner)
         size += weights
     yield part
-
-
-def _keep(path: Path, learners: Sequence[Learner], facts: dict) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save({"facts": json.dumps(facts), "weights": [learner.module.state_dict() for learner in learners]}, partial)
-    partial.replace(path)
 
 
 def _restore(path: Path, learners: Sequence[Learner], facts: dict) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import lzma
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from foresight.errors import InputError
+from foresight.paths import replacing
 from training.experiments.experiment import ImageGrid, Measurement, Samples, ScoreTable, StudyPoints
 
 FOLDER, ARTIFACTS, UNFINISHED = "experiments", "artifacts", "unfinished"
@@ -69,13 +69,8 @@ def save(out: Path, name: str, measurement: Measurement, about: Mapping[str, Any
     m = measurement
     values = {"steps": m.steps, "parameters": m.parameters, "values": m.values, "grids": m.grids}
     record = Record.model_validate(plain({"tables": list(m.tables), **values, **about}))
-    path = out / FOLDER / f"{name}.json"
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(record.model_dump_json(indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replacing(out / FOLDER / f"{name}.json", durable=True) as partial:
+        partial.write_text(record.model_dump_json(indent=1), encoding="utf-8")
     return record
 
 

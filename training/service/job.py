@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import json
 import math
-import os
 import shutil
 import time
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from foresight.inspection.readout import read_out
 from foresight.models.placement import AUTO, DTYPES, free_memory, native_bfloat16
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from foresight.paths import replacing
 from foresight.schemas import from_json
 from training.fit import BEST, Fit, averaged, judge, point_of, prepare, run_fit, score_references
 from training.latents import Latents, Room, open_store
@@ -223,9 +223,8 @@ class Monitor:
             for name, adapter in self.task.adapters.items()
         ]
         sheet = torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1)  # (3, rows · H, images · W)
-        path = self.run.folder / ".samples.png"
-        to_pil(sheet).save(path)
-        os.replace(path, self.run.folder / "samples.png")
+        with replacing(self.run.folder / "samples.png") as partial:
+            to_pil(sheet).save(partial, "PNG")
 
 
 class Tracker:

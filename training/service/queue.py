@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from foresight.errors import InputError
-from foresight.paths import RUNS
+from foresight.paths import RUNS, replacing
 
 WAITING, DONE, STOPPED, FAILED, CUT = "waiting", "done", "stopped", "failed", "cut off"
 ENDED = (DONE, STOPPED, FAILED, CUT)
@@ -46,9 +46,8 @@ LOCK_TRIES = 20  # of 10 ms each, since whoever asks whether a run is alive hold
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def delete_atomically(folder: Path) -> None:
