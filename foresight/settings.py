@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from io import TextIOWrapper
 from ipaddress import ip_address
 from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from foresight.errors import InputError
 
@@ -58,7 +58,9 @@ class Settings:
         on values that cannot be meant; argparse itself ends the process, with 2, on unknown flags.
         """
         values = vars(_parser().parse_args(arguments))
-        text = {name: value or environment.get(f"FORESIGHT_{name.upper()}") for name, value in values.items()}
+        text: dict[str, Any] = {
+            name: value or environment.get(f"FORESIGHT_{name.upper()}") for name, value in values.items()
+        }
         share = _switch("share", text["share"])
         text["host"] = text["host"] or environment.get("GRADIO_SERVER_NAME")  # else Gradio would take it unseen
         if (host := text["host"]) and ":" in host:

@@ -53,10 +53,9 @@ class Notes:
             if self._file:
                 try:
                     self._file.parent.mkdir(parents=True, exist_ok=True)
+                    text = json.dumps({k: asdict(v) for k, v in notes.items()}, indent=1)
                     with replacing(self._file) as partial:
-                        partial.write_text(
-                            json.dumps({k: asdict(v) for k, v in notes.items()}, indent=1), encoding="utf-8"
-                        )
+                        partial.write_text(text, encoding="utf-8")
                 except OSError as error:
                     raise InputError(f"the note cannot be kept in {str(self._file)!r}: {error.strerror}.") from error
             self._notes = notes
