@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
+from foresight.recent import Recent
 
 BUNDLED = paths.ASSETS / "adapters"
 RUNS = paths.RUNS / "adapters"  # where training puts adapters
@@ -145,8 +145,8 @@ def pick_adapter(
     raise InputError(f"no adapter {name!r} reads {point}: choose from {names}{elsewhere}.")
 
 
-def _bytes(adapter: Adapter) -> int:
-    return sum(x.nbytes for x in adapter.state_dict().values())
+def _bytes(loaded: tuple[int, Adapter]) -> int:
+    return sum(x.nbytes for x in loaded[1].state_dict().values())
 
 
 class AdapterRegistry:
@@ -160,7 +160,7 @@ class AdapterRegistry:
         self.roots = [Path(root) for root in roots]
         # By folder, with the time at which the config or the weights were written.
         self._entries: dict[Path, tuple[int, AdapterRecord | str]] = {}
-        self._loaded: OrderedDict[Path, tuple[int, Adapter]] = OrderedDict()  # the last used at the end
+        self._loaded = Recent[Path, tuple[int, Adapter]](KEPT, _bytes)
         self._loading = threading.Lock()
 
     @property
@@ -225,16 +225,12 @@ class AdapterRegistry:
         """
         written = self.written(record)
         with self._loading:
-            loaded = self._loaded.get(record.folder)
-            if loaded is None or loaded[0] != written:
+            if record.folder not in self._loaded or self._loaded[record.folder][0] != written:
                 for gone in [folder for folder in self._loaded if not folder.is_dir()]:
                     del self._loaded[gone]
                 with torch.inference_mode(False):
-                    loaded = self._loaded[record.folder] = (written, load_adapter(record.folder).to(self.vae.device))
-            self._loaded.move_to_end(record.folder)
-            while len(self._loaded) > 1 and sum(_bytes(adapter) for _, adapter in self._loaded.values()) > KEPT:
-                self._loaded.popitem(last=False)
-        return loaded[1]
+                    self._loaded[record.folder] = written, load_adapter(record.folder).to(self.vae.device)
+            return self._loaded[record.folder][1]
 
     def _survey(self) -> dict[Path, AdapterRecord | str]:
         """Every adapter's folder under the roots: its record, or the reason why it does not serve."""

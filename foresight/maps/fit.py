@@ -6,10 +6,10 @@ Shapes: N points on the map, D numbers a latent, K dimensions.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
@@ -23,9 +23,9 @@ from foresight.maps.pictures import FilePictures
 from foresight.maps.separability import Array, Silhouette, nearest
 from foresight.maps.worker import Worker, at_once, warm, worker
 from foresight.models.vlm import VLM
+from foresight.recent import Recent
 
 T = TypeVar("T")
-Kept = TypeVar("Kept", MapData, "LatentMap")
 
 COMPILING = "UMAP is being compiled, for the first map only, which takes 10 to 40 s"
 KEPT = 2 * MOST  # bytes of maps, and of latents for others, that are kept
@@ -179,15 +179,13 @@ class Maps:
 
     def __init__(self, vlm: VLM) -> None:
         self.vlm = vlm
-        self._data: OrderedDict[MapSpec, MapData] = OrderedDict()
-        self._maps: OrderedDict[MapSpec, LatentMap] = OrderedDict()
-        self._own: OrderedDict[str, FilePictures] = OrderedDict()
+        self._data = Recent[MapSpec, MapData](KEPT, attrgetter("bytes"))
+        self._maps = Recent[MapSpec, LatentMap](KEPT, attrgetter("bytes"))
+        self._own = Recent[str, FilePictures](KEPT_SETS)
 
     def bring(self, pictures: FilePictures) -> str:
         """Keeps a person's own pictures for `extract`; returns the id that a spec names them by."""
         self._own[pictures.id] = pictures
-        while len(self._own) > KEPT_SETS:
-            self._own.popitem(last=False)
         return pictures.id
 
     def extract(self, spec: MapSpec) -> Generator[Progress, None, None]:
@@ -197,7 +195,7 @@ class Maps:
             own = self._own.get(spec.pictures)
             if spec.pictures and own is None:
                 raise InputError("these pictures are no longer kept: choose them again.")
-            _keep(self._data, spec.latents_spec, (yield from extract(self.vlm, spec.latents_spec, own)))
+            self._data[spec.latents_spec] = yield from extract(self.vlm, spec.latents_spec, own)
 
     def fit(self, spec: MapSpec) -> Generator[Progress, None, None]:
         """Fits the map where it is not stored, from latents that are. Raises InputError where they are not."""
@@ -209,9 +207,8 @@ class Maps:
 
     def add(self, latent_map: LatentMap) -> None:
         """Keeps a map and its latents, as if they had been made here."""
-        spec = latent_map.spec
-        _keep(self._data, spec.latents_spec, latent_map.data)
-        _keep(self._maps, spec, latent_map)
+        self._data[latent_map.spec.latents_spec] = latent_map.data
+        self._maps[latent_map.spec] = latent_map
 
     def find(self, spec: MapSpec | None) -> LatentMap:
         """A map that was drawn. Raises InputError where it is no longer kept."""
@@ -219,7 +216,6 @@ class Maps:
             raise InputError("draw a map first.")
         if spec not in self._maps:
             raise InputError("this map is no longer kept: draw it again.")
-        self._maps.move_to_end(spec)
         return self._maps[spec]
 
     def by_id(self, spec_id: str) -> LatentMap | None:
@@ -240,9 +236,3 @@ class Maps:
         latents = {point: rows_of(grids[point], point, cells) for point in spec.points}
         places = {point: layer.project(latents[point]) for point, layer in latent_map.layers.items()}
         return Projected(latents, places, height // 2 * width + width // 2 if spec.tokens else 0)
-
-
-def _keep(cache: OrderedDict[MapSpec, Kept], spec: MapSpec, value: Kept) -> None:
-    cache[spec] = value
-    while len(cache) > 1 and sum(entry.bytes for entry in list(cache.values())) > KEPT:
-        cache.popitem(last=False)

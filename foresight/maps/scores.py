@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from foresight.inspection.inspector import Inspector
 from foresight.maps.data import MapSpec, Progress
 from foresight.maps.fit import LatentMap
 from foresight.metrics.scores import SCORES, Scores
+from foresight.recent import Recent
 
 KEPT = 16  # tables: scenes, read by one adapter
 Reader = tuple[Path, int]  # an adapter's folder, and when its weights were written: others may follow there
@@ -24,7 +24,7 @@ class MapScores:
 
     def __init__(self, inspector: Inspector) -> None:
         self.inspector = inspector
-        self._tables: OrderedDict[tuple[MapSpec, Reader], list[Scores]] = OrderedDict()
+        self._tables = Recent[tuple[MapSpec, Reader], list[Scores]](KEPT)
 
     def score(self, latent_map: LatentMap, record: AdapterRecord, count: int) -> Generator[Progress, None, None]:
         """Scores the first `count` scenes with an adapter; begins where an earlier call has stopped.
@@ -33,8 +33,6 @@ class MapScores:
         """
         key = latent_map.spec.scenes_spec, self._reader(record)
         table = self._tables.setdefault(key, [])
-        while len(self._tables) > KEPT:
-            self._tables.popitem(last=False)
         stage, count = f"scores by {_name(record)}", min(count, len(latent_map.data.pictures))
         yield Progress(stage, len(table), count)
         resolution = self.inspector.resolution(latent_map.spec.pixels, record)

@@ -268,7 +268,7 @@ def _iou(visible: bool, value: float | None) -> str:
 
 
 def adapter_note(record: AdapterRecord, requested: str | None = None) -> str:
-    """An adapter's size, training data and held-out scores, from its card. wish: what was asked for in its place."""
+    """An adapter's size, training data and held-out scores, from its card. requested: what it stands in for."""
     card = record.card
     facts = [f"{_size(record.parameters)} parameters"]
     facts += [f"trained on {escape(_in_words(str(card['data'])))}"] if "data" in card else []
@@ -276,7 +276,7 @@ def adapter_note(record: AdapterRecord, requested: str | None = None) -> str:
     names = [name for name in NOTED if any(name in scores for scores in tables.values())]
     heads = "".join(f"<th scope=col>{NAMES[name]}</th>" for name in names)
     rows = "".join(
-        f"<tr><th scope=row>{escape(data)}{_of(held_out_count(card.get('scores'), data))}</th>"
+        f"<tr><th scope=row>{escape(data)}{_count_note(held_out_count(card.get('scores'), data))}</th>"
         f"{''.join(_mean(scores.get(name), measured_share(card.get('scores'), data, name)) for name in names)}</tr>"
         for data, scores in sorted(tables.items(), reverse=True)
     )
@@ -291,7 +291,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
 
 
-def _of(count: int | None) -> str:
+def _count_note(count: int | None) -> str:
     return f"<small>n = {count:,}</small>" if count else ""
 
 

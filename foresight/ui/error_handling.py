@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -27,20 +28,24 @@ def show_errors(handler: Callable[P, R]) -> Callable[P, R]:
     """
 
     def stream(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-        try:
+        with _shown():
             yield from cast(Iterator[Any], handler(*args, **kwargs))
-        except InputError as error:
-            raise gr.Error(user_error(error), print_exception=False) from error
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
+        with _shown():
             return handler(*args, **kwargs)
-        except InputError as error:
-            raise gr.Error(user_error(error), print_exception=False) from error
 
     # Gradio tells a generator by its function, so that one wrapper cannot serve both.
     wrapper = stream if inspect.isgeneratorfunction(inspect.unwrap(handler)) else call
     return cast(Callable[P, R], functools.wraps(handler)(wrapper))
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise gr.Error(user_error(error), print_exception=False) from error
 
 
 def show_errors_in(place: gr.HTML) -> Callable[[Callable[P, Any]], Callable[P, Iterator[Any]]]:

@@ -56,7 +56,7 @@ def test_adapters_that_were_used_last_stay_loaded(house, monkeypatch):
     first, second, third = registry.adapters("post-merge/1")[:3]
     loaded = [registry.load(record) for record in (first, second)]
     assert registry.load(first) is loaded[0]
-    monkeypatch.setattr("foresight.adapters.registry.KEPT", 1)
+    monkeypatch.setattr(registry._loaded, "most", 1)
     registry.load(third)
     assert [*registry._loaded] == [third.folder]  # the newest is kept, however large
     monkeypatch.undo()

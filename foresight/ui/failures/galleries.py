@@ -156,7 +156,7 @@ def gallery(
     if not rows:
         return NOTHING
     more = len(rows) - limit
-    ranked = [row for row in rows if like or (beside.gain if beside else _own)(row, score) is not None]
+    ranked = [r for r in rows if like or (beside.gain(r, score) if beside else own_score(r.scores, score)) is not None]
     rest = rows[len(ranked) : limit]
 
     def tiles(some: Sequence[Row]) -> str:
@@ -172,10 +172,6 @@ def gallery(
         f'{order}<div class="fs-failures-gallery">{tiles(ranked[:limit])}</div>'
         f"{unranked if rest else ''}{button if more > 0 else ''}"
     )
-
-
-def _own(row: Row, score: str) -> float | None:
-    return own_score(row.scores, score)
 
 
 def _in_order(rows: Sequence[Row], score: str, beside: Beside | None, like: Row | None) -> str:

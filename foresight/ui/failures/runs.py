@@ -7,7 +7,6 @@ import io
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ from foresight.inspection.evaluation import (
 )
 from foresight.inspection.tables import as_csv, as_json, ordered, own_score, write_zip
 from foresight.metrics.scores import SCORES
+from foresight.recent import Recent
 from foresight.settings import Settings
 from foresight.ui.failures import filters
 from foresight.ui.failures.filters import Values
@@ -254,15 +254,12 @@ class KeptRuns:
     """The last evaluations, by the tokens in their links, so that Back or a link shows one again."""
 
     def __init__(self, most: int = 64) -> None:
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._most, self._lock = most, threading.Lock()
+        self._runs, self._lock = Recent[str, Run](most), threading.Lock()
 
     def add(self, run: Run) -> None:
         """Keeps a run; the one that was not asked for the longest is forgotten."""
         with self._lock:
             self._runs[run.token] = run
-            while len(self._runs) > self._most:
-                self._runs.popitem(last=False)
 
     def of_same_pictures(self, run: Run) -> list[Run]:
         """The newest run of each other adapter that has read some of a run's pictures."""
@@ -277,10 +274,7 @@ class KeptRuns:
     def find(self, token: str | None) -> Run | None:
         """The run of that token, or None where it is no longer kept."""
         with self._lock:
-            if token is None or token not in self._runs:
-                return None
-            self._runs.move_to_end(token)
-            return self._runs[token]
+            return None if token is None or token not in self._runs else self._runs[token]
 
 
 def select(rows: Sequence[Row], values: Values, beside: Beside | None = None, like: Row | None = None) -> list[Row]:

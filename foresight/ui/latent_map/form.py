@@ -19,6 +19,10 @@ from foresight.ui.pixels import pixels_dropdown
 SCENES, TOKENS = "scenes", "tokens"  # what a point of the map is
 DRAWN, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
 
+# The settings with one field of the form each; the points come before them, with the unit and its number of tokens.
+_OF_SCENES = ("scenes", "dimensions", "objects", "background", "seed")
+_FIELDS = (*_OF_SCENES, "neighbours", "min_dist", "clusters", "method", "pixels")
+
 
 def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict[str, MapSpec]:
     """Examples by name."""
@@ -33,19 +37,15 @@ def presets(points: Sequence[ExtractionPoint], default: ExtractionPoint) -> dict
 
 def spec_of(points: list[str] | None, unit: str, tokens: int, *others: Any) -> MapSpec:
     """The spec that the form's values, in the order of `MapForm.inputs`, give. Raises InputError."""
-    scenes = ("scenes", "dimensions", "objects", "background", "seed")
-    names = (*scenes, "neighbours", "min_dist", "clusters", "method", "pixels")
     limits = limits_of(MapSpec, "tokens")
     tokens = whole(tokens, limits.noun, 1, limits.most) if unit == TOKENS else 0
-    return MapSpec(points=tuple(points or ()), tokens=tokens, **dict(zip(names, others, strict=True)))
+    return MapSpec(points=tuple(points or ()), tokens=tokens, **dict(zip(_FIELDS, others, strict=True)))
 
 
 def values_of(spec: MapSpec) -> list[Any]:
     """The form's values that give a spec."""
     unit = [TOKENS, spec.tokens] if spec.tokens else [SCENES, 8]
-    scenes = [spec.scenes, spec.dimensions, spec.objects, spec.background, spec.seed]
-    drawing = [spec.neighbours, spec.min_dist, spec.clusters, spec.method]
-    return [list(spec.points), *unit, *scenes, *drawing, spec.pixels]
+    return [list(spec.points), *unit, *(getattr(spec, name) for name in _FIELDS)]
 
 
 class MapForm:
@@ -138,18 +138,7 @@ class MapForm:
     @property
     def inputs(self) -> list[gr.components.Component]:
         """In the order of `values_of`."""
-        scenes = [self.scenes, self.dimensions, self.objects, self.background, self.seed]
-        return [
-            self.points,
-            self.unit,
-            self.tokens,
-            *scenes,
-            self.neighbours,
-            self.min_dist,
-            self.clusters,
-            self.method,
-            self.pixels,
-        ]
+        return [self.points, self.unit, self.tokens, *(getattr(self, name) for name in _FIELDS)]
 
     def show_source(self, source: str) -> list[Any]:
         """The fields of one source of pictures alone."""

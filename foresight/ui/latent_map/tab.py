@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from foresight.maps.fit import KEPT_SETS, LatentMap, Maps, Projected
 from foresight.maps.pictures import FilePictures, in_folder
 from foresight.maps.scores import MapScores
 from foresight.models.points import ExtractionPoint
+from foresight.recent import Recent
 from foresight.schemas import Choice, default_of, limits_of
 from foresight.settings import Settings
 from foresight.ui import generate
@@ -81,7 +81,7 @@ class LatentMapTab:
         self.inspector, self.navigation = inspector, navigation
         self.limits, self.local = MapLimits.of(settings), settings.local
         self.maps, self.scores = Maps(inspector.vlm), MapScores(inspector)
-        self.uploads: OrderedDict[tuple[str, ...], FilePictures] = OrderedDict()
+        self.uploads = Recent[tuple[str, ...], FilePictures](KEPT_SETS)
 
     def build(self) -> None:
         """Adds the tab to the current layout; nothing is drawn until somebody asks."""
@@ -183,8 +183,6 @@ class LatentMapTab:
         key = tuple(files or ())
         if key not in self.uploads or not self.uploads[key].there:
             self.uploads[key] = FilePictures.of(handed_in(files, self.detail, self.limits.check_files))
-            while len(self.uploads) > KEPT_SETS:
-                self.uploads.popitem(last=False)
         return self.uploads[key]
 
     def arrive(self, view: dict[str, Any] | None, spec: MapSpec | None, *form: Any) -> MapTask:

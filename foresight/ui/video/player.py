@@ -111,7 +111,8 @@ def curves(report: ClipReport) -> str:
 
 def _curve(report: ClipReport, name: str) -> str:
     title, better, unit = TITLES[name]
-    lines = [_values(scores.frames[name]) for scores in _line_scores(report)]
+    clips = (report.scores, report.controls["oracle"], report.controls["still"])
+    lines = [_values(scores.frames[name]) for scores in clips]
     most = _MOST_DB if name == "psnr" else math.inf
     known = [min(value, most) for line in lines for value in line if value is not None]
     low, high = min(known), max(known)
@@ -135,10 +136,6 @@ def _curve(report: ClipReport, name: str) -> str:
         f'aria-label="{title} by frame, from {_number(low, name)} to {_number(high, name)}">{drawn}'
         f'<path class="worst" d="M{worst + 0.5:g} 0V{_HIGH}"/></svg></div>'
     )
-
-
-def _line_scores(report: ClipReport) -> list[ClipScores]:
-    return [report.scores, report.controls["oracle"], report.controls["still"]]
 
 
 def _path(points: Sequence[str | None]) -> str:
