@@ -26,6 +26,7 @@ def main() -> int:
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
         gc.disable()  # thousands of modules are about to come, none of them garbage: a seventh of the start
         # Imported here, so that --help and a wrong flag answer at once.
+        from foresight import zero_gpu
         from foresight.adapters.registry import BUNDLED, RUNS
         from foresight.inspection.inspector import Inspector
         from foresight.models.vae import load_vae
@@ -38,6 +39,9 @@ def main() -> int:
         vae = load_vae(settings.vae, settings.device)
         most = PUBLIC_PIXELS if settings.public else None
         inspector = Inspector(vlm, vae, (BUNDLED, RUNS), fast=True, most_pixels=most)
+        if zero_gpu.ACTIVE:
+            zero_gpu.share(vlm, inspector)
+            vlm.load()  # in this thread: in no other does PyTorch believe in a GPU
 
         def warm_up() -> None:
             with suppress(InputError):  # told by the first page, which needs the same

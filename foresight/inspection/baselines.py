@@ -5,7 +5,7 @@ Shapes: N training scenes, B of them at a time, H × W pixels, latents of D numb
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foresight import zero_gpu
 from foresight.data.images import resize
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, take
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Readout, Reconstruction
 from foresight.models.points import ExtractionPoint
+from foresight.models.vlm import VLM
 
 _WHITE = ("white",)
 # What adapters are trained on: half of everything, a quarter of one object and of several on white.
@@ -71,14 +73,15 @@ class Baselines:
         total, scenes = torch.zeros(3, *batches[0].size), list[Scenes]()
         for batch in batches:
             yield len(scenes)
-            images = render(batch.to(vlm.device)).images.float() / 255
-            for point, latents in vlm.latents(images, points).items():
-                by_point[point].append(_parts(latents))
-            total += images.sum(0).cpu()
+            added, parts_of_batch = _scenes_at(vlm, batch, points)
+            for point, parts in parts_of_batch.items():
+                by_point[point].append(parts)
+            total += added.cpu()
             scenes += [batch[i] for i in range(len(batch))]
         self._scenes, self._mean = scenes, total / len(scenes)
         self._keys |= {point: _Keys.of(torch.cat(parts)) for point, parts in by_point.items()}
 
+    @zero_gpu.computes(zero_gpu.PICTURE)
     @torch.inference_mode()
     def recall(self, original: Tensor, point: ExtractionPoint, mask: Tensor | None) -> Recalled:
         """The baselines of an image at a point that was gathered.
@@ -96,6 +99,13 @@ class Baselines:
         [oracle] = self.inspector.round_trip(image[None])
         mean, nearest = Readout(image, mask, oracle).score(["mean", "nearest"], images)
         return Recalled(mean, nearest, best.describe(0), len(self._scenes))
+
+
+@zero_gpu.computes(zero_gpu.PICTURE)
+def _scenes_at(vlm: VLM, scenes: Scenes, points: Set[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum of scenes' images, and their latents' parts at each point."""
+    images = render(scenes.to(vlm.device)).images.float() / 255
+    return images.sum(0), {point: _parts(latents) for point, latents in vlm.latents(images, points).items()}
 
 
 @dataclass(frozen=True)

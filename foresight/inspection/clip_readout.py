@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight import zero_gpu
 from foresight.adapters.modules import join_points
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
@@ -54,7 +55,7 @@ class ClipSample:
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """What was read out of a clip, not yet scored. Pixels (F, 3, H, W) in [0, 1] on the VAE's device.
+    """What was read out of a clip, not yet scored. Pixels (F, 3, H, W) in [0, 1] on the CPU.
 
     distance: of the worst step's latents to the adapter's training latents; beyond `far` the scores speak of the
     adapter. seconds: what took how long; from pixels to "reconstruction", then the "oracle" and the "scores".
@@ -89,7 +90,7 @@ class ClipBesideOracle(DecodedClip):
 
 @dataclass(frozen=True)
 class ClipReport(ClipBesideOracle):
-    """What was read out of a clip, scored; its pixels are on the CPU.
+    """What was read out of a clip, scored.
 
     controls: scores of the true clip made wrong in time ("still", "shuffled", "lag"), and of the VAE's round trip
     ("oracle").
@@ -135,9 +136,10 @@ def gives_each_frame(record: AdapterRecord) -> bool:
 
 def read_out_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample) -> ClipReport:
     """Reads a clip out at a record's point, and scores it beside its controls and the VAE's round trip."""
-    return score_clip(add_oracle(inspector, decode_clip(inspector, record, sample)))
+    return score_clip(inspector, add_oracle(inspector, decode_clip(inspector, record, sample)))
 
 
+@zero_gpu.computes(zero_gpu.BATCH)
 @torch.inference_mode()
 def decode_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample) -> DecodedClip:
     """Reads a clip out at a record's point, and nothing else.
@@ -164,13 +166,14 @@ def decode_clip(inspector: Inspector, record: AdapterRecord, sample: ClipSample)
     return DecodedClip(
         sample=sample,
         record=record,
-        reconstruction=reconstruction,
+        reconstruction=reconstruction.cpu(),
         distance=float(adapter.distance(latents).max()),
         far=float(adapter.far),
         seconds={"reconstruction": time.perf_counter() - start},
     )
 
 
+@zero_gpu.computes(zero_gpu.BATCH)
 @torch.inference_mode()
 def add_oracle(inspector: Inspector, decoded: DecodedClip) -> ClipBesideOracle:
     """Takes a decoded clip's original through the VAE alone."""
@@ -182,21 +185,18 @@ def add_oracle(inspector: Inspector, decoded: DecodedClip) -> ClipBesideOracle:
     else:
         oracle = inspector.round_trip(frames)
     shared = vars(decoded) | {"seconds": decoded.seconds | {"oracle": time.perf_counter() - start}}
-    return ClipBesideOracle(**shared, oracle=oracle)
+    return ClipBesideOracle(**shared, oracle=oracle.cpu())
 
 
+@zero_gpu.computes(zero_gpu.BATCH)
 @torch.inference_mode()
-def score_clip(decoded: ClipBesideOracle) -> ClipReport:
+def score_clip(inspector: Inspector, decoded: ClipBesideOracle) -> ClipReport:
     """Scores a decoded clip beside its controls and the VAE's round trip."""
-    start, sample = time.perf_counter(), decoded.sample
-    scorer = ClipScorer(sample.frames.to(decoded.oracle.device), sample.truth)
-    scores = scorer.score(decoded.reconstruction)
-    controls = scorer.controls() | {"oracle": scorer.score(decoded.oracle)}
-    shared = vars(decoded) | {
-        "reconstruction": decoded.reconstruction.cpu(),
-        "oracle": decoded.oracle.cpu(),
-        "seconds": decoded.seconds | {"scores": time.perf_counter() - start},
-    }
+    start, sample, device = time.perf_counter(), decoded.sample, inspector.vae.device
+    scorer = ClipScorer(sample.frames.to(device), sample.truth)
+    scores = scorer.score(decoded.reconstruction.to(device))
+    controls = scorer.controls() | {"oracle": scorer.score(decoded.oracle.to(device))}
+    shared = vars(decoded) | {"seconds": decoded.seconds | {"scores": time.perf_counter() - start}}
     return ClipReport(**shared, scores=scores, controls=controls)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight import zero_gpu
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken, File
 from foresight.data.images import load_image
@@ -258,6 +259,7 @@ def _batches(samples: Iterable[Sample | Broken], length: int) -> Iterator[list[t
     yield from waiting.values()
 
 
+@zero_gpu.computes(zero_gpu.BATCH)
 @torch.inference_mode()
 def _evaluate_batch(
     inspector: Inspector, record: AdapterRecord, samples: Sequence[Sample], training: TrainingBaselines | None

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from foresight import zero_gpu
 from foresight.adapters.modules import join_points
 from foresight.adapters.registry import BUNDLED, AdapterRecord, AdapterRegistry
 from foresight.data.resolution import DEFAULT, Resolution
@@ -162,9 +163,9 @@ class Inspector:
     def warm_up(self) -> None:
         """Inspects a blank page, so that the next inspection finds weights read and libraries set up.
 
-        Not of a large model, whose weights are read when somebody asks for something.
+        Not of a model that waits until somebody asks for something.
         """
-        if not self.vlm.large and self.adapters(self.default_point):
+        if not self.vlm.waits and self.adapters(self.default_point):
             self.inspect(torch.ones(3, 224, 224))
 
     def facts(self) -> dict[str, Any]:
@@ -189,6 +190,7 @@ class Inspector:
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         }
 
+    @zero_gpu.computes(zero_gpu.PICTURE)
     def inspect(
         self,
         image: Image.Image | Tensor,
@@ -234,6 +236,7 @@ class Inspector:
             seconds=clock.seconds | {"total": time.perf_counter() - start},
         )
 
+    @zero_gpu.computes(zero_gpu.PICTURE)
     @torch.inference_mode()
     def suggest(self, report: Report, tries: int = 4) -> AdapterRecord | None:
         """The adapter nearest in depth that knows a report's picture, and reads it right; None where there is none.
@@ -262,6 +265,7 @@ class Inspector:
                     break
         return None
 
+    @zero_gpu.computes(zero_gpu.BATCH)
     @torch.inference_mode()
     def sweep_layers(
         self,

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from foresight import zero_gpu
 from foresight.data.factors import ANY
 from foresight.data.images import PATCH
 from foresight.data.render import Rendered, render
@@ -180,11 +181,11 @@ def extract(vlm: VLM, spec: MapSpec, own: FilePictures | None = None) -> Generat
     cells: list[Array] = []
     yield Progress("latents", 0, spec.scenes)
     for start, part in zip(range(0, spec.scenes, batch), seen.chunks(batch), strict=True):
-        rendered = render(part.to(vlm.device))
         chosen = token_cells(random, len(part), part.size, spec.tokens) if spec.tokens else None
-        for point, values in vlm.latents(rendered.images.float() / 255, spec.points).items():
-            latents[point].append(rows_of(values, point, chosen))
-        facts.append(scene_facts(part) if chosen is None else token_facts(part, rendered, chosen))
+        rows, batch_facts = _of_scenes(vlm, part, spec.points, chosen)
+        for point, values in rows.items():
+            latents[point].append(values)
+        facts.append(batch_facts)
         cells += [] if chosen is None else [chosen.reshape(-1, 2)]
         yield Progress("latents", min(start + batch, spec.scenes), spec.scenes)
     labels, measures = split_facts({name: np.concatenate([part[name] for part in facts]) for name in facts[0]})
@@ -209,8 +210,8 @@ def _extract_files(vlm: VLM, spec: MapSpec, own: FilePictures) -> Generator[Prog
     for number in range(len(own)):
         image, _ = own.pixels(number)
         chosen = token_cells(random, 1, (image.shape[1], image.shape[2]), spec.tokens) if spec.tokens else None
-        for point, values in vlm.latents(image[None], spec.points).items():
-            latents[point].append(rows_of(values, point, chosen))
+        for point, values in rows_at(vlm, image, spec.points, chosen).items():
+            latents[point].append(values)
         cells += [] if chosen is None else [chosen[0]]
         facts.append({"folder": own.folder(number), **traits(image)})
         yield Progress("latents", number + 1, len(own))
@@ -224,6 +225,24 @@ def _extract_files(vlm: VLM, spec: MapSpec, own: FilePictures) -> Generator[Prog
         labels={name: np.array([picture_facts[name] for picture_facts in facts])[rows] for name in facts[0]},
         measures={},
     )
+
+
+@zero_gpu.computes(zero_gpu.PICTURE)
+def _of_scenes(
+    vlm: VLM, scenes: Scenes, points: tuple[str, ...], cells: Array | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """`rows_of` scenes at each point, and what they or their tokens show."""
+    rendered = render(scenes.to(vlm.device))
+    grids = vlm.latents(rendered.images.float() / 255, points)
+    facts = scene_facts(scenes) if cells is None else token_facts(scenes, rendered, cells)
+    return {point: rows_of(grids[point], point, cells) for point in points}, facts
+
+
+@zero_gpu.computes(zero_gpu.PICTURE)
+def rows_at(vlm: VLM, image: Tensor, points: tuple[str, ...], cells: Array | None) -> dict[str, Array]:
+    """`rows_of` an image (3, H, W) at each point."""
+    grids = vlm.latents(image[None], points)
+    return {point: rows_of(grids[point], point, cells) for point in points}
 
 
 def split_facts(facts: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

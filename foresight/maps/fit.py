@@ -18,7 +18,7 @@ from torch import Tensor
 from foresight.data.images import PATCH
 from foresight.errors import InputError
 from foresight.maps import worker as map_worker
-from foresight.maps.data import BACKGROUND, MOST, MapData, MapSpec, Progress, extract, rows_of
+from foresight.maps.data import BACKGROUND, MOST, MapData, MapSpec, Progress, extract, rows_at
 from foresight.maps.pictures import FilePictures
 from foresight.maps.separability import Array, Silhouette, nearest
 from foresight.maps.worker import Worker, at_once, warm, worker
@@ -232,7 +232,6 @@ class Maps:
         latent_map = self.find(spec)
         height, width = image.shape[-2] // PATCH, image.shape[-1] // PATCH
         cells = np.indices((height, width)).reshape(1, 2, -1).transpose(0, 2, 1) if spec.tokens else None
-        grids = self.vlm.latents(image[None], spec.points)
-        latents = {point: rows_of(grids[point], point, cells) for point in spec.points}
+        latents = rows_at(self.vlm, image, spec.points, cells)
         places = {point: layer.project(latents[point]) for point, layer in latent_map.layers.items()}
         return Projected(latents, places, height // 2 * width + width // 2 if spec.tokens else 0)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foresight import zero_gpu
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.points import ExtractionPoint
 from foresight.models.steps import PLAIN, PLAIN_FP8, Steps
@@ -26,7 +27,9 @@ GRAPH_PATCHES = 16_384  # in a batch; larger ones keep the GPU busy while the CP
 
 
 def kernels_usable(device: torch.device) -> bool:
-    """Whether Triton can compile for this device: it also needs a C compiler."""
+    """Whether Triton can compile for this device: it also needs a C compiler, and a process that stays."""
+    if zero_gpu.ACTIVE:
+        return False
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None and compiler is not None
 

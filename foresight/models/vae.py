@@ -44,12 +44,16 @@ class VAE(ABC):
         self.channels: int = model.config.latent_channels
         # In float32, so before the model is cast.
         mean, std = (torch.as_tensor(v).float().reshape(1, -1, 1, 1) for v in self._statistics())
-        self._shift, self._scale = mean.to(device), (model.config.scaling_factor / std).to(device)
-        if not (self._scale.isfinite().all() and (self._scale > 0).all() and self._shift.isfinite().all()):
+        scale = model.config.scaling_factor / std
+        if not (scale.isfinite().all() and (scale > 0).all() and mean.isfinite().all()):
             raise InputError(f"VAE {name!r} scales its latents by numbers that are not finite and above 0.")
+        # The scale and the shift of its latents, z = (raw - shift) · scale: one number, or one per channel.
+        self.statistics = tuple(scale.flatten().tolist()), tuple(mean.flatten().tolist())
+        self._shift, self._scale = mean.to(device), scale.to(device)
         model.to(device, memory_format=self._layout)
         model.type(dtype)  # not .to(dtype), at which diffusers warns for nothing
         model.requires_grad_(False).eval()
+        self.device: torch.device = model.device  # where the weights are; inputs are moved there
 
     @cached_property
     def digest(self) -> str:
@@ -59,16 +63,6 @@ class VAE(ABC):
         config = json.loads((self._folder / "config.json").read_bytes())
         config = {k: v for k, v in config.items() if not k.startswith("_") and k not in statistics}
         return joined([files_digest([single] if single.is_file() else shards), json_digest([self.kind, config])])
-
-    @property
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The scale and the shift of its latents, z = (raw - shift) · scale: one number, or one per channel."""
-        return tuple(self._scale.flatten().tolist()), tuple(self._shift.flatten().tolist())
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are; inputs are moved there."""
-        return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:

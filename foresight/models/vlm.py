@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from foresight import zero_gpu
 from foresight.data.images import PATCH, load_image, resize, to_bytes
 from foresight.data.resolution import DEFAULT, SMALLEST, Resolution
 from foresight.errors import InputError
@@ -115,6 +116,15 @@ class VLM:
     def large(self) -> bool:
         """Whether nothing should be read of its weights before somebody asks for something."""
         return self.size > LARGE
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is computed before somebody asks: of a large model, and where a GPU is lent for each call."""
+        return self.large or zero_gpu.ACTIVE
+
+    def load(self) -> None:
+        """Reads all weights now. Raises InputError where one is missing or broken, or memory is too small."""
+        self._load(None)
 
     def point(self, text: str | ExtractionPoint) -> ExtractionPoint:
         """Parses a point and checks that this model has it."""
@@ -305,6 +315,7 @@ class VLM:
     def opening_ids(self) -> list[int]:
         return self.tokenizer(self.opening)["input_ids"]
 
+    @zero_gpu.computes(zero_gpu.PICTURE)
     @torch.inference_mode()
     def describe(
         self,

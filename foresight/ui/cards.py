@@ -42,6 +42,7 @@ ONE_ON_WHITE, ANY_SCENES = "one object on white", "1-5 objects, all backgrounds"
 HELD_OUT_PHOTOS = "held-out photos"
 NOTED = ("lpips", "haarpsi", "ssim", "mask_iou")  # scores that an adapter's note has, where its card has them
 NO_RESULT = "No picture yet: choose a point that has an adapter."
+NOT_ASKED = "No picture yet: press Reconstruct."
 
 
 def not_read_yet(size: int) -> str:

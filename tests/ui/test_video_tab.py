@@ -42,7 +42,7 @@ def decoded(inspector):
 
 @pytest.fixture(scope="module")
 def report(inspector, decoded):
-    return score_clip(add_oracle(inspector, decoded))
+    return score_clip(inspector, add_oracle(inspector, decoded))
 
 
 def test_an_address_opens_the_same_clip(tmp_path, monkeypatch):

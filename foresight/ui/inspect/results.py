@@ -55,11 +55,9 @@ class ResultView:
         """
         self.inspector, self.trains = inspector, trains
         vlm = inspector.vlm
-        why = (
-            cards.not_read_yet(vlm.size)
-            if vlm.large and inspector.adapters(inspector.default_point)
-            else cards.NO_RESULT
-        )
+        why = cards.NO_RESULT
+        if vlm.waits and inspector.adapters(inspector.default_point):
+            why = cards.not_read_yet(vlm.size) if vlm.large else cards.NOT_ASKED
         self.keeper = gr.State()  # of the pictures' files
         nothing: list[Any] = ["", f'<p class="fs-head">{why}</p>', "", "", "", None, None, None]
         pictures, headline, metrics, tiles, objects, image_file, data_file, summary = self._first() or nothing
@@ -81,9 +79,9 @@ class ResultView:
         self.outputs += [self.image_file, self.data_file, self.summary]
 
     def _first(self) -> list[Any] | None:
-        """The values of the first example; None where no adapter reads the default point, and for a large model."""
+        """The values of the first example; None where no adapter reads the default point, or the model waits."""
         point = self.inspector.default_point
-        if self.inspector.vlm.large or not (records := self.inspector.adapters(point)):
+        if self.inspector.vlm.waits or not (records := self.inspector.adapters(point)):
             return None
         source = examples.examples()[examples.FIRST]
         image, mask = generate.image_and_mask(source)
@@ -109,7 +107,7 @@ class ResultView:
         record = json.dumps(result_record(self.inspector, report, source, objects), indent=2)
         steps, place = "", partial(picture_address, keeper=self.keeper)
         if not chosen.is_right:
-            better = None if self.inspector.vlm.large else self.inspector.suggest(report)  # it reads every point
+            better = None if self.inspector.vlm.waits else self.inspector.suggest(report)  # it reads every point
             steps = cards.next_steps(report.point, better, self.trains)
         return [
             beside(to_pil(report.original), to_pil(chosen.image), chosen.name, place),
@@ -166,7 +164,7 @@ def build_answer(vlm: VLM) -> tuple[gr.Textbox, gr.Textbox, list[gr.Button]]:
         label="What the model says of the picture",
         info=BUNDLED_SAYS if vlm.name == "bundled" else None,
         placeholder="Ask below. "
-        + (whole if vlm.large else "The answer comes after the picture, since words take longer."),
+        + (whole if vlm.large else "" if vlm.waits else "The answer comes after the picture, since words take longer."),
         lines=4,
         max_lines=4,
         interactive=False,

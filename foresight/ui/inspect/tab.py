@@ -94,8 +94,8 @@ class InspectTab:
             "outputs": self.answer,
             **model,
         }
-        # An answer needs a large model whole: it is asked for by its own button alone.
-        on_change = {"fn": lambda: "", "outputs": self.answer, **QUIET} if self.inspector.vlm.large else asking
+        # An answer needs a large model whole, or a GPU once more: it is asked for by its own button alone.
+        on_change = {"fn": lambda: "", "outputs": self.answer, **QUIET} if self.inspector.vlm.waits else asking
         picked = [*picker.outputs, scene.error, stale]
         drawing: dict[str, Any] = {
             "fn": show_errors_in(scene.error)(self.draw_scene),
@@ -107,7 +107,7 @@ class InspectTab:
         entered = [*picked, *point.outputs, point.wish, *scene.inputs, self.pixels]
         hush = self.conversations.hush
 
-        if not self.inspector.vlm.large:
+        if not self.inspector.vlm.waits:
             gr.on(fn=lambda: self.first_answer, inputs=None, outputs=self.answer, **model)
         current_page().unload(hush)
         upload = picker.image.upload(show_errors_in(picker.error)(self.accept), picker.image, picked, **latest)

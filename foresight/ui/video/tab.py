@@ -177,7 +177,7 @@ class VideoTab:
         point.adapter.input(**running, trigger_mode="always_last")
         point.pixels.input(**running, trigger_mode="always_last")
         on_open(point.offer, point.chosen, point.chosen)
-        if not self.inspector.vlm.large and (tab := current_tab()):
+        if not self.inspector.vlm.waits and (tab := current_tab()):
             tab.select(
                 **running
                 | {
@@ -253,7 +253,7 @@ class VideoTab:
         compared = known or add_oracle(self.inspector, decoded)
         sheets["oracle"] = self._sheet("oracle", compared.oracle)
         yield {self.player: player.payload(compared, sheets, token)}
-        report = known or score_clip(compared)
+        report = known or score_clip(self.inspector, compared)
         if source == FIRST:
             self._first = {key: report}
         name = f"foresight-{source.title}-{record.point.stage}-{record.point.layer}-{record.name}".replace("/", "-")
