@@ -242,7 +242,7 @@ class _Gif:
             return
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise InputError(f"{self.name} is too large: at most 4096 × 2304 pixels are read.") from error
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, struct.error) as error:
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, IndexError, struct.error) as error:
             if isinstance(error, InputError):
                 raise
             if not time:

@@ -200,6 +200,14 @@ def test_a_gif_whose_frame_exceeds_its_screen_grows_it():
         load_clip(bytes(data))
 
 
+def test_a_gif_may_end_anywhere():
+    data = gif([Image.fromarray(flat(grey, 12, 12)) for grey in (20, 200)], 100)
+    second = data.rindex(b"\x2c\0\0\0\0")  # where the second frame begins
+    for end in range(second, len(data) - 2):
+        clip = load_clip(data[:end], fps=None)
+        assert greys(clip) == [20] and (clip.notice is None or "is damaged or cut short" in clip.notice)
+
+
 def test_sound_alone_is_no_video(tmp_path):
     with pytest.raises(InputError, match="“sound.mp4” holds no video but sound"):
         load_clip(audio(tmp_path / "sound.mp4"))
