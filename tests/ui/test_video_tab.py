@@ -19,6 +19,7 @@ from foresight.metrics.video import TRUST, ClipScorer
 from foresight.settings import Settings
 from foresight.ui import view_link
 from foresight.ui.navigation import Navigation
+from foresight.ui.turns import MODELS, take_turns
 from foresight.ui.video import address, export, player, tab
 from foresight.ui.video.form import NO_ADAPTER, ClipPoint
 from foresight.ui.video.source import MovingScene, UploadedClip, sample_of
@@ -181,6 +182,26 @@ def test_the_first_clip_is_read_once(inspector, monkeypatch):
     assert reads == [1]
     for asked in ((MovingScene(seed=3), None), (None, {"seed": "3"})):
         assert [list(given) for given in video.begin(*asked, *chosen)] == [[video.head]]
+
+
+def test_clicks_go_before_each_step_of_the_endpoint(inspector, tmp_path, monkeypatch):
+    import gradio as gr
+
+    log, told = [], []
+    for name in ("sample_of", "decode_clip", "add_oracle", "score_clip"):
+        step = getattr(tab, name)
+        monkeypatch.setattr(tab, name, lambda *given, name=name, step=step: log.append(name) or step(*given))
+    with gr.Blocks() as app:
+        tab.VideoTab(inspector, Navigation(gr.State(), gr.State()), Settings()).add_endpoints()
+    take_turns(app)
+    [endpoint] = [event.fn for event in app.fns.values() if event.api_name == "reconstruct_clip"]
+    path = write_clip(tmp_path / "clip.mp4", torch.rand(3, 3, 56, 56), 8.0)
+    for _, scores in endpoint(str(path), "post-merge/1", frames=3):
+        told.append(scores)
+        with MODELS.click():
+            log.append("click")
+    assert log == ["sample_of", "click", "decode_clip", "click", "add_oracle", "click", "score_clip", "click"]
+    assert told[:3] == [{"done": done, "of": 4} for done in (1, 2, 3)] and "by_frame" in told[3]
 
 
 def test_a_frame_without_a_score_breaks_its_curve():

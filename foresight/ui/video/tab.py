@@ -17,7 +17,6 @@ from foresight.inspection.clip_readout import (
     add_oracle,
     clip_records,
     decode_clip,
-    read_out_clip,
     score_clip,
 )
 from foresight.inspection.inspector import Inspector
@@ -89,19 +88,26 @@ class VideoTab:
         frames: int = default_of(UploadedClip, "frames"),
         start: float = default_of(UploadedClip, "start"),
         pixels: str | None = None,
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> Iterator[tuple[str | None, dict[str, Any]]]:
         """Reads a clip back from its latents at an extraction point, and scores it.
 
         pixels: how large the model sees frames, such as 448² or native; without it, as the adapter was fitted.
-        Returns the reconstruction as mp4; and the means of its scores, every frame's, the worst frame, and the same
-        means of the controls: the VAE alone, a still copy, shuffled frames, a lag of one frame.
+        Yields {"done", "of"} after each step, so that it ends soon after the client cancels or goes away; then the
+        reconstruction as mp4; and the means of its scores, every frame's, the worst frame, and the same means of the
+        controls: the VAE alone, a still copy, shuffled frames, a lag of one frame.
         """
         source = UploadedClip(clip or "", fps, frames, start)
         record = pick_adapter(clip_records(self.inspector), self.inspector.vlm.point(point), adapter or None)
         resolution = self.inspector.resolution(chosen_pixels(pixels), record)
-        report = read_out_clip(self.inspector, record, sample_of(source, resolution, self.inspector))
+        sample = sample_of(source, resolution, self.inspector)
+        yield None, {"done": 1, "of": 4}
+        decoded = decode_clip(self.inspector, record, sample)
+        yield None, {"done": 2, "of": 4}
+        compared = add_oracle(self.inspector, decoded)
+        yield None, {"done": 3, "of": 4}
+        report = score_clip(self.inspector, compared)
         name = f"{source.title}-{record.point.stage}-{record.point.layer}-{record.name}.mp4".replace("/", "-")
-        return keep(export.mp4(report.reconstruction, report.sample.fps), name, self.clip_file), report.as_json()
+        yield keep(export.mp4(report.reconstruction, report.sample.fps), name, self.clip_file), report.as_json()
 
     def build(self) -> None:
         """Adds the tab to the current layout; its first clip is read when somebody opens it, but by a large model."""
