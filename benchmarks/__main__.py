@@ -66,12 +66,12 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         return {"what": what, "peer": "one size", "ratio": f"{ratio:.2f} of the rate"}
     what = row.get("what") or f"latents, {row['side']}² × {row['batch']}"
     what += f" of {row['pictures']} pictures" if "pictures" in row else ""
-    ours = row.get("images_per_s") or row["rows_per_s"]
+    speed = row.get("images_per_s") or row["rows_per_s"]
     peer = row.get("peer") or row.get("transformers_one_by_one")
     return {
         "what": what,
         "peer": f"{peer:.1f}/s" if peer else "–",
-        "ours": f"{ours:.0f}/s" + next((f" ({text.format(**row)})" for key, text in BESIDE.items() if key in row), ""),
+        "ours": f"{speed:.0f}/s" + next((f" ({text.format(**row)})" for key, text in BESIDE.items() if key in row), ""),
         "ratio": f"{row['ratio']:.1f}" if "ratio" in row else "–",
         "limit": f"{row['limit']:.0f}/s",
         "share": f"{100 * row['share']:.1f} %",

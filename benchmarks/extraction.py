@@ -105,15 +105,18 @@ def measure(vlm: VLM, processor: Any, shapes: Sequence[tuple[int, int]], peer: b
         start = time.perf_counter()
         vlm.latents(pictures, [point])[point][0, 0, 0, 0, 0].item()
         first = time.perf_counter() - start
-        ours = batch / seconds(partial(vlm.latents, pictures, [point]), vlm.device, repeats)
+        speed = batch / seconds(partial(vlm.latents, pictures, [point]), vlm.device, repeats)
         eight = batch / seconds(partial(fp8.latents, pictures, [point]), vlm.device, repeats)
         exact = vlm.latents(pictures, [point])[point].float()
-        row: dict[str, Any] = {"side": side, "batch": batch, "point": point, "ms": 1000 * batch / ours}
-        row |= {"first_s": first, "images_per_s": ours, "limit": rate / operations(vlm, side, layer)}
-        row |= {"share": ours / row["limit"], "share_of_sustained": ours * operations(vlm, side, layer) / sustained}
+        row: dict[str, Any] = {"side": side, "batch": batch, "point": point, "ms": 1000 * batch / speed}
+        row |= {"first_s": first, "images_per_s": speed, "limit": rate / operations(vlm, side, layer)}
+        row |= {
+            "share": speed / row["limit"],
+            "share_of_sustained": speed * operations(vlm, side, layer) / sustained,
+        }
         row |= {"matmul_tflops": rate / 1e12, "sustained_tflops": sustained / 1e12, "fp8_images_per_s": eight}
         row |= {"copy_tb_per_s": moved / 1e12, "weights_ms": 1000 * weights}  # reading every weight once
-        row |= {"fp8_ms": 1000 * batch / eight, "fp8_gain": eight / ours}
+        row |= {"fp8_ms": 1000 * batch / eight, "fp8_gain": eight / speed}
         row["fp8_error"] = distance(fp8.latents(pictures, [point])[point], exact)
         if peer:
             if side not in peers:
@@ -124,7 +127,7 @@ def measure(vlm: VLM, processor: Any, shapes: Sequence[tuple[int, int]], peer: b
                     32 / seconds(partial(obvious, vlm, processor, layer, many), vlm.device, 2),
                 )
             row |= {"transformers_one_by_one": peers[side][0], "transformers_batches_of_32": peers[side][1]}
-            row["ratio"] = ours / peers[side][0]
+            row["ratio"] = speed / peers[side][0]
             theirs = obvious(vlm, processor, layer, pictures[:4]).float()
             row["apart"] = distance(exact[: len(theirs)].flatten(1, 3), theirs)
         rows.append(row)

@@ -169,8 +169,8 @@ def main() -> None:
     )
     for name, seconds in times.items():
         print(f"  {name:20} {statistics.median(seconds):6.2f} s   best {min(seconds):.2f} s")
-    peer, ours = (statistics.median(times[name]) for name in ("peer: SVG draw", "first draw"))
-    print(f"  first draw against SVG: {peer / ours:.1f} times as fast")
+    peer, first_draw = (statistics.median(times[name]) for name in ("peer: SVG draw", "first draw"))
+    print(f"  first draw against SVG: {peer / first_draw:.1f} times as fast")
     if args.fit:
         fit_times(inspector.vlm, 400)
 

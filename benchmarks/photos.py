@@ -54,10 +54,10 @@ def measure(title: str, folder: Path, repeats: int) -> None:
     photos = open_photos([str(folder)]).photos
     looked = rate(lambda: open_photos([str(folder)]), len(photos), repeats)
     pillow = rate(lambda: plain(photos), len(photos), repeats)
-    ours = rate(lambda: list(photo_views(photos, range(len(photos)), SIDE, 0)), len(photos), repeats)
+    views = rate(lambda: list(photo_views(photos, range(len(photos)), SIDE, 0)), len(photos), repeats)
     print(
-        f"{title:12} {len(photos):4} photos: looked at {looked:6.0f}/s, views {ours:6.0f}/s, "
-        f"plain Pillow {pillow:6.0f}/s, ×{ours / pillow:.1f}"
+        f"{title:12} {len(photos):4} photos: looked at {looked:6.0f}/s, views {views:6.0f}/s, "
+        f"plain Pillow {pillow:6.0f}/s, ×{views / pillow:.1f}"
     )
 
 

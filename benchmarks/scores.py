@@ -79,9 +79,9 @@ def main() -> None:
     pictures = (render(scenes).images.float() / 255).to(args.device)
     original, reconstructions = pictures[:1], pictures[1:]
     peer = partial(one_by_one, lpips_package().to(args.device), original, reconstructions)
-    ours = partial(in_one_batch, original, reconstructions)
-    apart = (torch.tensor(peer()) - torch.tensor(ours())).abs().amax(0).tolist()
-    slow, fast = medians(args.repeats, peer, ours)
+    batched = partial(in_one_batch, original, reconstructions)
+    apart = (torch.tensor(peer()) - torch.tensor(batched())).abs().amax(0).tolist()
+    slow, fast = medians(args.repeats, peer, batched)
     where = f"{torch.get_num_threads()} CPU threads" if args.device == "cpu" else args.device
     print(f"{args.pictures} reconstructions of 1 original, {args.size}² px, {where}, {args.repeats} runs")
     print(f"one by one (LPIPS, SSIM, PSNR)         {1e3 * slow / args.pictures:7.1f} ms a picture")

@@ -150,15 +150,18 @@ def main() -> None:
         url, bare = (launch(one, Settings(), **quiet)[1] for one in (app, peer))
         path = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-        ours, theirs = weigh(browser.new_page(), url, READY), weigh(browser.new_page(), bare, "#picture img")
+        weights = weigh(browser.new_page(), url, READY)
+        bare_weights = weigh(browser.new_page(), bare, "#picture img")
         times = measure(browser, url, repeats)
         for opened in (browser, app, peer):
             opened.close()
     peers = alone(inspector, repeats)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     print(f"{os.cpu_count()} cores, load {load:.1f} a core; medians of {repeats} pages")
-    for what, own in ours.items():
-        print(f"  first page, {what:12} {own:8.1f}   bare Gradio {theirs[what]:8.1f}   ratio {own / theirs[what]:.1f}")
+    for what, weight in weights.items():
+        peer_weight = bare_weights[what]
+        ratio = weight / peer_weight
+        print(f"  first page, {what:12} {weight:8.1f}   bare Gradio {peer_weight:8.1f}   ratio {ratio:.1f}")
     for name, seconds in times.items():
         middle, first = statistics.median(seconds), seconds[0]
         peer_note = f"   library alone {peers[name]:5.2f} s   ratio {middle / peers[name]:.1f}" if name in peers else ""

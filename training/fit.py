@@ -188,10 +188,10 @@ class Fit:
         """Rows on the device, those of each size with their share of all."""
         parts, before, pictures = list[tuple[Latents, float]](), 0, done >= self.config.images_from
         for latents in self.latents:  # of one size each
-            own = rows[(before <= rows) & (rows < before + len(latents))] - before
+            part = rows[(before <= rows) & (rows < before + len(latents))] - before
             before += len(latents)
-            if len(own):
-                parts.append((latents.batch(own, self._points, pictures, self.vae.device), len(own) / len(rows)))
+            if len(part):
+                parts.append((latents.batch(part, self._points, pictures, self.vae.device), len(part) / len(rows)))
         return parts
 
     def _read_ahead(self, done: float) -> None:

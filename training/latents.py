@@ -78,10 +78,10 @@ class Latents:
 
     def batch(self, rows: Tensor, points: Collection[str], pictures: bool, device: torch.device) -> Latents:
         """Rows (n,) at some points on a device; with no pictures and masks where nobody looks at them."""
-        here = rows.to(device)
+        device_rows = rows.to(device)
 
         def read(x: Tensor, needed: bool = True) -> Tensor:
-            part = x[rows if x.device.type == "cpu" else here] if needed else x[:0]
+            part = x[rows if x.device.type == "cpu" else device_rows] if needed else x[:0]
             if needed and part.device.type == "cpu" and device.type == "cuda":
                 part = part.pin_memory()
             return part.to(device, non_blocking=True)
@@ -273,11 +273,11 @@ def gather(
 
 def in_turn(compute: Callable[[], dict[str, Tensor]], count: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
     """All of `count` results, in order. Every process computes its share, its next one at each call, and sends it."""
-    (rank, world), own = processes(), dict[str, Tensor]()
+    (rank, world), computed = processes(), dict[str, Tensor]()
     for k in range(count):
         if k % world == 0:  # all compute at once, then each in its turn sends to the others
-            own = compute() if k + rank < count else {}
-        yield own if world == 1 else _broadcast(own if k % world == rank else {}, k % world, device)
+            computed = compute() if k + rank < count else {}
+        yield computed if world == 1 else _broadcast(computed if k % world == rank else {}, k % world, device)
 
 
 def _broadcast(values: dict[str, Tensor], sender: int, device: torch.device) -> dict[str, Tensor]:

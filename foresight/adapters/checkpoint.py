@@ -121,8 +121,8 @@ def held_out_count(scores: Any, title: str | None = None) -> int | None:
 
     title: of one set of them; else, or where the card does not tell sets apart, of the smallest.
     """
-    own = _count(_within(scores, title, "measured", "lpips"))  # which every picture has
-    return _count(_within(scores, "n")) if own is None else own
+    of_title = _count(_within(scores, title, "measured", "lpips"))  # which every picture has
+    return _count(_within(scores, "n")) if of_title is None else of_title
 
 
 def measured(scores: Any, title: str, score: str) -> int | None:

@@ -96,11 +96,11 @@ def compare(fitted: Identity, vlm: VLM, vae: VAE, point: ExtractionPoint) -> tup
     """How a VLM and a VAE differ from what an adapter was fitted with: what forbids its use, and what is rounding."""
     # Equal commits are not looked into: what is not downloaded yet has no digest here.
     same = fitted.commit is not None and fitted.commit == vlm.commit
-    here = identity_of(vlm, vae, point, fitted.weights if same else None)
+    current = identity_of(vlm, vae, point, fitted.weights if same else None)
 
     def differing(parts: Mapping[str, str]) -> list[str]:
         values = {
-            words: (_release(getattr(fitted, part)), _release(getattr(here, part))) for part, words in parts.items()
+            words: (_release(getattr(fitted, part)), _release(getattr(current, part))) for part, words in parts.items()
         }
         return [f"{words} ({_short(a)}, here {_short(b)})" for words, (a, b) in values.items() if a != b]
 

@@ -127,21 +127,21 @@ def pick_adapter(
     Raises:
         InputError: there is none; the sentence tells what there is.
     """
-    here = [record for record in records if str(record.point) == str(point)]
-    for record in [*(r for r in here if name in (None, r.name)), *(r for r in here if name == r.kind)]:
+    at_point = [record for record in records if str(record.point) == str(point)]
+    for record in [*(r for r in at_point if name in (None, r.name)), *(r for r in at_point if name == r.kind)]:
         return record
 
     def points(kind: str | None = None) -> str:
         return ", ".join(dict.fromkeys(str(r.point) for r in records if kind in (None, r.name, r.kind)))
 
-    if not here:
+    if not at_point:
         raise InputError(
             f"no adapter reads {point}: there are some for {points()}."
             if records
             else "no adapter fits any point of this model and VAE: train one first."
         )
     elsewhere = f", or {name!r} at {points(name)}" if points(name) else ""
-    names = ", ".join(record.name for record in here)
+    names = ", ".join(record.name for record in at_point)
     raise InputError(f"no adapter {name!r} reads {point}: choose from {names}{elsewhere}.")
 
 

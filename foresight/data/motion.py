@@ -325,19 +325,19 @@ def _flow(now: Scenes, then: Scenes, present: Tensor) -> tuple[Tensor, Tensor]:
     x, y = (g.expand(len(now), height, width) for g in (grid_x, grid_y))
     owner = torch.full((len(now), height, width), -1, device=present.device)  # the slot that a pixel shows
     to_x, to_y = x, y  # where its point lies in the second frame, in short sides
-    gone = torch.zeros_like(owner, dtype=torch.bool)
+    unseen_later = torch.zeros_like(owner, dtype=torch.bool)
     for j in range(present.shape[1]):
         covered = coverage(now, j, grid_x, grid_y) >= 0.5
         (cx, cy), (ex, ey) = ((s.place[:, j, :2] * aspect).unbind(-1) for s in (now, then))
         turn, scale = then.place[:, j, 3] - now.place[:, j, 3], then.place[:, j, 2] / now.place[:, j, 2]
         cos, sin = ((scale * f(turn))[:, None, None] for f in (torch.cos, torch.sin))
         dx, dy = x - cx[:, None, None], y - cy[:, None, None]
-        left = ~present[:, j, None, None]
+        leaves = ~present[:, j, None, None]
         moved_x, moved_y = ex[:, None, None] + cos * dx - sin * dy, ey[:, None, None] + sin * dx + cos * dy
-        to_x = torch.where(covered, torch.where(left, x, moved_x), to_x)
-        to_y = torch.where(covered, torch.where(left, y, moved_y), to_y)
-        owner, gone = torch.where(covered, j, owner), torch.where(covered, left, gone)
-    hidden = gone
+        to_x = torch.where(covered, torch.where(leaves, x, moved_x), to_x)
+        to_y = torch.where(covered, torch.where(leaves, y, moved_y), to_y)
+        owner, unseen_later = torch.where(covered, j, owner), torch.where(covered, leaves, unseen_later)
+    hidden = unseen_later
     for j in range(present.shape[1]):
         hidden = hidden | ((coverage(then, j, to_x, to_y) >= 0.5) & (j > owner))
     inside = (to_x >= 0) & (to_x <= width / short) & (to_y >= 0) & (to_y <= height / short)

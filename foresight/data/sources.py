@@ -361,10 +361,10 @@ def near_identical(thumbnails: Sequence[bytes]) -> list[int]:
 
 def center_view(image: Image.Image, side: int) -> Image.Image:
     """The middle square of an image, `side` × `side` pixels."""
-    whole = min(image.size)
-    left, top = (image.width - whole) // 2, (image.height - whole) // 2
+    square = min(image.size)
+    left, top = (image.width - square) // 2, (image.height - square) // 2
     return image.resize(
-        (side, side), Image.Resampling.BICUBIC, (left, top, left + whole, top + whole), reducing_gap=3.0
+        (side, side), Image.Resampling.BICUBIC, (left, top, left + square, top + square), reducing_gap=3.0
     )
 
 
@@ -374,9 +374,9 @@ def random_view(image: Image.Image, side: int, seed: int, epoch: int, row: int) 
     The square has at least half the image's shorter side, and is not enlarged where the image is large enough.
     """
     draw = np.random.default_rng((seed, epoch, row))
-    whole = min(image.size)
-    least = max(whole / 2, min(whole, side))
-    crop = min(whole, float(np.exp(draw.uniform(np.log(least), np.log(whole)))))  # rounding may pass `whole`
+    shorter = min(image.size)
+    least = max(shorter / 2, min(shorter, side))
+    crop = min(shorter, float(np.exp(draw.uniform(np.log(least), np.log(shorter)))))  # rounding may pass it
     left, top = (draw.uniform(0, length - crop) for length in image.size)
     box = (left, top, min(left + crop, image.width), min(top + crop, image.height))
     view = image.resize((side, side), Image.Resampling.BICUBIC, box, reducing_gap=3.0)

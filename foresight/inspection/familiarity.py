@@ -40,9 +40,9 @@ def separation(rows: Iterable[tuple[float, float, float]], bar: float = READ_WRO
 
     distance, far, lpips = np.array([*rows], dtype=np.float64).reshape(-1, 3).T
     wrong, beyond = lpips > bar, distance > far
-    both = 0 < wrong.sum() < len(wrong)
+    two_classes = 0 < wrong.sum() < len(wrong)
     return Separation(
-        auc=float(roc_auc_score(wrong, distance)) if both else None,
+        auc=float(roc_auc_score(wrong, distance)) if two_classes else None,
         pictures=len(wrong),
         wrong=int(wrong.sum()),
         missed=int((wrong & ~beyond).sum()),

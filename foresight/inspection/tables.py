@@ -164,8 +164,8 @@ def iou_plane(lines: Iterable[ImageScores]) -> tuple[Tensor, Tensor]:
         It, and of how many images each place is.
     """
     planes = torch.stack([line.plane for line in lines])  # (N, 2, CELLS, CELLS)
-    both, either = planes.sum(0)
-    return (both / either).where(either >= MIN_COVERED, torch.nan), (planes[:, 1] > 0).sum(0)
+    intersection, union = planes.sum(0)
+    return (intersection / union).where(union >= MIN_COVERED, torch.nan), (planes[:, 1] > 0).sum(0)
 
 
 def as_csv(

@@ -306,8 +306,8 @@ def token_facts(scenes: Scenes, rendered: Rendered, cells: Array) -> dict[str, A
     """What each token shows: the object that fills most of its cell, if it fills a quarter; and where it lies."""
     cover = F.avg_pool2d(rendered.visible.float(), PATCH).cpu()  # (B, slots, h, w)
     rows, columns = torch.from_numpy(cells).unbind(-1)
-    here = cover[torch.arange(len(scenes))[:, None], :, rows, columns]  # (B, count, slots)
-    most, slots = here.max(-1)
+    covers = cover[torch.arange(len(scenes))[:, None], :, rows, columns]  # (B, count, slots)
+    most, slots = covers.max(-1)
     facts, empty = _object_facts(scenes, slots), (most < _COVER).flatten().numpy()
     for name in ("shape", "colour", "size"):
         facts[name] = np.where(empty, BACKGROUND, facts[name])

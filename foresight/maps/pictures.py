@@ -67,20 +67,20 @@ class ScenePictures:
         return rendered.images[0].float() / 255, rendered.mask[0]
 
     def images(self, numbers: Sequence[int], side: int | None) -> list[Image.Image]:
-        scenes = self._some(numbers)
+        scenes = self._scenes_at(numbers)
         factor = 1.0 if side is None else side / min(self._seen)
         height, width = (round(v * factor) for v in self._seen)
         return [to_pil(x / 255) for x in render(scenes.resized((height, width))).images]
 
     def samples(self, numbers: Sequence[int], resolution: Resolution = DEFAULT) -> Iterator[Sample]:
-        for number, sample in zip(numbers, samples_of(self._some(numbers), resolution), strict=True):
+        for number, sample in zip(numbers, samples_of(self._scenes_at(numbers), resolution), strict=True):
             yield replace(sample, name=f"scene {number} ({sample.name})")
 
     @property
     def _seen(self) -> tuple[int, int]:
         return self.resolution.size(*self.scenes.size)
 
-    def _some(self, numbers: Sequence[int]) -> Scenes:
+    def _scenes_at(self, numbers: Sequence[int]) -> Scenes:
         return self.scenes[torch.tensor([*numbers], dtype=torch.long)]
 
 

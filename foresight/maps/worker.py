@@ -194,9 +194,9 @@ def _compile() -> None:
 def _numba_folder() -> tempfile.TemporaryDirectory[str] | None:
     """A folder for what Numba compiles, where it can write neither beside UMAP nor into the home: it insists."""
     beside = Path(find_spec("umap").origin).with_name("__pycache__")  # type: ignore[union-attr, arg-type]
-    for usual in (beside, Path(os.path.expanduser("~/.cache/numba"))):
+    for place in (beside, Path(os.path.expanduser("~/.cache/numba"))):
         with suppress(InputError):
-            check_output(usual)
+            check_output(place)
             return None
     folder = tempfile.TemporaryDirectory(prefix="foresight-numba-")
     os.environ.setdefault("NUMBA_CACHE_DIR", folder.name)  # read by the processes that are begun from now on

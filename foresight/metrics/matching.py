@@ -66,8 +66,8 @@ def _ious(visible: Tensor, mask: Tensor) -> list[float | None]:
         return [next(rest) if s else None for s in in_view.tolist()]
     distances = [torch.from_numpy(distance_transform_edt(~pixels.numpy())) for pixels in visible]
     nearest = torch.stack(distances).argmin(0)  # (H, W)
-    own = torch.stack([mask & (nearest == j) for j in range(len(visible))])
-    return mask_iou(visible, own).tolist()
+    parts = torch.stack([mask & (nearest == j) for j in range(len(visible))])
+    return mask_iou(visible, parts).tolist()
 
 
 def size_name(radius: float) -> str:
@@ -87,5 +87,5 @@ def plane(original: Tensor, reconstruction: Tensor, scored: bool = True) -> Tens
     The sum over pictures of the first, over that of the second, is the IoU at each place of the picture.
     scored: whether the picture has a mask IoU; zeros where it has none.
     """
-    both = torch.stack([original & reconstruction, original | reconstruction]).float()
-    return F.adaptive_avg_pool2d(both, CELLS) * scored
+    cells = torch.stack([original & reconstruction, original | reconstruction]).float()
+    return F.adaptive_avg_pool2d(cells, CELLS) * scored

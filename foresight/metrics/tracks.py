@@ -46,9 +46,9 @@ def find_objects(frames: Tensor, colors: Tensor, mask: Tensor | None = None) -> 
         if inside[frame].any():
             rows, columns = distance_transform_edt(~inside[frame].numpy(), return_distances=False, return_indices=True)
             nearest[frame] = nearest[frame][rows, columns]
-    own = torch.stack([mask & (nearest == j) for j in range(len(colors))], 1).float()
-    opened = F.max_pool2d(-F.max_pool2d(-own, 3, 1, 1), 3, 1, 1)
-    return ((own * opened) > 0).to(frames.device)
+    nearest_masks = torch.stack([mask & (nearest == j) for j in range(len(colors))], 1).float()
+    opened = F.max_pool2d(-F.max_pool2d(-nearest_masks, 3, 1, 1), 3, 1, 1)
+    return ((nearest_masks * opened) > 0).to(frames.device)
 
 
 def centroids(masks: Tensor) -> Tensor:

@@ -280,8 +280,8 @@ def patch_order(height: int, width: int, vision_config: Any, device: torch.devic
     )
     angles = vision_angles(height, width, vision_config.hidden_size // vision_config.num_heads, device)
     angles = angles.flatten(0, 1).index_select(0, order)
-    some = tuple((count, size) for count, size in windows if count * size)
-    return PatchOrder(order, order.argsort(), some, (angles.cos(), angles.sin()), height, width)
+    filled = tuple((count, size) for count, size in windows if count * size)
+    return PatchOrder(order, order.argsort(), filled, (angles.cos(), angles.sin()), height, width)
 
 
 def _reordered(x: Tensor, order: Tensor) -> Tensor:

@@ -125,11 +125,11 @@ def metric_cards(report: Report, source: ImageSource = None) -> str:
     source: beside what the adapter scored on held-out pictures of its kind; a scene like the seed study's also has the
     targets of that.
     """
-    usual, targets = _usual(report.chosen.card, source), SEED_TARGETS if like_the_seed(source) else {}
+    typical, targets = _usual(report.chosen.card, source), SEED_TARGETS if like_the_seed(source) else {}
     names = shown_scores(report.chosen.scores)
     note = f"The targets are those of the {SEED_STUDY}." if targets else "Skill: 0 is a blank page, 1 the oracle."
     return (
-        f'<div class="fs-cards">{"".join(_card(report, name, usual, targets.get(name)) for name in names)}</div>'
+        f'<div class="fs-cards">{"".join(_card(report, name, typical, targets.get(name)) for name in names)}</div>'
         f'<p class="fs-cards-note">{note}</p>'
     )
 

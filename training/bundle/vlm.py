@@ -256,12 +256,12 @@ class ConversationTask:
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         device = self.images.device
-        where = rows.to(device, non_blocking=True)
-        still = self._mean_loss(self.images[where][:, None], self.texts[where], 0.0)
+        images_chosen = rows.to(device, non_blocking=True)
+        still = self._mean_loss(self.images[images_chosen][:, None], self.texts[images_chosen], 0.0)
         draw = random.Random(generator.initial_seed())
         count = max(1, int(len(rows) * CLIP_SHARE))
-        which = torch.randint(len(self.clips), (count,), generator=generator, device=device)
-        clip = self._mean_loss(self.clips[which], self.clip_texts[which], draw.choice(self.intervals))
+        clips_chosen = torch.randint(len(self.clips), (count,), generator=generator, device=device)
+        clip = self._mean_loss(self.clips[clips_chosen], self.clip_texts[clips_chosen], draw.choice(self.intervals))
         return {"vlm": (1 - CLIP_SHARE) * still + CLIP_SHARE * clip}
 
     def _mean_loss(self, frames: Tensor, texts: Tensor, interval: float) -> Tensor:

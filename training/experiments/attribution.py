@@ -87,7 +87,7 @@ def test_name(chosen: Subset) -> str:
 
 
 def measure(bench: Bench) -> Measurement:
-    scale, at, own = bench.scale, bench.recommended, recipe(bench.scale, bench.seed)
+    scale, at, training_recipe = bench.scale, bench.recommended, recipe(bench.scale, bench.seed)
     table: dict[str, Samples] = {}
     references: dict[str, dict[str, str]] = {}
     for free in (False, True):
@@ -98,10 +98,10 @@ def measure(bench: Bench) -> Measurement:
             return latents_of(bench, bench.latents([scenes if free else confounded(scenes)], [at]))
 
         unseen = drawn(scale.seed_test, "test")
-        for many in (False, True):
-            known = drawn(scale.train if many else scale.seed_train, "train")
-            here = [s for s in subsets() if training_of(s)[:2] == (free, many)]
-            kinds = dict.fromkeys(training_of(s)[2:] for s in here)
+        for many_scenes in (False, True):
+            known = drawn(scale.train if many_scenes else scale.seed_train, "train")
+            trained_here = [s for s in subsets() if training_of(s)[:2] == (free, many_scenes)]
+            kinds = dict.fromkeys(training_of(s)[2:] for s in trained_here)
             trials = {
                 (latents, kind): Trial(
                     f"{latents}, {kind}",
@@ -113,8 +113,8 @@ def measure(bench: Bench) -> Measurement:
                 )
                 for latents, kind in kinds
             }
-            modules = train_trials(bench, [*trials.values()], f"Attribution, {free:d}{many:d}", own)
-            for chosen in here:
+            modules = train_trials(bench, [*trials.values()], f"Attribution, {free:d}{many_scenes:d}", training_recipe)
+            for chosen in trained_here:
                 name, trial = condition(chosen), trials[training_of(chosen)[2:]]
                 test = trial.test if UNSEEN in chosen else trial.train[: scale.seed_test]
                 if name not in table:
@@ -126,7 +126,7 @@ def measure(bench: Bench) -> Measurement:
                     table[oracle] = score_all(bench, [round_trip(bench, test)], test)
     return Measurement(
         {"scores": table},
-        {"scores": own.steps},
+        {"scores": training_recipe.steps},
         values={"conditions": {subset_name(s): condition(s) for s in subsets()}, "references": references},
     )
 

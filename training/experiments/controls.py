@@ -39,9 +39,9 @@ def projections(latents: Tensor, width: int, seed: int) -> Iterator[Tensor]:
     by chance, any. So a loss that the merger shares with them is a matter of numbers alone.
     """
     joined = fold_tokens(latents.flatten(0, 1), 2).unflatten(0, latents.shape[:2])  # (N, T, H/2, W/2, 4 · D)
-    some = joined[:64].float().flatten(0, -2)
-    mean = some.mean(0)
-    principal = torch.linalg.eigh(torch.cov(some.T)).eigenvectors.flip(1)
+    sample = joined[:64].float().flatten(0, -2)
+    mean = sample.mean(0)
+    principal = torch.linalg.eigh(torch.cov(sample.T)).eigenvectors.flip(1)
     draw = torch.randn(len(mean), len(mean), generator=torch.Generator().manual_seed(seed)).to(mean)
     for axes in (principal, torch.linalg.qr(draw).Q):
         map_ = axes[:, :width].to(latents.dtype)  # (4 · D, width or fewer)
@@ -52,9 +52,9 @@ def projected(bench: Bench) -> list[Trial]:
     """Token adapters on as many numbers as the merger gives, made of its inputs without it."""
     before, after = bench.merger
     sets = [data.points[str(before)] for data in (bench.train(), bench.test())]
-    both = torch.cat(sets)  # one map for both
+    joined_sets = torch.cat(sets)  # one map for both
     trials = []
-    for name, x in zip(PROJECTED, projections(both, bench.vlm.width(after), bench.seed), strict=True):
+    for name, x in zip(PROJECTED, projections(joined_sets, bench.vlm.width(after), bench.seed), strict=True):
         train, test = (
             replace(data, points={str(after): part})
             for data, part in zip((bench.train(), bench.test()), x.split([len(s) for s in sets]), strict=True)

@@ -71,13 +71,13 @@ def choose_rates(bench: Bench, trials: Sequence[Trial], title: str) -> dict[str,
         pairs: list[tuple[Learner, Tensor]] = []
         for trial in trials:
             seed = trial.seeds[0] if trial.seeds else 0
-            one = learner(bench, trial, untrained(bench, trial, seed), seed)
-            held = for_validation(len(one.rows))
-            pairs.append((replace(one, rows=one.rows[~held]), one.rows[held]))
+            candidate = learner(bench, trial, untrained(bench, trial, seed), seed)
+            held = for_validation(len(candidate.rows))
+            pairs.append((replace(candidate, rows=candidate.rows[~held]), candidate.rows[held]))
         recipe = replace(usual_recipe(bench, steps), lr=rate)
-        train_parallel(bench, [one for one, _ in pairs], recipe, f"{title}, which rate, {rate:g}")
-        for trial, (one, held) in zip(trials, pairs, strict=True):
-            errors[trial.name][rate] = validation_error(bench, one, held)
+        train_parallel(bench, [candidate for candidate, _ in pairs], recipe, f"{title}, which rate, {rate:g}")
+        for trial, (candidate, held) in zip(trials, pairs, strict=True):
+            errors[trial.name][rate] = validation_error(bench, candidate, held)
     return {name: min(of, key=of.__getitem__) for name, of in errors.items()}
 
 
@@ -85,6 +85,6 @@ def choose_rates(bench: Bench, trials: Sequence[Trial], title: str) -> dict[str,
 def validation_error(bench: Bench, trained: Learner, rows: Tensor) -> float:
     """The mean squared error of standardised VAE latents on some rows."""
     total = 0.0
-    for where in rows.to(bench.device).split(bench.batch):
-        total += float(trained.loss(where)) * len(where)
+    for chosen_rows in rows.to(bench.device).split(bench.batch):
+        total += float(trained.loss(chosen_rows)) * len(chosen_rows)
     return total / len(rows)

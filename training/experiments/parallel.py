@@ -78,10 +78,10 @@ def stacked_losses(learners: Sequence[Learner], rows: Sequence[Tensor]) -> Tenso
     """
     errors = [learner.error for learner in learners]
     states = [dict(e.named_parameters()) | dict(e.named_buffers()) for e in errors]
-    state = {name: torch.stack([own[name] for own in states]) for name in states[0]}
+    state = {name: torch.stack([own_state[name] for own_state in states]) for name in states[0]}
     pairs = [(learner.latents(where), learner.targets[where]) for learner, where in zip(learners, rows, strict=True)]
     x, targets = (torch.stack(column) for column in zip(*pairs, strict=True))  # x: (K, B, T, H, W, D)
-    return vmap(lambda own, x, target: functional_call(errors[0], own, (x, target)))(state, x, targets)
+    return vmap(lambda own_state, x, target: functional_call(errors[0], own_state, (x, target)))(state, x, targets)
 
 
 class ParallelTask:
@@ -106,7 +106,7 @@ class ParallelTask:
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         where = rows.to(self.device)
         pairs = zip(self._own_rows, self.learners, strict=True)
-        own_rows = [own[(where + STRIDE * learner.seed) % len(own)] for own, learner in pairs]
+        own_rows = [available[(where + STRIDE * learner.seed) % len(available)] for available, learner in pairs]
         losses: dict[str, Tensor] = {}
         for group in self.groups:
             if len(group) == 1:

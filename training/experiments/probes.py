@@ -101,10 +101,10 @@ def probe(train: Tensor, test: Tensor, tasks: Sequence[Task]) -> list[Samples]:
                 samples[k]["code"].append(bits(weights, ahead, task.train[end:following].to(train.device))[0].cpu())
                 continue
             truth = task.test.to(train.device)
-            left, right = bits(weights, standardised(test, train), truth)
-            prior = (torch.bincount(task.train, minlength=task.classes) + 1.0).to(left)
+            bits_left, right = bits(weights, standardised(test, train), truth)
+            prior = (torch.bincount(task.train, minlength=task.classes) + 1.0).to(bits_left)
             without = -(prior / prior.sum()).log2()[truth]  # what a probe that sees nothing leaves to be told
-            samples[k] |= {"accuracy": [right.float()], "V-information, bits": [without - left]}
+            samples[k] |= {"accuracy": [right.float()], "V-information, bits": [without - bits_left]}
     for values in samples:  # means of stretches of the training images, of which there are many
         values["code"] = [torch.stack([part.mean() for part in torch.cat(values["code"]).tensor_split(STRETCHES)])]
     return [{n: torch.cat(parts).double().cpu().numpy()[None] for n, parts in values.items()} for values in samples]
@@ -117,9 +117,9 @@ def tasks_of(train: Scenes, test: Scenes, controls: int) -> list[Task]:
     unseen_places = np.searchsorted(pairs, unseen[BOTH]).clip(max=len(pairs) - 1)
     tasks = []
     for name in TASKS:
-        values, own = np.unique(known[name], return_inverse=True)
-        others = np.searchsorted(values, unseen[name]).clip(max=len(values) - 1)
-        tasks.append(Task(name, torch.as_tensor(own), torch.as_tensor(others), len(values)))
+        values, known_numbers = np.unique(known[name], return_inverse=True)
+        unseen_numbers = np.searchsorted(values, unseen[name]).clip(max=len(values) - 1)
+        tasks.append(Task(name, torch.as_tensor(known_numbers), torch.as_tensor(unseen_numbers), len(values)))
         for seed in range(controls):
             table = np.random.default_rng(seed).integers(len(values), size=len(pairs))
             known_by_heart, chance = (torch.as_tensor(table[x]) for x in (places, unseen_places))

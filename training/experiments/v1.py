@@ -96,8 +96,8 @@ def foretell(train: Tensor, truth: Tensor, test: Tensor) -> Tensor:
     centre = goal.mean(0)
 
     def weights(rows: Tensor, penalty: float) -> Tensor:
-        own = kernel[rows][:, rows]
-        return torch.linalg.solve(own + penalty * scale * torch.eye(len(own)).to(own), goal[rows] - centre)
+        block = kernel[rows][:, rows]
+        return torch.linalg.solve(block + penalty * scale * torch.eye(len(block)).to(block), goal[rows] - centre)
 
     def error(penalty: float) -> float:
         return float((kernel[held][:, ~held] @ weights(~held, penalty) + centre - goal[held]).square().mean())
@@ -155,7 +155,7 @@ def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adap
     A row is a step of a clip; what they give are the VAE latents of both its frames, one's channels behind the
     other's. z: (N, F, C, h, w), those of the clips.
     """
-    both = z.unflatten(1, (-1, 2)).flatten(2, 3).flatten(0, 1)  # (N · T, 2 · C, h, w)
+    goals = z.unflatten(1, (-1, 2)).flatten(2, 3).flatten(0, 1)  # (N · T, 2 · C, h, w)
     fitted: dict[str, list[Adapter]] = {}
     learners = []
     for point in bench.long_points:
@@ -166,10 +166,10 @@ def adapters(bench: Bench, train: Clips, z: Tensor) -> tuple[dict[str, list[Adap
             assert isinstance(like, TokenAdapter)
             sizes = (like.width, 2 * like.channels, like.fold, like.cells, like.stem.out_features)
             adapter = TokenAdapter(*sizes).to(bench.device)
-            some = torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS), device=bench.device).long()
-            adapter.fit_statistics(rows[some], both[some])
+            sample = torch.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_ROWS), device=bench.device).long()
+            adapter.fit_statistics(rows[sample], goals[sample])
             fitted.setdefault(str(point), []).append(adapter)
-            learners.append(Learner(adapter, torch.arange(len(rows)), [rows], both, LatentError(adapter), seed))
+            learners.append(Learner(adapter, torch.arange(len(rows)), [rows], goals, LatentError(adapter), seed))
     recipe = usual_recipe(bench)
     train_parallel(bench, learners, recipe, "V1")
     return fitted, recipe.steps

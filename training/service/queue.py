@@ -242,8 +242,8 @@ class JobQueue:
 
     def place(self, run: Run) -> int:
         """How many runs are before it on its device: 0 is its turn."""
-        own = run.job
-        before = [r for r, job in self._jobs() if job["device"] == own["device"] and job["ticket"] < own["ticket"]]
+        device, ticket = run.job["device"], run.job["ticket"]
+        before = [r for r, job in self._jobs() if job["device"] == device and job["ticket"] < ticket]
         return sum(r.alive() for r in before)
 
     def _launch(self, run: Run) -> None:
@@ -260,8 +260,8 @@ class JobQueue:
             (run.folder / STOP).unlink(missing_ok=True)
             run.write_state(WAITING)
             # It inherits the lock, and with it the proof that it lives. A session of its own outlives the server.
-            own = {"PYTHONPATH": os.pathsep.join(sys.path), "FORESIGHT_LOCK": str(lock.fileno())}
-            own["PYTHONIOENCODING"] = "utf-8"  # of its output.txt
+            variables = {"PYTHONPATH": os.pathsep.join(sys.path), "FORESIGHT_LOCK": str(lock.fileno())}
+            variables["PYTHONIOENCODING"] = "utf-8"  # of its output.txt
             process = subprocess.Popen(
                 [sys.executable, "-m", "training.service.worker", str(run.folder)],
                 stdin=subprocess.DEVNULL,
@@ -269,6 +269,6 @@ class JobQueue:
                 stderr=output,
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
-                env=ASLEEP | os.environ | own,
+                env=ASLEEP | os.environ | variables,
             )
             (run.folder / PID).write_text(str(process.pid), encoding="utf-8")

@@ -112,7 +112,7 @@ class TrainingService:
         seeds = whole(seeds, "seeds", 1, MAX_SEEDS)
         archive = archive if settings.uses_photos else None
         config = fit_config(settings, vlm, None if archive is None else "uploaded")
-        begun = self._begun(config)
+        beginnings = self._begun(config)
         used = self.queue.names()
         # A run of several adapters puts what each is behind its name: none of these may be there either.
         ends = [f"-{point}-{kind}".replace("/", "-") for point in config.points for kind in config.kinds]
@@ -140,7 +140,7 @@ class TrainingService:
                 split = {"learn": len(parts["train"]), "held_out": len(parts["test"]), "asked": config.held_out}
             for name, run_settings in zip(names, every, strict=True):
                 job = {"settings": to_json(run_settings), "device": device, "pictures": split, **models}
-                self.queue.start(name, job, folder, begun)
+                self.queue.start(name, job, folder, beginnings)
         broken = [[file.name, file.reason] for file in pool.broken] if pool else []
         return {"name": names[0], "names": names, "broken": broken}
 

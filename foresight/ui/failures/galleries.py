@@ -44,13 +44,14 @@ def status(run: Run) -> str:
     """The bar, the words, the files that were left out; and, for tab.css, what these images have nothing of."""
     if run.seconds is not None:
         word = "All" if run.done == run.total else "Stopped:"
-        what = "files" if run.broken else "pictures"
-        progress = f"{word} {run.done} of {run.total} {what} in {duration(run.seconds)}"
+        noun = "files" if run.broken else "pictures"
+        progress = f"{word} {run.done} of {run.total} {noun} in {duration(run.seconds)}"
     else:
-        left = run.remaining()
-        progress = f"{run.done} of {run.total} pictures" + ("" if left is None else f", about {duration(left)} left")
-    far = sum(scores.unfamiliar for scores in run.scores)
-    notes = f" ⚠ {far} unlike what this adapter was trained on." if far else ""
+        seconds = run.remaining()
+        rest = "" if seconds is None else f", about {duration(seconds)} left"
+        progress = f"{run.done} of {run.total} pictures{rest}"
+    unfamiliar = sum(scores.unfamiliar for scores in run.scores)
+    notes = f" ⚠ {unfamiliar} unlike what this adapter was trained on." if unfamiliar else ""
     placeless = run.seconds is not None and not any(bool(scores.plane.any()) for scores in run.scores)
     without = "places" if placeless else ""
     return (
@@ -159,8 +160,8 @@ def gallery(
     ranked = [r for r in rows if like or (beside.gain(r, score) if beside else own_score(r.scores, score)) is not None]
     rest = rows[len(ranked) : limit]
 
-    def tiles(some: Sequence[Row]) -> str:
-        return "".join(_tile(row, score, notes.get(row.key) if notes else Note(), beside, like) for row in some)
+    def tiles(part: Sequence[Row]) -> str:
+        return "".join(_tile(row, score, notes.get(row.key) if notes else Note(), beside, like) for row in part)
 
     unranked = (
         f'<h4 class="fs-failures-unranked">Not in this order: {len(rows) - len(ranked)} without {NAMES[score]}</h4>'
@@ -204,9 +205,9 @@ def _tile(row: Row, score: str, note: Note, beside: Beside | None, like: Row | N
         value += f", {_number(score, abs(gain))} {'worse' if (gain > 0) == (score in LOWER_IS_BETTER) else 'better'}"
     if like:
         value = f"cosine {cosine(row, like):.3f} · {value}"
-    own = scores.scores["adapter"]
-    names = [n for n in shown_scores(own) if n in ("lpips", "haarpsi", "mask_iou", "edge_f1") and n != score]
-    others = " · ".join(f"{NAMES[n]} {_number(n, own[n])}" for n in names)
+    adapter_scores = scores.scores["adapter"]
+    names = [n for n in shown_scores(adapter_scores) if n in ("lpips", "haarpsi", "mask_iou", "edge_f1") and n != score]
+    others = " · ".join(f"{NAMES[n]} {_number(n, adapter_scores[n])}" for n in names)
     objects = "".join(f"<li>{_object(item)}</li>" for item in scores.objects)
     notes = '<span class="far">⚠ unlike its training data</span>' if scores.unfamiliar else ""
     boxes = _boxes(scores.photo, scores.size) if scores.photo else ""

@@ -388,15 +388,15 @@ class LatentMapTab:
         return self._select(self.maps.find(spec), indices, count + PAGE)
 
     def _select(self, latent_map: LatentMap, indices: list[int], count: int) -> Updates:
-        some, rest, size = len(indices), len(indices) - count, latent_map.spec.size
-        exported = f"{some:,}" if some else f"all {size:,}"
+        chosen, hidden, size = len(indices), len(indices) - count, latent_map.spec.size
+        exported = f"{chosen:,}" if chosen else f"all {size:,}"
         updates = [
             indices,
             count,
             tiles.gallery(latent_map, indices, count),
-            gr.Button(f"Show {min(rest, PAGE)} more of {some:,}", visible=rest > 0),
+            gr.Button(f"Show {min(hidden, PAGE)} more of {chosen:,}", visible=hidden > 0),
             gr.Button("Evaluate in Failures", interactive=True),
-            gr.Button(f"Export {exported} {noun(latent_map.spec, some or size)} (zip)", interactive=True),
+            gr.Button(f"Export {exported} {noun(latent_map.spec, chosen or size)} (zip)", interactive=True),
         ]
         return dict(zip(self._selection_outputs(), updates, strict=True))
 

@@ -71,14 +71,14 @@ def _of_run(run: Run, adapters: Mapping[str, dict[str, Any]]) -> Iterator[Row]:
         "Time": Cell(duration(run["seconds"]), run["seconds"]) if "seconds" in run else Cell(),
         "Note": Cell(run["note"] or " ", run["note"]),
     }
-    here = [adapters[name] for name in run.get("adapters", ()) if name in adapters]
-    for adapter in here:
+    present = [adapters[name] for name in run.get("adapters", ()) if name in adapters]
+    for adapter in present:
         own = _of_adapter(adapter)
         known = {"Data": shared["Data"]} | ({"Status": shared["Status"]} if own["Status"] == MADE else {})
         if "point" in adapter:
             known["Loss"] = _loss([losses.get(f"{adapter['point']}-{adapter['kind']}")], settings["loss"])
         yield Row(run["name"], adapter["name"], shared | own | known)
-    if not here:
+    if not present:
         yield Row(run["name"], None, shared | {"Name": Cell(run["name"], run["name"])})
 
 
@@ -143,13 +143,13 @@ def standing(run: Run) -> str:
 def seed_spread(name: str | None, runs: Sequence[Run], listed: Sequence[Row]) -> str:
     """The scores of runs that differ from this one in their seed alone, where there are several: their range."""
     alike = {run["name"]: run["settings"] | {"seed": 0} for run in runs}
-    own = [row for row in listed if row.run and alike[row.run] == alike.get(name or "") and row.adapter]
-    seeds = {row.cells["Seed"].value for row in own}
-    if len(seeds) < 2 or len(own) > len(seeds):  # several adapters a run do not compare
+    same_settings = [row for row in listed if row.run and alike[row.run] == alike.get(name or "") and row.adapter]
+    seeds = {row.cells["Seed"].value for row in same_settings}
+    if len(seeds) < 2 or len(same_settings) > len(seeds):  # several adapters a run do not compare
         return ""
     parts = []
     for column in map(_column, SCORES):
-        values = [value for row in own if isinstance(value := row.cells.get(column, Cell()).value, float)]
+        values = [value for row in same_settings if isinstance(value := row.cells.get(column, Cell()).value, float)]
         parts += [f"{column} {min(values):.3f} to {max(values):.3f}"] if values else []
     return f"{len(seeds)} seeds of these settings: {', '.join(parts)}" if parts else ""
 
@@ -176,8 +176,8 @@ def _is_chosen(row: Row, listed: Sequence[Row], shown_run: str | None, adapter: 
     """Of a run's rows that of the chosen adapter, else the first; without a run, the adapter's."""
     if not shown_run:
         return row.run is None and row.adapter == adapter
-    own = [other.adapter for other in listed if other.run == shown_run]
-    return row.run == shown_run and row.adapter == (adapter if adapter in own else own[0])
+    adapters_of_run = [other.adapter for other in listed if other.run == shown_run]
+    return row.run == shown_run and row.adapter == (adapter if adapter in adapters_of_run else adapters_of_run[0])
 
 
 def _row(row: Row, chosen: bool, compared: bool) -> str:

@@ -47,11 +47,11 @@ def sheet(frames: Tensor) -> Image.Image:
     count, _, height, width = frames.shape
     across = columns(count)
     pixels = (frames.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    whole = np.zeros((-(-count // across) * height, across * width, 3), np.uint8)
+    canvas = np.zeros((-(-count // across) * height, across * width, 3), np.uint8)
     for k, frame in enumerate(pixels):
         top, left = k // across * height, k % across * width
-        whole[top : top + height, left : left + width] = frame
-    return Image.fromarray(whole)
+        canvas[top : top + height, left : left + width] = frame
+    return Image.fromarray(canvas)
 
 
 def columns(count: int) -> int:

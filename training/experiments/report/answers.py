@@ -59,18 +59,18 @@ PARTS = {"1 to 5 objects on all backgrounds": (0, 2), ON_WHITE: (2, 3), "1 to 5 
 def clusters(run: Run) -> Answer:
     """E1.1."""
     tables, points, at = run.measurement.tables, run.points.every, run.at
-    own, shuffled, control = (tables[name] for name in ("scores", "shuffled labels", "random-weights VLMs"))
-    here, top = condition(at, MEANS[0]), max(own, key=lambda name: own[name][BOTH].mean())
-    claim = sure(own[here][BOTH])
-    most = max(FACTORS, key=lambda f: own[here][f].mean())
+    true, shuffled, control = (tables[name] for name in ("scores", "shuffled labels", "random-weights VLMs"))
+    here, top = condition(at, MEANS[0]), max(true, key=lambda name: true[name][BOTH].mean())
+    claim = sure(true[here][BOTH])
+    most = max(FACTORS, key=lambda f: true[here][f].mean())
     titles = {
-        "Silhouette": own,
+        "Silhouette": true,
         "Its baseline, shuffled labels": shuffled,
         "Its control, VLMs with random weights": control,
     }
 
     def lines(mean: str) -> list[Series]:
-        return [series(f, points, [own[condition(p, mean)][f] for p in points], points) for f in FACTORS]
+        return [series(f, points, [true[condition(p, mean)][f] for p in points], points) for f in FACTORS]
 
     random = [control[condition(p, MEANS[0])][BOTH] for p in points]
     drawn = {MEANS[0]: [*lines(MEANS[0]), series(f"{BOTH}, random-weights VLMs", points, random, points)]}
@@ -80,12 +80,12 @@ def clusters(run: Run) -> Answer:
         "Claim: latents cluster strongly by shape and colour. A silhouette runs from -1 to 1, and "
         f"above {STRONG} speaks of clusters (Kaufman & Rousseeuw 1990). At {at} it is {text(claim)}. The seed's 0.808 "
         "was taken on a 2-D map, of scenes in which each shape has one colour.",
-        f"Taken by the cosine on the latents as they are, {' × '.join(map(str, own[here][BOTH].shape))} scenes with "
-        f"one object on white. The mean over all tokens at {at} orders scenes most by {most} ({text(own[here][most])})."
-        f" The clearest clusters by shape and colour are at {top.split(',')[0]}, on the mean over "
-        f"{top.split(', ')[1]}: {text(own[top][BOTH])}; there shuffled labels give {text(shuffled[top][BOTH])}, and "
-        f"VLMs with random weights, another for each set, {text(control[top][BOTH])}. At {at} these are "
-        f"{text(shuffled[here][BOTH])} and {text(control[here][BOTH])}.",
+        f"Taken by the cosine on the latents as they are, {' × '.join(map(str, true[here][BOTH].shape))} scenes with "
+        f"one object on white. The mean over all tokens at {at} orders scenes most by {most} "
+        f"({text(true[here][most])}). The clearest clusters by shape and colour are at {top.split(',')[0]}, on the "
+        f"mean over {top.split(', ')[1]}: {text(true[top][BOTH])}; there shuffled labels give "
+        f"{text(shuffled[top][BOTH])}, and VLMs with random weights, another for each set, "
+        f"{text(control[top][BOTH])}. At {at} these are {text(shuffled[here][BOTH])} and {text(control[here][BOTH])}.",
         [
             table(
                 f"{title}, on the mean over {mean}",
@@ -99,7 +99,7 @@ def clusters(run: Run) -> Answer:
             chart(f"Silhouette by depth, mean over {mean}", "line", ("extraction point", "silhouette"), drawn[mean])
             for mean in MEANS
         ],
-        [key(f"silhouette by {BOTH}, {at}", own[here][BOTH], 0.808, ("shuffled labels", shuffled[here][BOTH]))],
+        [key(f"silhouette by {BOTH}, {at}", true[here][BOTH], 0.808, ("shuffled labels", shuffled[here][BOTH]))],
         {"silhouette": 0.808},
     )
 
@@ -157,11 +157,11 @@ def linear_probe(run: Run) -> Answer:
     scores, trials, at, target = run.scores, run.trials, run.at, TARGETS["lpips"]
     blank, oracle = scores["blank"], scores["oracle"]
     top, last = best(trials), list(trials)[-1]
-    own, gap = sure(scores[at]["lpips"]), paired(scores[at]["lpips"], blank["lpips"])
-    under_target: Verdict = "holds" if own[2] < target else "does not hold" if own[1] > target else "open"
+    lpips, gap = sure(scores[at]["lpips"]), paired(scores[at]["lpips"], blank["lpips"])
+    under_target: Verdict = "holds" if lpips[2] < target else "does not hold" if lpips[1] > target else "open"
     return Answer(
         worst_of(verdict(gap), under_target),
-        f"Claim: a linear map finds the picture. At {at} its LPIPS is {text(own)}, a blank page "
+        f"Claim: a linear map finds the picture. At {at} its LPIPS is {text(lpips)}, a blank page "
         f"has {text(blank['lpips'])} on the same scenes; the probe's minus the page's is {text(gap)} (paired). The "
         f"claim holds where that is under {-MARGIN} and LPIPS is under the seed's target of {target}.",
         f"One linear map for each token, {RIDGE}. Best at "
@@ -252,7 +252,7 @@ def positions(run: Run) -> Answer:
     rough = high < target and paired(better, constant)[1] > 0
     lines = [series(kind, points, [boxes[f"{p} {kind}"][iou] for p in points], points) for kind in HEADS]
     lines.append(series(CONSTANT, points, [constant] * len(points)))
-    ours, share = objects[f"{at} tokens"], "share found"
+    decoded, share = objects[f"{at} tokens"], "share found"
     of_tokens, of_pooled = interval(tokens[iou]), interval(pooled[iou])
     advice = "Keep the grid of tokens" if of_tokens[1] > of_pooled[2] else "The grid of tokens is not needed for boxes"
     if of_tokens[1] <= of_pooled[2] and of_pooled[1] <= of_tokens[2]:
@@ -268,8 +268,8 @@ def positions(run: Run) -> Answer:
         f"steps from {run.settings['boxes']} scenes. Above an IoU of 0.75 at {at}: {text(tokens['IoU > 0.75'])} of the "
         f"boxes from all tokens, {text(pooled['IoU > 0.75'])} from their mean. "
         f"In decoded pictures of 2 to 5 objects at {at} (token adapters, {LATENTS_ALONE}), "
-        f"{text(ours[share])} of the objects are found again, {text(ours['missed a picture'])} a picture are "
-        f"missed and {text(ours['extra a picture'])} are too many; after the VAE alone "
+        f"{text(decoded[share])} of the objects are found again, {text(decoded['missed a picture'])} a picture are "
+        f"missed and {text(decoded['extra a picture'])} are too many; after the VAE alone "
         f"{text(objects['oracle'][share])} are found, in the originals {text(objects['originals'][share])}: neither "
         "tells objects of one colour apart that touch.",
         [
@@ -277,7 +277,7 @@ def positions(run: Run) -> Answer:
             score_table(
                 "Several objects in decoded pictures: Hungarian matching, an object counts as found from an IoU of 0.5",
                 objects,
-                list(ours),
+                list(decoded),
                 {"measured in": {n: measured(samples[share]) for n, samples in objects.items()}},
             ),
             score_table("Scores of those pictures", run.scores),
@@ -291,7 +291,7 @@ def positions(run: Run) -> Answer:
             key(f"box IoU, mean of tokens, {at}", pooled[iou], 0.567, (CONSTANT, constant), target=f"> {target}"),
             key(
                 f"objects found, of 2 to 5, {at}",
-                ours[share],
+                decoded[share],
                 baseline=("blank page", objects["blank"][share]),
                 oracle=objects["oracle"][share],
             ),
@@ -473,8 +473,8 @@ def what_matters(run: Run) -> Answer:
         "picture's side, px": saturated(trained, blank),
     }
     counts = run.measurement.parameters
-    few, many = SEEDS_SCENES if SEEDS_SCENES in amounts else next(iter(amounts)), list(amounts)[-1]
-    gain = paired(amounts[few]["lpips"], amounts[many]["lpips"])
+    fewest, most = SEEDS_SCENES if SEEDS_SCENES in amounts else next(iter(amounts)), list(amounts)[-1]
+    gain = paired(amounts[fewest]["lpips"], amounts[most]["lpips"])
     of_parameters = {
         kind: ([counts[f"{kind} {w}"] for w in table_], [s["lpips"] for s in table_.values()])
         for kind, table_ in kinds.items()
@@ -493,7 +493,7 @@ def what_matters(run: Run) -> Answer:
     amount_budget = budget(steps["training data"], settings["amount_batch"])
     return Answer(
         "holds" if gain[2] < MARGIN else "does not hold" if gain[1] > MARGIN else "open",
-        f"Claim: {SEEDS_SCENES} scenes are enough. From {few} to {many} LPIPS falls by {text(gain)} (paired, "
+        f"Claim: {SEEDS_SCENES} scenes are enough. From {fewest} to {most} LPIPS falls by {text(gain)} (paired, "
         f"{amount_budget} each). The claim holds where that is under {MARGIN}.",
         f"At {at}, {LATENTS_ALONE}. Each curve has a budget of its own, so compare within a curve, not between them. "
         + " ".join(f"By the {what}: {rule_}." for what, rule_ in saturates.items()),
@@ -526,7 +526,7 @@ def what_matters(run: Run) -> Answer:
         ],
         [
             score_key(f"{n} training scenes, {at}, {amount_budget}", "lpips", amounts[n], blank, oracle)
-            for n in dict.fromkeys((few, many))
+            for n in dict.fromkeys((fewest, most))
         ],
         {"hidden": 2048, "parameters": 20_000_000, "samples": 100},
         [f"By the {what}: {rule_}." for what, rule_ in saturates.items()],
