@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
 from foresight.adapters.identity import KEY, identity_of
-from foresight.adapters.modules import KINDS, SEVERAL_POINTS, Adapter, LinearProbe, PooledMLP, join_points
+from foresight.adapters.modules import KINDS, SEVERAL_POINTS, Adapter, LinearProbe, PooledMLP, frames_of, join_points
 from foresight.data.images import vae_size
 from foresight.data.resolution import NATIVE, Resolution
 from foresight.data.scenes import SceneSpec
@@ -61,6 +61,9 @@ class FitConfig:
     """Hidden width of pooled and tokens; None: a quarter of the latents' width, at least 128."""
     latent_weight: float = 0.1
     """Weight of the squared error of standardised VAE latents once images are decoded; 1 before."""
+    change_weight: float = 10.0
+    """Weight, beside that of the VAE latents, of the squared error of what changes from the first to the second frame
+    of a clip's step: a small part of each frame, by which alone an adapter learns to tell the two apart."""
     pixel_weight: float = 4.0
     """Weight of the absolute error of decoded images."""
     object_weight: float = 0.0
@@ -206,16 +209,16 @@ class Fit:
 
     def _loss(self, latents: Latents, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         """Losses on a batch of one size."""
-        outputs = {
-            name: self.adapters[name].for_frames(
-                inputs_of(latents, name, self.adapters[name], slice(None)), latents.frames
-            )
-            for name in self.modules
-        }
-        losses = {
-            name: ((z - latents.targets) / self.adapters[name].z_std.view(-1, 1, 1)).square().mean()
-            for name, z in outputs.items()
-        }
+        outputs, losses = dict[str, Tensor](), dict[str, Tensor]()
+        for name in self.modules:
+            adapter = self.adapters[name]
+            z = adapter.for_steps(inputs_of(latents, name, adapter, slice(None)))  # (B, 1 or 2, C, h, w)
+            spread = adapter.z_std.view(-1, 1, 1)
+            outputs[name] = frames_of(z, latents.frames)
+            losses[name] = ((outputs[name] - latents.targets) / spread).square().mean()
+            if latents.changes is not None and adapter.frames == 2:
+                error = (z[:, 1] - z[:, 0] - latents.changes) / spread
+                losses[name] = losses[name] + self.config.change_weight * error.square().mean()
         if done < self.config.images_from:
             return losses
         z = torch.cat(list(outputs.values()))

@@ -34,7 +34,7 @@ from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
 from training.store import Store, key_of, name_of, picture_hashes
 
-TARGETS = "targets"
+TARGETS, CHANGES = "targets", "changes"
 TIMES, SECONDS_PER_GRID = "times", "second_per_grid"  # of clips; the latter by the name of Qwen2.5-VL's processor
 STEP_FRAMES = 2  # of a clip that the VLM joins into one step
 Progress = Callable[[int, int], None]  # how many images of how many are done
@@ -60,6 +60,8 @@ class Latents:
     (N, C, h, w), the VAE's latents of the pictures at the VAE's size. pictures: (N, 3, H, W) uint8 at the VLM's size.
     masks: (N, H, W) bool, what shows an object. frames: (N,) uint8, which of its step's two frames a picture is; a
     still is both, and is counted as one or the other by turns. mapped: whether some of it lies in files, as of a Room.
+    changes: (N, C, h, w), what the VAE's latents of a step's second frame have more than those of its first; 0 of a
+    still; None where all are stills.
     """
 
     points: dict[str, Tensor]
@@ -68,13 +70,16 @@ class Latents:
     masks: Tensor
     frames: Tensor
     mapped: bool = False
+    changes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, rows: slice) -> Latents:
         points = {name: x[rows] for name, x in self.points.items()}
-        return Latents(points, self.targets[rows], self.pictures[rows], self.masks[rows], self.frames[rows])
+        pictures, masks = self.pictures[rows], self.masks[rows]
+        changes = None if self.changes is None else self.changes[rows]
+        return Latents(points, self.targets[rows], pictures, masks, self.frames[rows], changes=changes)
 
     def batch(self, rows: Tensor, points: Collection[str], pictures: bool, device: torch.device) -> Latents:
         """Rows (n,) at some points on a device; with no pictures and masks where nobody looks at them."""
@@ -88,7 +93,8 @@ class Latents:
 
         at = {name: read(x) for name, x in self.points.items() if name in points}
         seen = read(self.pictures, pictures), read(self.masks, pictures)
-        return Latents(at, read(self.targets), *seen, read(self.frames))
+        changes = None if self.changes is None else read(self.changes)
+        return Latents(at, read(self.targets), *seen, read(self.frames), changes=changes)
 
 
 @dataclass
@@ -197,7 +203,8 @@ class Extractor:
     def rows(self, batch: Batch) -> dict[str, Tensor]:
         """What `Latents` has of a batch: a row for each picture, and for each step of a clip.
 
-        Of a step's two frames one is kept, by turns the first and the second. Latents of clips are not stored.
+        Of a step's two frames one is kept, by turns the first and the second, and how they differ. Latents of clips
+        are not stored.
         """
         pictures, masks, fps = batch
         if pictures.ndim == 4:
@@ -208,12 +215,12 @@ class Extractor:
         count = len(clips) * (clips.shape[1] // 2)
         rows = torch.arange(count, device=clips.device)
         frames = (rows + rows // (clips.shape[1] // 2)) % 2  # else a step's place in its clip would tell the frame
-        frame_pixels, frame_masks = (
-            x.to(clips.device).unflatten(1, (-1, 2)).flatten(0, 1)[rows, frames] for x in (clips, masks)
-        )
+        pairs = clips.unflatten(1, (-1, 2)).flatten(0, 1)  # (rows, 2, 3, H, W)
+        pair_masks = masks.to(clips.device).unflatten(1, (-1, 2)).flatten(0, 1)
+        targets = self._targets_of(pairs.flatten(0, 1).float() / 255).unflatten(0, (-1, 2))
         values = {name: states.flatten(0, 1)[:, None] for name, states in steps.items()}
-        values[TARGETS] = self._targets_of(frame_pixels.float() / 255)
-        return {**values, "pictures": frame_pixels, "masks": frame_masks, "frames": frames.byte()}
+        values |= {TARGETS: targets[rows, frames], CHANGES: targets[:, 1] - targets[:, 0]}
+        return {**values, "pictures": pairs[rows, frames], "masks": pair_masks[rows, frames], "frames": frames.byte()}
 
     def _targets_of(self, x: Tensor) -> Tensor:
         """The VAE's latents of pictures (B, 3, H, W), or of clips (B, F, 3, H, W)."""
@@ -263,12 +270,14 @@ def gather(
         for name, value in values.items():
             if name not in latents:  # filled in place: gathering parts first would take twice the memory
                 latents[name] = room.column((total, *value.shape[1:]), value.dtype, device)
+                if name == CHANGES:
+                    latents[name].zero_()  # of stills there are none
             latents[name][start : start + len(value)] = value
         start += len(values["pictures"])
         if progress:
             progress(start, total)
     rest = {name: latents.pop(name) for name in (TARGETS, "pictures", "masks", "frames")}
-    return Latents(latents, **rest, mapped=room.full)
+    return Latents(latents, **rest, mapped=room.full, changes=latents.pop(CHANGES, None))
 
 
 def in_turn(compute: Callable[[], dict[str, Tensor]], count: int, device: torch.device) -> Iterator[dict[str, Tensor]]:

@@ -93,8 +93,11 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
 
         An adapter of one frame a step gives both the same. Raises InputError where D is another.
         """
-        z = self._by_step(latents)[:, 0]  # (B, 1 or 2, C, h, w)
-        return z[torch.arange(len(z), device=z.device), frames.to(z.device).long() % self.frames]
+        return frames_of(self.for_steps(latents), frames)
+
+    def for_steps(self, latents: Tensor) -> Tensor:
+        """Single steps (B, 1, H, W, D) → VAE latents (B, `frames`, C, h, w), float32. InputError where D is another."""
+        return self._by_step(latents)[:, 0]
 
     def for_clip(self, latents: Tensor, frames: int) -> Tensor:
         """Latents (B, T, H, W, D) of clips of F frames → VAE latents (B, J, C, h, w), float32.
@@ -174,6 +177,11 @@ class Adapter(nn.Module, PyTorchModelHubMixin):
         along = x @ self.axes.T
         off = (x.square().sum(-1) - along.square().sum(-1)).clamp_min(0) / self.rest
         return ((along.square() / self.spread).sum(-1) + off).mean(-1).div(self.width).sqrt()
+
+
+def frames_of(steps: Tensor, frames: Tensor) -> Tensor:
+    """VAE latents of steps (B, 1 or 2, C, h, w) → of one frame each (B, C, h, w), 0 or 1 by `frames` (B,)."""
+    return steps[torch.arange(len(steps), device=steps.device), frames.to(steps.device).long() % steps.shape[1]]
 
 
 def by_size(x: BySize) -> Sequence[Tensor]:

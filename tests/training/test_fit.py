@@ -10,6 +10,7 @@ from PIL import Image
 
 from foresight.adapters.checkpoint import load_adapter, measured_share, no_better_than_blank, reference_mean
 from foresight.adapters.modules import TokenAdapter
+from foresight.data.images import resize
 from foresight.data.scenes import SceneSpec
 from foresight.data.sources import DataSpec, PhotoPart, ScenePart, parse_data
 from foresight.errors import InputError
@@ -317,6 +318,26 @@ def test_the_loss_on_pixels_is_what_it_says(house):
     painted = torch.nn.functional.interpolate(vae.decode(z, clamp=False), 224, mode="bicubic", antialias=True)
     absolute = (painted.clamp(0, 1) - latents.pictures[rows] / 255).abs().mean()
     assert loss.item() == pytest.approx((0.5 * squared + 4 * absolute).item(), rel=1e-4)
+
+
+def test_the_loss_on_clips_asks_what_changes_within_a_step(house):
+    vlm, vae = house
+    config = replace(CONFIG, points=("pre-merge/0",), data=parse_data("scenes:4+motion:8"), factors=None)
+    task = prepare(replace(config, change_weight=3.0), vlm, vae)
+    [latents], adapter = task.latents, task.adapters["pre-merge/0-tokens"]
+    steps = torch.arange(len(latents))[latents.changes.flatten(1).any(1)]
+    assert len(steps) == 8 and not latents.changes[:4].any()  # stills come first
+    clips = next(iter(open_data(config.data, seed=config.recipe.seed).source("train", 64, CPU).parts[-1:]))()
+    frames = clips[0].unflatten(1, (-1, 2)).flatten(0, 1) / 255  # (8, 2, 3, 224, 224)
+    first, second = (vae.encode(resize(frames[:, k], (256, 256))) for k in range(2))
+    torch.testing.assert_close(latents.changes[steps], second - first, rtol=1e-3, atol=1e-4)
+    loss = task.loss(steps, torch.Generator(), 0.5)["pre-merge/0-tokens"]
+    x, spread = latents.points["pre-merge/0"][steps], adapter.z_std.view(-1, 1, 1)
+    y = [adapter.for_frames(x, torch.full((8,), k)) for k in range(2)]
+    seen = torch.where(latents.frames[steps].view(-1, 1, 1, 1) == 0, *y)
+    squared = ((seen - latents.targets[steps]) / spread).square().mean()
+    change = ((y[1] - y[0] - (second - first)) / spread).square().mean()
+    assert loss.item() == pytest.approx((squared + 3 * change).item(), rel=1e-4)
 
 
 def config_of(values, vlm, photos=None):
