@@ -41,7 +41,9 @@ _BETWEEN = " · "  # a point and an adapter's name, in a tile's title
 SIDES = (56, 448)  # pixels; what a linked scene's sides may be, since anybody can write a link
 # The browser's history: one entry for each view and each tab that a person opens. `view` is told a view's address when
 # it is shown, `opened` the name of a tab; what a person neither pressed nor clicked belongs to the entry that is there.
-# Back and Forward go to `travel`, which the page sets: the query, and whether the tab shows that very view still.
+# Back and Forward go to `travel`, which the page sets: the query, and whether the tab shows that very view still. The
+# entry that they lead to keeps its address until somebody acts there: another view was asked for in the entry that was
+# left, and comes late.
 HISTORY = """
 // Where a page has a base, Plotly clips by names with the page's whole address: at another one nothing would be seen.
 const base = document.querySelector('base[href]');
@@ -65,17 +67,24 @@ const write = (address, replace) => {
   history[replace ? 'replaceState' : 'pushState'](null, '', '?' + parameters);
 };
 let settling = Boolean(String(sorted(location.search)));  // the next view belongs to the entry that is there
-const acted = event => { if (event.isTrusted) settling = false; };
+let reached = null;  // the query of the entry that Back or Forward led to, until somebody acts in its tab
+const acted = event => {
+  if (!event.isTrusted) return;
+  settling = false;
+  if (reached !== null && document.getElementById('tab-' + tabOf(reached))?.checkVisibility() !== false) reached = null;
+};
 addEventListener('pointerdown', acted, true);
 addEventListener('keydown', acted, true);
 window.viewHistory = {
   view: address => {
-    const here = location.search;
-    if (!same(address, here)) write(address, settling || (isTabAlone(here) && tabOf(here) === tabOf(address)));
+    const here = location.search, completes = isTabAlone(here) && tabOf(here) === tabOf(address);
+    if (reached !== null && !same(address, reached) && !completes) return;
+    if (!same(address, here)) write(address, settling || completes);
     settling = false;
   },
   opened: tab => {
     if (settling || tabOf(location.search) === tab) return;  // a page that loads opens its first tab, which nobody did
+    reached = null;
     write(linkOf(tab) || 'tab=' + tab);
     settling = true;
   },
@@ -83,7 +92,7 @@ window.viewHistory = {
 };
 addEventListener('popstate', () => {
   settling = true;
-  const query = location.search;
+  const query = reached = location.search;
   window.viewHistory.travel({query, stays: isTabAlone(query) || same(linkOf(tabOf(query)), query)});
 });
 """

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -299,6 +300,62 @@ def test_back_and_forward_walk_through_views_and_tabs_and_find_an_evaluation_as_
     page.go_forward()
     selected(page, "Failures")
     expect(page).to_have_url(re.compile("scenes=8"))
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """What Inspect's results wait for."""
+    gate, inspect = Event(), Inspector.inspect
+
+    def late(*given, **named):
+        assert gate.wait(PATIENCE / 1000)
+        return inspect(*given, **named)
+
+    monkeypatch.setattr(Inspector, "inspect", late)
+    yield gate
+    gate.set()
+
+
+def test_a_result_that_comes_after_back_leaves_the_entry_of_another_tab_alone(visit, gate):
+    page = visit(asked="tab=failures&scenes=8", ready="#failures-gallery [data-number]")
+    before = page.locator("#headline [data-link]").get_attribute("data-link")
+    page.locator("#failures-gallery [data-number]").first.click()
+    selected(page, "Inspect")
+    expect(page).to_have_url(re.compile("example=cup-of-coffee"))  # what it showed last
+    # The server's answer to Back comes after the result.
+    page.evaluate(
+        "() => { const {travel} = viewHistory; viewHistory.travel = to => { window.go = () => travel(to); } }"
+    )
+    page.go_back()
+    gate.set()
+    expect(page.locator("#headline [data-link]")).not_to_have_attribute("data-link", before)
+    page.evaluate("window.go()")
+    selected(page, "Failures")
+    expect(page).to_have_url(re.compile("tab=failures.*scenes=8"))
+    page.get_by_role("tab", name="Inspect").click()
+    expect(page).to_have_url(re.compile("[?&]scene="))  # of Failures, which had come meanwhile
+
+
+def test_a_result_that_comes_after_back_leaves_the_entry_of_another_picture_alone(visit, gate):
+    page = visit()
+    gate.set()
+    page.get_by_role("button", name="five on texture").click()
+    expect(page).to_have_url(re.compile("example=five-on-texture"))
+    page.get_by_role("button", name="one on white").click()
+    expect(page).to_have_url(re.compile("example=one-on-white"))
+    gate.clear()
+    before = original(page)
+    page.get_by_role("button", name="cat").click()
+    expect(page.locator("#stale")).to_contain_text("of another picture")
+    page.go_back()
+    gate.set()
+    changed(page, before)  # to the cat, or to what Back leads to
+    expect(page.locator("#objects li")).to_have_count(5)
+    expect(page.locator("#stale .fs-stale")).to_have_count(0)
+    expect(page).to_have_url(re.compile("example=five-on-texture"))
+    page.go_forward()
+    expect(page).to_have_url(re.compile("example=one-on-white"))
+    expect(page.locator("#objects li")).to_have_count(1)
 
 
 def test_a_link_to_nothing_says_so(visit):
