@@ -1,7 +1,5 @@
 """Starts the app: settings → models → page → server. `python app.py --help` tells the flags."""
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

@@ -4,8 +4,6 @@ With `--start` the app is started from it as a Space starts it, until it answers
 interpreter for it, as a Space does (minutes, gigabytes).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

@@ -7,8 +7,6 @@ there are several GPUs, `benchmarks.scaling`; what each measures, and how, stand
 printed as they come, behind one of the machine and its versions. The start needs 30 GB of disk and 10 GB of memory.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -11,8 +11,6 @@ step. The limit is the arithmetic of the adapter's products, forward and backwar
 product of two 8192 × 8192 matrices in bfloat16 in the same run.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

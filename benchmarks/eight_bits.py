@@ -6,8 +6,6 @@ For each point with a token adapter: the distance of bfloat16's and of 8 bits' l
 norm; and the mean scores of the pictures that the adapter and the VAE make of each of the three.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import torch

@@ -8,8 +8,6 @@ every batch is waited for. The limit is the arithmetic that the latents need, at
 8192 × 8192 matrices in the same run; the share in brackets is of that rate as it is after a second of products.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

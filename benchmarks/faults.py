@@ -7,8 +7,6 @@ Each fault is met by an app of its own, which is asked for a scene, its reconstr
 each, that all was well, or the sentence by which the app ended or that it answered; a traceback is a failure.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -6,8 +6,6 @@ Prints, for each kind of call, how many there were, how many failed, and how lon
 answer of another; and memory and disk at the start and at the end. Each client has an address of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

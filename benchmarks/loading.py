@@ -8,8 +8,6 @@ fetched, its seconds and its peak memory, beside the seconds of reading the same
 done to them. Files are dropped from the page cache before each.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -4,8 +4,6 @@ Photos are drawn for it: small ones, of 500 × 375, and a phone's, of 4032 × 30
 Pillow's way: open, decode all pixels, crop, resize, one file after the other.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """A Qwen2.5-VL of the 7B model's sizes with random weights, made on the device: for measuring, not for seeing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -7,8 +7,6 @@ kept and into one store on disk, and train one TokenAdapter of 20M parameters on
 numbers of GPUs train on the same batches, to compare their losses.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import socket

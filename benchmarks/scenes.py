@@ -1,7 +1,5 @@
 """python -m benchmarks.scenes: images a second of sampling and drawing three-object scenes at 224 × 224."""
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Where Foresight finds what it ships, and where it keeps what people make with it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

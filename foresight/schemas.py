@@ -4,8 +4,6 @@ A field's annotation carries its limits and its help; `limits_of` gives them to 
 are taken as people and programs hand them in, as they are, or refused in one sentence: never rounded.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

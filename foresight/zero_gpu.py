@@ -5,8 +5,6 @@ fork takes them to the real one. So every function that computes with them is ma
 fork; arguments and results are pickled. Elsewhere nothing of this happens, and `spaces` is not needed.
 """
 
-from __future__ import annotations
-
 import copyreg
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Flags, variables, and which wins."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from socket import create_server
 

@@ -1,7 +1,5 @@
 """Numbers from a command line, refused in one sentence where they make no sense."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 

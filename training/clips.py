@@ -3,8 +3,6 @@
 Shapes: a clip has F frames of H × W pixels, which are T = ceil(F / 2) steps of the VLM.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

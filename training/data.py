@@ -4,8 +4,6 @@ Shapes: B images of H × W pixels; photos become squares of SIDE pixels, so that
 FRAMES frames, which are FRAMES / 2 steps of the VLM, each of which is a row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

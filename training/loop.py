@@ -4,8 +4,6 @@ A task says what a loss is on some rows of its data; the loop owns everything el
 optimizer, schedule, averaged weights, checkpoints, and what happens when a step goes wrong.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import pickle

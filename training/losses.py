@@ -3,8 +3,6 @@
 Shapes: B pictures of H × W pixels, whose VAE latents are C × h × w; A adapters; windows of `side` cells.
 """
 
-from __future__ import annotations
-
 import functools
 
 import torch

@@ -4,8 +4,6 @@ Shapes: n tokens, each with P inputs (fold² · D standardised latents) and Q ou
 the VAE).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

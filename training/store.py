@@ -9,8 +9,6 @@ Shards are named after what they hold and written whole or not at all: several p
 side, and one that was killed goes on where it was.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """What an adapter depends on: the latents that it reads and those that it writes, known by digests, not by names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """The adapters on this machine that fit a VLM and a VAE."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass

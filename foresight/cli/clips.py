@@ -1,7 +1,5 @@
 """What the commands do with clips: generators of the lines they print, as in `commands`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator

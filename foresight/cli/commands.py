@@ -1,7 +1,5 @@
 """What each command does: a generator of the lines it prints. `foresight.cli.main` reads the arguments."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Callable, Iterator

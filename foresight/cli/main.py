@@ -1,7 +1,5 @@
 """The command line: reconstruct, scenes, evaluate, info."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """What the commands write and print alike of images and of clips."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Pictures out of zip archives from anybody: nothing is believed, nothing is written where the archive says."""
 
-from __future__ import annotations
-
 import mmap
 import re
 import stat

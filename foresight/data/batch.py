@@ -1,7 +1,5 @@
 """Batches of descriptions as tensors: what scenes, moving scenes and camera paths share."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace

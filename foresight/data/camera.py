@@ -3,8 +3,6 @@
 Shapes: B clips of F frames of H × W pixels, filmed from photos of h × w pixels. Flow is in pixels, x then y.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

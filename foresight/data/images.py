@@ -3,8 +3,6 @@
 A picture is 8-bit sRGB as a PIL image, or a float tensor (…, 3, H, W) in [0, 1]. Sizes are (height, width).
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os

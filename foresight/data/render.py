@@ -3,8 +3,6 @@
 Shapes: B scenes, N object slots in z-order (the last is in front), H × W pixels.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Codes of transfer functions and primaries are those of ITU-T H.273, as video files carry them.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 Shapes: F frames of H × W pixels, the size at which the VLM sees them. The VAE works at 8/7 of that size.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 Shapes: B images of H × W pixels, the size at which the VLM sees them; N objects, or N training images.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Whether an adapter has learned pictures like one, and how well its distance tells which ones it reads wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Shapes: B images of H × W pixels, the size at which the VLM sees them.
 """
 
-from __future__ import annotations
-
 import math
 import platform
 import threading

@@ -1,7 +1,5 @@
 """Tables of evaluated images: the worst first, means by factor and by place, and the table as files."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

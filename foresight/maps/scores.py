@@ -1,7 +1,5 @@
 """Scores of the scenes on a map, by an adapter; what was scored is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path

@@ -3,8 +3,6 @@
 Shapes: N latents of D numbers each, numpy float32. Labels are (N,) arrays of names or numbers.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any

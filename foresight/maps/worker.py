@@ -8,8 +8,6 @@ process is begun when a map is first asked for, and kept for the next one. Only 
 imported there, so that it is small and soon ready.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import re

@@ -3,8 +3,6 @@
 The oracle is the VAE's own round trip, the ceiling of every score.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

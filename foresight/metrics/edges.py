@@ -3,8 +3,6 @@
 Shapes: B images (B, 3, H, W), sRGB in [0, 1]; edges (B, H, W) bool.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """SSIM and PSNR: how close two images are in structure and pixel by pixel."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

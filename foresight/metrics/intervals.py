@@ -1,7 +1,5 @@
 """How sure one can be of a mean."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

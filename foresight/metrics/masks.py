@@ -3,8 +3,6 @@
 Shapes: B pictures of H × W pixels, R pixels in the border ring. Colours are sRGB in [0, 1].
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

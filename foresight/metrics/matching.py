@@ -3,8 +3,6 @@
 Shapes: N objects of a scene, H × W pixels.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 Shapes: an image (3, H, W), sRGB in [0, 1]; a map (H, W).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

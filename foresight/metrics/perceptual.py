@@ -3,8 +3,6 @@
 Shapes: B images (B, 3, H, W), sRGB in [0, 1]. Where two batches are compared, the first may have B = 1.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path

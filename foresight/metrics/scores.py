@@ -3,8 +3,6 @@
 Images are (B, 3, H, W) sRGB in [0, 1]; scores are taken at that size.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -4,8 +4,6 @@ Shapes: F frames of H × W pixels, N objects. Positions and velocities are in pi
 a half.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

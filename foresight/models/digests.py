@@ -1,7 +1,5 @@
 """What tells one checkpoint from another of the same name: digests of its files, computed once and kept."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Runs a frozen Qwen2.5-VL: weights joined once, what depends on the size alone kept, small batches as CUDA graphs."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """A folder on this machine, or an id on the Hugging Face hub: both become a folder."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

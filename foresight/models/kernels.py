@@ -4,8 +4,6 @@ Compiled at the first call, in five seconds together, for pictures of every size
 on the disk. Imported only where a GPU is. Not for gradients. Numbers differ from the plain steps by rounding alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Where a model is computed and in which numbers: what `--device` and `--dtype` mean, and how much memory is free."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Sequence
 

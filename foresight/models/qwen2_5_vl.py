@@ -9,8 +9,6 @@ Shapes: B pictures, T steps of two frames, H × W patches, N = H·W, h × w = H/
 text before the picture.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 

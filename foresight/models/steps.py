@@ -4,8 +4,6 @@ These move bytes and compute little. `PLAIN` is PyTorch's own operations, for an
 `kernels.py` has one Triton kernel for each, for the GPU without gradients.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

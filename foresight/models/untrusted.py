@@ -4,8 +4,6 @@ Libraries build what a config says, whatever its sizes are, wait at a pipe for e
 folder. Here every size has a limit, several times that of the largest model known, and each fault is one sentence.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

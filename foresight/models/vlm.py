@@ -4,8 +4,6 @@ Only the weights that the deepest point asked for needs are read, and only those
 the picture, which a causal model could not see from there anyway, no final norm, no lm_head.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence, Set

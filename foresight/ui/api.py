@@ -1,7 +1,5 @@
 """The named endpoints: /generate, /reconstruct and /info, for gradio_client and plain HTTP."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

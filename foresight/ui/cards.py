@@ -1,7 +1,5 @@
 """Results in words and marks, as HTML. Whatever comes from a file or a user is escaped here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any

@@ -3,8 +3,6 @@
 Gradio takes messages for HTML, so sentences are escaped.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The pictures that a visitor finds on the page: drawn scenes, and photos that scikit-image comes with."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The scene controls: what a person chooses → a scene, its picture and its mask."""
 
-from __future__ import annotations
-
 import functools
 import json
 import random

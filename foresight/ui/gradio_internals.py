@@ -3,8 +3,6 @@
 They are tried with the versions that requirements.txt allows (gradio >= 6.31, < 7), and may change without notice.
 """
 
-from __future__ import annotations
-
 import errno
 import sys
 import traceback

@@ -1,7 +1,5 @@
 """The image that a tab begins with: an input with the project's own rules, and the row of examples under it."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import Any

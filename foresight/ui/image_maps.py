@@ -3,8 +3,6 @@
 Pictures are (3, H, W) in [0, 1], maps (H, W), masks (H, W) bool.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 They are classes, since Gradio copies a component, by its class, for each session whose events change or skip it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -3,8 +3,6 @@
 What a picture, a clip, an archive or an adapter may be is declared where each is read.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from foresight.data import archive, clips, images

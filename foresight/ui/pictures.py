@@ -3,8 +3,6 @@
 `pictures.css` is their look.
 """
 
-from __future__ import annotations
-
 from html import escape
 
 from PIL import Image

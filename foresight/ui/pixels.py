@@ -1,7 +1,5 @@
 """How large the model sees an image: one choice, the same in every tab that reads images or clips."""
 
-from __future__ import annotations
-
 import gradio as gr
 
 from foresight.data.resolution import NATIVE

@@ -1,7 +1,5 @@
 """Pictures of another tab that Inspect steps through one after the other, with tags and a note on each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape

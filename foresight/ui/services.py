@@ -1,7 +1,5 @@
 """What the tabs share: the queue of the models, uploaded images, and what strangers may know of the models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page around the tabs, and how it is served."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Protocol
 

@@ -4,8 +4,6 @@ Gradio's page drops whatever starts a run anew while that run's cancel is under 
 step that runs. So the starting buttons wait for the run's `then`, which the page calls after a cancel too.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -4,8 +4,6 @@ The colours are from Okabe and Ito's palette, which people with any kind of colo
 they never stand alone: an icon or a word says the same.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import gradio as gr

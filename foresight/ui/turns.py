@@ -1,7 +1,5 @@
 """Whose turn it is at the models: what somebody waits for comes before batches, which give way between their steps."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import threading

@@ -1,7 +1,5 @@
 """Files between the browser and the tabs: what people hand in, and the pictures that tabs show of their own."""
 
-from __future__ import annotations
-
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence

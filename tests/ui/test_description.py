@@ -1,7 +1,5 @@
 """Answers end where the visitor moves on, and only that visitor's."""
 
-from __future__ import annotations
-
 import threading
 
 import gradio as gr

@@ -1,7 +1,5 @@
 """A study as it is read and shown: true to the file, escaped, and refused in one sentence where it is of no use."""
 
-from __future__ import annotations
-
 import copy
 import json
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The parts of the page that are made of a report or a card: escaped, true to their numbers, in equal tiles."""
 
-from __future__ import annotations
-
 import json
 import math
 import xml.etree.ElementTree as ET

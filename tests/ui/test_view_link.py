@@ -1,7 +1,5 @@
 """Addresses of views: what is written is read again, and what anybody may write is refused in a sentence."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

@@ -1,7 +1,5 @@
 """Builds what assets/ holds, from nothing: the VLM, the VAE, then the adapters between them."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What the bundled VLM and VAE can do, measured on held-out scenes and photos."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -4,8 +4,6 @@ Shapes: N clips of FRAMES frames of SIDE × SIDE pixels, uint8 sRGB; two frames 
 a clip here has as many tokens as an image of 224 × 224.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Sequence

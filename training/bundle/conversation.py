@@ -6,8 +6,6 @@ pixels (`observations`); nothing asks for pixel values, since a model that was t
 what a vision-language model keeps by itself.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re

@@ -5,8 +5,6 @@ Sources: dead leaves, Lee, Mumford & Huang 2001; 1/f amplitude spectra, Field 19
 Baradad et al. 2021, "Learning to See by Looking at Noise".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Shapes: B images of H × W pixels, uint8 sRGB. Regions are the nine fields of a 3 × 3 grid, in raster order.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter

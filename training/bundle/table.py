@@ -1,7 +1,5 @@
 """The table of docs/bundled_weights.md: what the cards of the bundled adapters say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from foresight.adapters.checkpoint import describe_adapter, list_adapters, score_tables

@@ -4,8 +4,6 @@ It learns as it is used: the loss compares pictures at the VLM's size, which wer
 and brought back to that size.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

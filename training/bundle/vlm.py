@@ -5,8 +5,6 @@ one row is [opening, image tokens, slot, slot, …], and every slot takes up the
 it does when its question is asked alone.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Sequence

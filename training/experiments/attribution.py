@@ -4,8 +4,6 @@
 every subset of them is measured; a choice's Shapley value is its mean worth over all orders (Shapley 1953).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """The study's bench: one VLM, one VAE, and latents that all experiments share, taken once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

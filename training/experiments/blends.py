@@ -1,7 +1,5 @@
 """Beyond: adapters that read several layers at once, against the best single one of them, with as many parameters."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from foresight.adapters.modules import LayerMix

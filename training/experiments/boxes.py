@@ -1,7 +1,5 @@
 """Heads that read an object's box out of latents. Boxes are fractions of the image: left, top, right, bottom."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

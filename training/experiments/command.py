@@ -1,7 +1,5 @@
 """python -m training experiments c1: the whole study, experiment by experiment; what is finished is kept."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import shutil

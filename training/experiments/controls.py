@@ -3,8 +3,6 @@
 The trained VLM's own scores are those of E1.6's depth, which has the same scenes, seeds, rates and steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 They are taken by the cosine, on the latents as they are: as on the app's Latent map.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Both silhouettes are by Euclidean distance: on a map of its places, in the laten
 The cosine of E1.1 is half the square of the latter distance, and a square alone draws clusters apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """E1.2: a linear probe at every point: what can be read off the latents without any processing."""
 
-from __future__ import annotations
-
 from training.experiments.bench import Bench
 from training.experiments.experiment import Experiment, Measurement, write_grid
 from training.experiments.trials import Trial, decode, example_rows, references, run_trials

@@ -1,7 +1,5 @@
 """E1.3: before and after the 2×2 merger, with the same capacity, budget and standardisation."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from training.experiments.bench import Bench

@@ -1,7 +1,5 @@
 """E1.4: where things are. Boxes read from latents; the objects of decoded images, one and several."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

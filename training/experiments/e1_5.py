@@ -1,7 +1,5 @@
 """E1.5: the whole pipeline, three adapters at the recommended point and at the best ones."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """E1.6: the adapter's size, the amount of training data, the image's size. Depth is in e1_6_depth."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from torch import nn

@@ -1,7 +1,5 @@
 """E1.6, depth: which layer holds most of the picture, told by adapters that learn for long, and by a solved one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from foresight.models.points import ExtractionPoint

@@ -1,7 +1,5 @@
 """Beyond: where in an image the error sits: at seams of attention windows, at tokens of large norm?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

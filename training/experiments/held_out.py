@@ -1,7 +1,5 @@
 """Beyond: scenes of kinds that the adapter never saw: pairs, sizes, backgrounds, crowds, photos."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

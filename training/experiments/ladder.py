@@ -4,8 +4,6 @@ At each rung they begin anew, learn from pictures of equal number a step, and ha
 an eighth of the training pictures, chosen for each trial on the first rung.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,8 +1,6 @@
 """Beyond: do the same images stay neighbours from one point to a later one? Asked first of connectors by Li et al.,
 "Lost in Embeddings" (2025)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The objects that a decoded image shows, matched with those that it should show."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -6,8 +6,6 @@ sixty times one. So those of one form are computed as one, by `torch.func`.
 Shapes: K modules, B images each, tokens (T, H, W) of width D, VAE latents (C, h, w).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

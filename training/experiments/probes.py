@@ -7,8 +7,6 @@ what a receiver must be sent of labels that it learns to foretell, portion by po
 Shapes: N images, D numbers of a pooled latent, T tasks with P penalties each, C classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How large the study is: everything that changes its numbers, in one place."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

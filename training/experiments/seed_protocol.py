@@ -8,8 +8,6 @@ What differs here: the VLM and VAE are the study's, colours are the palette's, l
 standardised, the learning rate falls to 0, gradients are clipped, and Adam's second beta is the study's.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

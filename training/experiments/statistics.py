@@ -3,8 +3,6 @@
 Shapes: S seeds, N images. A score's samples are (S, N): the same images by adapters of several seeds.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

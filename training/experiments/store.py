@@ -1,7 +1,5 @@
 """Finished experiments on disk: each is kept with the settings it was made with, and never reused under others."""
 
-from __future__ import annotations
-
 import csv
 import lzma
 import math

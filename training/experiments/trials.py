@@ -3,8 +3,6 @@
 Shapes: S seeds, N test images, B images at a time.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

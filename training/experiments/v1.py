@@ -5,8 +5,6 @@ By a linear probe on all latents of a clip, and by the track of the object in wh
 Shapes: N clips of F frames, T steps of two frames, H × W tokens of D numbers. Displacements are in pixels, x then y.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

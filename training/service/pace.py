@@ -1,7 +1,5 @@
 """How long a run will take, told by doing a little of it: a few pictures, a few rows of a batch."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a person may set before a run, declared once for form, API and job; presets; what the choice will cost."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache

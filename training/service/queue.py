@@ -12,8 +12,6 @@ What a run is and how far it got are files in its folder, which any page can rea
 A process holds a lock on its folder as long as it lives, so that even kill -9 is noticed at once.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

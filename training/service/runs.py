@@ -1,7 +1,5 @@
 """The adapters that were trained here: list, rename, delete, export, import, publish."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """What the Train tab and its endpoint may ask for: one object whose methods take and return JSON values."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Generator

@@ -1,7 +1,5 @@
 """A run's process: waits for its turn in the queue, then works. Waiting needs neither torch nor memory."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

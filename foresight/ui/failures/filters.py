@@ -1,7 +1,5 @@
 """Which of the evaluated images are shown, and in which order."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from html import escape

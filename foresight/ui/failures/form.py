@@ -1,7 +1,5 @@
 """The Failures tab's form: which images are evaluated, and by which adapter."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The Failures tab's results as HTML: how far an evaluation is, its means, and its images, the worst first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from typing import Any

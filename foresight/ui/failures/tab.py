@@ -1,7 +1,5 @@
 """The Failures tab: many images at one point with one adapter; the worst first, and what they have in common."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A map's address: ?tab=map&points=post-merge/0,post-merge/6&scenes=400&seed=0, and what else is not the default."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any

@@ -1,7 +1,5 @@
 """The Latent map tab's form: the settings of a map, as components."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The latent map as JSON for its drawing and for programs, its silhouettes as HTML, a selection as a file."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import io

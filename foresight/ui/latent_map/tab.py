@@ -1,7 +1,5 @@
 """The Latent map tab: many latents as a map that can be hovered, clicked and lassoed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing

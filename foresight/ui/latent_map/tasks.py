@@ -7,8 +7,6 @@ The events of a task that was stopped go on coming after another one has begun. 
 for, and an event of another step does nothing.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence

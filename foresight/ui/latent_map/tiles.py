@@ -1,7 +1,5 @@
 """Points of the latent map as images: tiles of a selection, and one looked at closely, as HTML."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """What can be done with a trained adapter: rename, delete, download, import, push to the hub."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any

@@ -1,7 +1,5 @@
 """The curves of runs as JSON, which charts.js draws: losses, and held-out scores with their intervals."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The Train tab's controls: what to fit, on what, and how; and their way to and from plain settings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the Train tab and its endpoint ask of training, which this package may not import."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol

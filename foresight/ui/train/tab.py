@@ -3,8 +3,6 @@
 What the page shows is read from the run's files, so that any page, at any time, sees the same.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The one table of runs and adapters, as HTML. Whatever comes from a file or a user is escaped here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape

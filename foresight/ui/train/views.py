@@ -1,7 +1,5 @@
 """The Train tab's results as HTML. Whatever comes from a file or a user is escaped here."""
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 What an address does not name is as the form has it at first.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What a read clip gives to take away: the three clips side by side as mp4, and every score by frame as CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """The Video tab's controls: what clip, at which extraction point, read by which adapter."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -3,8 +3,6 @@
 Shapes: F frames of H × W pixels, N objects.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What the Video tab's clip is made from: a moving scene by its seed, or an uploaded file; and the clip itself."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The Video tab: a clip, an extraction point → original, oracle and reconstruction in step, and how well it moves."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator
 from pathlib import Path

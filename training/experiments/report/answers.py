@@ -1,7 +1,5 @@
 """The seed's claims E1.1 to E1.6 and what measurements say of them: verdicts, words, tables and charts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

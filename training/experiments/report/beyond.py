@@ -1,7 +1,5 @@
 """The seed's own protocol, and what was asked beyond its claims: verdicts, words, tables and charts."""
 
-from __future__ import annotations
-
 from foresight.data.scenes import COLORS, SHAPES
 from foresight.study import KeyResult
 from training.experiments.experiment import Samples

@@ -1,7 +1,5 @@
 """What stands beside the seed's claims: controls, probes, neighbours, the seed's choices by Shapley values, motion."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from training.experiments.attribution import CHOICES

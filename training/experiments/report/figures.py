@@ -1,7 +1,5 @@
 """Draws a chart twice: as PNG by matplotlib, and as a page to explore by plotly."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Writes what the study found: results.yaml for machines and the app, FINDINGS.md for readers, figures for both."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

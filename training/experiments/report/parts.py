@@ -1,7 +1,5 @@
 """What answers are built of: intervals as text, tables, charts and key results from tables of scores."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
