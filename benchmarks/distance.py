@@ -14,7 +14,8 @@ from pathlib import Path
 from foresight.adapters.registry import BUNDLED
 from foresight.data.archive import Broken
 from foresight.data.scenes import SceneSpec
-from foresight.inspection.evaluation import evaluate, file_samples, folder_files, scene_samples
+from foresight.data.sources import folder_files
+from foresight.inspection.evaluation import evaluate, file_samples, scene_samples
 from foresight.inspection.familiarity import READ_WRONG, separation
 from foresight.inspection.inspector import Inspector
 from foresight.models.vae import load_vae

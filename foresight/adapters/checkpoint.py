@@ -22,7 +22,7 @@ from foresight.errors import InputError
 from foresight.metrics.intervals import Interval
 from foresight.models.hub import folder_of
 from foresight.models.points import ExtractionPoint
-from foresight.models.untrusted import parse_json
+from foresight.models.untrusted import parse_json, read_file, read_json
 from foresight.paths import sync
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -87,8 +87,9 @@ def check_weights(folder: Path, adapter: Adapter, label: str) -> None:
 
     The numbers are not read: whether they are finite, loading tells.
     """
-    head, size = _read_start(folder / WEIGHTS, 8 + MAX_HEADER, label)
+    head = read_file(folder / WEIGHTS, label, count=8 + MAX_HEADER)
     length, header = _read_header(head, _shapes(adapter), label)
+    size = (folder / WEIGHTS).stat().st_size
     ends = [entry.get("data_offsets", [0, -1])[-1] for entry in header.values()]
     if not all(type(end) is int for end in ends) or size != 8 + length + max(ends):
         raise InputError(f"{label}: {WEIGHTS} is cut short or too long.")
@@ -216,7 +217,7 @@ def _load(folder: Path, label: str) -> Adapter:
 
 
 def _read_config(folder: Path, label: str) -> dict[str, Any]:
-    config = parse_json(_read(folder / CONFIG, MAX_CONFIG, label), f"{label}: {CONFIG}")
+    config = read_json(folder / CONFIG, label, MAX_CONFIG)
     kind = config.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{label}: its kind is {kind!r}; known are {', '.join(KINDS)}.")
@@ -243,30 +244,9 @@ def _shapes(adapter: Adapter) -> dict[str, list[int]]:
     return {key: list(value.shape) for key, value in adapter.state_dict().items()}
 
 
-def _read_start(path: Path, count: int, label: str) -> tuple[bytes, int]:
-    """The first `count` bytes of a file, and how many it has."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise FileNotFoundError(path)
-        with path.open("rb") as file:
-            return file.read(count), os.fstat(file.fileno()).st_size
-    except FileNotFoundError as error:
-        raise InputError(f"{label} has no {path.name}.") from error
-    except OSError as error:
-        raise InputError(f"{label}: {path.name} cannot be read ({error.strerror}).") from error
-
-
-def _read(path: Path, limit: int, label: str) -> bytes:
-    """A file of at most `limit` bytes."""
-    data, _ = _read_start(path, limit + 1, label)
-    if len(data) > limit:
-        raise InputError(f"{label}: {path.name} is larger than the {limit >> 10} kB allowed.")
-    return data
-
-
 def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, exactly those of `shapes`."""
-    data = _read(path, MAX_WEIGHTS, label)
+    data = read_file(path, label, MAX_WEIGHTS)
     _read_header(data, shapes, label)
     try:
         weights = parse_safetensors(data)

@@ -20,6 +20,7 @@ from foresight.data.images import to_pil
 from foresight.data.motion import MotionSpec, motion_flow, render_motion, take_motion
 from foresight.data.resolution import Resolution
 from foresight.data.scenes import SceneSpec
+from foresight.data.sources import folder_files
 from foresight.errors import InputError
 from foresight.inspection.clip_readout import (
     ClipReport,
@@ -29,7 +30,6 @@ from foresight.inspection.clip_readout import (
     motion_samples,
     read_out_clip,
 )
-from foresight.inspection.evaluation import folder_files
 from foresight.inspection.inspector import Inspector
 from foresight.metrics.intervals import bootstrap
 from foresight.metrics.video import CONTROLS, TRUST

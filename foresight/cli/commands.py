@@ -22,11 +22,11 @@ from foresight.data.motion import MotionSpec
 from foresight.data.render import render
 from foresight.data.resolution import Resolution
 from foresight.data.scenes import Scenes, SceneSpec, take
+from foresight.data.sources import folder_files
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
     Evaluated,
     file_samples,
-    folder_files,
     scene_baselines,
     scene_samples,
     scenes_as_json,

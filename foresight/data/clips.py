@@ -22,6 +22,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from foresight.data.folders import files_in
 from foresight.data.images import MIN_SIDE, load_image, resize
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.transfer import to_srgb
@@ -429,18 +430,8 @@ def write_clip(path: Path, frames: Tensor, fps: float) -> Path:
 
 
 def clip_files(folder: str | Path) -> list[Path]:
-    """What has a clip's suffix in a folder, sorted. Raises InputError where there is none, or it cannot be read."""
-    root = Path(folder)
-    if not root.is_dir():
-        raise InputError(f"there is no folder {str(folder)!r}.")
-    try:
-        inside = sorted(root.iterdir())
-    except OSError as error:
-        raise InputError(f"the folder {str(folder)!r} cannot be read: {error.strerror}.") from error
-    files = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    if not files:
-        raise InputError(f"the folder {str(folder)!r} has no clips ({', '.join(SUFFIXES)}).")
-    return files
+    """What has a clip's suffix in a folder, as `files_in`."""
+    return files_in(folder, SUFFIXES, "clips")
 
 
 @dataclass(frozen=True)

@@ -39,13 +39,13 @@ from scipy.spatial import cKDTree
 from foresight.data.archive import SUFFIXES, Broken, File, unpack
 from foresight.data.clips import SUFFIXES as VIDEO_SUFFIXES
 from foresight.data.clips import clip_files, load_clip
+from foresight.data.folders import files_in
 from foresight.data.images import load_image
 from foresight.errors import InputError
 
 SPLITS = ("train", "val", "test")
 VIEWS = 8  # rows for each photo where no scenes fix their number
 MOST_SCENES = 10_000_000  # in one part
-MAX_PHOTOS = 100_000  # in one part
 MAX_FILE = 256 * 2**20  # bytes
 LEAST_PHOTOS = 10  # different ones, of which one validates and two can be held out
 MOST_HELD_OUT = 4  # one in so many photos at most, so that most are learned from
@@ -232,30 +232,8 @@ class PhotoPool:
 
 
 def folder_files(folder: str | Path) -> list[Path]:
-    """What has an image's suffix in a folder, sorted.
-
-    Raises:
-        InputError: where there is none, there are over MAX_PHOTOS, or the folder cannot be read.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise InputError(f"there is no folder {str(folder)!r}.")
-    try:
-        inside = list(islice(_images(root), MAX_PHOTOS + 1))
-    except OSError as error:
-        raise InputError(f"the folder {str(folder)!r} cannot be read: {error.strerror}.") from error
-    if not inside:
-        raise InputError(f"the folder {str(folder)!r} has no pictures ({', '.join(SUFFIXES)}).")
-    if len(inside) > MAX_PHOTOS:
-        raise InputError(f"the folder {str(folder)!r} has over {MAX_PHOTOS:,} pictures: take a part of them.")
-    return sorted(inside)
-
-
-def _images(root: Path) -> Iterator[Path]:
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if Path(entry.name).suffix.lower() in SUFFIXES and not entry.name.startswith("."):
-                yield root / entry.name
+    """What has an image's suffix in a folder, as `files_in`."""
+    return files_in(folder, SUFFIXES, "pictures")
 
 
 def list_files(paths: Sequence[str]) -> tuple[list[File | Broken], list[tempfile.TemporaryDirectory[str]]]:

@@ -20,7 +20,6 @@ from foresight.data.images import load_image
 from foresight.data.render import render
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes, SceneSpec, take
-from foresight.data.sources import folder_files as folder_files
 from foresight.errors import InputError
 from foresight.inspection.familiarity import unfamiliar
 from foresight.inspection.inspector import Inspector

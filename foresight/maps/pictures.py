@@ -18,8 +18,9 @@ from foresight.data.images import FORMATS, load_image, to_pil
 from foresight.data.render import render
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes
+from foresight.data.sources import folder_files
 from foresight.errors import InputError
-from foresight.inspection.evaluation import Sample, file_samples, folder_files, samples_of
+from foresight.inspection.evaluation import Sample, file_samples, samples_of
 from foresight.inspection.readout import prepare
 
 LEAST = 20  # pictures of a map

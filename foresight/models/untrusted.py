@@ -130,12 +130,7 @@ def read_json(path: Path, label: str, most: int = MAX_CONFIG) -> dict[str, Any]:
 
     Raises InputError, which begins with `label`, where it is not there, or no such file.
     """
-    check_file(path, label, most)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{label}: {path.name} cannot be read ({error.strerror}).") from error
-    return parse_json(data, f"{label}: {path.name}")
+    return parse_json(read_file(path, label, most), f"{label}: {path.name}")
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
@@ -219,6 +214,16 @@ def check_file(path: Path, label: str, most: int | None = None) -> None:
         raise InputError(f"{label}: {path.name} is larger than the {most >> 10:,} kB allowed.")
 
 
+def read_file(path: Path, label: str, most: int | None = None, count: int = -1) -> bytes:
+    """The first `count` bytes of a file (-1: all). Raises InputError as `check_file`, and where it cannot be read."""
+    check_file(path, label, most)
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise InputError(f"{label}: {path.name} cannot be read ({error.strerror}).") from error
+
+
 def check_small_files(folder: Path, label: str) -> None:
     """`check_file` of each small file that a library may open: JSON, text and templates."""
     for path in folder.iterdir():
@@ -228,12 +233,7 @@ def check_small_files(folder: Path, label: str) -> None:
 
 def check_weights(path: Path, label: str) -> None:
     """Raises InputError, which begins with `label`, unless a file begins as safetensors do, with a header of a size."""
-    check_file(path, label)
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise InputError(f"{label}: {path.name} cannot be read ({error.strerror}).") from error
+    head = read_file(path, label, count=9)
     if head[8:] != b"{" or int.from_bytes(head[:8], "little") > MAX_HEADER:
         raise InputError(f"{label}: {path.name} is cut short or no safetensors file: delete it, and get it again.")
 

@@ -1,14 +1,16 @@
 """What `--data` means, which photos a folder or zip has, how they are split, and the views drawn of them."""
 
 import zipfile
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from foresight.data.folders import MOST
 from foresight.data.images import load_image
 from foresight.data.sources import (
-    MAX_PHOTOS,
     VIEWS,
     DataSpec,
     PhotoPart,
@@ -138,9 +140,9 @@ def test_paths_without_photos(path, tmp_path, monkeypatch):
 
 
 def test_a_folder_of_a_million_names_is_refused_at_once(tmp_path, monkeypatch):
-    names = (tmp_path / f"{k}.jpg" for k in range(10**9))
-    monkeypatch.setattr("foresight.data.sources._images", lambda root: names)
-    with pytest.raises(InputError, match=f"over {MAX_PHOTOS:,} pictures"):
+    entries = (SimpleNamespace(name=f"{k}.jpg") for k in range(10**9))
+    monkeypatch.setattr("foresight.data.folders.os.scandir", lambda root: nullcontext(entries))
+    with pytest.raises(InputError, match=f"over {MOST:,} pictures"):
         folder_files(tmp_path)
 
 

@@ -9,12 +9,12 @@ from foresight.data.archive import Broken, File
 from foresight.data.images import to_pil
 from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, sample, take
+from foresight.data.sources import folder_files
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
     Evaluated,
     evaluate,
     file_samples,
-    folder_files,
     scene_baselines,
     scene_samples,
     summarise,

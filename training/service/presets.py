@@ -201,7 +201,7 @@ def checked_name(name: str, used: set[str]) -> str:
 
 
 def new_name(title: str, used: set[str]) -> str:
-    """A free name like `wanted`: "quick look" → "quick-look", or "quick-look-2"."""
+    """A free name like `title`: "quick look" → "quick-look", or "quick-look-2"."""
     stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:50] or "run"
     names = [stem, *(f"{stem}-{k}" for k in range(2, len(used) + 3))]
     return next(name for name in names if name not in used and name not in KINDS)

@@ -20,13 +20,13 @@ from foresight.data.archive import Broken
 from foresight.data.factors import MAX_SCENES, EvaluationSettings
 from foresight.data.images import to_pil
 from foresight.data.resolution import DEFAULT, Resolution
+from foresight.data.sources import folder_files
 from foresight.errors import InputError
 from foresight.inspection.evaluation import (
     Evaluated,
     ImageScores,
     Sample,
     file_samples,
-    folder_files,
     scene_samples,
     scenes_as_json,
     summarise,

@@ -303,7 +303,7 @@ class LatentMapTab:
         return {self.layer: point, self.adapter: gr.Radio(**self._adapter_choice(point, adapter))}
 
     def _adapter_choice(self, point: str, requested: str | None) -> dict[str, Any]:
-        """The choice of the adapters at a point: the one that is wished for, or the first."""
+        """The choice of the adapters at a point: the one that is asked for, or the first."""
         names = [record.name for record in self.inspector.adapters(ExtractionPoint.parse(point))]
         use = "For the reconstruction of a point, and for scores to colour by."
         return {

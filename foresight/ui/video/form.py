@@ -112,12 +112,12 @@ class ClipPoint:
         at_stage = stage if stage in stages else default.stage if default.stage in stages else stages[0]
         layers = list(dict.fromkeys(record.point.layer for record in records if record.point.stage == at_stage))
         target = default.layer if layer is None else layer
-        at_layer = min(layers, key=lambda name: abs(name - target))
+        at_layer = min(layers, key=lambda number: abs(number - target))
         at_point = [record for record in records if record.point == ExtractionPoint(at_stage, at_layer)]
         names = [record.name for record in at_point]
         return [
             {"choices": [(STAGE_NAMES[name], name) for name in stages], "value": at_stage, "info": ""},
-            {"choices": [(str(name), name) for name in layers], "value": at_layer},
+            {"choices": [(str(number), number) for number in layers], "value": at_layer},
             {
                 "choices": [(f"{record.name}: {_reads(record)}", record.name) for record in at_point],
                 "value": adapter if adapter in names else names[0],
