@@ -33,6 +33,15 @@ def check_output(folder: Path) -> None:
     raise InputError(f"nothing can be put into {str(folder)[:80]!r}: {fault}.")
 
 
+def make_folder(folder: Path) -> Path:
+    """The folder, which is made where it is not there. Raises InputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {str(folder)!r} cannot be made: {error.strerror}.") from error
+    return folder
+
+
 def sync(path: Path) -> None:
     """Hands the content of a file, or the names in a folder, to the disk, so that they outlast a power cut."""
     handle = os.open(path, os.O_RDONLY)

@@ -25,7 +25,7 @@ from foresight.errors import InputError
 from foresight.models.digests import json_digest, revision
 from foresight.models.vae import VAE
 from foresight.models.vlm import VLM
-from foresight.paths import replacing
+from foresight.paths import make_folder, replacing
 
 FORMAT = 2  # to be raised whenever the same key comes to mean other numbers
 KEY = "key.json"
@@ -59,12 +59,8 @@ class Store:
     """
 
     def __init__(self, folder: str | Path, key: dict[str, Any]) -> None:
-        self.folder = Path(folder)
+        self.folder = make_folder(Path(folder))
         self._places: dict[str, dict[str, tuple[Path, int]]] = {}  # {"post-merge/6": {hash: (shard, row)}}
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"the folder {str(folder)!r} cannot be made: {error.strerror}.") from error
         self._check(key)
         for shard in sorted(self.folder.glob("*.safetensors")):
             self._enter(shard)

@@ -40,6 +40,7 @@ from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.scores import SCORES
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from foresight.paths import make_folder
 
 CHUNK = 32  # scenes drawn at a time
 SHOWN = (  # of a summary
@@ -64,7 +65,7 @@ def reconstruct(args: argparse.Namespace) -> Iterator[str]:
     mask = load_mask(args.mask) if args.mask else None
     # All images are read before the models are, and before anything is written.
     images, broken = _check(images, mask) if images else ([], [])
-    out = _folder(args.out)
+    out = make_folder(args.out)
     inspector = _inspector(args)
     record = inspector.registry.find(args.adapter, args.point)
     paths_out = OutputPaths(out, record)
@@ -121,13 +122,13 @@ def scenes(args: argparse.Namespace) -> Iterator[str]:
     """Pictures, masks and scenes.jsonl. Raises InputError where the folder holds pictures of other scenes."""
     if args.motion:
         spec = clips.motion_spec(args, scene_spec(args))
-        yield from clips.moving_scenes(args, spec, _folder(args.out))
+        yield from clips.moving_scenes(args, spec, make_folder(args.out))
         return
     batch = take(args.n, args.seed, scene_spec(args), args.split)
-    out = _folder(args.out)
+    out = make_folder(args.out)
     own_files = {file for i, count in enumerate(batch.count.tolist()) for file in _files(i, count)}
     for kind in ("images", "masks", "objects"):
-        present = {f"{kind}/{path.name}" for path in _folder(out / kind).glob("*.png")}
+        present = {f"{kind}/{path.name}" for path in make_folder(out / kind).glob("*.png")}
         if others := sorted(present - own_files):
             raise InputError(
                 f"{str(out)!r} holds other scenes, such as {others[0]}: empty it, or choose another folder."
@@ -187,7 +188,7 @@ def evaluate(args: argparse.Namespace) -> Iterator[str]:
             evaluation = _file_evaluation(args.images, unpacked, args.pixels)
         else:
             evaluation = _scene_evaluation(args.scenes, args.seed, spec, args.pixels)
-        out, inspector = _folder(args.out), _inspector(args)
+        out, inspector = make_folder(args.out), _inspector(args)
         yield from evaluation.run(inspector, inspector.registry.find(args.adapter, args.point), out, args.json)
 
 
@@ -305,14 +306,6 @@ def scene_spec(args: argparse.Namespace) -> SceneSpec:
 
 def _inspector(args: argparse.Namespace) -> Inspector:
     return Inspector(load_vlm(args.model, args.device, args.dtype), load_vae(args.vae, args.device), (BUNDLED, RUNS))
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {str(path)!r} cannot be made: {error.strerror}.") from error
-    return path
 
 
 def _mean(summary: dict[str, Any], name: str) -> str:

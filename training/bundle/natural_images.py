@@ -7,6 +7,7 @@ Baradad et al. 2021, "Learning to See by Looking at Noise".
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -38,10 +39,7 @@ def spectral_noise(count: int, side: int, generator: torch.Generator) -> Tensor:
 def dead_leaves(count: int, side: int, generator: torch.Generator) -> Tensor:
     """Discs that cover one another, radii by a power law, colours around a palette. (count, 3, side, side)"""
     device = generator.device
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, device=device)
-
+    uniform = partial(torch.rand, generator=generator, device=device)
     places = torch.arange(side, device=device).float()
     palette = uniform(count, 6, 3)
     image = palette[:, 0, :, None, None].expand(-1, -1, side, side).clone()
@@ -61,10 +59,7 @@ def dead_leaves(count: int, side: int, generator: torch.Generator) -> Tensor:
 def fractals(count: int, side: int, generator: torch.Generator) -> Tensor:
     """Julia sets of random constants under random palettes. (count, 3, side, side)"""
     device = generator.device
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, device=device)
-
+    uniform = partial(torch.rand, generator=generator, device=device)
     angle = 2 * math.pi * uniform(count, 1, 1)
     constant = 0.7885 * torch.exp(1j * angle)  # on this circle most sets are neither dust nor a disc
     zoom, centre = 0.5 + uniform(count, 1, 1), (uniform(count, 2, 1, 1) - 0.5)

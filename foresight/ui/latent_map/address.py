@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from foresight.data.factors import ANY
 from foresight.data.scenes import BACKGROUNDS
@@ -26,10 +25,9 @@ def query(spec: MapSpec) -> str:
     """The address's part from ? on; empty for a person's own pictures, which no link can bring."""
     if spec.pictures:
         return ""
-    settings = asdict(spec)
-    written = {name: v for name, v in settings.items() if name in _ALWAYS or v != default_of(MapSpec, name)}
-    values = {link.TAB: TAB, **written, "points": ",".join(spec.points)}
-    return "?" + urlencode(values, safe="/,", quote_via=quote)
+    settings = asdict(spec).items()
+    words = {name: str(value) for name, value in settings if name in _ALWAYS or value != default_of(MapSpec, name)}
+    return link.written({link.TAB: TAB, **words, "points": ",".join(spec.points)})
 
 
 def spec_of(address: Mapping[str, str], default: str) -> MapSpec:
