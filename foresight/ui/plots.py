@@ -26,6 +26,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _ENDS = {"blank": ("floor: blank page", "dot"), "oracle": ("ceiling: oracle", "dash")}
 INK, RULE = "#737d89", "rgba(128, 138, 150, 0.25)"
+_MOST_BARS = 24  # of a histogram
 _CHARTS = ("lpips", "haarpsi", "ssim", "mask_iou", "edge_f1", "psnr")  # scores that have a chart each, in two columns
 
 
@@ -118,13 +119,13 @@ def histograms(lines: Sequence[ImageScores]) -> Figure:
     return _dressed(figure, 230 * _rows(places))
 
 
-def _bars(values: Sequence[float], most: int = 24, least: float = 0.0) -> list[tuple[float, float, int]]:
-    """Ends and number of values of at most so many bars, between multiples of 1, 2 or 5 times a power of ten.
+def _bars(values: Sequence[float], least: float) -> list[tuple[float, float, int]]:
+    """Ends and number of values of at most _MOST_BARS, between multiples of 1, 2 or 5 times a power of ten.
 
     least: how wide a bar must be, to be seen.
     """
     low, high = min(values), max(values)
-    rough = max((high - low) / (most - 1), least, 1e-4)  # a bar more, for the ends are rounded outwards
+    rough = max((high - low) / (_MOST_BARS - 1), least, 1e-4)  # a bar more, for the ends are rounded outwards
     power = 10 ** math.floor(math.log10(rough))
     step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first = math.floor(low / step)

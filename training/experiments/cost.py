@@ -51,9 +51,9 @@ def _both(bench: Bench) -> int:
     return _mixed(bench.scale.train) + _mixed(bench.scale.test)
 
 
-def _ladder(bench: Bench, trials: int, adapters: int, rungs: Sequence[int], choosing: bool = True) -> Work:
+def _ladder(bench: Bench, trials: int, adapters: int, rungs: Sequence[int]) -> Work:
     s = bench.scale
-    chosen = trials * len(s.rates) * s.rungs[0] if choosing else 0
+    chosen = trials * len(s.rates) * s.rungs[0]
     return Work(learned=(chosen + adapters * sum(rungs)) * s.batch, scored=adapters * len(rungs) * _mixed(s.test))
 
 

@@ -28,7 +28,7 @@ def _draws(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
 
 
-def interval(samples: np.ndarray | Sequence[float], seed: int = 0) -> Interval:
+def interval(samples: np.ndarray | Sequence[float]) -> Interval:
     """Mean and 95 % interval of samples (S, N) or (N,): bootstrap over images and, where S > 1, over seeds.
 
     Both are drawn with replacement, each of 4,000 times anew. Three seeds are few: where most of the spread is between
@@ -38,13 +38,13 @@ def interval(samples: np.ndarray | Sequence[float], seed: int = 0) -> Interval:
     x = np.atleast_2d(np.asarray(samples, dtype=np.float64))
     if not x.size or not np.isfinite(x).all():
         raise InputError("an interval needs at least one finite value.")
-    low, high = np.quantile(_resampled_means(x, seed), [0.025, 0.975])
+    low, high = np.quantile(_resampled_means(x), [0.025, 0.975])
     return [float(x.mean()), float(low), float(high)]
 
 
-def _resampled_means(x: np.ndarray, seed: int = 0) -> np.ndarray:
+def _resampled_means(x: np.ndarray) -> np.ndarray:
     """(RESAMPLES,): means of samples (S, N), the same images and seeds for all samples of one shape."""
-    of_seeds, of_images = (_draws(n, seed + k) for k, n in enumerate(x.shape))
+    of_seeds, of_images = (_draws(n, k) for k, n in enumerate(x.shape))
     return ((of_images @ x.T) * of_seeds).sum(1)
 
 

@@ -18,16 +18,12 @@ class Stopped(BaseException):
     """The process was asked to end. No Exception, which libraries catch and go on after."""
 
 
-def end_on_sigterm(grace: int = GRACE) -> None:
-    """SIGTERM raises Stopped in this process; where a library swallows even that, the system kills it.
-
-    Args:
-        grace: Seconds from the signal until then.
-    """
+def end_on_sigterm() -> None:
+    """SIGTERM raises Stopped in this process; where a library swallows even that, the system kills it after GRACE."""
 
     def stop(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        signal.alarm(grace)  # SIGALRM has no handler: it ends the process, whatever that does by then
+        signal.alarm(GRACE)  # SIGALRM has no handler: it ends the process, whatever that does by then
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
