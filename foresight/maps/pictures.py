@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from foresight.data.archive import Broken, File
@@ -153,15 +153,10 @@ class FilePictures:
 
     def images(self, numbers: Sequence[int], side: int | None) -> list[Image.Image]:
         drawn = [to_pil(self.pixels(number)[0]) for number in numbers]
-        return drawn if side is None else [_shrunk(image, side) for image in drawn]
+        return drawn if side is None else [ImageOps.scale(image, side / min(image.size)) for image in drawn]
 
     def samples(self, numbers: Sequence[int], resolution: Resolution = DEFAULT) -> Iterator[Sample | Broken]:
         return file_samples([self.files[number] for number in numbers], resolution)
-
-
-def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    factor = side / min(image.size)
-    return image.resize((round(image.width * factor), round(image.height * factor)))
 
 
 def in_folder(folder: str) -> list[File]:

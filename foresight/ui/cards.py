@@ -269,7 +269,8 @@ def _iou(visible: bool, value: float | None) -> str:
 def adapter_note(record: AdapterRecord, requested: str | None = None) -> str:
     """An adapter's size, training data and held-out scores, from its card. requested: what it stands in for."""
     card = record.card
-    facts = [f"{_size(record.parameters)} parameters"]
+    count = record.parameters
+    facts = [f"{count / 1e6:.1f} million parameters" if count >= 1e6 else f"{count:,} parameters"]
     facts += [f"trained on {escape(_in_words(str(card['data'])))}"] if "data" in card else []
     tables = score_tables(card.get("scores"))
     names = [name for name in NOTED if any(name in scores for scores in tables.values())]
@@ -284,10 +285,6 @@ def adapter_note(record: AdapterRecord, requested: str | None = None) -> str:
     instead = f"<p>No {escape(requested)} adapter here: {escape(record.name)} in its place.</p>" if requested else ""
     notices = f"<p>Fitted with {escape(', '.join(record.notices))}.</p>" if record.notices else ""
     return f'<div class="fs-note">{instead}<p>{" · ".join(facts)}</p>{scores}{notices}</div>'
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
 
 
 def _count_note(count: int | None) -> str:

@@ -271,14 +271,11 @@ class TrainTab:
         names = self.service.run_details(name)["adapters"] if name else [chosen]
         for adapter in sorted(names, key=lambda n: n != chosen):
             if adapter in adapters:
-                picture = self.service.held_out_picture(name) if name else None
-                source = self._as_upload(picture) if isinstance(picture, Path) else picture
-                return open_view(source, adapters[adapter]["point"], adapter)
+                picture: Any = self.service.held_out_picture(name) if name else None
+                if isinstance(picture, Path):  # a photo of the run, to where the page may show it
+                    picture = keep(picture.read_bytes(), picture.name, self.open_button)
+                return open_view(picture, adapters[adapter]["point"], adapter)
         raise InputError(f"what {name} made was renamed or deleted, or does not fit the models at hand.")
-
-    def _as_upload(self, photo: Path) -> str:
-        """A photo of a run where the page may show it."""
-        return keep(photo.read_bytes(), photo.name, self.open_button)
 
     def add_endpoints(self) -> None:
         """Adds `/train` to the current Blocks; nothing of it is seen on the page."""

@@ -50,6 +50,7 @@ def gather(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, 
     records = [finished[e.name] for e in experiments]
     answers = [answer_of(out, e.name, record) for e, record in zip(experiments, records, strict=True)]
     settings = records[0].settings if records else {}
+    model = "the bundled model" if settings.get("model") == "bundled" else settings.get("model")
     reported = {
         e.name: Reported.model_validate(
             vars(answer)
@@ -70,7 +71,7 @@ def gather(out: Path, experiments: Sequence[Experiment], finished: Mapping[str, 
         settings=settings,
         experiments=reported,
         surprises=[
-            f"{e.title}, not so in {_model(settings)}: {e.verdict_reason}"
+            f"{e.title}, not so in {model}: {e.verdict_reason}"
             for e in reported.values()
             if e.verdict == "does not hold"
         ],
@@ -152,10 +153,6 @@ def _table(table: Table) -> str:
 
 def _verdict(verdict: Verdict | None, form: str = "{}") -> str:
     return form.format(f"{SIGN[verdict]} {VERDICT_WORDS[verdict]}") if verdict else ""
-
-
-def _model(settings: Mapping[str, Any]) -> str:
-    return "the bundled model" if settings.get("model") == "bundled" else str(settings.get("model"))
 
 
 def key_table(study: Study) -> str:
