@@ -6,8 +6,6 @@ numbers of all their latents, one point's behind another's.
 A post-merge token covers 32 × 32 px of the VAE's picture: 4 × 4 cells of an f8 VAE, one of an f32 VAE.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
