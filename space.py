@@ -90,8 +90,8 @@ def python_of(folder: Path, python: str, sdk_version: str) -> str:
     venv = folder.with_name(folder.name + "-venv")
     subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
     interpreter = str(venv / "bin/python")
-    wanted = ["-r", str(folder / "requirements.txt"), f"gradio[oauth,mcp]=={sdk_version}", "uvicorn", "spaces"]
-    subprocess.run([interpreter, "-m", "pip", "install", "-q", *wanted], check=True)
+    requirements = ["-r", str(folder / "requirements.txt"), f"gradio[oauth,mcp]=={sdk_version}", "uvicorn", "spaces"]
+    subprocess.run([interpreter, "-m", "pip", "install", "-q", *requirements], check=True)
     return interpreter
 
 

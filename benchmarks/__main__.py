@@ -50,10 +50,10 @@ def lines(module: str, *flags: str) -> Iterator[dict[str, Any]]:
 def cells(row: dict[str, Any]) -> dict[str, str]:
     """A JSON line as a row of the table."""
     if "first latents: s" in row:
-        read = row["bytes read: s"] * row["needed: GB"] / row["files: GB"]
+        reading = row["bytes read: s"] * row["needed: GB"] / row["files: GB"]
         what = f"weights of {row['needed: GB']:.1f} GB loaded, {row['start']} start"
         ratio = f"{row['loaded / (read × needed / files)']:.2f} of the time"
-        return {"what": what, "peer": f"read in {read:.1f} s", "ours": f"{row['loaded: s']:.1f} s", "ratio": ratio}
+        return {"what": what, "peer": f"read in {reading:.1f} s", "ours": f"{row['loaded: s']:.1f} s", "ratio": ratio}
     if "gpus" in row:
         return {"what": f"{row['what']}, {row['gpus']} GPUs", "ours": f"{row['per_s']:.0f}/s", "ratio": row["ratio"]}
     if "beside_deepest" in row:

@@ -58,14 +58,14 @@ def evaluation(vlm: VLM, vae: VAE, processor: Any, record: AdapterRecord, rate: 
     inspector = Inspector(vlm, vae, [record.folder.parent])
     samples = list(scene_samples(count, 0, SceneSpec(size=(SIDE, SIDE))))
 
-    def ours() -> None:
+    def evaluated() -> None:
         summarise(row.flat() for row in evaluate(inspector, record, samples))  # type: ignore[union-attr]
 
     start = time.perf_counter()
-    ours()
+    evaluated()
     first = time.perf_counter() - start
     row: dict[str, Any] = {"what": "evaluation", "pictures": count, "first_s": first}
-    row["s"] = seconds(ours, vlm.device, 3)
+    row["s"] = seconds(evaluated, vlm.device, 3)
     row["images_per_s"], row["limit"] = count / row["s"], rate / operations(vlm, SIDE, record.point.layer)
     if peer:
         row["peer"] = plain_evaluation(inspector, processor, record, samples[:peer])
@@ -100,8 +100,7 @@ def training(vlm: VLM, vae: VAE, rate: float, rows: int, steps: int, hidden: int
     (name, adapter), *_ = task.adapters.items()
     products = _products(task, rows)
 
-    def ours(task: Fit) -> float:
-        """Rows a second."""
+    def rows_per_second(task: Fit) -> float:
         run = train(task, recipe, vlm.device)
 
         def go() -> None:
@@ -113,20 +112,20 @@ def training(vlm: VLM, vae: VAE, rate: float, rows: int, steps: int, hidden: int
         return steps * rows / seconds
 
     row: dict[str, Any] = {"what": "training", "parameters": adapter.parameter_count, "rows": rows}
-    row |= {"rows_per_s": ours(task), "limit": rate / products}
+    row |= {"rows_per_s": rows_per_second(task), "limit": rate / products}
     with tempfile.TemporaryDirectory() as folder:
-        from_files = ours(adapter_task(vlm, vae, hidden, recipe, Path(folder)))
+        from_files = rows_per_second(adapter_task(vlm, vae, hidden, recipe, Path(folder)))
     row |= {"rows_per_s_from_files": from_files, "from_files": from_files / row["rows_per_s"]}
     if peer:
-        [own] = task.latents
-        latents, targets = own.points[name.rpartition("-")[0]].cpu(), own.targets.cpu()
+        [learned] = task.latents
+        latents, targets = learned.points[name.rpartition("-")[0]].cpu(), learned.targets.cpu()
         plain = _plain_training(adapter, latents, targets, rows, vlm.device)
 
-        def theirs() -> None:
+        def plain_steps() -> None:
             for _ in islice(plain, steps):
                 pass
 
-        row["peer"] = steps * rows / _timed(theirs, vlm.device)
+        row["peer"] = steps * rows / _timed(plain_steps, vlm.device)
         row["ratio"] = row["rows_per_s"] / row["peer"]
     return row | {"share": row["rows_per_s"] / row["limit"]}
 

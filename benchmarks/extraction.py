@@ -126,8 +126,8 @@ def measure(vlm: VLM, processor: Any, shapes: Sequence[tuple[int, int]], peer: b
                 )
             row |= {"transformers_one_by_one": peers[side][0], "transformers_batches_of_32": peers[side][1]}
             row["ratio"] = speed / peers[side][0]
-            theirs = obvious(vlm, processor, layer, pictures[:4]).float()
-            row["apart"] = distance(exact[: len(theirs)].flatten(1, 3), theirs)
+            reference = obvious(vlm, processor, layer, pictures[:4]).float()
+            row["apart"] = distance(exact[: len(reference)].flatten(1, 3), reference)
         rows.append(row)
     return rows
 

@@ -146,10 +146,10 @@ def main() -> None:
         server = stack.enter_context(subprocess.Popen([*me, "--serve", str(folder)], **pipes))
         url = server.stdout.readline().strip() if server.stdout else ""
         environment = os.environ | {"HF_ENDPOINT": url, "HF_HOME": str(place / "cache")}
-        given = {"--device": args.device, "--dtype": args.dtype}
-        where = [word for flag, value in given.items() if value for word in (flag, value)]
+        options = {"--device": args.device, "--dtype": args.dtype}
+        arguments = [word for flag, value in options.items() if value for word in (flag, value)]
         for which in ("first", "second"):
-            done = subprocess.run([*me, "--start", *where], env=environment, stdout=subprocess.PIPE, check=True)
+            done = subprocess.run([*me, "--start", *arguments], env=environment, stdout=subprocess.PIPE, check=True)
             line = {"start": which} | json.loads(done.stdout)
             rows = (f"{k:38} {v:.3f}" if isinstance(v, float) else f"{k:38} {v}" for k, v in line.items())
             print(json.dumps(line) if args.json else "\n".join(rows), flush=True)

@@ -133,8 +133,8 @@ def launch(gpus: int, args: argparse.Namespace) -> dict[str, Any]:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={gpus}"]
         command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
-        given = [*sys.argv[1:], f"--report={report}", f"--store={folder}/store"]
-        subprocess.run([*command, "-m", "benchmarks.scaling", *given], check=True)
+        arguments = [*sys.argv[1:], f"--report={report}", f"--store={folder}/store"]
+        subprocess.run([*command, "-m", "benchmarks.scaling", *arguments], check=True)
         return json.loads(report.read_text(encoding="utf-8"))
 
 

@@ -147,7 +147,7 @@ def main() -> None:
         with gr.Blocks() as peer:
             gr.Image(generate.image_and_mask(examples.example("one-on-white"))[0], elem_id="picture", format="png")
             gr.Button("Reconstruct")
-        url, bare = (launch(one, Settings(), **quiet)[1] for one in (app, peer))
+        url, bare = (launch(blocks, Settings(), **quiet)[1] for blocks in (app, peer))
         path = next(p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n)))
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         weights = weigh(browser.new_page(), url, READY)

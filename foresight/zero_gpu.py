@@ -34,11 +34,11 @@ def computes(seconds: int) -> Callable[[Function], Function]:
     return functools.partial(_in_fork, seconds=seconds) if ACTIVE else lambda function: function
 
 
-def share(*ones: Any) -> None:
+def share(*values: Any) -> None:
     """Has forks know each of these by where it lies, since they were begun with it, in place of a copy."""
-    for one in ones:
-        _SHARED[id(one)] = one
-        copyreg.pickle(type(one), lambda one: (_shared, (id(one),)))
+    for value in values:
+        _SHARED[id(value)] = value
+        copyreg.pickle(type(value), lambda value: (_shared, (id(value),)))
 
 
 def _shared(place: int) -> Any:

@@ -16,7 +16,7 @@ class Batch:
     def _parts(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor | Batch)}
 
-    def _each(self, function: Callable[[Any], Any]) -> Self:
+    def _map(self, function: Callable[[Any], Any]) -> Self:
         parts = {name: function(part) for name, part in self._parts().items()}
         return replace(self, **parts)  # type: ignore[type-var]
 
@@ -25,13 +25,13 @@ class Batch:
 
     def __getitem__(self, rows: Any) -> Self:
         rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
-        return self._each(lambda part: part[rows])
+        return self._map(lambda part: part[rows])
 
     def chunks(self, length: int) -> list[Self]:
         return [self[i : i + length] for i in range(0, len(self), length)]
 
     def to(self, device: torch.device | str) -> Self:
-        return self._each(lambda part: part.to(device))
+        return self._map(lambda part: part.to(device))
 
     @classmethod
     def cat(cls, batches: Sequence[Self]) -> Self:

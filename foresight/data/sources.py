@@ -155,7 +155,7 @@ def _parse_part(part: str, whole: str) -> tuple[str, ScenePart | PhotoPart]:
                 f"{part!r} is no number of scenes up to {MOST_SCENES:,}: write {kind}:N, such as {kind}:2000."
             )
         return kind, ScenePart(int(rest), weight)
-    known = next((one for one in get_args(Kind) if one == kind), None)
+    known = next((name for name in get_args(Kind) if name == kind), None)
     paths = tuple(path.strip() for path in (rest if known else source).split(","))
     if not all(paths):
         raise InputError(

@@ -26,11 +26,11 @@ def show_errors(handler: Callable[P, R]) -> Callable[P, R]:
     """
 
     def stream(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-        with _shown():
+        with _as_gradio_errors():
             yield from cast(Iterator[Any], handler(*args, **kwargs))
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _shown():
+        with _as_gradio_errors():
             return handler(*args, **kwargs)
 
     # Gradio tells a generator by its function, so that one wrapper cannot serve both.
@@ -39,7 +39,7 @@ def show_errors(handler: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def _shown() -> Iterator[None]:
+def _as_gradio_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:

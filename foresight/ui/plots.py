@@ -37,13 +37,13 @@ def depth_chart(tiles: Sequence[Reconstruction]) -> Figure:
     """
     places = _places({score for tile in tiles for score, value in tile.scores.items() if value is not None})
     figure = _charts(places)
-    read = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
-    depths = [_short(p) for p in sorted({point for _, point, _ in read}, key=lambda p: p.depth)]
-    names = list(dict.fromkeys(name for name, _, _ in read))
+    readings = [(tile.name, tile.record.point, tile.scores) for tile in tiles if tile.record]
+    depths = [_short(p) for p in sorted({point for _, point, _ in readings}, key=lambda p: p.depth)]
+    names = list(dict.fromkeys(name for name, _, _ in readings))
     in_legend = set()
     for score, (row, column) in places.items():
         for (i, name), stage in product(enumerate(names), STAGES):
-            line = [(p, scores[score]) for n, p, scores in read if (n, p.stage) == (name, stage)]
+            line = [(p, scores[score]) for n, p, scores in readings if (n, p.stage) == (name, stage)]
             if not line:
                 continue
             figure.add_scatter(

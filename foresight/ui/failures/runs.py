@@ -334,7 +334,7 @@ def export(run: Run, kind: str, values: Values, keeper: Component) -> str:
     more = [run.columns(row, values) for row in rows]
     scores, complete = [row.scores for row in rows], len(rows) == total
     facts = run.facts() | {"selected": len(rows), "filtered_by": filters.in_words(values) or None}
-    facts |= {"summary": summarise([one.flat() for one in scores])} if scores else {}
+    facts |= {"summary": summarise([line.flat() for line in scores])} if scores else {}
     broken = run.broken if complete else []
     name = "foresight-failures" + ("" if complete else f"-{len(rows)}-of-{total}")
     if kind == "csv":

@@ -242,7 +242,7 @@ class FailuresTab:
         if run is None:
             return {self.status: galleries.EMPTY, **self._buttons(stopping.idle())}
         run.end()
-        known = {n for n in SCORES if any(own_score(one, n) is not None for one in run.scores)} | {run.filters[0]}
+        known = {n for n in SCORES if any(own_score(scores, n) is not None for scores in run.scores)} | {run.filters[0]}
         grouped = [(label, name) for label, name in _PICTURE_CHOICES if name in known]
         of_photos = gr.update(choices=grouped, value="lpips") if run.settings is None else None
         run.others = self.kept.of_same_pictures(run)

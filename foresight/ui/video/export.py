@@ -35,7 +35,8 @@ def frame_table(report: ClipReport) -> str:
     count = len(report.reconstruction)
     columns["frame"] = list(range(1, count + 1))
     columns["seconds"] = [f"{k / report.sample.fps:.4f}" for k in range(count)]
-    for prefix, scores in {"": report.scores, **{f"{name}_": one for name, one in report.controls.items()}}.items():
+    controls = {f"{name}_": scores for name, scores in report.controls.items()}
+    for prefix, scores in {"": report.scores, **controls}.items():
         columns |= {f"{prefix}{name}": _cells(values) for name, values in scores.frames.items()}
         columns |= {f"{prefix}{name}": ["", *_cells(values)][:count] for name, values in scores.pairs.items()}
     for kind, tracks in (("true", report.scores.true_tracks), ("decoded", report.scores.tracks)):

@@ -118,7 +118,7 @@ def blends(run: Run) -> Answer:
     single: dict[str, str] = values["single"]
     shorter = next(n for n in tables if n.endswith(" steps"))
     linear, share = tables["linear"], budget(run.steps, run.settings["batch"])
-    gaps = {n: difference(tables[shorter], scores, n, one, [linear[one]] * 2) for n, one in single.items()}
+    gaps = {n: difference(tables[shorter], scores, n, layer, [linear[layer]] * 2) for n, layer in single.items()}
     first = next(iter(gaps), None)
     return Answer(
         None,
