@@ -30,7 +30,15 @@ class ImagePicker:
         outputs: What `values` gives values for.
     """
 
-    def __init__(self, first: str | None, height: int, purpose: str, elem_id: str, error_id: str) -> None:
+    def __init__(
+        self,
+        first: str | None,
+        height: int,
+        purpose: str,
+        elem_id: str,
+        error_id: str,
+        source: gr.State | None = None,
+    ) -> None:
         """Adds the input to the current layout.
 
         Args:
@@ -39,6 +47,7 @@ class ImagePicker:
             purpose: What the image is for, as in "to inspect".
             elem_id: The input's.
             error_id: The elem_id of the place of its errors.
+            source: What holds the image's source, where other tabs read it too; it has the first one already.
         """
         sources = examples.examples()
         self._sources = sources
@@ -57,7 +66,7 @@ class ImagePicker:
             alt_text=f"The picture {purpose}",
         )
         self.error = error_place(error_id)
-        self.source = gr.State(sources[first] if first else None)
+        self.source = gr.State(sources[first] if first else None) if source is None else source
         self.outputs = [self.image, self.source, self.error]
 
     def build_examples(self, elem_id: str) -> None:

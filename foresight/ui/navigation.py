@@ -47,7 +47,8 @@ class Navigation:
 
     inspect takes what `open_view` returns; latent_map and compare that, or the query of an address (a "second" in what
     compare takes asks for that picture beside the one there); video and findings such a query, failures too, or
-    {"selection": Selection, "point", "adapter", "at"}; train the name of a run.
+    {"selection": Selection, "point", "adapter", "at"}; train the name of a run. `inspected` is no view: it is the
+    source of the image that stands in Inspect, which begins with the first example.
     """
 
     inspect: gr.State
@@ -57,6 +58,7 @@ class Navigation:
     failures: gr.State = field(default_factory=gr.State)
     video: gr.State = field(default_factory=gr.State)
     findings: gr.State = field(default_factory=gr.State)
+    inspected: gr.State = field(default_factory=lambda: gr.State(examples.examples()[examples.FIRST]))
 
 
 def open_view(source: ImageSource, point: str, adapter: str | None, pixels: str | None = None) -> dict[str, Any]:

@@ -358,6 +358,35 @@ def test_a_result_that_comes_after_back_leaves_the_entry_of_another_picture_alon
     expect(page.locator("#objects li")).to_have_count(1)
 
 
+def test_compare_takes_the_picture_of_inspect_while_it_has_none_of_its_own(visit):
+    page = visit()
+    origin, compare = page.locator("#compare-origin"), page.get_by_role("tab", name="Compare")
+    for example in ("cat", "one on white"):
+        page.locator("#examples").get_by_role("button", name=example).click()
+        expect(page).to_have_url(re.compile("example=" + example.replace(" ", "-")))
+        compare.click()
+        expect(origin).to_contain_text("This is the picture of Inspect")
+        page.get_by_role("tab", name="Inspect").click()
+    compare.click()
+    page.locator("#compare-go").click()
+    expect(page).to_have_url(re.compile("tab=compare&example=one-on-white"))
+    page.get_by_role("tab", name="Inspect").click()
+    page.locator("#examples").get_by_role("button", name="cat").click()
+    expect(page).to_have_url(re.compile("example=cat"))
+    compare.click()
+    page.locator("#compare-examples").get_by_role("button", name="five on texture").click()
+    expect(page).to_have_url(re.compile("tab=compare&example=five-on-texture"))
+    expect(origin).to_be_empty()
+
+
+def test_a_link_to_compare_has_its_picture_and_not_that_of_inspect(visit):
+    page = visit(asked="tab=compare&example=three-overlapping&adapters=linear", ready="#compare-head")
+    expect(page.locator("#compare-head")).to_contain_text("All 2 of 2 tiles")
+    expect(page.locator("#compare-origin")).to_be_empty()
+    expect(page.locator("#compare-stale .fs-stale")).to_have_count(0)
+    expect(page).to_have_url(re.compile("tab=compare&example=three-overlapping"))
+
+
 def test_a_link_to_nothing_says_so(visit):
     page = visit(asked="&example=nothing")
     expect(page.get_by_test_id("toast-body")).to_contain_text("There is no example 'nothing'")

@@ -21,6 +21,7 @@ from foresight.ui.uploads import address
 TOWERS: dict[Stage, str] = {"pre-merge": "Vision tower", "post-merge": "Language model"}
 SECOND = " · second"  # behind the title of a tile of the second picture
 REMOVED = '<p class="fs-stale" role="status">The last comparison: the picture was removed.</p>'
+FROM_INSPECT = '<p class="fs-compare-note" role="status">This is the picture of Inspect; choose another one above.</p>'
 # While tiles are made, the two side by side are of the last comparison.
 PAIR_STALE = '<span class="fs-pair-stale"></span>'
 Actions = Sequence[tuple[str, str, str]]

@@ -25,7 +25,7 @@ from foresight.ui import view_link as link
 from foresight.ui.compare import export, grids
 from foresight.ui.compare.grids import ComparedImage, Comparison, title
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
-from foresight.ui.gradio_internals import cached_file
+from foresight.ui.gradio_internals import cached_file, current_tab
 from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeDropdown, FreeSlider
@@ -65,12 +65,15 @@ class CompareTab:
                 self._build_form()
             with gr.Column(scale=8, min_width=320, elem_classes="fs-compared"):
                 self._build_results()
+        self._connect_picture()
         self._connect_runs()
         self._connect_looking()
 
     def _build_form(self) -> None:
         self.picker = ImagePicker("three, overlapping", 130, "to compare", "compare-source", "compare-refused")
         self.picker.build_examples("compare-examples")
+        self.taken = gr.State(self.picker.source.value)  # the source that stands here while nobody has chosen one here
+        self.origin = plain_html("", "compare-origin")
         names = self.adapter_names()
         self.adapters = gr.CheckboxGroup(
             names,
@@ -112,6 +115,32 @@ class CompareTab:
         with gr.Row(visible=False, elem_classes="fs-files") as self.files:
             self.sheet = gr.DownloadButton("Download pictures (PNG)", size="sm", elem_id="compare-png")
             self.table = gr.DownloadButton("Download scores (CSV)", size="sm", elem_id="compare-csv")
+
+    # The picture, before anybody has chosen one here
+
+    def _connect_picture(self) -> None:
+        picker, navigation = self.picker, self.navigation
+        if tab := current_tab():
+            standing = [navigation.inspected, picker.source, self.taken, self.comparison, navigation.compare]
+            tab.select(self.take, standing, [*picker.outputs, self.taken, self.origin], **QUIET)
+        picker.source.change(self.leave_origin, [picker.source, self.taken], self.origin, **QUIET)
+
+    def take(
+        self,
+        inspected: ImageSource,
+        source: ImageSource,
+        taken: ImageSource,
+        comparison: Comparison | None,
+        view: dict[str, Any] | None,
+    ) -> list[Any]:
+        """Inspect's image, as long as none was chosen here, compared, or brought by a link or another tab."""
+        if inspected in (None, source) or source != taken or comparison or view:
+            return [gr.skip()] * 5
+        return [*self.picker.values(inspected), inspected, grids.FROM_INSPECT]
+
+    def leave_origin(self, source: ImageSource, taken: ImageSource) -> Any:
+        """No more a word of Inspect where the image is another one now."""
+        return gr.skip() if source == taken else ""
 
     # What starts a comparison, and how it ends
 

@@ -57,7 +57,9 @@ class InspectTab:
         self.series = SeriesBar(self.navigation)
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-                self.picker = ImagePicker(examples.FIRST, 130, "to inspect", "source", "refused")
+                self.picker = ImagePicker(
+                    examples.FIRST, 130, "to inspect", "source", "refused", self.navigation.inspected
+                )
                 with gr.Tabs(elem_classes="fs-sources"):
                     with gr.Tab("Examples"):
                         self.picker.build_examples("examples")
