@@ -80,7 +80,7 @@ def steps(page: Page) -> Iterator[tuple[str, Callable[[], Any], Callable[[], Any
     yield "Inspect: new scene", page.locator("#dice").click, changed(f"document.querySelector('{READY}').src")
     cell = page.locator(f"#diagram [data-point='{OTHER}']")
     yield "Inspect: other point", cell.click, appears("#headline h3", str(OTHER))
-    yield "Inspect: floors", page.get_by_role("button", name="Floors:").click, appears("#floors", str(OTHER))
+    yield "Inspect: baselines", page.get_by_role("button", name="Baselines:").click, appears("#baselines", str(OTHER))
     tab("Compare")()
     yield "Compare: all tiles", page.locator("#compare-go").click, appears("#compare-head", "All")
     yield "Compare: left", page.locator("[data-do=left]").nth(2).click, appears("#compare-pair b", str(OTHER))

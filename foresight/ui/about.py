@@ -31,11 +31,11 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 - **PSNR**: closeness of the pixels in decibels; 30 is good.
 - **Blank** is what an empty page scores, **oracle** the VAE's own round trip, the best any adapter could do. A pass
   says little where a blank page passes too.
-- **Floors** are what needs no reading at all: the blank page, and in Inspect, under the pictures, the **mean** of 256
-  training scenes and the **nearest** of them, by their latents at the point. An adapter that only remembers shows the
-  nearest; one that reads shows the picture.
-- **Skill** puts a score between these two: 0 is no better than a blank page, 1 is the oracle, and below 0 is worse
-  than showing nothing. There is none where the oracle itself is no better than a blank page.
+- **Baselines** are what needs no reading at all: the blank page, and in Inspect, under the pictures, the **mean** of
+  256 training scenes and the **nearest** of them, by their latents at the point. An adapter that only remembers shows
+  the nearest; one that reads shows the picture.
+- **Skill** puts a score between blank and oracle: 0 is no better than a blank page, 1 is the oracle, and below 0 is
+  worse than showing nothing. There is none where the oracle itself is no better than a blank page.
 - **Distance** tells how unlike its training pictures a picture's latents look to the adapter: 1 is usual, and 99 of 100
   training pictures stay under the limit. Beyond it, where the picture is read wrong too (LPIPS over 0.35), the scores
   speak of the adapter, which never learned such latents, more than of what the latents hold.
@@ -43,8 +43,8 @@ The scores on an adapter's note are of scenes that no adapter was trained on, wi
 ### The seed study
 The work that this one starts from asked whether a language model's latents still hold what a picture looked like. It
 read the mean of all tokens of Qwen2.5-VL-7B with an MLP, on 40 to 50 pictures of one shape on white, and set the
-targets above. It had no floors: on those very pictures a blank page scores LPIPS 0.352 and SSIM 0.943. The Findings tab
-shows its numbers beside those of a study run here.
+targets above. It had no baselines: on those very pictures a blank page scores LPIPS 0.352 and SSIM 0.943. The Findings
+tab shows its numbers beside those of a study run here.
 
 ### The bundled model
 A Qwen2.5-VL of eight million parameters that has only ever seen drawn scenes. It knows them well, and nothing else:

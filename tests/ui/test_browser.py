@@ -218,16 +218,18 @@ def test_a_link_opens_the_same_view_and_fills_its_form(visit):
     expect(again.locator("#objects li")).to_have_count(5)
 
 
-def test_floors_are_there_for_those_who_open_them_and_follow_the_point(visit):
+def test_baselines_are_there_for_those_who_open_them_and_follow_the_point(visit):
     page = visit()
-    page.get_by_role("button", name="Floors:").click()
-    expect(page.locator("#floors tbody th")).to_have_text(["blank page", "mean", "nearest scene", "tokens", "oracle"])
-    expect(page.locator("#floors img")).to_have_count(2)
-    expect(page.locator("#floors")).to_contain_text("of 256 by its latents at post-merge/1")
+    page.get_by_role("button", name="Baselines:").click()
+    expect(page.locator("#baselines tbody th")).to_have_text(
+        ["blank page", "mean", "nearest scene", "tokens", "oracle"]
+    )
+    expect(page.locator("#baselines img")).to_have_count(2)
+    expect(page.locator("#baselines")).to_contain_text("of 256 by its latents at post-merge/1")
     page.locator("#diagram [data-point='pre-merge/2']").click()
-    expect(page.locator("#floors")).to_contain_text("of 256 by its latents at pre-merge/2")
-    page.get_by_role("button", name="Floors:").click()
-    expect(page.locator("#floors")).to_be_hidden()
+    expect(page.locator("#baselines")).to_contain_text("of 256 by its latents at pre-merge/2")
+    page.get_by_role("button", name="Baselines:").click()
+    expect(page.locator("#baselines")).to_be_hidden()
 
 
 def test_a_link_opens_a_comparison_and_failures_as_they_were(visit):

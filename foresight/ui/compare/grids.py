@@ -143,8 +143,8 @@ class Comparison:
 
     def _pairs(self) -> list[tuple[GridTile, GridTile]]:
         """Of two images, the tiles of the same adapter at the same point."""
-        made = self.by_title
-        pairs = ((tile, made.get(tile.title + SECOND)) for tile in self.adapter_tiles)
+        by_title = self.by_title
+        pairs = ((tile, by_title.get(tile.title + SECOND)) for tile in self.adapter_tiles)
         return [(tile, other) for tile, other in pairs if other]
 
 
@@ -220,8 +220,10 @@ def verdict(comparison: Comparison) -> str:
         return ""
     lines = []
     for name in dict.fromkeys(record.name for record in records):
-        made = [[tile.reconstruction for tile in image.tiles if tile.reconstruction.name == name] for image in images]
-        first, second = map(_where, made)
+        by_image = [
+            [tile.reconstruction for tile in image.tiles if tile.reconstruction.name == name] for image in images
+        ]
+        first, second = map(_where, by_image)
         lines.append(f"<b>{escape(name)}</b> reads the first picture right {first}, the second {second}.")
     rule = f"Right: an LPIPS of at most {READ_WRONG}."
     return f'<p class="fs-compare-verdict">{" ".join(lines)} <span>{rule}</span></p>'

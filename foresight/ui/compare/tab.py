@@ -59,7 +59,7 @@ class CompareTab:
     def build(self) -> None:
         """Adds the tab to the current layout; nothing is compared until somebody asks."""
         self.comparison = gr.State()
-        self.wished = gr.State((None, None))  # the `Sides` last chosen; the next comparison keeps them
+        self.chosen_sides = gr.State((None, None))  # the `Sides` last chosen; the next comparison keeps them
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=280):
                 self._build_form()
@@ -150,7 +150,7 @@ class CompareTab:
         in_place = show_errors_in(picker.error)
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.compare),
-            "inputs": [picker.source, second.source, self.adapters, self.wished, self.pixels, self.points],
+            "inputs": [picker.source, second.source, self.adapters, self.chosen_sides, self.pixels, self.points],
             "outputs": [self.comparison, self.head, self.stale, self.grid, *buttons, self.error],
             **BATCH_QUEUE,
             **QUIET,
@@ -159,7 +159,7 @@ class CompareTab:
         picker.image.clear(self.clear, None, [picker.source, picker.error, self.stale], **QUIET)
         second.image.clear(self.clear, None, [second.source, second.error, self.stale], **QUIET)
         arrival, arrived = self.navigation.compare, [*picked, *second.outputs, self.two, self.adapters, self.error]
-        arrived += [self.wished, self.pixels, self.points]
+        arrived += [self.chosen_sides, self.pixels, self.points]
         arrive = arrival.change(in_place(self.arrive), arrival, arrived, **QUIET)
         runs = [
             self.go.click(**running),
@@ -240,7 +240,7 @@ class CompareTab:
         source: ImageSource,
         second: ImageSource,
         names: list[str],
-        wished: Sides,
+        sides: Sides,
         pixels: str | None,
         points: list[str],
     ) -> Iterator[dict[Component, Any]]:
@@ -250,10 +250,10 @@ class CompareTab:
         prepared = [self._prepare(source, resolution)]
         if second is not None:
             prepared.append(self._prepare(second, resolution, second=True))
-        if second is not None and not any(side and side.endswith(grids.SECOND) for side in wished):
-            wished = None, None  # of a comparison of one
+        if second is not None and not any(side and side.endswith(grids.SECOND) for side in sides):
+            sides = None, None  # of a comparison of one
         images = [image for image, _, _ in prepared]
-        comparison = Comparison(images, records, left=wished[0], right=wished[1], pixels=chosen, points=points)
+        comparison = Comparison(images, records, left=sides[0], right=sides[1], pixels=chosen, points=points)
         # The last comparison stays until there is a tile to show.
         yield dict(zip([self.go, self.dice, self.stop], stopping.going(2), strict=True))
         for image, original, mask in prepared:
@@ -305,7 +305,7 @@ class CompareTab:
     # Looking at a comparison
 
     def _connect_looking(self) -> None:
-        views = [self.pair, self.head, self.wished]
+        views = [self.pair, self.head, self.chosen_sides]
         inspect = self.navigation.inspect
         self.grid.click(
             self.act, self.comparison, [inspect, self.left, self.right, *views], **QUIET, trigger_mode="multiple"
@@ -345,7 +345,7 @@ class CompareTab:
         return {
             self.pair: grids.pair(comparison),
             self.head: grids.head(comparison),
-            self.wished: (comparison.left, comparison.right),
+            self.chosen_sides: (comparison.left, comparison.right),
         }
 
     # Adapters

@@ -100,9 +100,9 @@ class FindingsTab:
         self.study.input(in_place(self.choose_study), self.study, asked, **in_order)
         self.summary.click(in_place(self.choose_clicked), self.study, asked, **in_order)
         self.experiment.input(in_place(self.choose_experiment), [self.study, self.experiment], asked, **in_order)
-        shown = [self.study, self.experiment, self.summary, self.file, self.text, self.charts, self.tables]
+        outputs = [self.study, self.experiment, self.summary, self.file, self.text, self.charts, self.tables]
         self.chosen.change(
-            self.show, [self.chosen, self.study, self.experiment], shown, **QUIET, trigger_mode="always_last"
+            self.show, [self.chosen, self.study, self.experiment], outputs, **QUIET, trigger_mode="always_last"
         )
         self.charts.click(self.open_point, None, self.navigation.inspect, **QUIET)
         self.compare.click(

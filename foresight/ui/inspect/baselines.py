@@ -57,9 +57,9 @@ class BaselinePanel:
         self.baselines = Baselines(inspector)
         opened = gr.State(False)
         with gr.Accordion(
-            "Floors: the mean and the nearest of the training scenes", open=False, elem_id="floors-open"
+            "Baselines: the mean and the nearest of the training scenes", open=False, elem_id="baselines-open"
         ) as box:
-            self.panel = plain_html("", "floors", js_on_load=ENLARGE)
+            self.panel = plain_html("", "baselines", js_on_load=ENLARGE)
         showing: dict[str, Any] = {"fn": self.show, "inputs": [opened, summary], "outputs": self.panel}
         showing |= BATCH_QUEUE | QUIET
         box.expand(lambda: True, None, opened, **QUIET).then(**showing)
@@ -102,7 +102,8 @@ def baselines_html(summary: ResultSummary, recalled: Recalled, place: Place) -> 
         Tile("nearest scene", f"of {recalled.count} by its latents at {summary.point}", to_pil(recalled.nearest.image)),
     ]
     return (
-        f'<p class="fs-floors-told">{_verdict(summary, recalled)}</p><div class="fs-floors">{tile_grid(tiles, place)}'
+        f'<p class="fs-baselines-verdict">{_verdict(summary, recalled)}</p>'
+        f'<div class="fs-baselines">{tile_grid(tiles, place)}'
         f"<table><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

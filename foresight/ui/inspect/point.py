@@ -47,7 +47,7 @@ class PointControls:
     """The drawing of the model, the adapter and the note on it, stage and layer; the latter from `build_details` on.
 
     Attributes:
-        wish: A State, the adapter last asked for, which comes back at every layer that has it.
+        preferred: A State, the adapter last asked for, which comes back at every layer that has it.
         chosen: What says where latents are taken, and by which adapter they are read.
         outputs: What `values` gives values for, in its order.
         after_stage: Those that a choice of the stage changes: not the stage, which may have been chosen again.
@@ -62,7 +62,7 @@ class PointControls:
         with gr.Group(elem_classes="fs-point"):
             self.drawing = self._clickable(self._diagram(point), "diagram")
             self.adapter = FreeRadio(names, value=name, label="Adapter", elem_id="adapter")
-        self.wish = gr.State()
+        self.preferred = gr.State()
 
     def build_details(self) -> None:
         """Adds the note on the adapter, and the point by name and number, to the current layout."""
@@ -84,21 +84,21 @@ class PointControls:
         return gr.HTML(html, js_on_load=_CHOOSE, container=True, apply_default_css=False, elem_id=elem_id)
 
     def values(
-        self, point: ExtractionPoint, wish: str | None, layer: float | None = None, chosen: str | None = None
+        self, point: ExtractionPoint, preferred: str | None, layer: float | None = None, chosen: str | None = None
     ) -> list[Any]:
-        """The values of `outputs` at a point, with the wished adapter where it is at hand, else the first.
+        """The values of `outputs` at a point, with the preferred adapter where it is at hand, else the first.
 
         Args:
             point: Where latents are taken from now on.
-            wish: The name of the adapter last asked for.
+            preferred: The name of the adapter last asked for.
             layer: What the layer's control holds; it is left alone where that is the point's layer already.
             chosen: The adapter that is chosen; it is left alone where it is the one to choose.
         """
-        names, name = self._adapters(point, wish)
+        names, name = self._adapters(point, preferred)
         moved: dict[str, Any] = {} if layer == point.layer else {"value": point.layer}
         slider = gr.Slider(maximum=self.last(point.stage), **moved)
         adapter = updated_choices(gr.Radio, names, chosen, name)
-        return [point.stage, slider, adapter, self.note_on(point, name, wish), self._diagram(point)]
+        return [point.stage, slider, adapter, self.note_on(point, name, preferred), self._diagram(point)]
 
     def typed(self, stage: Stage, layer: float) -> ExtractionPoint:
         """The point of what the layer's box says; where that is no layer of the stage, the nearest, and a warning.
@@ -119,16 +119,16 @@ class PointControls:
         """The deepest layer of a stage."""
         return max(point.layer for point in self.points if point.stage == stage)
 
-    def note_on(self, point: ExtractionPoint, adapter: str | None, wish: str | None) -> str:
+    def note_on(self, point: ExtractionPoint, adapter: str | None, preferred: str | None) -> str:
         """The note on the chosen adapter, or on where there are some."""
         if adapter is None:
             return cards.missing_note(point, self._served())
         record = self.inspector.registry.find_listed(adapter, point)
-        return cards.adapter_note(record, wish if wish != adapter else None)
+        return cards.adapter_note(record, preferred if preferred != adapter else None)
 
-    def _adapters(self, point: ExtractionPoint, wish: str | None) -> tuple[list[str], str | None]:
+    def _adapters(self, point: ExtractionPoint, preferred: str | None) -> tuple[list[str], str | None]:
         names = [record.name for record in self.inspector.adapters(point)]
-        return names, wish if wish in names else names[0] if names else None
+        return names, preferred if preferred in names else names[0] if names else None
 
     def _served(self) -> set[ExtractionPoint]:
         return {record.point for record in self.inspector.adapters()}

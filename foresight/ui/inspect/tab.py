@@ -106,7 +106,7 @@ class InspectTab:
             **QUIET,
         }
         view = self.navigation.inspect
-        entered = [*picked, *point.outputs, point.wish, *scene.inputs, self.pixels]
+        entered = [*picked, *point.outputs, point.preferred, *scene.inputs, self.pixels]
         hush = self.conversations.hush
 
         if not self.inspector.vlm.waits:
@@ -119,7 +119,7 @@ class InspectTab:
             picker.examples.click(self.pick, None, picked, **latest),
             scene.draw.click(hush, None, None, **QUIET).then(**drawing),
             scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
-            view.change(self.enter, [view, picker.source, point.wish], entered, **QUIET),
+            view.change(self.enter, [view, picker.source, point.preferred], entered, **QUIET),
         ):
             change.success(**running, trigger_mode="always_last").success(**on_change)
         own = [picker.image.upload, picker.image.clear, picker.examples.click, scene.draw.click, scene.dice.click]
@@ -139,7 +139,7 @@ class InspectTab:
                 **asking
             )
 
-        moved = [*point.chosen, point.wish]
+        moved = [*point.chosen, point.preferred]
         for change in (
             point.stage.input(self.switch_stage, moved, point.after_stage, **latest),
             point.layer.input(self.change_layer, moved, point.after_layer, **latest),
@@ -149,10 +149,10 @@ class InspectTab:
                 [self.result.headline.click, self.result.tiles.click],
                 self.follow,
                 moved[1:-1],
-                [*point.outputs, point.wish],
+                [*point.outputs, point.preferred],
                 **latest,
             ),
-            point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.wish], **latest),
+            point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.preferred], **latest),
         ):
             change.success(**running, trigger_mode="always_last")
 
@@ -227,33 +227,33 @@ class InspectTab:
     # The point
 
     def switch_stage(
-        self, stage: Stage, layer: float | None, adapter: str | None, wish: str | None, request: gr.Request
+        self, stage: Stage, layer: float | None, adapter: str | None, preferred: str | None, request: gr.Request
     ) -> list[Any]:
         """Another stage, at the same layer or its last."""
         self.conversations.hush(request)
-        return self.point.values(self.point.nearest(stage, layer), wish, layer, adapter)[1:]
+        return self.point.values(self.point.nearest(stage, layer), preferred, layer, adapter)[1:]
 
     def change_layer(
-        self, stage: Stage, layer: float | None, adapter: str | None, wish: str | None, request: gr.Request
+        self, stage: Stage, layer: float | None, adapter: str | None, preferred: str | None, request: gr.Request
     ) -> list[Any]:
         """The layer that is typed or slid to."""
         if layer is None:  # an empty box: an error here would drop the digit that is typed meanwhile
             return [gr.skip()] * len(self.point.after_layer)
         self.conversations.hush(request)
-        return self.point.values(self.point.typed(stage, layer), wish, layer, adapter)[2:]
+        return self.point.values(self.point.typed(stage, layer), preferred, layer, adapter)[2:]
 
     def jump(
-        self, layer: float | None, adapter: str | None, wish: str | None, event: gr.EventData, request: gr.Request
+        self, layer: float | None, adapter: str | None, preferred: str | None, event: gr.EventData, request: gr.Request
     ) -> list[Any]:
         """The point that was clicked, in the drawing or in the note."""
         self.conversations.hush(request)
-        return self.point.values(ExtractionPoint.parse(str(event.point)), wish, layer, adapter)
+        return self.point.values(ExtractionPoint.parse(str(event.point)), preferred, layer, adapter)
 
     def follow(self, layer: float | None, adapter: str | None, event: gr.EventData, request: gr.Request) -> list[Any]:
         """The adapter that the banner offers, at its point."""
         self.conversations.hush(request)
-        point, wish = ExtractionPoint.parse(str(event.point)), str(event.adapter)
-        return [*self.point.values(point, wish, layer, adapter), wish]
+        point, preferred = ExtractionPoint.parse(str(event.point)), str(event.adapter)
+        return [*self.point.values(point, preferred, layer, adapter), preferred]
 
     @show_errors
     def choose_adapter(self, stage: Stage, layer: float, adapter: str, request: gr.Request) -> list[str]:
@@ -264,15 +264,15 @@ class InspectTab:
     # Views
 
     @show_errors
-    def enter(self, view: dict[str, Any], source: ImageSource, wish: str | None, request: gr.Request) -> list[Any]:
+    def enter(self, view: dict[str, Any], source: ImageSource, preferred: str | None, request: gr.Request) -> list[Any]:
         """A view of `open_view`; where it has no image, the one there stays."""
         self.conversations.hush(request)
-        point, wish = self.inspector.vlm.point(view["point"]), view["adapter"] or wish
+        point, preferred = self.inspector.vlm.point(view["point"]), view["adapter"] or preferred
         source = source if view["source"] is None else view["source"]
         picked = [*self.picker.values(source), "", AWAITED]
         self.inspector.vlm.resolution(view["pixels"])  # refused here, before it is shown
         pixels = view["pixels"] or FITTED
-        return [*picked, *self.point.values(point, wish), wish, *generate.fields(source), pixels]
+        return [*picked, *self.point.values(point, preferred), preferred, *generate.fields(source), pixels]
 
     @show_errors
     def leave(
@@ -284,6 +284,6 @@ class InspectTab:
         return open_view(source, str(self.point.nearest(stage, layer)), adapter, chosen_pixels(pixels))
 
     @show_errors
-    def leave_beside(self, *shown: Any) -> dict[str, Any]:
+    def leave_beside(self, *choice: Any) -> dict[str, Any]:
         """The view to open in Compare, beside the picture that stands there."""
-        return self.leave(*shown) | {"second": True}
+        return self.leave(*choice) | {"second": True}
