@@ -47,7 +47,7 @@ class ImagePicker:
             purpose: What the image is for, as in "to inspect".
             elem_id: The input's.
             error_id: The elem_id of the place of its errors.
-            source: What holds the image's source, where other tabs read it too; it has the first one already.
+            source: What holds the image's source, where other tabs read it too.
         """
         sources = examples.examples()
         self._sources = sources
@@ -66,7 +66,8 @@ class ImagePicker:
             alt_text=f"The picture {purpose}",
         )
         self.error = error_place(error_id)
-        self.source = gr.State(sources[first] if first else None) if source is None else source
+        self.source = gr.State() if source is None else source
+        self.source.value = sources[first] if first else None
         self.outputs = [self.image, self.source, self.error]
 
     def build_examples(self, elem_id: str) -> None:

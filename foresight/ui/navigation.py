@@ -48,7 +48,7 @@ class Navigation:
     inspect takes what `open_view` returns; latent_map and compare that, or the query of an address (a "second" in what
     compare takes asks for that picture beside the one there); video and findings such a query, failures too, or
     {"selection": Selection, "point", "adapter", "at"}; train the name of a run. `inspected` is no view: it is the
-    source of the image that stands in Inspect, which begins with the first example.
+    source of the image that stands in Inspect, None on a page without that tab.
     """
 
     inspect: gr.State
@@ -58,7 +58,7 @@ class Navigation:
     failures: gr.State = field(default_factory=gr.State)
     video: gr.State = field(default_factory=gr.State)
     findings: gr.State = field(default_factory=gr.State)
-    inspected: gr.State = field(default_factory=lambda: gr.State(examples.examples()[examples.FIRST]))
+    inspected: gr.State = field(default_factory=gr.State)
 
 
 def open_view(source: ImageSource, point: str, adapter: str | None, pixels: str | None = None) -> dict[str, Any]:

@@ -203,4 +203,12 @@ def test_a_phone_scrolls_down_only(visit):
     page = visit(390, 844, dark=True)
     page.get_by_role("button", name="one on white").click()
     expect(page.locator("#compare-pair .over")).to_have_count(2)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator(".fs-compared").evaluate("e => e.scrollWidth <= innerWidth")
+
+
+def test_on_a_phone_tiles_follow_the_button(visit):
+    page = visit(390, 844)
+    compared(page)
+    go, head, points = (page.locator(f"#compare-{name}").bounding_box() for name in ("go", "head", "points"))
+    assert go["y"] < head["y"] < points["y"]
+    assert page.locator(".fs-compared").evaluate("e => e.scrollWidth <= innerWidth")

@@ -102,6 +102,11 @@ def test_before_a_map_it_says_what_to_do(visit):
     expect(page.locator("#map-status")).to_contain_text("Draw a map first. Nothing else has changed.")
 
 
+def test_what_the_map_is_doing_stands_in_the_first_view(visit):
+    status = visit(1280, 720).locator("#map-status").bounding_box()
+    assert 0 < status["y"] + status["height"] < 720
+
+
 def test_hover_click_and_neighbours(visit):
     page = visit()
     draw(page)

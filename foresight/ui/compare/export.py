@@ -16,9 +16,10 @@ COLUMNS = 6  # tiles side by side in the sheet
 
 
 def pictures(comparison: Comparison, heading: str) -> Image.Image:
-    """Of each image original, oracle, blank page and every tile, each under its title and its LPIPS."""
-    tiles = []
+    """Of each image, which begins a row, original, oracle, blank page and every tile, under its title and its LPIPS."""
+    tiles = list[Tile]()
     for image in comparison.images:
+        tiles += [Tile("", "", None)] * (-len(tiles) % COLUMNS)
         tiles.append(Tile("original" + SECOND * image.second, "", _opened(image.original)))
         for tile in image.tiles:
             note = f"LPIPS {tile.reconstruction.scores['lpips']:.3f}"

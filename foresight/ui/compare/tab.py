@@ -20,12 +20,12 @@ from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Reconstruction
 from foresight.schemas import Names
 from foresight.settings import Settings
-from foresight.ui import cards, generate, stopping
+from foresight.ui import cards, examples, generate, stopping
 from foresight.ui import view_link as link
 from foresight.ui.compare import export, grids
 from foresight.ui.compare.grids import ComparedImage, Comparison, title
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
-from foresight.ui.gradio_internals import cached_file, current_tab
+from foresight.ui.gradio_internals import cached_file
 from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
 from foresight.ui.inputs import FreeDropdown, FreeSlider
@@ -60,8 +60,8 @@ class CompareTab:
         """Adds the tab to the current layout; nothing is compared until somebody asks."""
         self.comparison = gr.State()
         self.chosen_sides = gr.State((None, None))  # the `Sides` last chosen; the next comparison keeps them
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=280):
+        with gr.Row(equal_height=False, elem_classes="fs-compare"):
+            with gr.Column(scale=3, min_width=280, elem_classes="fs-compare-form"):
                 self._build_form()
             with gr.Column(scale=8, min_width=320, elem_classes="fs-compared"):
                 self._build_results()
@@ -70,10 +70,12 @@ class CompareTab:
         self._connect_looking()
 
     def _build_form(self) -> None:
-        self.picker = ImagePicker("three, overlapping", 130, "to compare", "compare-source", "compare-refused")
+        alone = self.navigation.inspected.value is None  # on a page without Inspect
+        first = "three, overlapping" if alone else examples.FIRST
+        self.picker = ImagePicker(first, 130, "to compare", "compare-source", "compare-refused")
         self.picker.build_examples("compare-examples")
         self.taken = gr.State(self.picker.source.value)  # the source that stands here while nobody has chosen one here
-        self.origin = plain_html("", "compare-origin")
+        self.origin = plain_html("" if alone else grids.FROM_INSPECT, "compare-origin")
         names = self.adapter_names()
         self.adapters = gr.CheckboxGroup(
             names,
@@ -120,9 +122,9 @@ class CompareTab:
 
     def _connect_picture(self) -> None:
         picker, navigation = self.picker, self.navigation
-        if tab := current_tab():
-            standing = [navigation.inspected, picker.source, self.taken, self.comparison, navigation.compare]
-            tab.select(self.take, standing, [*picker.outputs, self.taken, self.origin], **QUIET)
+        # As soon as it is Inspect's, and not when the tab is opened: an answer then might be late for what is pressed.
+        standing = [navigation.inspected, picker.source, self.taken, self.comparison, navigation.compare]
+        navigation.inspected.change(self.take, standing, [*picker.outputs, self.taken, self.origin], **QUIET)
         picker.source.change(self.leave_origin, [picker.source, self.taken], self.origin, **QUIET)
 
     def take(
@@ -159,7 +161,7 @@ class CompareTab:
         picker.image.clear(self.clear, None, [picker.source, picker.error, self.stale], **QUIET)
         second.image.clear(self.clear, None, [second.source, second.error, self.stale], **QUIET)
         arrival, arrived = self.navigation.compare, [*picked, *second.outputs, self.two, self.adapters, self.error]
-        arrived += [self.chosen_sides, self.pixels, self.points]
+        arrived += [self.chosen_sides, self.pixels, self.points, self.origin]
         arrive = arrival.change(in_place(self.arrive), arrival, arrived, **QUIET)
         runs = [
             self.go.click(**running),
@@ -233,7 +235,8 @@ class CompareTab:
         self.inspector.vlm.resolution(pixels := view.get("pixels"))  # refused here, before it is shown
         picked = [gr.skip(), gr.skip(), ""] if source is None else self.picker.values(source)
         adapters = gr.CheckboxGroup(names, value=chosen)
-        return [*picked, AWAITED, *second, adapters, "", sides, pixels or FITTED, points]
+        origin = gr.skip() if source is None else ""
+        return [*picked, AWAITED, *second, adapters, "", sides, pixels or FITTED, points, origin]
 
     def compare(
         self,

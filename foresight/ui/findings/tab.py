@@ -79,7 +79,7 @@ class FindingsTab:
         self.tables = plain_html("", "findings-tables")
         plain_html(parts.EXPLAINED, "findings-why")
         self.compare = gr.Button("Show three scenes, read by both", size="sm", elem_id="findings-compare")
-        self.pairs = plain_html(parts.pair_grid(None, [], PAIR_SCENES), "findings-pairs")
+        self.pairs = plain_html("", "findings-pairs")
         self._connect()
 
     def _connect(self) -> None:
@@ -105,7 +105,7 @@ class FindingsTab:
             self.show, [self.chosen, self.study, self.experiment], outputs, **QUIET, trigger_mode="always_last"
         )
         self.charts.click(self.open_point, None, self.navigation.inspect, **QUIET)
-        self.compare.click(
+        self.compare.click(lambda: parts.pair_grid(None, [], PAIR_SCENES), None, self.pairs, **QUIET).then(
             self.compare_adapters, None, self.pairs, **BATCH_QUEUE, api_visibility="private", show_progress="minimal"
         )
 

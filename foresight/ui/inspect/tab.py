@@ -70,7 +70,7 @@ class InspectTab:
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
                     self.beside = gr.Button("Compare as second", size="sm", min_width=120, elem_id="to-beside")
-                    self.to_map = gr.Button("Show on the latent map", size="sm", min_width=120, elem_id="to-map")
+                    self.to_map = gr.Button("Show on the map", size="sm", min_width=120, elem_id="to-map")
                 self.point.build_details()
                 self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
             with gr.Column(scale=7, min_width=320, elem_classes="fs-results"):

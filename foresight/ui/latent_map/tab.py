@@ -90,11 +90,11 @@ class LatentMapTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
                 self.form = MapForm(self.inspector.vlm, point, self.examples, self.limits.points, self.local)
-                self.status = plain_html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
                 with gr.Group():
                     self.adapter = gr.Radio(**self._adapter_choice(str(point), None), elem_id="map-reader")
                     self.score_button = gr.Button("Score the pictures at this layer", size="sm", elem_id="map-score")
             with gr.Column(scale=7, min_width=320):
+                self.status = plain_html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
                 self.board = self._board()
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=4, min_width=320):

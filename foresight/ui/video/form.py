@@ -50,7 +50,7 @@ class ClipForm:
                 self.scene_error = error_place("video-scene-error")
             with gr.Tab("Upload", id="upload", elem_id="video-upload"):
                 self.file = gr.File(
-                    label="Clip: mp4, mov, webm, mkv or gif", type="filepath", height=120, elem_id="video-file"
+                    label="Clip: mp4, mov, webm, mkv or gif", type="filepath", height=150, elem_id="video-file"
                 )
                 with gr.Row():
                     fps = FreeNumber(DEFAULT_FPS, label="Frames a second", min_width=90, elem_id="video-fps")

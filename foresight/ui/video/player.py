@@ -236,7 +236,7 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
     if report:
         facts.append(f"VAE alone {report.seconds['oracle']:.1f} s, scores {report.seconds['scores']:.1f} s")
     else:
-        facts.append("the VAE alone and scores are being computed…")
+        facts.append("the VAE alone and scores are being computed")
     notes = [f'<p class="note">{escape(decoded.notice)}</p>'] if decoded.notice else []
     if not gives_each_frame(record) and count > 1:
         notes.append(
