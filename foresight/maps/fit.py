@@ -4,8 +4,6 @@ extraction point, turned onto each other.
 Shapes: N points on the map, D numbers a latent, K dimensions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -60,6 +58,18 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Projected:
+    """A new image on a map: latents (M, D) and places (M, K) by point; M is 1, or its tokens.
+
+    middle: the one that stands for the image, which of tokens is that at its centre.
+    """
+
+    latents: dict[str, Array]
+    places: dict[str, Array]
+    middle: int
+
+
+@dataclass(frozen=True)
 class LatentMap:
     """Layers by point, in order of depth, of the same scenes or tokens."""
 
@@ -81,18 +91,6 @@ class LatentMap:
         if isinstance(of, Projected):
             return nearest(latents, of.latents[point][of.middle], count)
         return nearest(latents, latents[of], count, self.data.rows == self.data.rows[of])
-
-
-@dataclass(frozen=True)
-class Projected:
-    """A new image on a map: latents (M, D) and places (M, K) by point; M is 1, or its tokens.
-
-    middle: the one that stands for the image, which of tokens is that at its centre.
-    """
-
-    latents: dict[str, Array]
-    places: dict[str, Array]
-    middle: int
 
 
 def align(coordinates: Array, before: Array | None) -> tuple[Array, float, Array, Array, float | None]:

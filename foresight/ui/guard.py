@@ -1,7 +1,5 @@
 """What is turned away before the app sees it: whoever it does not trust, and requests that are too large."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from dataclasses import dataclass
@@ -62,6 +60,14 @@ class SameOrigin:
         await app(scope, receive, send)
 
 
+@dataclass
+class _Usage:
+    """What a client has uploaded: since when, and bytes so far."""
+
+    since: float
+    size: int = 0
+
+
 class Sizes:
     """Answers no request that is larger than `limits` says, and takes no upload where it would fill the disk."""
 
@@ -96,14 +102,6 @@ class Sizes:
         if len(self._usage) > _CLIENTS:
             del self._usage[next(iter(self._usage))]
         return usage
-
-
-@dataclass
-class _Usage:
-    """What a client has uploaded: since when, and bytes so far."""
-
-    since: float
-    size: int = 0
 
 
 def _counted(receive: Receive, usage: _Usage) -> Receive:
