@@ -19,14 +19,7 @@ from foresight.data.archive import Broken
 from foresight.data.camera import CameraSpec, camera_flow, film, sample_camera
 from foresight.data.clips import DEFAULT_FPS, DEFAULT_FRAMES, SHOWN_PIXELS, load_clip
 from foresight.data.images import load_image, resize, to_tensor, vae_size
-from foresight.data.motion import (
-    MotionSpec,
-    MovingScenes,
-    motion_flow,
-    render_motion,
-    sample_motion,
-    take_motion,
-)
+from foresight.data.motion import MotionSpec, MovingScenes, motion_flow, render_motion, sample_motion, take_motion
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import COLORS
 from foresight.errors import InputError

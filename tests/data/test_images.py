@@ -7,16 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foresight.data.images import (
-    MAX_PIXELS,
-    load_image,
-    load_mask,
-    resize,
-    resize_weights,
-    to_pil,
-    to_tensor,
-    vae_size,
-)
+from foresight.data.images import MAX_PIXELS, load_image, load_mask, resize, resize_weights, to_pil, to_tensor, vae_size
 from foresight.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

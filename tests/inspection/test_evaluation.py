@@ -11,14 +11,7 @@ from foresight.data.render import render
 from foresight.data.scenes import Scenes, SceneSpec, sample, take
 from foresight.data.sources import folder_files
 from foresight.errors import InputError
-from foresight.inspection.evaluation import (
-    Evaluated,
-    evaluate,
-    file_samples,
-    scene_baselines,
-    scene_samples,
-    summarise,
-)
+from foresight.inspection.evaluation import Evaluated, evaluate, file_samples, scene_baselines, scene_samples, summarise
 from foresight.metrics.baselines import TrainingBaselines
 from foresight.metrics.fidelity import psnr
 from foresight.metrics.masks import NOT_MEASURABLE

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -9,17 +10,7 @@ import torch
 from torch import Tensor
 
 from foresight.adapters.modules import KINDS, ONE_POINT, TokenAdapter
-from foresight.data.factors import (
-    BACKGROUNDS,
-    COLOR_NAMES,
-    MAX_OBJECTS,
-    SHAPES,
-    Backgrounds,
-    Colors,
-    Objects,
-    SceneSpec,
-    Shapes,
-)
+from foresight.data.factors import MAX_OBJECTS, Backgrounds, Colors, Objects, SceneFactors, SceneSpec, Shapes
 from foresight.data.sources import DataSpec, PhotoPart, ScenePart
 from foresight.errors import InputError
 from foresight.models.points import ExtractionPoint
@@ -180,13 +171,8 @@ def _data(settings: TrainingSettings, photos: str | None) -> DataSpec:
 
 
 def _factors(settings: TrainingSettings) -> SceneSpec:
-    return SceneSpec(
-        objects=settings.objects,
-        shapes=settings.shapes or SHAPES,
-        colors=settings.colors or COLOR_NAMES,
-        radius=settings.radius,
-        backgrounds=settings.backgrounds or BACKGROUNDS,
-    )
+    factors = SceneFactors(settings.objects, settings.shapes, settings.colors, backgrounds=settings.backgrounds)
+    return replace(factors.spec(), radius=settings.radius)
 
 
 def checked_name(name: str, used: set[str]) -> str:

@@ -7,13 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from foresight.adapters.checkpoint import (
-    gain_on_blank,
-    measured,
-    no_better_than_blank,
-    reference_mean,
-    score_tables,
-)
+from foresight.adapters.checkpoint import gain_on_blank, measured, no_better_than_blank, reference_mean, score_tables
 from foresight.errors import InputError
 from foresight.schemas import is_number
 from foresight.ui.cards import NAMES, number

@@ -10,13 +10,7 @@ from gradio.components import Component
 from torch import Tensor
 
 from foresight.adapters.registry import pick_adapter
-from foresight.inspection.clip_readout import (
-    ClipReport,
-    add_oracle,
-    clip_records,
-    decode_clip,
-    score_clip,
-)
+from foresight.inspection.clip_readout import ClipReport, add_oracle, clip_records, decode_clip, score_clip
 from foresight.inspection.inspector import Inspector
 from foresight.models.points import Stage
 from foresight.schemas import default_of
