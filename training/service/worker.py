@@ -18,12 +18,12 @@ class Stopped(BaseException):
     """The process was asked to end. No Exception, which libraries catch and go on after."""
 
 
-def end_on_sigterm() -> None:
-    """SIGTERM raises Stopped in this process; where a library swallows even that, the system kills it after GRACE."""
+def end_on_sigterm(grace: int = GRACE) -> None:
+    """SIGTERM raises Stopped here; where a library swallows even that, the system kills the process `grace` seconds on."""
 
     def stop(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        signal.alarm(GRACE)  # SIGALRM has no handler: it ends the process, whatever that does by then
+        signal.alarm(grace)  # SIGALRM has no handler: it ends the process, whatever that does by then
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
