@@ -19,7 +19,7 @@ class Stopped(BaseException):
 
 
 def end_on_sigterm(grace: int = GRACE) -> None:
-    """SIGTERM raises Stopped here; where a library swallows even that, the system kills the process `grace` seconds on."""
+    """SIGTERM raises Stopped in this process; where a library swallows even that, it is killed `grace` seconds on."""
 
     def stop(number: int, frame: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
