@@ -78,24 +78,24 @@ def spoil(data: bytes, chance: random.Random) -> bytes:
 def pictures() -> list[bytes]:
     """A small picture in each format that is read, and of each kind that is read with care."""
     noise = Image.effect_noise((80, 60), 90)
-    made = []
+    files = []
     for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
         for mode in ("L", "RGB") + (("P", "RGBA", "I;16") if kind == "PNG" else ()) + (("CMYK",) * (kind == "JPEG")):
             noise.convert(mode).save(file := io.BytesIO(), kind)
-            made.append(file.getvalue())
+            files.append(file.getvalue())
     noise.save(file := io.BytesIO(), "TIFF", compression="tiff_lzw")
     noise.save(animated := io.BytesIO(), "GIF", save_all=True, append_images=[noise.rotate(90)] * 3)
-    return [*made, file.getvalue(), animated.getvalue()]
+    return [*files, file.getvalue(), animated.getvalue()]
 
 
 def archives() -> list[bytes]:
-    made = []
+    files = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
         with zipfile.ZipFile(file := io.BytesIO(), "w", method) as opened:
             for number, picture in enumerate(pictures()[:4]):
                 opened.writestr(f"folder/{number}.png", picture)
-        made.append(file.getvalue())
-    return made
+        files.append(file.getvalue())
+    return files
 
 
 def clips() -> list[bytes]:
@@ -188,7 +188,7 @@ def fuzz(name: str, seed: int, out: Path, seconds: float = math.inf, most: float
     """How many inputs one door got, for so many seconds or at most so many; and how many were findings."""
     door, good, suffix = DOORS[name]
     chance, seeds, end = random.Random(f"{name} {seed}"), good(), time.monotonic() + seconds
-    path, tried, found = out / f"{name}-last{suffix}", 0, 0
+    path, tried, findings = out / f"{name}-last{suffix}", 0, 0
     for data in seeds:
         path.write_bytes(data)
         if name != "address":  # of which one is of an upload that is not there
@@ -196,8 +196,8 @@ def fuzz(name: str, seed: int, out: Path, seconds: float = math.inf, most: float
     while time.monotonic() < end and tried < most:
         path.write_bytes(spoil(chance.choice(seeds), chance))
         tried += 1
-        found += is_finding(door, path, f"{name}-{seed}-{tried}")
-    return tried, found
+        findings += is_finding(door, path, f"{name}-{seed}-{tried}")
+    return tried, findings
 
 
 def is_finding(door: Door, path: Path, name: str) -> bool:
@@ -227,7 +227,7 @@ def guided(name: str, seed: int, out: Path, seconds: float) -> None:
     for function in gc.get_objects():
         if isinstance(function, types.FunctionType) and f"{function.__module__}.".startswith(GUIDING):
             atheris.instrument_func(function)
-    path, counts, end = out / f"{name}-last{suffix}", {"tried": 0, "found": 0}, time.monotonic() + seconds
+    path, counts, end = out / f"{name}-last{suffix}", {"tried": 0, "findings": 0}, time.monotonic() + seconds
     (corpus := out / f"{name}-corpus").mkdir(exist_ok=True)
     for number, data in enumerate(good()):
         (corpus / f"good-{number}").write_bytes(data)
@@ -239,10 +239,10 @@ def guided(name: str, seed: int, out: Path, seconds: float) -> None:
     def one(data: bytes) -> None:
         if time.monotonic() > end:
             print(json.dumps({name: counts | {"kept": len([*corpus.iterdir()])}}), flush=True)
-            os._exit(int(counts["found"] > 0))
+            os._exit(int(counts["findings"] > 0))
         path.write_bytes(data)
         counts["tried"] += 1
-        counts["found"] += is_finding(door, path, f"{name}-{seed}-{counts['tried']}")
+        counts["findings"] += is_finding(door, path, f"{name}-{seed}-{counts['tried']}")
 
     options = f"-seed={seed + 1} -timeout=60 -max_len=400000 -verbosity=0".split()
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={out}/{name}-", str(corpus)], one, custom_mutator=mutate)
@@ -265,8 +265,8 @@ def main() -> int:
         guided(args.door, args.seed, args.out, args.seconds)
     doors = [args.door] if args.door else [*DOORS]
     counts = {name: fuzz(name, args.seed, args.out, args.seconds / len(doors)) for name in doors}
-    print(json.dumps({name: {"tried": tried, "found": found} for name, (tried, found) in counts.items()}))
-    return int(any(found for _, found in counts.values()))
+    print(json.dumps({name: {"tried": tried, "findings": findings} for name, (tried, findings) in counts.items()}))
+    return int(any(findings for _, findings in counts.values()))
 
 
 if __name__ == "__main__":

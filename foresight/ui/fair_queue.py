@@ -47,10 +47,10 @@ class FairQueue(Queue):
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
         name, client = get_fn(self.blocks, None, body).concurrency_id, client_of(request)
-        theirs = [event for event in self.event_ids_to_events.values() if client_of(event.request) == client]
-        here = [event for event in theirs if event.concurrency_id == name]
-        if len(here) >= self.share or len(theirs) >= limits.WAITING:
-            return False, SHARED.format(len(theirs)), "queue_full"
+        of_client = [event for event in self.event_ids_to_events.values() if client_of(event.request) == client]
+        in_queue = [event for event in of_client if event.concurrency_id == name]
+        if len(in_queue) >= self.share or len(of_client) >= limits.WAITING:
+            return False, SHARED.format(len(of_client)), "queue_full"
         if name in self.event_queue_per_concurrency_id and len(self._queued(name)) >= limits.WAITING:
             return False, FULL, "queue_full"
         pushed = await super().push(body, request, username)

@@ -70,9 +70,9 @@ def open_view(source: ImageSource, point: str, adapter: str | None, pixels: str 
     return {"source": source, "point": point, "adapter": adapter, "pixels": pixels, "at": time.time()}
 
 
-def updated_choices(component: Callable[..., Any], choices: Sequence[Any], chosen: Any, kept: Any) -> Any:
+def updated_choices(component: Callable[..., Any], choices: Sequence[Any], current: Any, value: Any) -> Any:
     """New choices for a component; its value only if it must change, for the user may have chosen again meanwhile."""
-    return component(choices) if kept == chosen else component(choices, value=kept)
+    return component(choices) if value == current else component(choices, value=value)
 
 
 def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> Any:

@@ -169,8 +169,8 @@ def link_html(address: str, *sources: ImageSource) -> str:
     if not address:
         return "no link: the picture is a file of this machine"
     uploaded = any(isinstance(source, str) and not examples.photo_slug(source) for source in sources)
-    kept = f", for the {limits.KEPT // 3600} hours that the upload is kept" if uploaded else ""
-    return f'<a href="{escape(address)}">link to this view</a>{kept}'
+    how_long = f", for the {limits.KEPT // 3600} hours that the upload is kept" if uploaded else ""
+    return f'<a href="{escape(address)}">link to this view</a>{how_long}'
 
 
 def failures_query(point: str, adapter: str, fields: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
@@ -246,8 +246,8 @@ def upload_name(path: str) -> str | None:
     """What an address calls an upload's file; None for any other file."""
     file = Path(path).resolve()
     name = f"{file.parent.name}/{file.name}"
-    kept = file.parent.parent == Path(get_upload_folder()).resolve() and _UPLOAD.fullmatch(name)
-    return name if kept else None
+    is_upload = file.parent.parent == Path(get_upload_folder()).resolve() and _UPLOAD.fullmatch(name)
+    return name if is_upload else None
 
 
 def upload_path(text: str, noun: str = "picture") -> str:
