@@ -15,6 +15,9 @@ ImageSource = dict[str, Any] | str | None  # a scene's description, the path of 
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # clicks
 BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 1}  # of many steps
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # an event without name or spinner
+# A quiet event whose handler is told what was clicked. Gradio's "always_last" would answer a click that comes while one
+# is answered, but with what was clicked first.
+CLICKS: dict[str, Any] = QUIET | {"trigger_mode": "multiple"}
 
 
 def plain_html(value: str, elem_id: str, **options: Any) -> gr.HTML:

@@ -389,6 +389,19 @@ def test_a_link_to_compare_has_its_picture_and_not_that_of_inspect(visit):
     expect(page).to_have_url(re.compile("tab=compare&example=three-overlapping"))
 
 
+def test_of_clicks_in_quick_succession_the_last_counts(visit):
+    page = visit()
+    for name in ("cat", "one on white", "five on texture"):
+        page.locator("#examples").get_by_role("button", name=name).click()
+    expect(page.locator("#objects li")).to_have_count(5)
+    expect(page).to_have_url(re.compile("example=five-on-texture"))
+    for point in ("post-merge/3", "post-merge/0", "pre-merge/2"):
+        page.locator(f"#diagram [data-point='{point}']").click()
+    expect(headline(page)).to_have_text("pre-merge/2 read by linear")
+    expect(page.locator("#layer input[type=number]")).to_have_value("2")
+    expect(page.locator("#diagram [aria-pressed=true]")).to_have_attribute("data-point", "pre-merge/2")
+
+
 def test_a_link_to_nothing_says_so(visit):
     page = visit(asked="&example=nothing")
     expect(page.get_by_test_id("toast-body")).to_contain_text("There is no example 'nothing'")

@@ -33,7 +33,7 @@ from foresight.ui.navigation import Navigation, on_open, open_view, updated_choi
 from foresight.ui.pictures import WIPE
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels, pixels_dropdown
 from foresight.ui.plots import depth_chart
-from foresight.ui.services import BATCH_QUEUE, QUIET, ImageSource, open_picture, plain_html
+from foresight.ui.services import BATCH_QUEUE, CLICKS, QUIET, ImageSource, open_picture, plain_html
 from foresight.ui.uploads import keep
 
 Sides = tuple[str | None, str | None]  # titles of the tiles that were chosen to be left and right
@@ -148,7 +148,7 @@ class CompareTab:
 
     def _connect_runs(self) -> None:
         picker, second, buttons = self.picker, self.second, [self.go, self.dice, self.stop]
-        picked, latest = [*picker.outputs, self.stale], QUIET | {"trigger_mode": "always_last"}
+        picked = [*picker.outputs, self.stale]
         in_place = show_errors_in(picker.error)
         running: dict[str, Any] = {
             "fn": show_errors_in(self.error)(self.compare),
@@ -167,8 +167,8 @@ class CompareTab:
             self.go.click(**running),
             upload.success(**running),
             upload_second.success(**running),
-            picker.examples.click(self.pick, None, picked, **latest).success(**running),
-            second.examples.click(self.pick_second, None, [*second.outputs, self.stale], **latest).success(**running),
+            picker.examples.click(self.pick, None, picked, **CLICKS).success(**running),
+            second.examples.click(self.pick_second, None, [*second.outputs, self.stale], **CLICKS).success(**running),
             self.dice.click(in_place(self.roll), self.objects, picked, **QUIET).success(**running),
             *([] if self.settings.public else [arrive.success(**running)]),
         ]
@@ -310,9 +310,7 @@ class CompareTab:
     def _connect_looking(self) -> None:
         views = [self.pair, self.head, self.chosen_sides]
         inspect = self.navigation.inspect
-        self.grid.click(
-            self.act, self.comparison, [inspect, self.left, self.right, *views], **QUIET, trigger_mode="multiple"
-        )
+        self.grid.click(self.act, self.comparison, [inspect, self.left, self.right, *views], **CLICKS)
         for side, dropdown in (("left", self.left), ("right", self.right)):
             show = partial(self.show, side)
             dropdown.input(show, [self.comparison, dropdown], views, **QUIET, trigger_mode="always_last")

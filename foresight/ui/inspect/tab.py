@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +23,7 @@ from foresight.ui.inspect.results import ResultView, build_answer
 from foresight.ui.navigation import Navigation, open_view
 from foresight.ui.pixels import FITTED, chosen_pixels, pixels_dropdown
 from foresight.ui.series import SeriesBar
-from foresight.ui.services import MODEL_QUEUE, QUIET, ImageSource
+from foresight.ui.services import CLICKS, MODEL_QUEUE, QUIET, ImageSource
 
 AWAITED = cards.awaiting("The last result, of another picture")
 
@@ -55,6 +56,7 @@ class InspectTab:
     def build(self) -> None:
         """Adds the tab to the current layout, with the first example inspected already, but by a large model."""
         self.series = SeriesBar(self.navigation)
+        self.clicked = gr.State()  # {"point", "adapter", "at"}: what was clicked last; no adapter where none was named
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
                 self.picker = ImagePicker(
@@ -116,7 +118,7 @@ class InspectTab:
         upload.failure(picker.put_back, picker.source, picker.image, **QUIET)
         for change in (
             upload,
-            picker.examples.click(self.pick, None, picked, **latest),
+            picker.examples.click(self.pick, None, picked, **CLICKS),
             scene.draw.click(hush, None, None, **QUIET).then(**drawing),
             scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
             view.change(self.enter, [view, picker.source, point.preferred], entered, **QUIET),
@@ -140,18 +142,12 @@ class InspectTab:
             )
 
         moved = [*point.chosen, point.preferred]
+        marks = [point.drawing, point.note, self.result.headline, self.result.tiles]
+        gr.on([mark.click for mark in marks], self.tell_click, None, self.clicked, **CLICKS)
         for change in (
             point.stage.input(self.switch_stage, moved, point.after_stage, **latest),
             point.layer.input(self.change_layer, moved, point.after_layer, **latest),
-            point.drawing.click(self.jump, moved[1:], point.outputs, **latest),
-            point.note.click(self.jump, moved[1:], point.outputs, **latest),
-            gr.on(
-                [self.result.headline.click, self.result.tiles.click],
-                self.follow,
-                moved[1:-1],
-                [*point.outputs, point.preferred],
-                **latest,
-            ),
+            self.clicked.change(self.jump, [self.clicked, *moved[1:]], [*point.outputs, point.preferred], **latest),
             point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.preferred], **latest),
         ):
             change.success(**running, trigger_mode="always_last")
@@ -242,18 +238,17 @@ class InspectTab:
         self.conversations.hush(request)
         return self.point.values(self.point.typed(stage, layer), preferred, layer, adapter)[2:]
 
-    def jump(
-        self, layer: float | None, adapter: str | None, preferred: str | None, event: gr.EventData, request: gr.Request
-    ) -> list[Any]:
-        """The point that was clicked, in the drawing or in the note."""
+    def tell_click(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        """The point that was clicked, in the drawing or in the note, or the adapter that is offered at one."""
         self.conversations.hush(request)
-        return self.point.values(ExtractionPoint.parse(str(event.point)), preferred, layer, adapter)
+        return {"point": event.point, "adapter": getattr(event, "adapter", None), "at": time.time()}
 
-    def follow(self, layer: float | None, adapter: str | None, event: gr.EventData, request: gr.Request) -> list[Any]:
-        """The adapter that the banner offers, at its point."""
-        self.conversations.hush(request)
-        point, preferred = ExtractionPoint.parse(str(event.point)), str(event.adapter)
-        return [*self.point.values(point, preferred, layer, adapter), preferred]
+    def jump(
+        self, clicked: dict[str, Any], layer: float | None, adapter: str | None, preferred: str | None
+    ) -> list[Any]:
+        """The point that was clicked, and its adapter where one was."""
+        point, offered = ExtractionPoint.parse(str(clicked["point"])), clicked["adapter"]
+        return [*self.point.values(point, offered or preferred, layer, adapter), offered or gr.skip()]
 
     @show_errors
     def choose_adapter(self, stage: Stage, layer: float, adapter: str, request: gr.Request) -> list[str]:
