@@ -21,7 +21,7 @@ from foresight.ui import examples
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors
 from foresight.ui.gradio_internals import current_page, current_tab
-from foresight.ui.services import QUIET, ImageSource
+from foresight.ui.services import CLICKS, QUIET, ImageSource
 
 
 @dataclass(frozen=True, eq=False)  # by identity, for Gradio hashes what a State holds
@@ -113,7 +113,7 @@ class Router:
 
     def follow(self, history: gr.HTML) -> None:
         """Answers Back and Forward. history: is clicked with what `view_link.HISTORY` tells of them."""
-        history.click(self.travel, None, self.outputs, **QUIET)
+        history.click(self.travel, None, self.outputs, **CLICKS)
 
     @show_errors
     def load(self, request: gr.Request) -> Any:

@@ -34,7 +34,7 @@ from foresight.ui.latent_map.form import DRAWN, FOLDER, SOURCES, UPLOAD, MapForm
 from foresight.ui.latent_map.limits import MapLimits
 from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, describe, noun, status_line
 from foresight.ui.navigation import Navigation, Selection, on_open, open_view
-from foresight.ui.services import BATCH_QUEUE, MODEL_QUEUE, QUIET, ImageSource, plain_html
+from foresight.ui.services import BATCH_QUEUE, CLICKS, MODEL_QUEUE, QUIET, ImageSource, plain_html
 from foresight.ui.turns import MODELS
 from foresight.ui.uploads import handed_in, keep
 
@@ -281,13 +281,13 @@ class LatentMapTab:
         reconstructed, detail = [*looked_at, self.adapter], [self.detail, self.inspect_button]
         turned, selection = [self.layer, self.adapter], self._selection_outputs()
         on_open(self.turn_to, turned, turned)
-        self.board.input(self.turn, self.adapter, turned, **QUIET, trigger_mode="always_last")
-        clicked = self.board.click(self.click, self.spec, self.selected, **QUIET, trigger_mode="always_last")
-        explained = clicked.success(show_errors(self.explain), looked_at, detail, **QUIET)
+        self.board.input(self.turn, self.adapter, turned, **CLICKS)
+        clicked = self.board.click(self.click, self.spec, self.selected, **CLICKS)
+        explained = clicked.success(show_errors(self.explain), looked_at, detail, **QUIET, trigger_mode="always_last")
         explained.success(self.reconstruct, reconstructed, self.detail, **MODEL, trigger_mode="always_last")
         self.adapter.input(self.reconstruct, reconstructed, self.detail, **MODEL, trigger_mode="always_last")
         self.inspect_button.click(self.open_inspect, reconstructed, self.navigation.inspect, **QUIET)
-        self.board.select(self.select, self.spec, selection, **QUIET, trigger_mode="always_last")
+        self.board.select(self.select, self.spec, selection, **CLICKS)
         self.more_button.click(self.extend, [self.spec, self.selection, self.tile_count], selection, **QUIET)
         chosen = [self.spec, self.selection, *turned]
         self.evaluate_button.click(self.open_failures, chosen, self.navigation.failures, **QUIET)

@@ -18,7 +18,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.gradio_internals import current_page, current_tab, plotly_file
 from foresight.ui.inputs import FreeDropdown
 from foresight.ui.navigation import Navigation, open_view
-from foresight.ui.services import QUIET
+from foresight.ui.services import CLICKS, QUIET
 from foresight.ui.train import views
 from foresight.ui.train.adapters import AdapterActions
 from foresight.ui.train.charts import MOST_RUNS, curves
@@ -125,7 +125,7 @@ class TrainTab:
         question = [self.to_remove, self.confirm_button, self.keep_button, self.remove_button]
         watching = self._watching()
         gr.Timer(TICK).tick(**watching, trigger_mode="once")
-        self.runs.click(self.choose_row, None, [*run_view, self.adapters.chosen, *question], **QUIET).then(**watching)
+        self.runs.click(self.choose_row, None, [*run_view, self.adapters.chosen, *question], **CLICKS).then(**watching)
         self.runs.select(self.compare_run, self.compared, self.compared, **QUIET).then(**watching)
         gr.on(
             [self.note.submit, self.note.blur],
