@@ -159,12 +159,12 @@ def test_frames_of_a_step_are_told_apart_by_what_is_measured(report):
     ):
         scores = scorer.score(frames)
         assert scores.means()["change_within"] == pytest.approx(share, abs=1e-5)
-        sentence = player.steps_told(replace(each, scores=scores))
-        assert words in sentence and f"{share:.0%} of" in sentence
+        sentence = player.steps_in_words(replace(each, scores=scores))
+        assert words in sentence and (f"{share:.0%} of" if share else "None of") in sentence
     assert "hardly told apart" in sentence
     assert scorer.score(paired).means()["change_between"] == pytest.approx(1, abs=0.05)
     assert player._number(-0.001, "change_within") == "0%"
-    assert player.steps_told(report) == ""  # its adapter has one image for both, which is said anyway
+    assert player.steps_in_words(report) == ""  # its adapter has one image for both, which is said anyway
 
 
 def test_the_first_clip_is_read_once(inspector, monkeypatch):

@@ -199,7 +199,7 @@ def moved(report: ClipReport) -> str:
     return f"{words}, {error:.1f} px from the true places on average." if error is not None else f"{words}."
 
 
-def steps_told(report: ClipReport) -> str:
+def steps_in_words(report: ClipReport) -> str:
     """Whether the two frames of a step can be told apart in the reconstruction, in plain words and measured figures.
 
     Empty where the adapter cannot, which is said of it anyway, and where nothing changes.
@@ -208,9 +208,8 @@ def steps_told(report: ClipReport) -> str:
     alone = report.controls["oracle"].means()["change_within"]
     if not gives_each_frame(report.record) or within is None or alone is None:
         return ""
-    figures = (
-        f"{_percent(within)} of the true change within steps of two frames is read back (VAE alone {_percent(alone)}"
-    )
+    read_back = _percent(within) if within > 0.005 else "None"  # a little below 0, as noise is, puzzles
+    figures = f"{read_back} of the true change within steps of two frames is read back (VAE alone {_percent(alone)}"
     figures += ")" if between is None else f"), {_percent(between)} of that between steps"
     if within < _ONE_IMAGE * alone:
         return f"{figures}: the two frames of a step look the same here, and which came first is not to be seen."
@@ -250,7 +249,7 @@ def headline(decoded: DecodedClip, title: str, address: str, link: str, report: 
         )
     worst = ""
     if report:
-        notes += [f'<p class="note">{words}</p>' for words in (moved(report), steps_told(report)) if words]
+        notes += [f'<p class="note">{words}</p>' for words in (moved(report), steps_in_words(report)) if words]
         k, values = report.scores.worst["lpips"], report.scores.frames["lpips"]
         worst = (
             f"Worst frame by LPIPS: <b>{k + 1}</b>, at {k / sample.fps:.2f} s "
