@@ -1,10 +1,11 @@
 """What a person does in the Findings tab, in headless Chromium: a study, its charts, the way to Inspect."""
 
 import re
+from contextlib import suppress
 from threading import Event
 
 import pytest
-from browsing import PATIENCE, expect, needs_chromium
+from browsing import PATIENCE, TimeoutError, expect, needs_chromium
 from house import build_house
 from serving import serve
 from test_findings import POINT, study, write
@@ -49,12 +50,13 @@ def page(visit):
 
 
 def choose(page, label, name):
-    option, field = page.get_by_role("option", name=name), page.get_by_label(label)
-    while not option.is_visible():  # the list of studies may come anew just then, which closes it
+    field = page.get_by_label(label)
+    for _ in range(20):
         field.blur()
         field.click()
-        page.wait_for_timeout(1000)
-    option.click()
+        with suppress(TimeoutError):  # the list of studies may come anew just then, which closes it
+            return page.get_by_role("option", name=name).click(timeout=PATIENCE // 20)
+    raise AssertionError(f"{name!r} cannot be chosen")
 
 
 def hit(page, mark):
