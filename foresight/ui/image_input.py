@@ -37,7 +37,6 @@ class ImagePicker:
         purpose: str,
         elem_id: str,
         error_id: str,
-        source: gr.State | None = None,
     ) -> None:
         """Adds the input to the current layout.
 
@@ -47,7 +46,6 @@ class ImagePicker:
             purpose: What the image is for, as in "to inspect".
             elem_id: The input's.
             error_id: The elem_id of the place of its errors.
-            source: What holds the image's source, where other tabs read it too.
         """
         sources = examples.examples()
         self._sources = sources
@@ -66,8 +64,7 @@ class ImagePicker:
             alt_text=f"The picture {purpose}",
         )
         self.error = error_place(error_id)
-        self.source = gr.State() if source is None else source
-        self.source.value = sources[first] if first else None
+        self.source = gr.State(sources[first] if first else None)
         self.outputs = [self.image, self.source, self.error]
 
     def build_examples(self, elem_id: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import cached_property
 from typing import Any
 
@@ -56,12 +55,10 @@ class InspectTab:
     def build(self) -> None:
         """Adds the tab to the current layout, with the first example inspected already, but by a large model."""
         self.series = SeriesBar(self.navigation)
-        self.clicked = gr.State()  # {"point", "adapter", "at"}: what was clicked last; no adapter where none was named
         with gr.Row(equal_height=False, elem_classes="fs-inspect"):
             with gr.Column(scale=4, min_width=320, elem_classes="fs-asked"):
-                self.picker = ImagePicker(
-                    examples.FIRST, 130, "to inspect", "source", "refused", self.navigation.inspected
-                )
+                self.picker = ImagePicker(examples.FIRST, 130, "to inspect", "source", "refused")
+                self.navigation.inspected.value = self.picker.source.value
                 with gr.Tabs(elem_classes="fs-sources"):
                     with gr.Tab("Examples"):
                         self.picker.build_examples("examples")
@@ -88,7 +85,7 @@ class InspectTab:
         running: dict[str, Any] = {
             "fn": self.reconstruct,
             "inputs": [picker.source, *point.chosen, self.pixels],
-            "outputs": [*self.result.outputs, stale, self.go],
+            "outputs": [*self.result.outputs, stale, self.go, self.navigation.inspected],
             "show_progress_on": self.result.pictures,
             **model,
         }
@@ -142,12 +139,14 @@ class InspectTab:
             )
 
         moved = [*point.chosen, point.preferred]
-        marks = [point.drawing, point.note, self.result.headline, self.result.tiles]
-        gr.on([mark.click for mark in marks], self.tell_click, None, self.clicked, **CLICKS)
+        marks, jumped = (
+            [point.drawing, point.note, self.result.headline, self.result.tiles],
+            [*point.outputs, point.preferred],
+        )
         for change in (
             point.stage.input(self.switch_stage, moved, point.after_stage, **latest),
             point.layer.input(self.change_layer, moved, point.after_layer, **latest),
-            self.clicked.change(self.jump, [self.clicked, *moved[1:]], [*point.outputs, point.preferred], **latest),
+            gr.on([mark.click for mark in marks], self.jump, point.preferred, jumped, **CLICKS),
             point.adapter.input(self.choose_adapter, point.chosen, [point.note, point.preferred], **latest),
         ):
             change.success(**running, trigger_mode="always_last")
@@ -166,17 +165,17 @@ class InspectTab:
     ) -> list[Any]:
         """The result, or, without an image or an adapter, the last one dimmed; and whether one may try again."""
         if layer is None:  # the box is empty, since its layer is being typed
-            return [gr.skip()] * (len(self.result.outputs) + 2)
+            return [gr.skip()] * (len(self.result.outputs) + 3)
         point = self.point.nearest(stage, layer)
         # The adapter may be still that of another layer, where the layer has moved on meanwhile.
         if source is None or adapter is None or not self.inspector.adapters(point):
             stale = cards.stale(None if source is None else point)
-            return [*[gr.skip()] * len(self.result.outputs), stale, gr.Button(interactive=False)]
+            return [*[gr.skip()] * len(self.result.outputs), stale, gr.Button(interactive=False), source or gr.skip()]
         record, chosen = self.inspector.registry.find_listed(adapter, point), chosen_pixels(pixels)
         resolution = self.inspector.resolution(chosen, record)
         image, mask = generate.image_and_mask(generate.at_size(source, resolution))
         report = self.inspector.inspect(image, point, record.folder, mask, pixels=resolution)
-        return [*self.result.values(report, source, pixels=chosen), "", gr.Button(interactive=True)]
+        return [*self.result.values(report, source, pixels=chosen), "", gr.Button(interactive=True), source]
 
     @show_errors
     def ask(
@@ -238,17 +237,14 @@ class InspectTab:
         self.conversations.hush(request)
         return self.point.values(self.point.typed(stage, layer), preferred, layer, adapter)[2:]
 
-    def tell_click(self, event: gr.EventData, request: gr.Request) -> dict[str, Any]:
-        """The point that was clicked, in the drawing or in the note, or the adapter that is offered at one."""
-        self.conversations.hush(request)
-        return {"point": event.point, "adapter": getattr(event, "adapter", None), "at": time.time()}
+    def jump(self, preferred: str | None, event: gr.EventData, request: gr.Request) -> list[Any]:
+        """The point that was clicked, in the drawing or in the note, and its adapter where one is offered.
 
-    def jump(
-        self, clicked: dict[str, Any], layer: float | None, adapter: str | None, preferred: str | None
-    ) -> list[Any]:
-        """The point that was clicked, and its adapter where one was."""
-        point, offered = ExtractionPoint.parse(str(clicked["point"])), clicked["adapter"]
-        return [*self.point.values(point, offered or preferred, layer, adapter), offered or gr.skip()]
+        Whatever the controls hold: of clicks in quick succession they have not heard.
+        """
+        self.conversations.hush(request)
+        point, offered = ExtractionPoint.parse(str(event.point)), getattr(event, "adapter", None)
+        return [*self.point.values(point, offered or preferred), offered or gr.skip()]
 
     @show_errors
     def choose_adapter(self, stage: Stage, layer: float, adapter: str, request: gr.Request) -> list[str]:
