@@ -213,8 +213,8 @@ def is_finding(door: Door, path: Path, name: str) -> bool:
     if (took := time.monotonic() - began) > SLOW:
         fault = fault or f"took {took:.0f} s"
     if fault:
-        shutil.copy(path, kept := path.with_name(name + path.suffix))
-        print(f"{kept}: {fault}", file=sys.stderr)
+        shutil.copy(path, copy := path.with_name(name + path.suffix))
+        print(f"{copy}: {fault}", file=sys.stderr)
     return bool(fault)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
-expect, TimeoutError = playwright.expect, playwright.TimeoutError
+expect, TooLate = playwright.expect, playwright.TimeoutError
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless",

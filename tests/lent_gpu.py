@@ -63,16 +63,16 @@ def load() -> None:
     assert all(weight.device.type == "cuda" for weight in weights) and vlm.waits and not vlm.kernels
     size = sum(weight.nbytes for weight in weights)
     assert zero_torch.pack() >= size  # to the disk, from where a fork takes them
-    found = list[str]()
+    facts = list[str]()
 
     # An event's thread, which sees no such GPU, tells what the page needs before anything is computed.
     def ask():
-        found.extend([str(vae.device), *inspector.facts()["points"][0]["adapters"]])
+        facts.extend([str(vae.device), *inspector.facts()["points"][0]["adapters"]])
         inspector.check_size((448, 448), 8)
 
     with ThreadPoolExecutor(1) as events:
         events.submit(ask).result()
-    assert found[0].startswith("cuda") and "tokens" in found, found
+    assert facts[0].startswith("cuda") and "tokens" in facts, facts
 
 
 def compute(house: Path) -> None:
@@ -159,10 +159,10 @@ def compute(house: Path) -> None:
         assert len(report.reconstruction) == len(report.oracle) == 3 and report.scores
 
     def answered():
-        said = description.Conversations(vlm).say(
+        answer = description.Conversations(vlm).say(
             Image.new("RGB", (56, 56)), "What?", type("Request", (), {"session_hash": "a"})()
         )
-        assert isinstance(said, str)
+        assert isinstance(answer, str)
 
     def compared():
         refusing.remove()

@@ -16,22 +16,22 @@ OTHERS = ("os", "av", "Image", "archive", "series", "opened")  # whose `open` is
 
 def by_locale(source: str) -> list[int]:
     """The lines on which text is read or written in the encoding of the locale."""
-    found = []
+    lines = []
     for call in ast.walk(ast.parse(source)):
         if not isinstance(call, ast.Call):
             continue
         name, place = (call.func.attr, 0) if isinstance(call.func, ast.Attribute) else (getattr(call.func, "id", ""), 1)
         owner = getattr(getattr(call.func, "value", None), "id", "")
-        given = {keyword.arg for keyword in call.keywords}
+        keywords = {keyword.arg for keyword in call.keywords}
         mode = "".join(str(getattr(one, "value", "")) for one in call.args[place : place + 1])
         text = (
             (name == "read_text" and not call.args)
             or (name == "write_text" and len(call.args) < 2)
-            or (name in ("run", "Popen", "check_output") and "text" in given)
+            or (name in ("run", "Popen", "check_output") and "text" in keywords)
             or (name == "open" and owner not in OTHERS and "b" not in mode)
         )
-        found += [call.lineno] * (text and "encoding" not in given)
-    return found
+        lines += [call.lineno] * (text and "encoding" not in keywords)
+    return lines
 
 
 def test_every_text_names_its_encoding():

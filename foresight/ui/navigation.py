@@ -48,7 +48,7 @@ class Navigation:
     inspect takes what `open_view` returns; latent_map and compare that, or the query of an address (a "second" in what
     compare takes asks for that picture beside the one there); video and findings such a query, failures too, or
     {"selection": Selection, "point", "adapter", "at"}; train the name of a run. `inspected` is no view: it is the
-    source of the image that stands in Inspect, None on a page without that tab.
+    source of the image that Inspect read last, None on a page without that tab.
     """
 
     inspect: gr.State

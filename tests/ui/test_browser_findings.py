@@ -5,7 +5,7 @@ from contextlib import suppress
 from threading import Event
 
 import pytest
-from browsing import PATIENCE, TimeoutError, expect, needs_chromium
+from browsing import PATIENCE, TooLate, expect, needs_chromium
 from house import build_house
 from serving import serve
 from test_findings import POINT, study, write
@@ -54,7 +54,7 @@ def choose(page, label, name):
     for _ in range(20):
         field.blur()
         field.click()
-        with suppress(TimeoutError):  # the list of studies may come anew just then, which closes it
+        with suppress(TooLate):  # the list of studies may come anew just then, which closes it
             return page.get_by_role("option", name=name).click(timeout=PATIENCE // 20)
     raise AssertionError(f"{name!r} cannot be chosen")
 

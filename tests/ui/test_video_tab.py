@@ -187,7 +187,7 @@ def test_the_first_clip_is_read_once(inspector, monkeypatch):
 def test_clicks_go_before_each_step_of_the_endpoint(inspector, tmp_path, monkeypatch):
     import gradio as gr
 
-    log, told = [], []
+    log, answers = [], []
     for name in ("sample_of", "decode_clip", "add_oracle", "score_clip"):
         step = getattr(tab, name)
         monkeypatch.setattr(tab, name, lambda *given, name=name, step=step: log.append(name) or step(*given))
@@ -197,11 +197,11 @@ def test_clicks_go_before_each_step_of_the_endpoint(inspector, tmp_path, monkeyp
     [endpoint] = [event.fn for event in app.fns.values() if event.api_name == "reconstruct_clip"]
     path = write_clip(tmp_path / "clip.mp4", torch.rand(3, 3, 56, 56), 8.0)
     for _, scores in endpoint(str(path), "post-merge/1", frames=3):
-        told.append(scores)
+        answers.append(scores)
         with MODELS.click():
             log.append("click")
     assert log == ["sample_of", "click", "decode_clip", "click", "add_oracle", "click", "score_clip", "click"]
-    assert told[:3] == [{"done": done, "of": 4} for done in (1, 2, 3)] and "by_frame" in told[3]
+    assert answers[:3] == [{"done": done, "of": 4} for done in (1, 2, 3)] and "by_frame" in answers[3]
 
 
 def test_a_frame_without_a_score_breaks_its_curve():

@@ -122,7 +122,7 @@ class CompareTab:
 
     def _connect_picture(self) -> None:
         picker, navigation = self.picker, self.navigation
-        # As soon as it is Inspect's, and not when the tab is opened: an answer then might be late for what is pressed.
+        # Once Inspect has read it, and not when the tab is opened: an answer then might be late for what is pressed.
         standing = [navigation.inspected, picker.source, self.taken, self.comparison, navigation.compare]
         navigation.inspected.change(self.take, standing, [*picker.outputs, self.taken, self.origin], **QUIET)
         picker.source.change(self.leave_origin, [picker.source, self.taken], self.origin, **QUIET)
