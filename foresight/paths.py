@@ -52,12 +52,13 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = False, shared: bool = False) -> Iterator[Path]:
     """Gives a path to write to, whose file takes the place of `path` when the block ends: whole or not at all.
 
-    durable: it is on the disk by then.
+    durable: it is on the disk by then. shared: several processes may write it at once, each a file of its own; without
+    it, what a process that was killed left behind is written over.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial" if shared else f".{path.name}.partial")
     try:
         yield partial
         if durable:

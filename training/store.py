@@ -121,7 +121,7 @@ class Store:
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            with replacing(path, durable=True) as partial:
+            with replacing(path, durable=True, shared=True) as partial:
                 partial.write_bytes(data)
         except OSError as error:
             raise InputError(

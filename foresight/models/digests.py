@@ -77,5 +77,5 @@ def _read(cache: Path) -> dict[str, str]:
 def _write(cache: Path, digests: dict[str, str]) -> None:
     with suppress(OSError):  # a machine that keeps nothing: they are computed again at the next start
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with paths.replacing(cache) as partial:
+        with paths.replacing(cache, shared=True) as partial:
             partial.write_text(json.dumps(digests, indent=1), encoding="utf-8")
