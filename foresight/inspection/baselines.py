@@ -92,12 +92,12 @@ class Baselines:
             mask: (H, W) bool, its objects; None: those that stand out.
         """
         assert self._mean is not None
-        image, size = original.to(self.inspector.vae.device), (original.shape[1], original.shape[2])
-        [latents] = self.inspector.vlm.latents(image[None], [point]).values()
+        images, size = original[None].to(self.inspector.vae.device), (original.shape[1], original.shape[2])
+        [latents] = self.inspector.vlm.latents(images, [point]).values()
         best = self._scenes[self._keys[str(point)].nearest(_parts(latents))].resized(size)
-        images = torch.cat([resize(self._mean[None], size), render(best).images.float() / 255]).to(image.device)
-        [oracle] = self.inspector.round_trip(image[None])
-        mean, nearest = Readout(image, mask, oracle).score(["mean", "nearest"], images)
+        readout = Readout(images, None if mask is None else mask[None], self.inspector.round_trip(images))
+        [mean] = readout.score("mean", resize(self._mean[None], size).to(images.device))
+        [nearest] = readout.score("nearest", (render(best).images.float() / 255).to(images.device))
         return Recalled(mean, nearest, best.describe(0), len(self._scenes))
 
 

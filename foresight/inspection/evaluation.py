@@ -3,6 +3,7 @@
 Shapes: B images of H × W pixels, the size at which the VLM sees them; N objects, or N training images.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,14 +26,14 @@ from foresight.inspection.familiarity import unfamiliar
 from foresight.inspection.inspector import Inspector
 from foresight.inspection.readout import Clock, Readout, Reconstruction, prepare
 from foresight.metrics.baselines import TrainingBaselines, skill_of_means
-from foresight.metrics.intervals import bootstrap
+from foresight.metrics.intervals import bootstraps
 from foresight.metrics.masks import NOT_MEASURABLE
 from foresight.metrics.matching import ObjectScore, plane, score_objects
 from foresight.metrics.patches import PhotoScores, score_photo
 from foresight.metrics.scores import SCORES, Scores
 
 TRAINING = 256  # scenes of the training split that stand for what an adapter was trained on
-AHEAD = 4  # batches' memory of images that wait for others of their size
+AHEAD = 4  # batches' memory of images that wait for others of their kind
 _CHUNK = 32  # scenes rendered at a time
 
 
@@ -206,8 +207,8 @@ def evaluate(
     """
     length = batch or (4 if inspector.vae.device.type == "cpu" else 32)
     ready, yielded = dict[int, Evaluated | Broken](), 0
-    for batch_of_one_size in _batches(_checked(inspector, record, samples), length):
-        numbers, images = zip(*batch_of_one_size, strict=True)
+    for batch_of_one_kind in _batches(_checked(inspector, record, samples), length):
+        numbers, images = zip(*batch_of_one_kind, strict=True)
         if isinstance(images[0], Broken):
             rows: Iterable[Evaluated | Broken] = images
         else:
@@ -237,21 +238,24 @@ def _checked(
 
 
 def _batches(samples: Iterable[Sample | Broken], length: int) -> Iterator[list[tuple[int, Any]]]:
-    """Numbered images, those of one size together, and Brokens alone; what waits for others of its size is bounded."""
-    waiting: dict[tuple[int, int], list[tuple[int, Sample]]] = {}
+    """Numbered images, those of one kind together, and Brokens alone; what waits for others of its kind is bounded.
+
+    A kind is a size, with or without masks that are known.
+    """
+    waiting: dict[tuple[tuple[int, int], bool], list[tuple[int, Sample]]] = {}
     area = 0  # pixels that wait
     for number, sample in enumerate(samples):
         if isinstance(sample, Broken):
             yield [(number, sample)]
             continue
-        height, width = sample.size
-        waiting.setdefault(sample.size, []).append((number, sample))
-        area += height * width
-        full = len(waiting[sample.size]) == _at_a_time(length, sample.size)
+        kind = sample.size, sample.mask is not None
+        waiting.setdefault(kind, []).append((number, sample))
+        area += math.prod(sample.size)
+        full = len(waiting[kind]) == _at_a_time(length, sample.size)
         if full or area >= AHEAD * length * DEFAULT.most:
-            height, width = sample.size if full else next(iter(waiting))
-            batch = waiting.pop((height, width))
-            area -= len(batch) * height * width
+            kind = kind if full else next(iter(waiting))
+            batch = waiting.pop(kind)
+            area -= len(batch) * math.prod(kind[0])
             yield batch
     yield from waiting.values()
 
@@ -262,36 +266,38 @@ def _evaluate_batch(
     inspector: Inspector, record: AdapterRecord, samples: Sequence[Sample], training: TrainingBaselines | None
 ) -> Iterator[Evaluated]:
     start, device = time.perf_counter(), inspector.vae.device
-    originals = torch.stack([sample.image for sample in samples]).to(device)
+    images = torch.stack([sample.image for sample in samples])
+    known = [sample.mask for sample in samples if sample.mask is not None]  # all or none
+    originals = images.to(device)
     oracles = inspector.round_trip(originals)
     [decoded] = inspector.reconstruct(originals, [record], Clock(device))
+    readout = Readout(originals, torch.stack(known) if known else None, oracles, pixels=False)
+    reconstructions = readout.score("adapter", decoded.images)
+    beside = [readout.oracles, readout.blanks]
+    if training is not None:
+        mean, nearest = training.mean[None].to(device), training.nearest(images).to(device)
+        beside += [readout.score("mean", mean, pixels=False), readout.score("nearest", nearest, pixels=False)]
+    masks, latents, distances = readout.masks.cpu(), decoded.means.half().cpu(), decoded.distances.tolist()
     share = (time.perf_counter() - start) / len(samples)
-    for sample, original, oracle, image, distance, latents in zip(
-        samples, originals, oracles, decoded.images, decoded.distances.tolist(), decoded.means.half().cpu(), strict=True
-    ):
+    for i, (sample, own, *others) in enumerate(zip(samples, reconstructions, *beside, strict=True)):
         start = time.perf_counter()
-        images = {"adapter": image}
-        if training is not None:
-            images |= {"mean": training.mean.to(device), "nearest": training.nearest(sample.image).to(device)}
-        readout = Readout(original, sample.mask, oracle)
-        own, *others = readout.score([*images], torch.stack([*images.values()]))
         yield Evaluated(
             name=sample.name,
-            scores={scored.name: scored.scores for scored in (own, readout.oracle, readout.blank, *others)},
+            scores={scored.name: scored.scores for scored in (own, *others)},
             skill=own.skill,
             mask_reason=own.mask_reason,
-            seconds=share + time.perf_counter() - start,
-            distance=distance,
+            distance=distances[i],
             far=decoded.far,
             source=sample.source,
             objects=_objects(sample, own),
-            plane=plane(readout.mask.cpu(), own.mask, scored=own.mask_reason is None),
+            plane=plane(masks[i], own.mask, scored=own.mask_reason is None),
             size=sample.size,
             notice=record.size_notice(sample.size),
             photo=None if isinstance(sample.source, dict) else score_photo(sample.image, own.lpips_map),
-            latents=latents,
+            seconds=share + time.perf_counter() - start,
+            latents=latents[i],
             original=sample.image,
-            reconstruction=own.image,
+            reconstruction=own.image.clone(),  # not a view that keeps, or is sent with, the whole batch
         )
 
 
@@ -325,6 +331,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     names = [n for n in table[0] if n.endswith(SCORES) and not n.startswith(("skill_", "object_"))]
     columns = {name: [row[name] for row in table] for name in names}
     values = {name: [value for value in column if value is not None] for name, column in columns.items()}
+    measured = {name: known for name, known in values.items() if known}
     reasons = Counter(row["mask_reason"] for row in table if row["mask_reason"])
     return {
         "pictures": len(table),
@@ -332,6 +339,6 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "not_measurable": reasons.pop(NOT_MEASURABLE, 0),
         "without_mask": dict(reasons),
         "measured": {name: len(known) for name, known in values.items()},
-        "scores": {name: list(bootstrap(known)) if known else None for name, known in values.items()},
+        "scores": dict.fromkeys(names) | dict(zip(measured, map(list, bootstraps(measured.values())), strict=True)),
         "skill": {n: skill_of_means(n, columns[n], columns[f"blank_{n}"], columns[f"oracle_{n}"]) for n in SCORES},
     }

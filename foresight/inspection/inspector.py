@@ -223,13 +223,13 @@ class Inspector:
             readout = self._readout(original, mask, clock)
             reconstructions = list(self._read(readout, [record, *rest], clock))
         return Report(
-            original=readout.image.cpu(),
+            original=readout.images[0].cpu(),
             point=record.point,
             reconstructions=reconstructions,
-            oracle=readout.oracle,
-            blank=readout.blank,
-            mask=readout.mask.cpu(),
-            mask_reason=readout.mask_reason,
+            oracle=readout.oracles[0],
+            blank=readout.blanks[0],
+            mask=readout.masks[0].cpu(),
+            mask_reason=readout.reasons[0],
             resolution=resolution,
             seconds=clock.seconds | {"total": time.perf_counter() - start},
         )
@@ -295,31 +295,31 @@ class Inspector:
         for record in records:
             record.check_size((original.shape[1], original.shape[2]))
         readout = self._readout(original, mask, clock)
-        yield from (readout.oracle, readout.blank)
+        yield from readout.oracles + readout.blanks
         yield from self._read(readout, records, clock)
 
     def _readout(self, image: Tensor, mask: Tensor | None, clock: Clock) -> Readout:
         """The image's, with its oracle; that of an image looked at lately is kept for another point or adapter."""
-        on_device = image.to(self.vae.device)
+        images = image[None].to(self.vae.device)
         with clock.stage("oracle"):
             for known, readout in self._readouts:
-                if _same(known, mask) and _same(readout.image, on_device):
+                if _same(known, mask) and _same(readout.images, images):
                     return readout
-            [oracle] = self.round_trip(on_device[None])
+            oracles = self.round_trip(images)
         with clock.stage("scores"):
-            readout = Readout(on_device, mask, oracle)
+            readout = Readout(images, None if mask is None else mask[None], oracles)
         self._readouts = [(mask, readout), *self._readouts][:KEPT]
-        while sum(other.image[0].numel() for _, other in self._readouts[1:]) > KEPT * DEFAULT.most:
+        while sum(other.images[0, 0].numel() for _, other in self._readouts[1:]) > KEPT * DEFAULT.most:
             self._readouts.pop()
         return readout
 
     def _read(self, readout: Readout, records: Sequence[AdapterRecord], clock: Clock) -> Iterator[Reconstruction]:
         """Each record's reconstruction of a readout's image."""
-        decoded = self.reconstruct(readout.image[None], records, clock)
+        decoded = self.reconstruct(readout.images, records, clock)
         for record, output in zip(records, decoded, strict=True):
             with clock.stage("scores"):
-                [scored] = readout.score([record.name], output.images)
-            notice = record.size_notice((readout.image.shape[1], readout.image.shape[2]))
+                [scored] = readout.score(record.name, output.images)
+            notice = record.size_notice((readout.images.shape[2], readout.images.shape[3]))
             yield replace(scored, record=record, notice=notice, distance=float(output.distances), far=output.far)
 
     @torch.inference_mode()

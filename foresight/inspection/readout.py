@@ -8,9 +8,10 @@ Shapes: B images of H × W pixels, the size at which the VLM sees them. The VAE 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from foresight.data.resolution import DEFAULT, Resolution
 from foresight.errors import InputError
 from foresight.inspection.familiarity import READ_WRONG, unfamiliar
 from foresight.metrics.baselines import skill
-from foresight.metrics.scores import SCORES, Originals, Scores
+from foresight.metrics.scores import SCORES, Comparison, Originals, Scores
 from foresight.models.vae import VAE
 
 
@@ -121,45 +122,62 @@ def read_out(
 
 
 class Readout:
-    """One image, and the scores of whatever is read out of its latents, between its blank page and its oracle.
+    """B images, and the scores of whatever is read out of their latents, between their blank pages and their oracles.
 
-    image: (3, H, W) in [0, 1]. mask: (H, W) bool, its objects; empty, with the reason, where none stands out.
-    oracle, blank: the reconstructions between which skill is measured.
+    images: (B, 3, H, W) in [0, 1]. masks: (B, H, W) bool, their objects; empty, with the reason in `reasons`, where
+    none stands out. oracles, blanks: each image's reconstructions between which skill is measured.
     """
 
-    def __init__(self, image: Tensor, mask: Tensor | None, oracle: Tensor) -> None:
-        """Scores oracle and blank page.
+    def __init__(self, images: Tensor, masks: Tensor | None, oracles: Tensor, pixels: bool = True) -> None:
+        """Scores oracles and blank pages.
 
         Args:
-            image: (3, H, W) in [0, 1], at the size at which the VLM sees it.
-            mask: (H, W) bool, what it shows; None: the objects found there.
-            oracle: (3, H, W), its `round_trip`.
+            images: (B, 3, H, W) in [0, 1], at the size at which the VLM sees them.
+            masks: (B, H, W) bool, what they show; None: the objects found there.
+            oracles: (B, 3, H, W), their `round_trip`.
+            pixels: of `oracles` and `blanks`, as for `score`.
         """
-        self.image = image
-        self._originals = Originals(image[None], None if mask is None else mask.to(image.device)[None])
-        self.mask, self.mask_reason = self._originals.masks[0], self._originals.reasons[0]
-        self._bounds: tuple[Scores, Scores] | None = None
-        self.oracle, self.blank = self.score(["oracle", "blank"], torch.stack([oracle, torch.ones_like(image)]))
+        self.images = images
+        self._originals = Originals(images, None if masks is None else masks.to(images.device))
+        self.masks, self.reasons = self._originals.masks, self._originals.reasons
+        ends = {"oracle": oracles, "blank": torch.ones_like(images[:1])}
+        compared = {name: self._originals.compare(ends[name]) for name in ends}
+        self._ends = [comparison.rows() for comparison in compared.values()]
+        self.oracles, self.blanks = (self._reconstructions(name, ends[name], compared[name], pixels) for name in ends)
 
-    def score(self, names: Sequence[str], images: Tensor) -> list[Reconstruction]:
-        """Compares images (K, 3, H, W) of these names with the original. Raises InputError as `Originals.compare`."""
-        comparison = self._originals.compare(images)
-        rows, differences = comparison.rows(), (images - self.image).abs().mean(1).cpu()
-        self._bounds = self._bounds or (rows[0], rows[1])
-        oracle, blank = self._bounds
-        images, maps, masks = images.cpu(), comparison.lpips_map.cpu(), comparison.masks.cpu()
+    def score(self, name: str, images: Tensor, pixels: bool = True) -> list[Reconstruction]:
+        """Compares what was read out of each image's latents with it.
+
+        Args:
+            name: of the reconstructions.
+            images: (B, 3, H, W) in [0, 1], or one for all.
+            pixels: whether to keep image, maps and mask; where the scores are enough, these need not leave a GPU.
+
+        Raises:
+            InputError: as `Originals.compare`.
+        """
+        return self._reconstructions(name, images, self._originals.compare(images), pixels)
+
+    def _reconstructions(self, name: str, images: Tensor, comparison: Comparison, pixels: bool) -> list[Reconstruction]:
+        tensors: Iterable[tuple[Tensor, ...]] = repeat((torch.empty(0),) * 4, len(self.images))
+        if pixels:
+            differences = (images - self.images).abs().mean(1)
+            parts = (images.expand_as(self.images), comparison.lpips_map, differences, comparison.masks)
+            tensors = zip(*(part.cpu() for part in parts), strict=True)
         return [
             Reconstruction(
                 name=name,
-                image=images[i],
-                scores=rows[i],
-                skill={s: skill(s, rows[i][s], blank[s], oracle[s]) for s in SCORES},
-                lpips_map=maps[i],
-                difference=differences[i],
-                mask=masks[i],
-                mask_reason=comparison.reasons[i],
+                image=image,
+                scores=scores,
+                skill={s: skill(s, scores[s], blank[s], oracle[s]) for s in SCORES},
+                lpips_map=lpips_map,
+                difference=difference,
+                mask=mask,
+                mask_reason=reason,
             )
-            for i, name in enumerate(names)
+            for (image, lpips_map, difference, mask), scores, oracle, blank, reason in zip(
+                tensors, comparison.rows(), *self._ends, comparison.reasons, strict=True
+            )
         ]
 
 

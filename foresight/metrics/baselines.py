@@ -68,12 +68,12 @@ class TrainingBaselines:
         """The training images' mean (3, H, W)."""
         return self.images.mean(0)
 
-    def nearest(self, original: Tensor) -> Tensor:
-        """The training image (3, H, W) of least squared distance to the original (3, H, W) itself.
+    def nearest(self, originals: Tensor) -> Tensor:
+        """The training image of least squared distance to each of the originals (B, 3, H, W) themselves.
 
         No answer out of a perfect memory, without imagination, could be nearer.
         """
-        return self.images[(self._squares - 2 * (self.images.flatten(1) @ original.flatten())).argmin()]
+        return self.images[(self._squares - 2 * (originals.flatten(1) @ self.images.flatten(1).T)).argmin(1)]
 
     @cached_property
     def _squares(self) -> Tensor:

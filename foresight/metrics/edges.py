@@ -31,8 +31,7 @@ def edge_f1(a: Tensor, b: Tensor) -> Tensor:
     benchmark dataset and evaluation methodology for video object segmentation", 2016, by a neighbourhood.
 
     Args:
-        a: edges (B or 1, H, W) bool.
-        b: edges (B, H, W) bool.
+        a, b: edges (B or 1, H, W) bool.
 
     Returns:
         (B,) float32.

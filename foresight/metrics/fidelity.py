@@ -18,8 +18,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     Source: Wang et al., "Image quality assessment", 2004.
 
     Args:
-        x: images (B or 1, 3, H, W) in [0, 1].
-        y: images (B, 3, H, W) in [0, 1].
+        x, y: images (B or 1, 3, H, W) in [0, 1].
 
     Returns:
         (B,) float32.

@@ -40,8 +40,8 @@ def score_objects(
 ) -> tuple[ObjectScore, ...]:
     """Scores each object of a described scene.
 
-    visible: (N, H, W) bool, what is in_view of each object. mask: (H, W) bool, the objects found in the
-    reconstruction, told apart by which object they are nearest to; None where they cannot be. lpips_map: (H, W).
+    visible: (N, H, W) bool, what is in view of each object, no pixel of two. mask: (H, W) bool, the objects found in
+    the reconstruction, told apart by which object they are nearest to; None where they cannot be. lpips_map: (H, W).
     """
     ious = [None] * len(visible) if mask is None else _ious(visible, mask)
     return tuple(
@@ -58,14 +58,15 @@ def score_objects(
 
 
 def _ious(visible: Tensor, mask: Tensor) -> list[float | None]:
-    if not visible.flatten(1).any(1).all():  # there would be no distance to what is not in_view
-        in_view = visible.flatten(1).any(1)
-        rest = iter(_ious(visible[in_view], mask) if in_view.any() else [])
-        return [next(rest) if s else None for s in in_view.tolist()]
-    distances = [torch.from_numpy(distance_transform_edt(~pixels.numpy())) for pixels in visible]
-    nearest = torch.stack(distances).argmin(0)  # (H, W)
-    parts = torch.stack([mask & (nearest == j) for j in range(len(visible))])
-    return mask_iou(visible, parts).tolist()
+    in_view = visible.flatten(1).any(1)
+    nearest = in_view.int().argmax()  # all pixels are nearest to one object alone
+    if in_view.sum() > 1:
+        nobody = ~visible.any(0).numpy()
+        rows, columns = distance_transform_edt(nobody, return_distances=False, return_indices=True)
+        nearest = visible.byte().max(0).indices[rows, columns]  # (H, W): whose the nearest visible pixel is
+    parts = mask & (nearest == torch.arange(len(visible))[:, None, None])
+    ious = mask_iou(visible, parts).tolist()
+    return [iou if seen else None for iou, seen in zip(ious, in_view.tolist(), strict=True)]
 
 
 def size_name(radius: float) -> str:

@@ -54,7 +54,8 @@ def score_photo(image: Tensor, lpips_map: Tensor) -> PhotoScores:
 def worst_patches(lpips_map: Tensor, count: int = 3) -> tuple[Patch, ...]:
     """The `count` squares of largest mean in a map (H, W) that do not overlap, the worst first."""
     side = max(1, min(lpips_map.shape) // PART)
-    means = F.avg_pool2d(lpips_map[None, None].float(), side, 1)[0, 0]  # (H - side + 1, W - side + 1)
+    across = F.avg_pool2d(lpips_map[None].float(), (1, side), 1)  # a square's mean in two steps of `side` values each
+    means = F.avg_pool2d(across, (side, 1), 1)[0]  # (H - side + 1, W - side + 1)
     patches = []
     for _ in range(count):
         top, left = divmod(int(means.argmax()), means.shape[1])

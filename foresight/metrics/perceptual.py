@@ -1,6 +1,6 @@
 """LPIPS and HaarPSI: how different two images look, to a neural network and by their wavelets.
 
-Shapes: B images (B, 3, H, W), sRGB in [0, 1]. Where two batches are compared, the first may have B = 1.
+Shapes: B images (B, 3, H, W), sRGB in [0, 1]. Where two batches are compared, one may have B = 1.
 """
 
 from functools import cache
@@ -106,8 +106,7 @@ def haarpsi(x: Tensor, y: Tensor) -> Tensor:
     Source: Reisenhofer et al., "A Haar wavelet-based perceptual similarity index for image quality assessment", 2018.
 
     Args:
-        x: images (B or 1, 3, H, W) in [0, 1].
-        y: images (B, 3, H, W) in [0, 1].
+        x, y: images (B or 1, 3, H, W) in [0, 1].
 
     Returns:
         (B,) float32.

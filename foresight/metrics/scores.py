@@ -87,23 +87,24 @@ class Originals:
         original has some, is an IoU of 0; without such a background it cannot be measured.
 
         Args:
-            reconstructions: (B, 3, H, W) in [0, 1], one of each original or, where there is one, all of that.
+            reconstructions: (B, 3, H, W) in [0, 1], one of each original; or all of one original, or one of all.
 
         Raises:
             InputError: their number or size is another, or values are outside [0, 1].
         """
         _check(reconstructions)
-        count, originals = len(reconstructions), len(self.images)
+        given, originals = len(reconstructions), len(self.images)
         if self.images.shape[-2:] != reconstructions.shape[-2:]:
             raise InputError(f"the pictures differ in size: {size_text(self.images)} and {size_text(reconstructions)}.")
-        if originals not in (1, count):
-            raise InputError(f"{count} reconstructions need 1 or {count} originals, not {originals}.")
-        x = reconstructions.float()
+        if given != originals and 1 not in (given, originals):
+            raise InputError(f"{given} reconstructions need 1 or {given} originals, not {originals}.")
+        x, count = reconstructions.float(), max(given, originals)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 is too coarse for SSIM's variances
             lpips = lpips_model(x.device)
             features = lpips.features(x)
             masks, uneven = foreground(x)
-            reasons = [why_no_iou(*pair) for pair in zip(self.reasons * (count // originals), uneven, strict=True)]
+            pairs = zip(self.reasons * (count // originals), uneven * (count // given), strict=True)
+            reasons = [why_no_iou(*pair) for pair in pairs]
             missing = torch.tensor([reason is not None for reason in reasons], device=masks.device)
             scores = {
                 "lpips": lpips.distance(self._features, features),
@@ -111,17 +112,19 @@ class Originals:
                 "ssim": ssim(self.images, x),
                 "psnr": psnr(self.images, x),
                 "mask_iou": mask_iou(self.masks, masks).masked_fill(missing, torch.nan),
-                "edge_f1": self._edge_f1(x),
+                "edge_f1": self._edge_f1(x, count),
             }
             size = x.shape[2], x.shape[3]
-            return Comparison(scores, lpips.spatial(self._features, features, size), masks, reasons)
+            lpips_map = lpips.spatial(self._features, features, size)
+            return Comparison(scores, lpips_map, masks.expand(count, -1, -1), reasons)
 
-    def _edge_f1(self, reconstructions: Tensor) -> Tensor:
+    def _edge_f1(self, reconstructions: Tensor, count: int) -> Tensor:
         """(B,); NaN where the objects were given, without looking for edges: a CPU takes 6 ms for those of an image."""
-        chosen = self._has_edges.expand(len(reconstructions))
-        scores = torch.full((len(reconstructions),), torch.nan, device=reconstructions.device)
+        chosen = self._has_edges.expand(count)
+        scores = torch.full((count,), torch.nan, device=reconstructions.device)
         if chosen.any():
-            scores[chosen] = edge_f1(self._edges, edges(reconstructions[chosen]))
+            compared = reconstructions if len(reconstructions) == 1 else reconstructions[chosen]
+            scores[chosen] = edge_f1(self._edges, edges(compared))
         return scores
 
     @cached_property
@@ -131,7 +134,7 @@ class Originals:
 
 
 def compare(originals: Tensor, reconstructions: Tensor, masks: Tensor | None = None) -> Comparison:
-    """All scores of reconstructions (B, 3, H, W) against originals (B or 1, 3, H, W) and their masks, if known.
+    """All scores of reconstructions (B or 1, 3, H, W) against originals (B or 1, 3, H, W) and their masks, if known.
 
     Raises:
         InputError: as `Originals` and its `compare`.

@@ -1,5 +1,7 @@
 """Many pictures against one inspected by itself, and what is said of their means."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from house import build_house
@@ -54,6 +56,24 @@ def test_rows_are_inspections(inspector):
         both, either = row.plane.double()  # 28 × 28 cells of one size each
         if row.mask_reason is None and float(either.sum()):
             assert float(both.sum() / either.sum()) == pytest.approx(row.scores["adapter"]["mask_iou"], abs=0.02)
+
+
+def test_a_batchs_rows_are_those_of_one_image_at_a_time(inspector):
+    record, samples = inspector.registry.find("linear"), list(scene_samples(4, 0, SPEC))
+    for i in (1, 2):  # without what is known of a scene, as a file is
+        samples[i] = replace(samples[i], mask=None, source="a.png", objects=None)
+    samples[3].mask[:] = False
+    floors = scene_baselines(0, SPEC)
+    together, alone = (list(evaluate(inspector, record, samples, floors, batch)) for batch in (4, 1))
+    for row, golden in zip(together, alone, strict=True):
+        assert row.scores.keys() == {"adapter", "oracle", "blank", "mean", "nearest"}
+        for name, scores in golden.scores.items():
+            assert row.scores[name] == pytest.approx(scores, abs=1e-3), name
+        assert (row.name, row.mask_reason) == (golden.name, golden.mask_reason)
+        assert row.distance == pytest.approx(golden.distance, rel=1e-3)
+        torch.testing.assert_close(row.plane, golden.plane, atol=0.02, rtol=0)
+        torch.testing.assert_close(row.reconstruction, golden.reconstruction, atol=1e-3, rtol=0)
+        assert row.reconstruction.untyped_storage().nbytes() == row.reconstruction.nbytes  # it keeps no other
 
 
 def test_a_row_knows_its_scene_and_each_of_its_objects(inspector):
@@ -125,11 +145,11 @@ def test_floors_know_only_the_training_split(inspector):
 def test_the_nearest_is_the_one_of_least_error():
     training = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     floors = TrainingBaselines(training)
-    for i in (0, 7, 19):
-        assert torch.equal(floors.nearest((training[i] * 0.9 + 0.05).clamp(0, 1)), training[i])
+    chosen = training[[0, 7, 19]]
+    assert torch.equal(floors.nearest((chosen * 0.9 + 0.05).clamp(0, 1)), chosen)
     torch.testing.assert_close(floors.mean, sum(training) / 20)
     grey = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).expand(3, 3, 28, 28)
-    assert torch.equal(TrainingBaselines(grey).nearest(torch.full((3, 28, 28), 0.9)), grey[2])
+    assert torch.equal(TrainingBaselines(grey).nearest(torch.full((1, 3, 28, 28), 0.9)), grey[2:])
 
 
 def flat(lpips, iou, reason=None):

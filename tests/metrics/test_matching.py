@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from foresight.data.render import render
 from foresight.data.scenes import SceneSpec, sample
+from foresight.metrics.masks import mask_iou
 from foresight.metrics.matching import CELLS, plane, position_name, score_objects, size_name
 
 
@@ -50,6 +52,20 @@ def test_a_perfect_picture_of_a_real_scene_has_ious_of_one():
         visible = drawn.visible[i, : int(scenes.count[i])]
         scores = score_objects(scenes.describe(i), visible, drawn.mask[i], torch.zeros(224, 224))
         assert [o.iou for o in scores] == [1.0] * len(visible)
+
+
+def test_objects_have_the_pixels_that_measuring_to_each_gives_them():
+    scenes = sample(range(8), 2, SceneSpec(objects=(4, 4), size=(112, 112)))
+    drawn = render(scenes)
+    for i, visible in enumerate(drawn.visible[:, :4]):
+        visible[1] = False  # hidden
+        distances = torch.stack([torch.from_numpy(distance_transform_edt(~pixels)) for pixels in visible[[0, 2, 3]]])
+        near, next_near = distances.sort(0).values[:2]
+        mask = drawn.mask[i].roll((9, 14), (0, 1)) & (near < next_near)  # what is as near to two may go to either
+        parts = mask & (distances == near)
+        first, hidden, *others = score_objects(scenes.describe(i), visible, mask, torch.zeros(112, 112))
+        assert hidden.iou is None and 0 < max(o.iou for o in others) < 1
+        assert [o.iou for o in (first, *others)] == pytest.approx(mask_iou(visible[[0, 2, 3]], parts).tolist())
 
 
 def test_names_of_sizes_and_places():

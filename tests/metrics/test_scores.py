@@ -198,6 +198,19 @@ def blotches(x):
 
 
 @pytest.mark.parametrize("given", [True, False])
+def test_one_reconstruction_serves_many_originals(given):
+    x, y, mask = scene_pictures(3, (84, 84))
+    mask[1] = False
+    originals = Originals(x, mask if given else None)
+    one, each = originals.compare(y[:1]), originals.compare(y[:1].expand(3, -1, -1, -1))
+    assert one.reasons == each.reasons and (EMPTY_MASK in one.reasons) == given
+    for name, golden in each.scores.items():
+        assert torch.allclose(one.scores[name], golden, atol=1e-5, equal_nan=True), name
+        assert len(golden.unique()) > 1
+    assert torch.allclose(one.lpips_map, each.lpips_map, atol=1e-5) and torch.equal(one.masks, each.masks)
+
+
+@pytest.mark.parametrize("given", [True, False])
 def test_no_background_in_a_reconstruction_is_not_measurable_and_no_object_is_0(given):
     mask = torch.zeros(1, 64, 64, dtype=torch.bool)
     mask[:, 20:40, 20:40] = True
