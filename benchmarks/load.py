@@ -3,7 +3,8 @@
     python -m benchmarks.load --clients 10 --seconds 180
 
 Prints, for each kind of call, how many there were, how many failed, and how long they took; whether any client got the
-answer of another; and memory and disk at the start and at the end. Each client has an address of its own.
+answer of another; and memory and disk at ten moments, from which growth that ends is told from a leak. Each client has
+an address of its own.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import psutil
 POINT, ADAPTER = "post-merge/6", "tokens"
 KINDS = {"click": 6, "layers": 1, "evaluate": 1, "vanish": 1}  # how often each is, beside the others
 GRACE = 120.0  # seconds after the end in which the last answers come
+MOMENTS = 10  # at which memory and disk are looked at; and once more when all have their answers
 META = {"meta": {"_type": "gradio.FileData"}}
 
 
@@ -103,19 +105,21 @@ def measure(load: Load, args: argparse.Namespace, server: psutil.Process, cache:
     clients = [threading.Thread(target=load.client, args=(k, end), daemon=True) for k in range(args.clients)]
     for client in clients:
         client.start()
-    time.sleep(min(30.0, args.seconds / 4))  # all is loaded
-    before = _megabytes(server, cache)
+    sizes = []
+    for _ in range(MOMENTS):
+        time.sleep(args.seconds / MOMENTS)
+        sizes.append(_megabytes(server, cache))
     for client in clients:
         client.join(max(0.0, end + GRACE - time.monotonic()))
     waiting = sum(client.is_alive() for client in clients)
-    after = _megabytes(server, cache)
+    sizes.append(_megabytes(server, cache))
     print(f"{args.clients} clients, {args.seconds:.0f} s; answers of another: {load.mixed_up}; waiting: {waiting}")
     for kind, seconds in load.seconds.items():
         p50, p95 = np.percentile(seconds, (50, 95))
         failed = load.failed[kind]
         print(f"{kind:9} {len(seconds):5}  failed {len(failed):3}  p50 {p50:6.2f} s  p95 {p95:6.2f} s", *failed[:1])
-    for what, first, last in zip(("memory", "disk"), before, after, strict=True):
-        print(f"{what:9} {first:,.0f} → {last:,.0f} MB")
+    for what, values in zip(("memory", "disk"), zip(*sizes, strict=True), strict=True):
+        print(f"{what:9} {', '.join(f'{value:,.0f}' for value in values)} MB")
 
 
 def _answers(url: str) -> bool:

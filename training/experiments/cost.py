@@ -184,7 +184,12 @@ WORK: dict[str, Callable[[Bench], Work]] = {
 
 
 def memory(bench: Bench, experiments: Sequence[Experiment]) -> int:
-    """Bytes of what lies in memory beside the models: the latents of all points, pixels and VAE latents."""
+    """Bytes of what lies in memory beside the models: the latents of all points, pixels and VAE latents.
+
+    Means over tokens take next to nothing.
+    """
+    if all(experiment.pooled for experiment in experiments):
+        return 0
     side, itemsize = bench.scale.side, bench.vlm.dtype.itemsize
     cells = (side * 8 // 7 // bench.vae.downscale) ** 2
     tokens = {"pre-merge": (side // 14) ** 2, "post-merge": (side // 28) ** 2}
@@ -239,12 +244,13 @@ def rates(bench: Bench) -> tuple[float, float, float]:
 
 
 def estimate(bench: Bench, experiments: Sequence[Experiment]) -> list[tuple[str, float]]:
-    """About how many seconds each experiment takes here; the latents that all share are counted with the first."""
+    """About how many seconds each experiment takes here; latents that several share are counted with the first."""
     extracted, learned, scored = rates(bench)
     shared = Work(_both(bench))
+    first = next((e for e in experiments if not e.pooled), None)
     times = []
-    for k, e in enumerate(experiments):
-        work = (WORK[e.name](bench) if e.name in WORK else Work()) + (Work() if k else shared)
+    for e in experiments:
+        work = (WORK[e.name](bench) if e.name in WORK else Work()) + (shared if e is first else Work())
         seconds = work.extracted * extracted + work.learned * learned + work.scored * scored + work.seconds
         times.append((e.name, seconds))
     return times

@@ -109,4 +109,5 @@ E1_1 = Experiment(
     "Do latents of like scenes lie together when shape, colour, size and position vary on their own?",
     measure,
     version=3,
+    pooled=True,
 )

@@ -55,4 +55,5 @@ E1_1_MAP = Experiment(
     measure,
     needs=("e1_1",),
     version=3,
+    pooled=True,
 )

@@ -59,7 +59,8 @@ class Experiment:
     """One question of the study.
 
     measure: takes the Bench, then the Measurement of each experiment in `needs`. version: to be raised whenever the
-    same settings come to give other numbers; results of another version are never reused.
+    same settings come to give other numbers; results of another version are never reused. pooled: it works on means
+    over tokens, and takes nothing of the latents that the others share.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Experiment:
     measure: Callable[..., Measurement]
     needs: tuple[str, ...] = ()
     version: int = 1
+    pooled: bool = False
 
 
 def stack_seeds(seeds: Sequence[Mapping[str, np.ndarray]]) -> Samples:

@@ -51,4 +51,5 @@ NEIGHBOURS = Experiment(
     "Beyond: neighbours across the merger",
     "Which images are alike before the merger and no longer after it?",
     measure,
+    pooled=True,
 )

@@ -151,4 +151,5 @@ PROBES = Experiment(
     "Beyond: probes, what they tell and what they learn by heart",
     "What of an object can be told by a linear classifier at each point, and in how few bits?",
     measure,
+    pooled=True,
 )
