@@ -126,8 +126,8 @@ def blends(run: Run) -> Answer:
         "several): " + "; ".join(f"{n} minus {single[n]}: {gap}" for n, gap in gaps.items()) + ".",
         f"The seed's layers 7 to 14 of 28 are {values['layers']} here. A mix is a weighted mean of standardised "
         "latents, one learned number a layer, before a token adapter; routing gives each token weights of its own. "
-        f"{LATENTS_ALONE}, {share}, with the learning rate that validates best. The best single layer is that of "
-        f"E1.6's depth. {TOLD}.",
+        f"Token adapters, {LATENTS_ALONE}, {share}, with the learning rate that validates best. The best single layer "
+        f"is that of E1.6's depth. {TOLD}.",
         [
             score_table("Several layers and single ones", run.trials, more={"parameters": run.measurement.parameters}),
             table(
