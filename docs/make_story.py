@@ -33,7 +33,7 @@ def main() -> None:
     for column, title in enumerate(titles):
         draw.text((GAP + column * (SIDE + GAP) + SIDE / 2, HEAD / 2), title, "black", font, anchor="mm")
     for row, image in enumerate((scene, photo)):
-        reports = [inspector.inspect(image, point, "tokens", others=False) for point in POINTS]
+        reports = [inspector.inspect(image, point, "tokens", others=()) for point in POINTS]
         images: list[torch.Tensor] = [reports[0].original, *(r.reconstructions[0].image for r in reports)]
         for column, pixels in enumerate([*images, reports[0].oracle.image]):
             page.paste(to_pil(pixels), (GAP + column * (SIDE + GAP), HEAD + row * (SIDE + GAP)))
