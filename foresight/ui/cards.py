@@ -6,6 +6,7 @@ from typing import Any
 
 from foresight.adapters.checkpoint import held_out_count, measured, measured_share, score_tables
 from foresight.adapters.registry import AdapterRecord
+from foresight.inspection.familiarity import READ_WRONG
 from foresight.inspection.inspector import Report
 from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS, meets_target
 from foresight.metrics.intervals import Interval
@@ -70,7 +71,7 @@ def headline(report: Report, cold: bool = False, address: str = "", link: str = 
     elif not chosen.is_right:
         notice = f"Much of this picture is not read here, though it is like what the adapter learned ({where}). {steps}"
     elif chosen.distance > chosen.far:
-        notice = f"Unlike what this adapter was trained on ({where}), and read well all the same."
+        notice = f"Unlike what this adapter was trained on ({where}); its LPIPS is within {READ_WRONG} all the same."
     else:
         notice = f"Like what this adapter was trained on: {where}."
     if chosen.notice:

@@ -114,7 +114,7 @@ def test_two_pictures_are_read_side_by_side_at_the_same_point(visit):
     page.locator("#compare-second-examples").get_by_role("button", name="cat").click()
     expect(page.locator("#compare-head")).to_contain_text("All 6 of 6 tiles in")
     expect(page.locator("#compare-grid th i")).to_have_text(["first picture", "second picture"] * 2)
-    expect(page.locator(".fs-compare-verdict")).to_contain_text("tokens reads the first picture right")
+    expect(page.locator(".fs-compare-verdict")).to_contain_text("LPIPS of at most 0.35, by tokens: the first picture")
     page.get_by_role("button", name="Show both pictures at post-merge/1 · tokens").first.click()
     sides = page.locator("#compare-pair b")
     expect(sides).to_have_text(["post-merge/1 · tokens", "post-merge/1 · tokens · second"])

@@ -155,7 +155,10 @@ def test_the_banner_comes_for_what_is_beyond_the_limit_and_read_wrong() -> None:
     assert "⚠" in wrong and "has not learned pictures like this one" in wrong and steps in wrong
     lost = cards.headline(report(distance=1.1), steps=steps)  # LPIPS 0.4
     assert "⚠" not in lost and "Much of this picture is not read here" in lost and steps in lost
-    for distance, words in ((1.3, "read well all the same"), (1.1, "Like what this adapter was trained on")):
+    for distance, words in (
+        (1.3, "its LPIPS is within 0.35 all the same"),
+        (1.1, "Like what this adapter was trained on"),
+    ):
         right = replace(report().chosen, distance=distance, scores=report().chosen.scores | {"lpips": 0.1})
         html = cards.headline(replace(report(), reconstructions=[right]), steps=steps)
         assert words in html and "⚠" not in html and steps not in html

@@ -214,7 +214,7 @@ def grid(comparison: Comparison) -> str:
 
 
 def verdict(comparison: Comparison) -> str:
-    """Of two images, once all tiles are made: where each adapter reads them right, by the bar of `familiarity`."""
+    """Of two images, once all tiles are made: where each adapter does not read them wrong, by `familiarity`'s bar."""
     images, records = comparison.images, comparison.records
     if len(images) == 1 or len(comparison.adapter_tiles) < len(images) * len(records):
         return ""
@@ -224,13 +224,13 @@ def verdict(comparison: Comparison) -> str:
             [tile.reconstruction for tile in image.tiles if tile.reconstruction.name == name] for image in images
         ]
         first, second = map(_where, by_image)
-        lines.append(f"<b>{escape(name)}</b> reads the first picture right {first}, the second {second}.")
-    rule = f"Right: an LPIPS of at most {READ_WRONG}."
-    return f'<p class="fs-compare-verdict">{" ".join(lines)} <span>{rule}</span></p>'
+        lines.append(f"<b>{escape(name)}</b>: the first picture {first}, the second {second}.")
+    rule = f"Beyond {READ_WRONG} a picture counts as read wrong; within it, details may still be lost."
+    return f'<p class="fs-compare-verdict">LPIPS of at most {READ_WRONG}, by {" ".join(lines)} <span>{rule}</span></p>'
 
 
 def _where(depths: Sequence[Reconstruction]) -> str:
-    """At which points of a growing depth an image is read right."""
+    """At which points of a growing depth an image is not read wrong."""
     right = [str(one.record.point) for one in depths if one.record and one.is_right]
     if len(right) in (0, len(depths)):
         return "at every layer" if right else "at none"

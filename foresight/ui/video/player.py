@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foresight.inspection.clip_readout import ClipReport, DecodedClip, gives_each_frame
 from foresight.metrics.video import CONTROLS, FRAME_SCORES, TRUST, ClipScores
+from foresight.ui.cards import explained
 
 TITLES = {  # of each score: its name, which way is better, its unit
     "lpips": ("LPIPS", "↓", ""),
@@ -166,7 +167,7 @@ def _number(value: float | None, name: str) -> str:
 
 
 def score_table(report: ClipReport) -> str:
-    """Each video score beside its controls, and what it may be trusted for."""
+    """Each video score beside its controls; its name opens what it may be trusted for."""
     means = {"reconstruction": report.scores.means()}
     means |= {name: report.controls[name].means() for name in CONTROL_TITLES}
     heads = f'<th scope="col">{escape(report.record.name)}</th>' + "".join(
@@ -174,9 +175,9 @@ def score_table(report: ClipReport) -> str:
         for name, title in CONTROL_TITLES.items()
     )
     rows = "".join(
-        f'<tr><th scope="row">{title} {better} <small>{unit}</small></th>'
+        f'<tr><th scope="row">{explained(f"hint-video-{name}", title, TRUST[name])} {better} <small>{unit}</small></th>'
         + "".join(f"<td>{_number(scores[name], name)}</td>" for scores in means.values())
-        + f'</tr><tr class="trust"><td colspan="{1 + len(means)}">{escape(TRUST[name])}</td></tr>'
+        + "</tr>"
         for name, (title, better, unit) in TITLES.items()
     )
     missing = [TITLES[name][0] for name in TITLES if means["reconstruction"][name] is None]
