@@ -14,7 +14,9 @@ ImageSource = dict[str, Any] | str | None  # a scene's description, the path of 
 # Events that compute with the models, one of each queue at a time; `turns` says whose step is next.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1}  # clicks
 BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 1}  # of many steps
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # an event without name or spinner
+# An event without name or spinner. Not "hidden" alone: Gradio's page would keep the status of all its outputs, and go
+# through those of all events so far at each message of any, which takes it up to a second.
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
 # A quiet event whose handler is told what was clicked. Gradio's "always_last" would answer a click that comes while one
 # is answered, but with what was clicked first.
 CLICKS: dict[str, Any] = QUIET | {"trigger_mode": "multiple"}

@@ -222,6 +222,13 @@ def test_a_page_of_another_site_may_frame_a_public_app(url):
         assert not {"x-frame-options", "content-security-policy"} & {name.lower() for name in page.headers}
 
 
+def test_the_page_keeps_the_status_of_what_shows_it_alone(url):
+    """At each message of any event it goes through all statuses that it keeps."""
+    events = json.loads(ask(f"{url}/config")[1])["dependencies"]
+    quiet = [event for event in events if event["backend_fn"] and event["show_progress"] == "hidden"]
+    assert len(quiet) > 100 and not any(event["show_progress_on"] != [] for event in quiet)
+
+
 def test_nobody_runs_an_event_beside_the_queue(url):
     assert ask(f"{url}/gradio_api/run/reconstruct", b'{"data": []}')[0] == 404
 

@@ -434,7 +434,7 @@ def test_what_is_inspected_is_compared_at_all_layers(visit, tmp_path):
     before = original(page)
     page.get_by_role("button", name="one on white").click()
     changed(page, before)
-    page.get_by_role("button", name="Compare as second").click()
+    page.get_by_role("button", name="Beside Compare's picture").click()
     expect(page.locator("#compare-head")).to_contain_text("All 2 of 2 tiles")
     expect(page).to_have_url(re.compile(r"&upload=[0-9a-f]+%2Fmine.png&second-example=one-on-white&adapters=pooled"))
     again = visit(asked=page.url.split("?")[1], ready="#compare-head")

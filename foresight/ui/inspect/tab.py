@@ -68,7 +68,7 @@ class InspectTab:
                 self.go = gr.Button("Reconstruct", variant="primary", elem_id="reconstruct")
                 with gr.Row(elem_id="to-others"):
                     self.to_compare = gr.Button("Compare all layers", size="sm", min_width=120, elem_id="to-compare")
-                    self.beside = gr.Button("Compare as second", size="sm", min_width=120, elem_id="to-beside")
+                    self.beside = gr.Button("Beside Compare's picture", size="sm", min_width=120, elem_id="to-beside")
                     self.to_map = gr.Button("Show on the map", size="sm", min_width=120, elem_id="to-map")
                 self.point.build_details()
                 self.pixels = pixels_dropdown(self.inspector.vlm, "pixels")
@@ -107,6 +107,7 @@ class InspectTab:
         view = self.navigation.inspect
         entered = [*picked, *point.outputs, point.preferred, *scene.inputs, self.pixels]
         hush = self.conversations.hush
+        rolling = drawing | {"fn": show_errors_in(scene.error)(self.draw_another), "outputs": [scene.seed, *picked]}
 
         if not self.inspector.vlm.waits:
             gr.on(fn=lambda: self.first_answer, inputs=None, outputs=self.answer, **model)
@@ -116,8 +117,8 @@ class InspectTab:
         for change in (
             upload,
             picker.examples.click(self.pick, None, picked, **CLICKS),
-            scene.draw.click(hush, None, None, **QUIET).then(**drawing),
-            scene.dice.click(self.roll, None, scene.seed, **QUIET).then(**drawing),
+            scene.draw.click(**drawing),
+            scene.dice.click(**rolling),
             view.change(self.enter, [view, picker.source, point.preferred], entered, **QUIET),
         ):
             change.success(**running, trigger_mode="always_last").success(**on_change)
@@ -210,14 +211,15 @@ class InspectTab:
         self.conversations.hush(request)
         return [*self.picker.example(event), "", AWAITED]
 
-    def roll(self, request: gr.Request) -> int:
-        """Another seed."""
-        self.conversations.hush(request)
-        return generate.roll()
-
-    def draw_scene(self, *factors: Any) -> list[Any]:
+    def draw_scene(self, request: gr.Request, *factors: Any) -> list[Any]:
         """The scene of the controls' values."""
+        self.conversations.hush(request)
         return [*self.picker.values(generate.make_scene(*factors)), "", AWAITED]
+
+    def draw_another(self, request: gr.Request, *factors: Any) -> list[Any]:
+        """Another seed, and its scene: the controls' last value is the seed."""
+        seed = generate.roll()
+        return [seed, *self.draw_scene(request, *factors[:-1], seed)]
 
     # The point
 

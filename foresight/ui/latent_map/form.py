@@ -13,6 +13,7 @@ from foresight.models.vlm import VLM
 from foresight.schemas import default_of, limits_of, whole
 from foresight.ui.inputs import FreeNumber, FreeSlider
 from foresight.ui.pixels import pixels_dropdown
+from foresight.ui.services import QUIET
 
 SCENES, TOKENS = "scenes", "tokens"  # what a point of the map is
 DRAWN, UPLOAD, FOLDER = SOURCES = ("Generated scenes", "Upload", "Folder")
@@ -128,10 +129,8 @@ class MapForm:
             self.stop = gr.Button("Stop", min_width=80, interactive=False, elem_id="map-stop")
         self.own = [self.source, self.files, self.folder]
         source_fields = [self.files, self.folder, self.scenes]
-        self.source.change(
-            self.show_source, self.source, source_fields, api_visibility="private", show_progress="hidden"
-        )
-        self.unit.change(self.show_tokens, self.unit, self.tokens, api_visibility="private", show_progress="hidden")
+        self.source.change(self.show_source, self.source, source_fields, **QUIET)
+        self.unit.change(self.show_tokens, self.unit, self.tokens, **QUIET)
 
     @property
     def inputs(self) -> list[gr.components.Component]:

@@ -144,6 +144,7 @@ class VideoTab:
             "outputs": [self.source, form.scene_error],
             **QUIET,
         }
+        rolling = drawing | {"fn": in_scene(self.draw_another), "outputs": [form.seed, *drawing["outputs"]]}
         accepting: dict[str, Any] = {
             "fn": in_file(self.accept),
             "inputs": uploading,
@@ -161,7 +162,7 @@ class VideoTab:
         )
         for change in (
             form.generate.click(**drawing),
-            form.dice.click(generate.roll, None, form.seed, **QUIET).then(**drawing),
+            form.dice.click(**rolling),
             upload,
             form.again.click(**accepting),
             *([] if self.settings.public else [arrive]),
@@ -188,6 +189,11 @@ class VideoTab:
     def draw(self, *fields: Any) -> list[Any]:
         """The moving scene of the form."""
         return [MovingScene(*fields), ""]
+
+    def draw_another(self, _: int, *fields: Any) -> list[Any]:
+        """Another seed, and its moving scene."""
+        seed = generate.roll()
+        return [seed, *self.draw(seed, *fields)]
 
     def accept(self, path: str | None, *stretch: Any) -> list[Any]:
         """The uploaded clip of the form, which is decoded here, so that what is wrong with it is said beside it."""
