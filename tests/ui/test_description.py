@@ -71,12 +71,18 @@ def test_an_answer_after_one_that_failed_is_whole(inspector, monkeypatch):
     assert not conversations.say(IMAGE, "", ME).endswith("(ended here: ask again)")
 
 
-@pytest.mark.parametrize(("name", "values"), [("choose_adapter", ("post-merge", 1, "linear")), ("roll", ())])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("choose_adapter", ("post-merge", 1, "linear", ME)),
+        ("draw_another", (ME, "any", "any", 1, "any", "any", "white", True, 0)),
+    ],
+)
 def test_dice_and_another_adapter_are_moving_on(inspector, monkeypatch, name, values):
     with gr.Blocks():
         tab = InspectTab(inspector, Navigation(gr.State(), gr.State()))
         tab.build()
     hushed = []
     monkeypatch.setattr(Conversations, "hush", lambda self, request: hushed.append(request))
-    getattr(tab, name)(*values, ME)
+    getattr(tab, name)(*values)
     assert hushed == [ME]
