@@ -17,7 +17,7 @@ USER foresight
 # For strangers; FORESIGHT_PUBLIC=0 for whoever may train here, with a volume at /home/foresight/runs.
 ENV HOME=/home/foresight
 ENV FORESIGHT_HOST=0.0.0.0 FORESIGHT_PORT=7860 FORESIGHT_PUBLIC=1 FORESIGHT_RUNS=/home/foresight/runs
-# glibc keeps freed memory for each thread; with two arenas the app grows by half as much (docs/benchmarks.md).
+# glibc keeps freed memory for each thread; with two arenas the app grows by a third less (docs/benchmarks.md).
 ENV MALLOC_ARENA_MAX=2
 EXPOSE 7860
 HEALTHCHECK --start-period=60s CMD \

@@ -202,12 +202,12 @@ def test_one_reconstruction_serves_many_originals(given):
     x, y, mask = scene_pictures(3, (84, 84))
     mask[1] = False
     originals = Originals(x, mask if given else None)
-    one, each = originals.compare(y[:1]), originals.compare(y[:1].expand(3, -1, -1, -1))
-    assert one.reasons == each.reasons and (EMPTY_MASK in one.reasons) == given
-    for name, golden in each.scores.items():
-        assert torch.allclose(one.scores[name], golden, atol=1e-5, equal_nan=True), name
+    shared, repeated = originals.compare(y[:1]), originals.compare(y[:1].expand(3, -1, -1, -1))
+    assert shared.reasons == repeated.reasons and (EMPTY_MASK in shared.reasons) == given
+    for name, golden in repeated.scores.items():
+        assert torch.allclose(shared.scores[name], golden, atol=1e-5, equal_nan=True), name
         assert len(golden.unique()) > 1
-    assert torch.allclose(one.lpips_map, each.lpips_map, atol=1e-5) and torch.equal(one.masks, each.masks)
+    assert torch.allclose(shared.lpips_map, repeated.lpips_map, atol=1e-5) and torch.equal(shared.masks, repeated.masks)
 
 
 @pytest.mark.parametrize("given", [True, False])

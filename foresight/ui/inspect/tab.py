@@ -140,10 +140,8 @@ class InspectTab:
             )
 
         moved = [*point.chosen, point.preferred]
-        marks, jumped = (
-            [point.drawing, point.note, self.result.headline, self.result.tiles],
-            [*point.outputs, point.preferred],
-        )
+        marks = [point.drawing, point.note, self.result.headline, self.result.tiles]
+        jumped = [*point.outputs, point.preferred]
         for change in (
             point.stage.input(self.switch_stage, moved, point.after_stage, **latest),
             point.layer.input(self.change_layer, moved, point.after_layer, **latest),
