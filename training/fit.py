@@ -167,17 +167,24 @@ class Fit:
         self.latents, self.vae, self.config, self.rows = latents, vae, config, sum(map(len, latents))
         weights = (config.pixel_weight, config.object_weight, config.halo_weight, config.perceptual_weight)
         self._image_loss = ImageLoss(vae, config.window, *weights)
+        self._maps = {name: adapters[name].for_steps for name in self.modules}
         self._points = {point for name in self.modules for point in points_read(name, adapters[name])}
         self._reader = ThreadPoolExecutor(1) if any(x.mapped for x in latents) else None
         self._ahead: tuple[Tensor, Future[list[tuple[Latents, float]]]] | None = None  # of the next step's rows
+        # What is read ahead is copied beside the step under way, not after it.
+        self._copies = torch.cuda.Stream(vae.device) if self._reader and vae.device.type == "cuda" else None
 
     def compile(self) -> None:
-        """Compiles the picture part of the loss, which takes a minute at first: for long runs on a GPU."""
+        """Compiles the adapters and the picture part of the loss, which takes minutes at first: for long GPU runs."""
         self._image_loss.compile()
+        self._maps = {name: torch.compile(map_, dynamic=False) for name, map_ in self._maps.items()}
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         known = self._ahead is not None and torch.equal(self._ahead[0], rows)
         parts = self._ahead[1].result() if self._ahead and known else self._read(rows, done)
+        if self._copies:
+            for latents, _ in parts:
+                latents.used_by(torch.cuda.current_stream(self.vae.device))
         self._read_ahead(done)
         total = dict[str, Tensor]()
         for latents, share in parts:
@@ -203,14 +210,22 @@ class Fit:
             return
         rows = rows_of_step(step, recipe.batch, self.rows, recipe.seed)[rank::world]
         if self._ahead is None or not torch.equal(self._ahead[0], rows):  # else of this batch's first part
-            self._ahead = rows, self._reader.submit(self._read, rows, step / recipe.steps)
+            self._ahead = rows, self._reader.submit(self._read_beside, rows, step / recipe.steps)
+
+    def _read_beside(self, rows: Tensor, done: float) -> list[tuple[Latents, float]]:
+        """`_read`, while the GPU works on the step before."""
+        with torch.cuda.stream(self._copies):  # none: as ever
+            parts = self._read(rows, done)
+        if self._copies:
+            self._copies.synchronize()
+        return parts
 
     def _loss(self, latents: Latents, generator: torch.Generator, done: float) -> dict[str, Tensor]:
         """Losses on a batch of one size."""
         outputs, losses = dict[str, Tensor](), dict[str, Tensor]()
         for name in self.modules:
             adapter = self.adapters[name]
-            z = adapter.for_steps(inputs_of(latents, name, adapter, slice(None)))  # (B, 1 or 2, C, h, w)
+            z = self._maps[name](inputs_of(latents, name, adapter, slice(None)))  # (B, 1 or 2, C, h, w)
             spread = adapter.z_std.view(-1, 1, 1)
             outputs[name] = frames_of(z, latents.frames)
             losses[name] = ((outputs[name] - latents.targets) / spread).square().mean()

@@ -86,15 +86,23 @@ class Latents:
         device_rows = rows.to(device)
 
         def read(x: Tensor, needed: bool = True) -> Tensor:
-            part = x[rows if x.device.type == "cpu" else device_rows] if needed else x[:0]
-            if needed and part.device.type == "cpu" and device.type == "cuda":
-                part = part.pin_memory()
-            return part.to(device, non_blocking=True)
+            if not needed:
+                return x[:0].to(device)
+            if x.device.type == "cpu" and device.type == "cuda":  # at once into memory that the GPU reads by itself
+                part = torch.empty((len(rows), *x.shape[1:]), dtype=x.dtype, pin_memory=True)
+                return torch.index_select(x, 0, rows, out=part).to(device, non_blocking=True)
+            return x[rows if x.device.type == "cpu" else device_rows].to(device)
 
         at = {name: read(x) for name, x in self.points.items() if name in points}
         seen = read(self.pictures, pictures), read(self.masks, pictures)
         changes = None if self.changes is None else read(self.changes)
         return Latents(at, read(self.targets), *seen, read(self.frames), changes=changes)
+
+    def used_by(self, stream: torch.cuda.Stream) -> None:
+        """Keeps their memory, of another stream's, until the work is done that `stream` has by the time they go."""
+        for x in (*self.points.values(), self.targets, self.pictures, self.masks, self.frames, self.changes):
+            if x is not None:
+                x.record_stream(stream)
 
 
 @dataclass

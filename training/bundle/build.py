@@ -130,6 +130,8 @@ def build_adapters(
         spec,
         held_out=held_out,
         hidden=hidden,
+        change_weight=100.0,  # 10 beside the pictures' part, which after the merger is the least that is heard
+        perceptual_weight=2.0,
         pixel_weight=6.0,
         object_weight=2.0,
         halo_weight=halo_weight,
