@@ -7,7 +7,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from foresight.inspection.readout import Clock, Readout, Reconstruction, prepare
 from foresight.metrics.baselines import TrainingBaselines, skill_of_means
 from foresight.metrics.intervals import bootstraps
 from foresight.metrics.masks import NOT_MEASURABLE
-from foresight.metrics.matching import ObjectScore, plane, score_objects
+from foresight.metrics.matching import ObjectScore, Territories, plane, score_objects, territories
 from foresight.metrics.patches import PhotoScores, score_photo
 from foresight.metrics.scores import SCORES, Scores
 
@@ -224,16 +226,22 @@ def _checked(
     inspector: Inspector, record: AdapterRecord, samples: Iterable[Sample | Broken]
 ) -> Iterator[Sample | Broken]:
     """A file's image that is too large, or whose size the adapter cannot read, is Broken; of scenes all are: raised."""
+
+    @cache  # once for each size: it takes a millisecond to find out
+    def fault(size: tuple[int, int]) -> str | None:
+        try:
+            inspector.check_size(size)
+            record.check_size(size)
+        except InputError as error:
+            return str(error)
+        return None
+
     for sample in samples:
-        if isinstance(sample, Sample):
-            try:
-                inspector.check_size(sample.size)
-                record.check_size(sample.size)
-            except InputError as error:
-                if not isinstance(sample.source, str):
-                    raise
-                yield Broken(sample.name, f"“{sample.name[:80]}”: {error}")
-                continue
+        if isinstance(sample, Sample) and (reason := fault(sample.size)):
+            if not isinstance(sample.source, str):
+                raise InputError(reason)
+            yield Broken(sample.name, f"“{sample.name[:80]}”: {reason}")
+            continue
         yield sample
 
 
@@ -266,20 +274,22 @@ def _evaluate_batch(
     inspector: Inspector, record: AdapterRecord, samples: Sequence[Sample], training: TrainingBaselines | None
 ) -> Iterator[Evaluated]:
     start, device = time.perf_counter(), inspector.vae.device
-    images = torch.stack([sample.image for sample in samples])
-    known = [sample.mask for sample in samples if sample.mask is not None]  # all or none
-    originals = images.to(device)
-    oracles = inspector.round_trip(originals)
-    [decoded] = inspector.reconstruct(originals, [record], Clock(device))
-    readout = Readout(originals, torch.stack(known) if known else None, oracles, pixels=False)
-    reconstructions = readout.score("adapter", decoded.images)
-    beside = [readout.oracles, readout.blanks]
-    if training is not None:
-        mean, nearest = training.mean[None].to(device), training.nearest(images).to(device)
-        beside += [readout.score("mean", mean, pixels=False), readout.score("nearest", nearest, pixels=False)]
-    masks, latents, distances = readout.masks.cpu(), decoded.means.half().cpu(), decoded.distances.tolist()
+    with ThreadPoolExecutor() as pool:  # SciPy's distance transforms run while a GPU works
+        objects = pool.map(_territories, samples)
+        images = torch.stack([sample.image for sample in samples])
+        known = [sample.mask for sample in samples if sample.mask is not None]  # all or none
+        originals = images.to(device)
+        oracles = inspector.round_trip(originals)
+        [decoded] = inspector.reconstruct(originals, [record], Clock(device))
+        readout = Readout(originals, torch.stack(known) if known else None, oracles, pixels=False)
+        reconstructions = readout.score("adapter", decoded.images)
+        beside = [readout.oracles, readout.blanks]
+        if training is not None:
+            mean, nearest = training.mean[None].to(device), training.nearest(images).to(device)
+            beside += [readout.score("mean", mean, pixels=False), readout.score("nearest", nearest, pixels=False)]
+        masks, latents, distances = readout.masks.cpu(), decoded.means.half().cpu(), decoded.distances.tolist()
     share = (time.perf_counter() - start) / len(samples)
-    for i, (sample, own, *others) in enumerate(zip(samples, reconstructions, *beside, strict=True)):
+    for i, (sample, parts, own, *others) in enumerate(zip(samples, objects, reconstructions, *beside, strict=True)):
         start = time.perf_counter()
         yield Evaluated(
             name=sample.name,
@@ -289,7 +299,7 @@ def _evaluate_batch(
             distance=distances[i],
             far=decoded.far,
             source=sample.source,
-            objects=_objects(sample, own),
+            objects=_objects(sample, parts, own),
             plane=plane(masks[i], own.mask, scored=own.mask_reason is None),
             size=sample.size,
             notice=record.size_notice(sample.size),
@@ -301,11 +311,15 @@ def _evaluate_batch(
         )
 
 
-def _objects(sample: Sample, reconstruction: Reconstruction) -> tuple[ObjectScore, ...]:
-    if sample.objects is None or not isinstance(sample.source, dict):
+def _territories(sample: Sample) -> Territories | None:
+    return None if sample.objects is None else territories(sample.objects)
+
+
+def _objects(sample: Sample, parts: Territories | None, reconstruction: Reconstruction) -> tuple[ObjectScore, ...]:
+    if parts is None or not isinstance(sample.source, dict):
         return ()
     mask = None if reconstruction.mask_reason else reconstruction.mask
-    return score_objects(sample.source, sample.objects, mask, reconstruction.lpips_map)
+    return score_objects(sample.source, parts, mask, reconstruction.lpips_map)
 
 
 def _text(value: str | float | None) -> str:

@@ -3,16 +3,18 @@
 Shapes: N objects of a scene, H × W pixels.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from foresight.data.factors import SIZES
-from foresight.metrics.masks import mask_iou
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")  # thirds of the picture
 CELLS = 28  # a side of the plane that a heat map shows: 8 px each at 224²
@@ -35,38 +37,62 @@ class ObjectScore:
     lpips: float | None
 
 
+class Territories(NamedTuple):
+    """Which object of a scene each pixel belongs to, by number from 1.
+
+    visible: (H, W) int, whose visible part it is; 0 where it shows none. nearest: (H, W) int, whose visible part is
+    nearest to it; one of several that are as near. areas: (N,) int, pixels of each visible part.
+    """
+
+    visible: np.ndarray
+    nearest: np.ndarray
+    areas: np.ndarray
+
+
+def territories(visible: Tensor) -> Territories:
+    """Of N objects, by what is in view of each: (N, H, W) bool, no pixel of two."""
+    owners = np.zeros(visible.shape[1:], dtype=int)
+    for number, pixels in enumerate(visible.numpy(), 1):
+        owners[pixels] = number
+    areas = _sums(owners, len(visible))
+    if np.count_nonzero(areas) > 1:
+        rows, columns = distance_transform_edt(owners == 0, return_distances=False, return_indices=True)
+        nearest = owners[rows, columns]
+    else:  # all pixels are nearest to one object alone
+        nearest = np.full_like(owners, owners.max())
+    return Territories(owners, nearest, areas)
+
+
 def score_objects(
-    scene: dict[str, Any], visible: Tensor, mask: Tensor | None, lpips_map: Tensor
+    scene: dict[str, Any], parts: Territories, mask: Tensor | None, lpips_map: Tensor
 ) -> tuple[ObjectScore, ...]:
     """Scores each object of a described scene.
 
-    visible: (N, H, W) bool, what is in view of each object, no pixel of two. mask: (H, W) bool, the objects found in
-    the reconstruction, told apart by which object they are nearest to; None where they cannot be. lpips_map: (H, W).
+    parts: of its objects. mask: (H, W) bool, the objects found in the reconstruction, told apart by which object they
+    are nearest to; None where they cannot be. lpips_map: (H, W).
     """
-    ious = [None] * len(visible) if mask is None else _ious(visible, mask)
+    areas, count = parts.areas, len(parts.areas)
+    lpips = _sums(parts.visible, count, lpips_map.numpy()) / areas.clip(1)
+    ious: Iterable[float | None] = repeat(None, count)
+    if mask is not None:
+        both, found = (_sums(owners[mask.numpy()], count) for owners in (parts.visible, parts.nearest))
+        ious = (both / (areas + found - both).clip(1)).tolist()
     return tuple(
         ObjectScore(
             shape=item["shape"],
             color=item["color"],
             size=size_name(item["radius"]),
             position=position_name(item["x"], item["y"]),
-            iou=iou,
-            lpips=float(lpips_map[pixels].mean()) if pixels.any() else None,
+            iou=iou if in_view else None,
+            lpips=distance if in_view else None,
         )
-        for item, pixels, iou in zip(scene["objects"], visible, ious, strict=True)
+        for item, in_view, iou, distance in zip(scene["objects"], areas.tolist(), ious, lpips.tolist(), strict=True)
     )
 
 
-def _ious(visible: Tensor, mask: Tensor) -> list[float | None]:
-    in_view = visible.flatten(1).any(1)
-    nearest = in_view.int().argmax()  # all pixels are nearest to one object alone
-    if in_view.sum() > 1:
-        nobody = ~visible.any(0).numpy()
-        rows, columns = distance_transform_edt(nobody, return_distances=False, return_indices=True)
-        nearest = visible.byte().max(0).indices[rows, columns]  # (H, W): whose the nearest visible pixel is
-    parts = mask & (nearest == torch.arange(len(visible))[:, None, None])
-    ious = mask_iou(visible, parts).tolist()
-    return [iou if seen else None for iou, seen in zip(ious, in_view.tolist(), strict=True)]
+def _sums(owners: np.ndarray, count: int, values: np.ndarray | None = None) -> np.ndarray:
+    """(N,): the sum of values over the pixels of each of `count` objects, or how many these are."""
+    return np.bincount(owners.ravel(), None if values is None else values.ravel(), count + 1)[1:]
 
 
 def size_name(radius: float) -> str:

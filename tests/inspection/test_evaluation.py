@@ -17,6 +17,7 @@ from foresight.inspection.evaluation import Evaluated, evaluate, file_samples, s
 from foresight.metrics.baselines import TrainingBaselines
 from foresight.metrics.fidelity import psnr
 from foresight.metrics.masks import NOT_MEASURABLE
+from foresight.metrics.matching import score_objects, territories
 from foresight.metrics.scores import SCORES
 
 SPEC = SceneSpec(objects=(1, 2), backgrounds=("white",), size=(84, 112))
@@ -52,10 +53,25 @@ def test_rows_are_inspections(inspector):
         assert row.skill == pytest.approx(report.chosen.skill, abs=1e-2)
         torch.testing.assert_close(row.reconstruction, report.chosen.image, atol=1e-3, rtol=0)
         assert row.seconds > 0 and torch.equal(row.original, given.image)
+        found = None if row.mask_reason else report.chosen.mask
+        objects = score_objects(given.source, territories(given.objects), found, report.chosen.lpips_map)
+        for part, golden in zip(row.objects, objects, strict=True):
+            assert (part.iou, part.lpips) == (
+                pytest.approx(golden.iou, abs=0.02),
+                pytest.approx(golden.lpips, abs=1e-3),
+            )
         assert (row.distance, row.far) == pytest.approx((report.chosen.distance, report.chosen.far), rel=1e-3)
         both, either = row.plane.double()  # 28 × 28 cells of one size each
         if row.mask_reason is None and float(either.sum()):
             assert float(both.sum() / either.sum()) == pytest.approx(row.scores["adapter"]["mask_iou"], abs=0.02)
+
+
+def test_a_size_is_checked_once(inspector, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(inspector, "check_size", sizes.append)
+    samples = [*scene_samples(3, 0, SPEC), *scene_samples(1, 0, SceneSpec(size=(84, 84)))]
+    assert len(list(evaluate(inspector, inspector.registry.find("linear"), samples))) == 4
+    assert sizes == [samples[0].size, samples[3].size] and sizes[0] != sizes[1]
 
 
 def test_a_batchs_rows_are_those_of_one_image_at_a_time(inspector):

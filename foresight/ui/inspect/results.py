@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from foresight.data.images import to_pil
 from foresight.inspection.inspector import Inspector, Report
 from foresight.inspection.readout import Reconstruction
-from foresight.metrics.matching import score_objects
+from foresight.metrics.matching import score_objects, territories
 from foresight.models.vlm import VLM
 from foresight.ui import cards, examples, generate
 from foresight.ui import view_link as link
@@ -148,9 +148,11 @@ def object_ious(report: Report, source: ImageSource) -> list[ObjectIoU]:
         resized = F.interpolate(visible[None].float(), report.mask.shape, mode="bilinear", antialias=True)
         visible = resized[0] >= 0.5
 
+    parts = territories(visible)
+
     def ious(reconstruction: Reconstruction) -> list[float | None]:
         mask = None if reconstruction.mask_reason else reconstruction.mask
-        return [scored.iou for scored in score_objects(source, visible, mask, reconstruction.lpips_map)]
+        return [scored.iou for scored in score_objects(source, parts, mask, reconstruction.lpips_map)]
 
     labels = [f"{item['color']} {item['shape']}" for item in source["objects"]]
     any_visible = visible.flatten(1).any(1).tolist()
