@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from foresight.data.names import printable, shortened
 from foresight.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -54,7 +55,7 @@ def unpack(archive: str | Path, folder: str | Path, left: int | None = None) -> 
     before anything is written, where the whole is no zip archive or has too many files.
     """
     source, left = Path(archive), MAX_BYTES if left is None else left
-    with _open(source, source.name[:80]) as opened:
+    with _open(source, shortened(source.name)) as opened:
         left = most = min(left, max(ROOM, MAX_SPREAD * source.stat().st_size))
         for number, entry in enumerate(e for e in opened.infolist() if not _hidden(e)):
             name = printable(entry.filename)
@@ -97,11 +98,6 @@ def _hidden(entry: zipfile.ZipInfo) -> bool:
     parts = PurePosixPath(entry.filename).parts
     folder = entry.filename.endswith("/")  # not is_dir(), which fails at an entry without a name
     return folder or any((part.startswith(".") and part != "..") or part in _HIDDEN for part in parts)
-
-
-def printable(name: str) -> str:
-    """A name for people: what cannot be printed replaced, and no longer than 80 characters."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)[-80:]
 
 
 def _objection(entry: zipfile.ZipInfo, left: int, most: int) -> str | None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from foresight.data.folders import files_in
 from foresight.data.images import MIN_SIDE, load_image, resize
+from foresight.data.names import shortened
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.transfer import to_srgb
 from foresight.errors import InputError
@@ -103,7 +104,7 @@ def clip_seconds(source: str | Path | bytes) -> float:
 
 @contextmanager
 def _opened(source: str | Path | bytes) -> Iterator[_Gif | _Video]:
-    name = f"“{Path(source).name[:80]}”" if isinstance(source, str | Path) else "the clip"
+    name = f"“{shortened(Path(source).name)}”" if isinstance(source, str | Path) else "the clip"
     head = _head(source, name)
     if head.startswith(_GIF):
         yield _Gif(source, name)

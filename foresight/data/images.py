@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
+from foresight.data.names import shortened
 from foresight.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -63,7 +64,7 @@ def load_image(
         InputError: For anything unreadable, over 24 million pixels (89 million as JPEG), or under 8 on a side.
     """
     known = name or (Path(source).name if isinstance(source, str | Path) else None)
-    name = f"“{known[:80]}”" if known else "the picture"
+    name = f"“{shortened(known)}”" if known else "the picture"
     try:
         if isinstance(source, Image.Image):
             return _decode(source, name, side)

@@ -20,6 +20,7 @@ from foresight import zero_gpu
 from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken, File
 from foresight.data.images import load_image
+from foresight.data.names import shortened
 from foresight.data.render import render
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes, SceneSpec, take
@@ -240,7 +241,7 @@ def _checked(
         if isinstance(sample, Sample) and (reason := fault(sample.size)):
             if not isinstance(sample.source, str):
                 raise InputError(reason)
-            yield Broken(sample.name, f"“{sample.name[:80]}”: {reason}")
+            yield Broken(sample.name, f"“{shortened(sample.name)}”: {reason}")
             continue
         yield sample
 

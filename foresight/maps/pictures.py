@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foresight.data.archive import Broken, File
 from foresight.data.images import FORMATS, load_image, to_pil
+from foresight.data.names import shortened
 from foresight.data.render import render
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.scenes import Scenes
@@ -147,9 +148,9 @@ class FilePictures:
         try:
             return prepare(load_image(path.read_bytes()), None, self.resolution)[0], None
         except OSError as error:
-            raise InputError(f"“{name[-80:]}” can no longer be read: choose the pictures again.") from error
+            raise InputError(f"“{shortened(name)}” can no longer be read: choose the pictures again.") from error
         except InputError as error:
-            raise InputError(f"“{name[-80:]}”: {error}") from error
+            raise InputError(f"“{shortened(name)}”: {error}") from error
 
     def images(self, numbers: Sequence[int], side: int | None) -> list[Image.Image]:
         drawn = [to_pil(self.pixels(number)[0]) for number in numbers]

@@ -26,6 +26,7 @@ from gradio.server_messages import ProcessCompletedMessage as ProcessCompletedMe
 from gradio.utils import error_payload
 from gradio.utils import get_upload_folder as get_upload_folder  # where uploads lie
 from gradio.utils import run_coro_in_background as run_coro_in_background
+from gradio_client.utils import strip_invalid_filename_characters as strip_invalid_filename_characters
 from pydantic import ValidationError
 from starlette.formparsers import MultiPartException
 from starlette.responses import PlainTextResponse

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from foresight.data.names import shortened
 from foresight.errors import InputError
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.navigation import Navigation
@@ -76,7 +77,8 @@ class SeriesBar:
             return [gr.skip(), gr.Column(visible=False), *[gr.skip()] * 6, ""]
         series, place = view["series"]
         note, last = series.notes.get(series.keys[place]), len(series.titles) - 1
-        title = f'<p role="status">{place + 1} of {last + 1}: {escape(series.titles[place])}</p>'
+        name = series.titles[place]
+        title = f'<p role="status" title="{escape(name)}">{place + 1} of {last + 1}: {escape(shortened(name))}</p>'
         steps = [gr.Button(interactive=place > 0), gr.Button(interactive=place < last)]
         fields = [series.keys[place], ", ".join(note.tags), note.text]
         return [(series, place), gr.Column(visible=True), title, *steps, *fields, ""]

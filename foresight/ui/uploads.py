@@ -12,8 +12,9 @@ from PIL import Image
 
 from foresight.data import archive
 from foresight.data.archive import Broken, File
+from foresight.data.names import printable
 from foresight.errors import InputError
-from foresight.ui.gradio_internals import cached_file, get_upload_folder
+from foresight.ui.gradio_internals import cached_file, get_upload_folder, strip_invalid_filename_characters
 from foresight.ui.image_maps import lossless
 
 
@@ -31,7 +32,7 @@ def handed_in(paths: Sequence[str] | None, keeper: Component, check: Callable[[i
     left = archive.MAX_BYTES  # for all archives together
     with ExitStack() as undo:
         for path in map(Path, paths):
-            items: Iterable[File | Broken] = [File(path.name[-80:], path)]
+            items: Iterable[File | Broken] = [File(printable(path.name), path)]
             if path.suffix.lower() == ".zip":
                 folder = Path(get_upload_folder()) / secrets.token_hex(16)
                 folder.mkdir(parents=True)
@@ -55,6 +56,12 @@ def keep(data: bytes, name: str, keeper: Component) -> str:
     path = cached_file(data, name)
     keeper.temp_files.add(path)
     return path
+
+
+def keep_picture(path: Path, name: str, keeper: Component) -> str:
+    """A copy of a picture's file, called as it was where it came from: an unpacked one has a number for its name."""
+    last = name.replace("\\", "/").split("/")[-1]
+    return keep(path.read_bytes(), strip_invalid_filename_characters(last), keeper)
 
 
 def picture_address(image: Image.Image, keeper: Component) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from foresight.data.names import shortened
 from foresight.data.scenes import MAX_OBJECTS, Scenes
 from foresight.errors import InputError
 from foresight.ui import examples, generate, limits
@@ -281,7 +282,7 @@ def name_of(source: ImageSource) -> str:
     if slug := examples.photo_slug(source):
         return f"example-{slug}"
     if isinstance(source, str):
-        return Path(source).stem[:40]
+        return shortened(Path(source).stem, 40)
     if source is None:
         return "picture"
     if "recipe" in source:

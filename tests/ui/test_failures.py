@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import threading
 import zipfile
 from dataclasses import replace
@@ -173,10 +174,21 @@ def test_a_file_opened_in_inspect_is_a_copy_that_is_deleted_in_time(inspector, r
     path, keeper = tmp_path / "a.png", failures.gr.HTML()
     path.write_bytes(b"a picture")
     row = Row(0, replace(rows[0].without_pixels(), source=str(path)), "", "")
-    assert keeper.temp_files == {runs.image_source(row, keeper)}
+    row = replace(row, scores=replace(row.scores, name="my photos/the kitchen.png"))  # unpacked, under a number
+    opened = runs.image_source(row, keeper)
+    assert keeper.temp_files == {opened} and opened.endswith("/the kitchen.png")
     path.unlink()
-    with pytest.raises(InputError, match="“a.png” can no longer be read"):
+    with pytest.raises(InputError, match="“my photos/the kitchen.png” can no longer be read"):
         runs.image_source(row, keeper)
+
+
+def test_a_long_name_is_whole_on_hover_and_shows_both_its_ends(rows):
+    name = f"holiday/{'x' * 90}/kitchen-2024.jpg"
+    row = Row(0, replace(rows[0].without_pixels(), name=name, source="/tmp/3.jpg"), "a", "b")
+    html = galleries.gallery([row], "lpips", 24)
+    shown = re.search(f'title="{name}">([^<]+)<', html)[1]
+    assert len(shown) <= 48 and shown.startswith("holiday/") and shown.endswith("/kitchen-2024.jpg") and "…" in shown
+    assert galleries.table([row], scenes=False)[0][1] == name
 
 
 def test_archives_of_one_upload_share_their_room(tmp_path, monkeypatch):

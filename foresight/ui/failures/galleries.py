@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from foresight.data.archive import Broken
+from foresight.data.names import shortened
 from foresight.inspection.evaluation import ImageScores, summarise
 from foresight.inspection.tables import own_score
 from foresight.metrics.baselines import LOWER_IS_BETTER, SEED_TARGETS
@@ -127,7 +128,7 @@ def _mean(means: dict[str, Any], column: str, name: str) -> str:
 def chips(run: Run, values: filters.Values) -> str:
     """`filters.chips` of a run."""
     beside, like = run.beside(values), run.alike(values)
-    return filters.chips(values, beside.title if beside else None, short_name(like.scores) if like else None)
+    return filters.chips(values, beside.title if beside else None, line_name(like.scores) if like else None)
 
 
 def _number(name: str, value: float | None) -> str:
@@ -190,7 +191,7 @@ def _in_order(rows: Sequence[Row], score: str, beside: Beside | None, like: Row 
     if like is not None:
         words.append(
             f"First the pictures whose latents, averaged over tokens, are nearest to those of "
-            f"<b>{escape(short_name(like.scores))}</b>, by the cosine. “Clear all” ends it."
+            f"<b>{escape(line_name(like.scores))}</b>, by the cosine. “Clear all” ends it."
         )
     return "".join(words)
 
@@ -225,7 +226,8 @@ def _tile(row: Row, score: str, note: Note, beside: Beside | None, like: Row | N
         f'aria-label="{name}, {value}: open in Inspect">'
         f'<span class="both"><span><img src="{address(row.original)}" alt="original">{boxes}</span>'
         f'<span><img src="{address(row.reconstruction)}" alt="reconstruction">{boxes}</span>{third}</span>'
-        f'<b>{value}</b><span class="rest">{others}</span><span class="rest">{name}</span>'
+        f'<b>{value}</b><span class="rest">{others}</span>'
+        f'<span class="rest" title="{name}">{escape(line_name(scores))}</span>'
         f"{notes}<ul>{objects}</ul></button>"
         f'<button type="button" class="alike" data-like="{row.number}" '
         f'aria-label="pictures similar to {name} first">≈ Similar</button></div>'
@@ -254,6 +256,11 @@ def title(scores: ImageScores, score: str) -> str:
 def short_name(scores: ImageScores) -> str:
     """A file's name, or a scene's number without its hash."""
     return scores.name.split(" (")[0] if isinstance(scores.source, dict) else scores.name
+
+
+def line_name(scores: ImageScores) -> str:
+    """A name for a narrow place, whose hover has the whole."""
+    return shortened(short_name(scores), 48)
 
 
 def table(rows: Sequence[Row], scenes: bool = True) -> list[list[Any]]:

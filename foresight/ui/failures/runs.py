@@ -19,6 +19,7 @@ from foresight.adapters.registry import AdapterRecord
 from foresight.data.archive import Broken
 from foresight.data.factors import MAX_SCENES, EvaluationSettings
 from foresight.data.images import to_pil
+from foresight.data.names import shortened
 from foresight.data.resolution import DEFAULT, Resolution
 from foresight.data.sources import folder_files
 from foresight.errors import InputError
@@ -42,7 +43,7 @@ from foresight.ui.navigation import Selection
 from foresight.ui.notes import Notes, key_of
 from foresight.ui.pixels import FITTED
 from foresight.ui.services import ImageSource
-from foresight.ui.uploads import handed_in, keep
+from foresight.ui.uploads import handed_in, keep, keep_picture
 
 PUBLIC_MOST = 64  # images; about eight seconds of two CPU cores, for which other batches wait
 
@@ -310,9 +311,9 @@ def image_source(row: Row, keeper: Component) -> ImageSource:
         return source
     path = Path(source)
     try:  # Inspect shows nothing from outside the cache
-        return keep(path.read_bytes(), path.name, keeper)
+        return keep_picture(path, row.scores.name, keeper)
     except OSError as error:
-        raise InputError(f"“{path.name[:80]}” can no longer be read: {error.strerror}.") from error
+        raise InputError(f"“{shortened(row.scores.name)}” can no longer be read: {error.strerror}.") from error
 
 
 def export(run: Run, kind: str, values: Values, keeper: Component) -> str:

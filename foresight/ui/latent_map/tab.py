@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foresight.data.factors import ANY, MAX_SCENES, EvaluationSettings, SceneFactors
 from foresight.data.images import to_pil
+from foresight.data.names import shortened
 from foresight.data.resolution import FORMS, Resolution
 from foresight.errors import InputError
 from foresight.inspection.inspector import Inspector
@@ -36,7 +37,7 @@ from foresight.ui.latent_map.tasks import MapTask, OwnImage, Tasks, Updates, des
 from foresight.ui.navigation import Navigation, Selection, on_open, open_view
 from foresight.ui.services import BATCH_QUEUE, CLICKS, MODEL_QUEUE, QUIET, ImageSource, plain_html
 from foresight.ui.turns import MODELS
-from foresight.ui.uploads import handed_in, keep
+from foresight.ui.uploads import handed_in, keep_picture
 
 PAGE = 60  # tiles of a selection shown at a time
 MODEL = QUIET | MODEL_QUEUE
@@ -233,7 +234,7 @@ class LatentMapTab:
         status = describe(spec) + (f": fitted in {task.seconds:.1f} s." if task.seconds > 0.5 else ".")
         if isinstance(own := latent_map.data.pictures, FilePictures) and own.broken:
             first = own.broken[0]
-            status += f" {len(own.broken)} left out, such as “{first.name[-60:]}”: {first.reason}"
+            status += f" {len(own.broken)} left out, such as “{shortened(first.name, 60)}”: {first.reason}"
         projected = image.projected if image else None
         yield {
             self.status: status_line(status, link=address.query(spec)),
@@ -359,10 +360,11 @@ class LatentMapTab:
             raise InputError("click a point of the map first.")
         if selected.index is None:
             return open_view(image.source if image else None, selected.point, adapter, _other_pixels(spec))
-        source = data.pictures.source(int(data.rows[selected.index]))
+        number = int(data.rows[selected.index])
+        source = data.pictures.source(number)
         if isinstance(source, str):  # Inspect shows nothing from outside the cache
-            data.pictures.pixels(int(data.rows[selected.index]))  # it is there still, and is a picture
-            source = keep(Path(source).read_bytes(), Path(source).name, self.detail)
+            data.pictures.pixels(number)  # it is there still, and is a picture
+            source = keep_picture(Path(source), data.pictures.name(number), self.detail)
         return open_view(source, selected.point, adapter, _other_pixels(spec))
 
     def thumbnail(self, spec_id: str, index: int) -> str:
