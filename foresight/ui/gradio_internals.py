@@ -42,8 +42,13 @@ def current_page() -> gr.Blocks:
 
 
 def current_tab() -> gr.Tab | None:
-    """The tab that is being built, directly inside of it; None outside of any."""
-    return Context.block if isinstance(Context.block, gr.Tab) else None
+    """The tab of the page that is being built, whatever is nested in it; None outside of any."""
+    block, tab = Context.block, None
+    while block is not None:
+        if isinstance(block, gr.Tab):
+            tab = block
+        block = block.parent
+    return tab
 
 
 def cached_file(data: bytes, name: str) -> str:

@@ -75,11 +75,19 @@ def updated_choices(component: Callable[..., Any], choices: Sequence[Any], curre
     return component(choices) if value == current else component(choices, value=value)
 
 
-def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
-    """The event that runs a function when the page is loaded, and whenever the tab that is being built is opened."""
+def opening() -> Any:
+    """The trigger of an event that comes whenever the tab that is being built is opened, by a link too.
+
+    Not when the page is loaded: of every event that has ended, Gradio's page keeps a status of each input, and goes
+    through all of them at each message of any other event. On a page without tabs it is the loading.
+    """
     tab = current_tab()
-    triggers = [current_page().load, *([tab.select] if tab else [])]
-    return gr.on(triggers, function, inputs, outputs, **QUIET)
+    return tab.select if tab else current_page().load  # type: ignore[attr-defined]
+
+
+def on_open(function: Callable[..., Any], inputs: Any, outputs: Any) -> Any:
+    """The event that runs a function whenever the tab that is being built is opened."""
+    return gr.on(opening(), function, inputs, outputs, **QUIET)
 
 
 class Router:

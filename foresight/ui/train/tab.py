@@ -15,9 +15,9 @@ from foresight.schemas import Choice
 from foresight.settings import Settings
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import error_place, show_errors, show_errors_in
-from foresight.ui.gradio_internals import current_page, current_tab, plotly_file
+from foresight.ui.gradio_internals import plotly_file
 from foresight.ui.inputs import FreeDropdown
-from foresight.ui.navigation import Navigation, open_view
+from foresight.ui.navigation import Navigation, open_view, opening
 from foresight.ui.services import CLICKS, QUIET
 from foresight.ui.train import views
 from foresight.ui.train.adapters import AdapterActions
@@ -110,11 +110,9 @@ class TrainTab:
         copied = self.copy_button.click(self.copy_settings, self.run_name, filled, **QUIET)
         copied.then(**costs, **LATEST).then(None, js=_SCROLL_TO_FORM, **QUIET).then(**times)
         form.data.input(self.show_groups, form.data, groups, **LATEST)
-        # Without triggers it runs when the page loads, and whenever an input changes.
-        gr.on(**costs, **LATEST)
-        tab = current_tab()  # measuring takes a second of the models' time: not before somebody opens the tab
-        opened = tab.select if tab else current_page().load  # type: ignore[attr-defined]
-        gr.on([opened, *(field.change for field in form.inputs)], **times)  # type: ignore[attr-defined]
+        opened, changes = opening(), [field.change for field in form.inputs]  # type: ignore[attr-defined]
+        gr.on([opened, form.device.change, *changes], **costs, **LATEST)
+        gr.on([opened, *changes], **times)  # measuring takes a second of the models' time
         inputs = [form.preset, form.name, form.archive, form.device, form.seeds, *form.inputs]
         outputs = [self.run_name, self.on_page, self.compared, form.name, self.broken_files, form.error]
         started = form.start.click(show_errors_in(form.error)(self.start_run), inputs, outputs, **QUIET)
