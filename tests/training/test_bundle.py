@@ -8,11 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from foresight.adapters.checkpoint import load_adapter
 from foresight.models import qwen2_5_vl as qwen
+from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.paths import ASSETS
 from training.bundle import clip_lessons
 from training.bundle import vlm as lessons
+from training.bundle.check import check_changes
 from training.bundle.observations import observe
 from training.bundle.table import table
 from training.bundle.vlm import IGNORE, OPENING, SLOTS, ConversationTask
@@ -69,3 +72,15 @@ def test_a_slot_holds_the_longest_conversation():
 def test_the_page_of_the_bundled_weights_has_the_table_of_their_cards():
     page = Path(__file__).parents[2] / "docs/bundled_weights.md"
     assert table(ASSETS / "adapters") in page.read_text()
+
+
+def test_what_changes_within_a_step_is_read_back_but_not_by_who_gives_both_frames_alike():
+    vlm, vae = load_vlm(None, "cpu", torch.float32), load_vae(None, "cpu", torch.float32)
+    adapters = [load_adapter(ASSETS / "adapters" / name) for name in ("post-merge-0-tokens", "pre-merge-3-tokens")]
+    with torch.no_grad():
+        for numbers in adapters[0].head[-1].parameters():
+            numbers[vae.channels :] = numbers[: vae.channels]
+    (first, seen), (second, unseen) = check_changes(vlm, vae, adapters, 2)
+    assert (first, second) == ("pre-merge/3", "post-merge/0")
+    assert 0.4 < seen.low <= seen.mean <= seen.high < 1
+    assert unseen == (0, 0, 0)

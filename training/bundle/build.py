@@ -13,13 +13,15 @@ from accelerate.utils import broadcast_object_list
 from foresight.adapters.checkpoint import list_adapters, load_adapter, save_adapter
 from foresight.adapters.identity import KEY, identity_of
 from foresight.data.sources import DataSpec, open_photos
+from foresight.metrics.intervals import Interval
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
+from foresight.paths import ASSETS
 from foresight.schemas import to_json
 from training.bundle import vae as vae_bundle
 from training.bundle import vlm as vlm_bundle
-from training.bundle.check import check_vae, check_vlm
-from training.data import collect, open_data, photo_tests
+from training.bundle.check import check_changes, check_vae, check_vlm
+from training.data import STEPS, collect, open_data, photo_tests
 from training.fit import FitConfig, prepare, run_fit
 from training.loop import Recipe, Step, Task, train
 
@@ -185,12 +187,23 @@ def stamp(folder: Path, vlm: Path | None, vae: Path | None) -> list[Path]:
 def check(
     only: str | None, vlm: Path | None, vae: Path | None, photos: Path | None, count: int, device: torch.device
 ) -> None:
-    """Prints what the VLM and the VAE (None: the bundled ones) can do on held-out scenes and photos."""
-    if only != "vae":
+    """Prints what the VLM, the VAE (None: the bundled ones) and the bundled adapters can do on what is held out.
+
+    only: "vlm", "vae" or "adapters"; None: all of them. count: scenes of each kind, and steps of moving scenes.
+    """
+    figures = list[tuple[str, Interval]]()
+    if only in (None, "vlm"):
         batch = 512 if device.type == "cuda" else 32
         for name, value in check_vlm(load_vlm(vlm, device), count, photos, batch).items():
             print(f"{name:32} {value:.4f}")
-    if only != "vlm":
-        for name, (mean, low, high) in check_vae(load_vae(vae, device), count, photos).items():
-            interval = "n = 1" if low is None else f"[{low:.4f}, {high:.4f}]"
-            print(f"{name:32} {mean:.4f} {interval}")
+    if only in (None, "vae"):
+        figures += check_vae(load_vae(vae, device), count, photos).items()
+    if only in (None, "adapters"):
+        adapters = [load_adapter(folder).to(device) for folder in list_adapters(ASSETS / "adapters")]
+        two = [adapter for adapter in adapters if adapter.frames == 2]
+        models = load_vlm(None, device, torch.float32), load_vae(None, device, torch.float32)
+        clips = -(-count // STEPS)
+        figures += [(f"change within a step: {point}", s) for point, s in check_changes(*models, two, clips)]
+    for name, (mean, low, high) in figures:
+        interval = "n = 1" if low is None else f"[{low:.4f}, {high:.4f}]"
+        print(f"{name:32} {mean:.4f} {interval}")

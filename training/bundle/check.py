@@ -1,10 +1,14 @@
-"""What the bundled VLM and VAE can do, measured on held-out scenes and photos."""
+"""What the bundled VLM, VAE and adapters can do, measured on held-out scenes, photos and clips."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
+from scipy import stats
 
+from foresight.adapters.modules import Adapter, join_points
 from foresight.data.images import load_image, resize, to_pil, to_tensor
+from foresight.data.motion import take_motion
 from foresight.data.render import render
 from foresight.data.resolution import DEFAULT
 from foresight.data.scenes import SceneSpec, take
@@ -16,6 +20,7 @@ from foresight.models.vlm import VLM
 from training.bundle import conversation as talk
 from training.bundle import observations
 from training.bundle.natural_images import center_square, read_photos
+from training.data import MOTION, STEPS, collect, motion_source
 
 SEED = 1000  # far from the seeds that anything was trained on; the scenes are of the test split besides
 SCENES = {
@@ -112,3 +117,29 @@ def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dic
             parts.append({k: v.cpu() for k, v in compare(x, round_trip(vae, x)).scores.items() if k != "mask_iou"})
         figures |= table("photos", parts)
     return figures
+
+
+@torch.inference_mode()
+def check_changes(vlm: VLM, vae: VAE, adapters: Iterable[Adapter], clips: int) -> Iterator[tuple[str, Interval]]:
+    """How much of what changes within a step of the VLM adapters read back of so many moving scenes of the test split.
+
+    Yields each one's point with 1 - squared error / squared change, of standardised VAE latents from a step's first
+    frame to its second, and its 95 % interval over the clips: 1 is all, 0 what two equal frames have.
+    """
+    adapters = sorted(adapters, key=lambda adapter: adapter.point.depth)
+    points = list({str(point) for adapter in adapters for point in adapter.points})
+    source = motion_source(take_motion(clips, SEED, MOTION, "test", vlm.device), 8 * STEPS, vlm.device)
+    latents = collect(vlm, vae, source, points)
+    assert latents.changes is not None
+    for adapter in adapters:
+        parts = [latents[i : i + 8 * STEPS] for i in range(0, len(latents), 8 * STEPS)]
+        z = torch.cat([adapter.for_steps(join_points(part.points, adapter.points)) for part in parts])
+        spread = adapter.z_std.view(-1, 1, 1)
+        true, read = latents.changes / spread, (z[:, -1] - z[:, 0]) / spread  # (steps, C, h, w)
+        error, change = (x.square().sum((1, 2, 3)).view(clips, STEPS).sum(1).cpu().numpy() for x in (read - true, true))
+
+        def share(error, change, axis=-1):  # type: ignore[no-untyped-def]  # as scipy calls it
+            return 1 - error.sum(axis) / change.sum(axis)
+
+        ends = stats.bootstrap((error, change), share, paired=True, method="percentile", random_state=0)
+        yield str(adapter.point), Interval(float(share(error, change)), *map(float, ends.confidence_interval))
