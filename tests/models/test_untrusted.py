@@ -252,7 +252,7 @@ def test_a_fault_is_one_sentence_at_once(whole, tmp_path, kind, case):
     message = str(refused.value)
     assert re.search(sentence, message), message
     assert message.endswith((".", "again.")) and "\n" not in message and len(message) < 500, message
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5  # under one, but on a slow machine; what hangs or reads all takes minutes
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100_000  # kB
 
 
