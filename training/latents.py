@@ -99,7 +99,7 @@ class Latents:
         return Latents(at, read(self.targets), *seen, read(self.frames), changes=changes)
 
     def used_by(self, stream: torch.cuda.Stream) -> None:
-        """Keeps their memory, of another stream's, until the work is done that `stream` has by the time they go."""
+        """Keeps memory that another stream allocated from new use until `stream` has done its work with it."""
         for x in (*self.points.values(), self.targets, self.pictures, self.masks, self.frames, self.changes):
             if x is not None:
                 x.record_stream(stream)
