@@ -143,7 +143,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle.add_argument("--vlm", type=Path, help="VLM to check, to stamp, or to fit adapters to (the bundled one)")
     bundle.add_argument("--vae", type=Path, help="VAE to check, or to stamp (the bundled one)")
     bundle.add_argument("--only", choices=("vlm", "vae", "adapters"), help="check one of them")
-    bundle.add_argument("-n", type=at_least(1), default=512, help="held-out scenes of each kind")
+    bundle.add_argument("-n", type=at_least(1), default=512, help="held-out scenes of each kind, and steps of clips")
     bundle.add_argument("--device", help="cuda or cpu (the GPU where there is one)")
     return parser
 

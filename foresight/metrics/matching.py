@@ -75,8 +75,8 @@ def score_objects(
     lpips = _sums(parts.visible, count, lpips_map.numpy()) / areas.clip(1)
     ious: Iterable[float | None] = repeat(None, count)
     if mask is not None:
-        both, found = (_sums(owners[mask.numpy()], count) for owners in (parts.visible, parts.nearest))
-        ious = (both / (areas + found - both).clip(1)).tolist()
+        overlaps, claimed = (_sums(owners[mask.numpy()], count) for owners in (parts.visible, parts.nearest))
+        ious = (overlaps / (areas + claimed - overlaps).clip(1)).tolist()
     return tuple(
         ObjectScore(
             shape=item["shape"],

@@ -53,8 +53,8 @@ def test_rows_are_inspections(inspector):
         assert row.skill == pytest.approx(report.chosen.skill, abs=1e-2)
         torch.testing.assert_close(row.reconstruction, report.chosen.image, atol=1e-3, rtol=0)
         assert row.seconds > 0 and torch.equal(row.original, given.image)
-        found = None if row.mask_reason else report.chosen.mask
-        objects = score_objects(given.source, territories(given.objects), found, report.chosen.lpips_map)
+        mask = None if row.mask_reason else report.chosen.mask
+        objects = score_objects(given.source, territories(given.objects), mask, report.chosen.lpips_map)
         for part, golden in zip(row.objects, objects, strict=True):
             assert (part.iou, part.lpips) == (
                 pytest.approx(golden.iou, abs=0.02),

@@ -186,8 +186,8 @@ def test_a_long_name_is_whole_on_hover_and_shows_both_its_ends(rows):
     name = f"holiday/{'x' * 90}/kitchen-2024.jpg"
     row = Row(0, replace(rows[0].without_pixels(), name=name, source="/tmp/3.jpg"), "a", "b")
     html = galleries.gallery([row], "lpips", 24)
-    shown = re.search(f'title="{name}">([^<]+)<', html)[1]
-    assert len(shown) <= 48 and shown.startswith("holiday/") and shown.endswith("/kitchen-2024.jpg") and "…" in shown
+    label = re.search(f'title="{name}">([^<]+)<', html)[1]
+    assert len(label) <= 48 and label.startswith("holiday/") and label.endswith("/kitchen-2024.jpg") and "…" in label
     assert galleries.table([row], scenes=False)[0][1] == name
 
 
