@@ -156,7 +156,7 @@ class _Measured:
     objects: Tensor
 
     def __getitem__(self, order: Sequence[int]) -> _Measured:
-        rows = torch.as_tensor(order, device=self.frames.device)
+        rows = [*order]  # a list, for centroids are on the CPU and all else may be on a GPU
         reasons = [self.reasons[k] for k in order]
         features = [layer[rows] for layer in self.features]
         return _Measured(self.frames[rows], features, self.masks[rows], reasons, self.objects[rows])
