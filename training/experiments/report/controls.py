@@ -51,12 +51,15 @@ def controls(run: Run) -> Answer:
     }
     rows = [[what, f"{a} minus {b}", text(paired(tables[shorter][a]["lpips"], tables[shorter][b]["lpips"]), 4),
              between(a, b)] for what, those in pairs.items() for a, b in those if a in scores]  # fmt: skip
-    count = run.measurement.values["trained VLMs"]
+    count, others = run.measurement.values["trained VLMs"], ""
+    if count > 1:
+        others = f", of VLMs trained with other seeds {between(f'{at}, {TRAINED}', f'{at}, {RANDOM}')}"
     return Answer(
         None,
         f"Asked: is the picture read from what the VLM learned? At {at} LPIPS of trained minus random weights is "
-        f"{between(at, f'{at}, {RANDOM}')} (paired; under 0 favours trained). The merger minus a PCA of its inputs to "
-        f"as many numbers is {between(after, PROJECTED[0])}, minus a random projection {between(after, PROJECTED[1])}.",
+        f"{between(at, f'{at}, {RANDOM}')} (paired; under 0 favours trained){others}. The merger minus a PCA of its "
+        f"inputs to as many numbers is {between(after, PROJECTED[0])}, minus a random projection "
+        f"{between(after, PROJECTED[1])}.",
         f"Token adapters, {LATENTS_ALONE}, {share}, each trained on the latents it is tested on, with the learning "
         f"rate that validates best. Trained VLMs: {count}; with random or permuted weights: "
         f"{len(scores[f'{at}, {RANDOM}']['lpips'])}, an adapter each. {TOLD}. "
