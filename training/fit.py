@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from foresight.adapters.checkpoint import save_adapter
+from foresight.adapters.eight_bits import round_to_eight_bits
 from foresight.adapters.identity import KEY, identity_of
 from foresight.adapters.modules import KINDS, SEVERAL_POINTS, Adapter, LinearProbe, PooledMLP, frames_of, join_points
 from foresight.data.images import vae_size
@@ -364,7 +365,7 @@ def _report_part(progress: Progress, before: int, total: int, done: int, _: int)
     progress(before + done, total)
 
 
-def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[Step]:
+def run_fit(task: Fit, folder: Path, adapters: Path | None = None, eight_bits: bool = False) -> Iterator[Step]:
     """Trains, scores on the task's held-out images, and saves every adapter; yields each step done.
 
     Of several processes the first one scores and saves. The scores are in the adapters' cards then.
@@ -373,6 +374,7 @@ def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[S
         task: from `prepare`.
         folder: where the state to resume from lies. A later call for the same run goes on from it.
         adapters: where adapters go, as post-merge-6-tokens; None: beside the state.
+        eight_bits: whether they are scored and saved in 8 bits.
 
     Raises:
         InputError: if the folder holds another run.
@@ -390,7 +392,7 @@ def run_fit(task: Fit, folder: Path, adapters: Path | None = None) -> Iterator[S
         if first:
             if marks and task.modules:
                 _restore_best(task, folder / BEST)
-            _save_adapters(task, config, adapters or folder)
+            _save_adapters(task, config, adapters or folder, eight_bits)
 
 
 @contextmanager
@@ -404,13 +406,15 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError(f"another run fits in {str(folder)!r} now: choose another folder, or wait.") from error
 
 
-def _save_adapters(task: Fit, config: dict[str, Any], folder: Path) -> None:
+def _save_adapters(task: Fit, config: dict[str, Any], folder: Path, eight_bits: bool) -> None:
     """Scores the adapters, writes that on their cards, and saves them."""
+    for adapter in task.adapters.values() if eight_bits else ():
+        round_to_eight_bits(adapter)
     scores = judge(task.adapters, task.held_out, task.vae)
     config["data"] = str(task.config.data.public())  # a card may be published: no path of this machine
     for name, adapter in task.adapters.items():
         adapter.card |= {"config": config, "scores": scores[name]}
-        save_adapter(adapter, folder / name.replace("/", "-"))
+        save_adapter(adapter, folder / name.replace("/", "-"), eight_bits)
 
 
 References = dict[str, dict[str, Tensor]]  # {"blank": {score: (N,), NaN where an image has none}, "oracle": …}

@@ -15,8 +15,10 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save_file
 from torch import Tensor
 
+from foresight.adapters.eight_bits import SCALE, matrices, to_eight_bits, to_floats
 from foresight.adapters.modules import KINDS, Adapter
 from foresight.errors import InputError
 from foresight.metrics.intervals import Interval
@@ -31,26 +33,33 @@ MAX_HEADER = 64 << 10  # bytes; about 500 tensors
 MAX_CONFIG = 64 << 10  # bytes
 MAX_SIZE = 1 << 16  # of any whole number in a config
 DTYPES = ("F16", "BF16", "F32")
+EIGHT_BITS = "I8"  # of a matrix beside its scales
 ABSENT = {"frames": 1, "steps": 1}  # what a config from before clips leaves out, and means
 
 
-def save_adapter(adapter: Adapter, folder: str | Path) -> Path:
+def save_adapter(adapter: Adapter, folder: str | Path, eight_bits: bool = False) -> Path:
     """Writes an adapter in float16; a reader sees each file as it was or as it is now, never a part of it.
 
-    InputError, with the folder as it was, where a weight is not finite in float16 (±65504).
+    eight_bits: writes its matrices as `to_eight_bits` makes them, which `load_adapter` reads and the hub's own mixin
+    does not. InputError, with the folder as it was, where a weight is not finite in float16 (±65504).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(adapter).cpu().half()
+    tensors = {key: value.clone() for key, value in half.state_dict().items()}
+    for key, matrix in matrices(adapter).items() if eight_bits else ():
+        tensors[key], tensors[key + SCALE] = (part.cpu() for part in to_eight_bits(matrix))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as name:
         stage = Path(name)
         # What PyTorchModelHubMixin recorded of the constructor's arguments; the card may have grown since.
         arguments = cast(dict[str, Any], adapter._hub_mixin_config)
         config = {"kind": adapter.kind, **arguments, "card": adapter.card}
         half.save_pretrained(stage, config=config)  # and a README.md, which is left behind
+        if eight_bits:
+            save_file(tensors, stage / WEIGHTS, {"format": "pt"})
         read_back = _load(stage, f"adapter {str(folder)!r}").state_dict()
-        for key, value in half.state_dict().items():
-            if not torch.equal(read_back[key], value.float()):
+        for key, value in to_floats(tensors).items():
+            if not torch.equal(read_back[key], value):
                 raise OSError(f"{key} of adapter {str(folder)!r} reads back otherwise than it was written.")
         for file in (WEIGHTS, CONFIG):
             sync(stage / file)
@@ -249,7 +258,7 @@ def _read_weights(path: Path, shapes: dict[str, list[int]], label: str) -> dict[
     data = read_file(path, label, MAX_WEIGHTS)
     _read_header(data, shapes, label)
     try:
-        weights = parse_safetensors(data)
+        weights = to_floats(parse_safetensors(data))
     except SafetensorError as error:
         raise InputError(f"{label}: {WEIGHTS} is broken: {error}.") from error
     for key, value in weights.items():
@@ -267,14 +276,17 @@ def _read_header(data: bytes, shapes: dict[str, list[int]], label: str) -> tuple
         raise InputError(f"{label}: {WEIGHTS} {fault}.")
     header = parse_json(data[8 : 8 + length], f"{label}: the header of {WEIGHTS}")
     header.pop("__metadata__", None)
+    dtypes = {key: entry.get("dtype") for key, entry in header.items() if isinstance(entry, dict)}
+    eight_bits = [key for key, shape in shapes.items() if dtypes.get(key) == EIGHT_BITS and len(shape) > 1]
+    shapes = shapes | {key + SCALE: shapes[key][:1] for key in eight_bits}
     if missing := sorted(shapes.keys() - header.keys()):
         raise InputError(f"{label}: {WEIGHTS} lacks {missing[0]!r}, which its config builds.")
     for key, entry in header.items():
         if key not in shapes:
             raise InputError(f"{label}: {WEIGHTS} has {key!r}, which its config does not build.")
-        dtype, shape = (entry.get("dtype"), entry.get("shape")) if isinstance(entry, dict) else (None, None)
+        shape = entry.get("shape") if isinstance(entry, dict) else None
         if shape != shapes[key]:
             raise InputError(f"{label}: {key!r} has the shape {shape}; its config says {shapes[key]}.")
-        if dtype not in DTYPES:
+        if (dtype := dtypes[key]) not in DTYPES and key not in eight_bits:
             raise InputError(f"{label}: {key!r} is of dtype {dtype}; allowed are {', '.join(DTYPES)}.")
     return length, header

@@ -20,6 +20,7 @@ from foresight.adapters.checkpoint import (
     misfits,
     save_adapter,
 )
+from foresight.adapters.eight_bits import round_to_eight_bits
 from foresight.adapters.modules import LinearProbe
 from foresight.errors import InputError
 
@@ -57,6 +58,23 @@ def test_round_trip(folder, tmp_path):
 def test_the_folder_holds_two_files_in_float16(folder):
     assert sorted(content(folder)) == ["config.json", "model.safetensors"]
     assert {value.dtype for value in load_file(folder / WEIGHTS).values()} == {torch.float16}
+
+
+def test_matrices_in_eight_bits_are_those_of_torchs_own_rounding(tmp_path):
+    written = adapter()
+    weight = written.linear.weight.detach()
+    weight[3] = 0
+    folder = save_adapter(written, tmp_path / "eight", eight_bits=True)
+    assert {value.dtype for value in load_file(folder / WEIGHTS).values()} == {torch.float16, torch.float32, torch.int8}
+    scale, zero = weight.abs().amax(1) / 127, torch.zeros(len(weight), dtype=torch.int32)
+    scale[3] = 1
+    read = load_adapter(folder)
+    rounded = torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -127, 127)
+    torch.testing.assert_close(read.linear.weight, rounded, atol=1e-7, rtol=1e-6)
+    assert torch.equal(read.linear.bias, written.linear.bias.half().float())
+    round_to_eight_bits(written)
+    assert torch.equal(written.linear.weight, read.linear.weight)
+    assert content(save_adapter(read, tmp_path / "again", eight_bits=True)) == content(folder)
 
 
 def test_the_mixin_reads_it_too(folder):
@@ -206,6 +224,34 @@ BAD = {
     "extra": (rewrite(lambda w: w.update(more=torch.ones(1))), "has 'more', which its config does not build"),
     "shape": (rewrite(lambda w: w.update(std=torch.ones(7))), r"'std' .* shape \[7\]; its config says \[6\]"),
     "dtype": (rewrite(lambda w: w.update(std=torch.ones(6, dtype=torch.int64))), "'std' is of dtype I64"),
+    "whole numbers": (rewrite(lambda w: w.update(std=torch.ones(6, dtype=torch.int8))), "'std' is of dtype I8"),
+    "no scale": (
+        rewrite(lambda w: w.update({"linear.weight": torch.ones(64, 6, dtype=torch.int8)})),
+        "lacks 'linear.weight.scale'",
+    ),
+    "one scale": (
+        rewrite(
+            lambda w: w.update(
+                {"linear.weight": torch.ones(64, 6, dtype=torch.int8), "linear.weight.scale": torch.ones(1)}
+            )
+        ),
+        r"'linear.weight.scale' has the shape \[1\]; its config says \[64\]",
+    ),
+    "huge scale": (
+        rewrite(
+            lambda w: w.update(
+                {
+                    "linear.weight": torch.full((64, 6), 2, dtype=torch.int8),
+                    "linear.weight.scale": torch.full((64,), 3e38),
+                }
+            )
+        ),
+        "'linear.weight' has values that are not finite",
+    ),
+    "scale of floats": (
+        rewrite(lambda w: w.update({"linear.weight.scale": torch.ones(64)})),
+        "has 'linear.weight.scale', which its config does not build",
+    ),
     "other kind": (reconfigure(kind="Pickle"), "its kind is 'Pickle'; known are linear"),
     "no kind": (reconfigure(kind=...), "its kind is None"),
     "kind a list": (reconfigure(kind=["linear"]), "its kind is"),

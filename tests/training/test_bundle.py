@@ -97,13 +97,13 @@ def test_a_mean_of_adapters_before_and_after_is_scored_anew_and_taken_once(tmp_p
     new = deepcopy(old)
     with torch.no_grad():
         for weights in new.parameters():
-            weights.mul_(3)
+            weights.mul_(3)  # so the mean is twice the weights, but for 8 bits
     new.mean.fill_(7)
     save_adapter(new, after / name)
     assert main(["bundle", "average", "--start", str(before), "--out", str(after), "-n", "2", "--device", "cpu"]) == 0
     mean = load_adapter(after / name)
     for own, weights in zip(mean.parameters(), old.parameters(), strict=True):
-        torch.testing.assert_close(own, 2 * weights, rtol=2e-2, atol=2e-3)
+        torch.testing.assert_close(own, 2 * weights, rtol=2e-2, atol=2e-2)
     assert torch.equal(mean.mean, new.mean)
     assert mean.card["averaged"] and mean.card["scores"]["n"] == 2
     with pytest.raises(InputError, match="is a mean already"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from foresight.adapters.checkpoint import list_adapters, load_adapter, save_adapter
+from foresight.adapters.eight_bits import round_to_eight_bits
 from foresight.adapters.modules import Adapter
 from foresight.data.sources import open_photos, parse_data
 from foresight.errors import InputError
@@ -34,11 +35,12 @@ def average(before: Path, after: Path, photos: Path | None, held_out: int, devic
         if AVERAGED in adapter.card:
             raise InputError(f"{folder} is a mean already.")
         mix(adapter, load_adapter(before / folder.name))
+        round_to_eight_bits(adapter)
         adapters[f"{adapter.point}-{adapter.kind}"] = adapter.to(device)
     scores = _scores(adapters, photos, held_out, device)
     for (name, adapter), folder in zip(adapters.items(), folders, strict=True):
         adapter.card |= {"scores": scores[name], AVERAGED: True}
-        save_adapter(adapter, folder)
+        save_adapter(adapter, folder, eight_bits=True)
     return folders
 
 

@@ -163,7 +163,7 @@ def build_adapters(
     task.config = replace(task.config, images_from=0.0)
     task.config = replace(task.config, recipe=_fitted(task, replace(pictures, seed=seed), device, length))
     print(f"{task.config.recipe.steps} steps on pictures", file=sys.stderr)
-    report(run_fit(task, out))
+    report(run_fit(task, out, eight_bits=True))  # half the bytes, for wider ones
     for name, adapter in task.adapters.items():
         for title, scores in adapter.card.get("scores", {}).items():  # the first process's alone
             print(f"{name:20} {title:32} {scores}")
