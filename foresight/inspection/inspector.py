@@ -301,6 +301,7 @@ class Inspector:
     def _readout(self, image: Tensor, mask: Tensor | None, clock: Clock) -> Readout:
         """The image's, with its oracle; that of an image looked at lately is kept for another point or adapter."""
         images = image[None].to(self.vae.device)
+        mask = None if mask is None else mask.to(images.device)  # one device: those of earlier images are compared
         with clock.stage("oracle"):
             for known, readout in self._readouts:
                 if _same(known, mask) and _same(readout.images, images):

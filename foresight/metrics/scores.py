@@ -156,7 +156,8 @@ def score(original: Image.Image | Tensor, reconstruction: Image.Image | Tensor, 
     """
     pair = (original, reconstruction)
     x, y = (to_tensor(load_image(image)) if isinstance(image, Image.Image) else image for image in pair)
-    [scores] = compare(x[None], y[None], None if mask is None else mask[None]).rows()
+    # A PIL image and a mask out of a file are on the CPU, what a VAE decodes may be on a GPU.
+    [scores] = compare(x[None], y[None].to(x.device), None if mask is None else mask[None].to(x.device)).rows()
     return scores
 
 
