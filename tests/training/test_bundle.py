@@ -18,7 +18,7 @@ from training.__main__ import main
 from training.bundle import clip_lessons
 from training.bundle import vlm as lessons
 from training.bundle.average import average, mix
-from training.bundle.check import check_changes
+from training.bundle.check import check_changes, check_vae
 from training.bundle.observations import observe
 from training.bundle.table import table
 from training.bundle.vlm import IGNORE, OPENING, SLOTS, ConversationTask
@@ -112,3 +112,9 @@ def test_a_mean_of_adapters_before_and_after_is_scored_anew_and_taken_once(tmp_p
         average(before, tmp_path / "none", None, 2, torch.device("cpu"))
     with pytest.raises(InputError, match="other sizes"):
         mix(old, load_adapter(ASSETS / "adapters" / "pre-merge-3-tokens"))
+
+
+def test_a_vae_is_checked_by_the_scores_that_scenes_have():
+    figures = check_vae(load_vae(None, "cpu"), 1, None)
+    assert figures["one object: lpips"].mean < 0.05 and figures["one object: mask_iou"].mean > 0.9
+    assert not any("edge_f1" in name for name in figures)  # nobody looks for edges where the objects are known

@@ -98,7 +98,8 @@ def check_vae(vae: VAE, count: int, photos: Path | None, batch: int = 16) -> dic
 
     def table(name: str, parts: list[dict[str, torch.Tensor]]) -> dict[str, Interval]:
         scores = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
-        return {f"{name}: {k}": bootstrap(v[~v.isnan()].tolist()) for k, v in scores.items()}
+        known = {k: v[~v.isnan()].tolist() for k, v in scores.items()}
+        return {f"{name}: {k}": bootstrap(values) for k, values in known.items() if values}  # scenes have no edge F1
 
     figures: dict[str, Interval] = {}
     for name, spec in SCENES.items():
