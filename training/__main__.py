@@ -51,8 +51,6 @@ BUNDLE_EXAMPLES = """examples (the three that made assets/, on one GPU each, the
   python -m training bundle check -n 512 --photos PHOTOS
 stamp writes into the cards of adapters under --out which VLM and VAE they were fitted with, for cards that do not say:
   python -m training bundle stamp --out assets/adapters
-average gives adapters under --out, which learned on from those in --start, the mean of the weights before and after:
-  python -m training bundle average --start assets/adapters --photos PHOTOS --out runs/bundle
 table prints what the cards of adapters under --out say, as in docs/bundled_weights.md:
   python -m training bundle table --out assets/adapters"""
 
@@ -126,7 +124,7 @@ def _parser(study: bool) -> argparse.ArgumentParser:
         command.add_arguments(experiments)
 
     bundle = commands.add_parser("bundle", help="build or check what assets/ holds", epilog=BUNDLE_EXAMPLES, **style)
-    bundle.add_argument("what", choices=("vlm", "vae", "adapters", "average", "stamp", "table", "check"))
+    bundle.add_argument("what", choices=("vlm", "vae", "adapters", "stamp", "table", "check"))
     bundle.add_argument("--out", type=Path, default=RUNS / "bundle")
     bundle.add_argument("--start", type=Path, help="weights to start from")
     bundle.add_argument(
@@ -306,7 +304,6 @@ def bundle_command(args: argparse.Namespace) -> None:
 
     from foresight.data.sources import parse_data
     from training.bundle import build
-    from training.bundle.average import average
     from training.bundle.table import table
 
     state = PartialState(cpu=args.device == "cpu")  # one process, or one of several under `accelerate launch`
@@ -324,11 +321,6 @@ def bundle_command(args: argparse.Namespace) -> None:
         config = (args.points.split(","), args.kinds.split(","), parse_data(args.data), args.photos, args.hidden)
         rest = (args.start, args.seed, args.halo_weight, args.vlm)
         build.build_adapters(args.out, device, *config, length, args.n, *rest)
-    elif args.what == "average":
-        if args.start is None:
-            raise InputError("the mean is of two: name the folder of adapters before they learned on with --start.")
-        for folder in average(args.start, args.out, args.photos, args.n, device):
-            print(f"averaged {folder}")
     elif args.what == "stamp":
         for folder in build.stamp(args.out, args.vlm, args.vae):
             print(f"stamped {folder}")

@@ -8,16 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foresight.adapters.checkpoint import load_adapter, save_adapter
-from foresight.errors import InputError
+from foresight.adapters.checkpoint import load_adapter
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.paths import ASSETS
-from training.__main__ import main
 from training.bundle import clip_lessons
 from training.bundle import vlm as lessons
-from training.bundle.average import average, mix
 from training.bundle.check import check_changes, check_vae
 from training.bundle.observations import observe
 from training.bundle.table import table
@@ -87,31 +84,6 @@ def test_what_changes_within_a_step_is_read_back_but_not_by_who_gives_both_frame
     assert (first, second) == ("pre-merge/3", "post-merge/0")
     assert 0.4 < seen.low <= seen.mean <= seen.high < 1
     assert unseen == (0, 0, 0)
-
-
-def test_a_mean_of_adapters_before_and_after_is_scored_anew_and_taken_once(tmp_path):
-    before, after = tmp_path / "before", tmp_path / "after"
-    name = "post-merge-0-tokens"
-    old = load_adapter(ASSETS / "adapters" / name)
-    save_adapter(old, before / name)
-    new = deepcopy(old)
-    with torch.no_grad():
-        for weights in new.parameters():
-            weights.mul_(3)  # so the mean is twice the weights, but for 8 bits
-    new.mean.fill_(7)
-    save_adapter(new, after / name)
-    assert main(["bundle", "average", "--start", str(before), "--out", str(after), "-n", "2", "--device", "cpu"]) == 0
-    mean = load_adapter(after / name)
-    for own, weights in zip(mean.parameters(), old.parameters(), strict=True):
-        torch.testing.assert_close(own, 2 * weights, rtol=2e-2, atol=2e-2)
-    assert torch.equal(mean.mean, new.mean)
-    assert mean.card["averaged"] and mean.card["scores"]["n"] == 2
-    with pytest.raises(InputError, match="is a mean already"):
-        average(before, after, None, 2, torch.device("cpu"))
-    with pytest.raises(InputError, match="there is no adapter in"):
-        average(before, tmp_path / "none", None, 2, torch.device("cpu"))
-    with pytest.raises(InputError, match="other sizes"):
-        mix(old, load_adapter(ASSETS / "adapters" / "pre-merge-3-tokens"))
 
 
 def test_a_vae_is_checked_by_the_scores_that_scenes_have():
