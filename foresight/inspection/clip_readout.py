@@ -83,8 +83,7 @@ class ClipBesideOracle(DecodedClip):
 class ClipReport(ClipBesideOracle):
     """What was read out of a clip, scored.
 
-    controls: scores of the true clip made wrong in time ("still", "shuffled", "lag"), and of the VAE's round trip
-    ("oracle").
+    controls: scores of the true clip made wrong in time, and of the VAE's round trip, by the names of CONTROLS.
     """
 
     scores: ClipScores

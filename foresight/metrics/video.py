@@ -55,6 +55,7 @@ TRUST = {
 }
 CONTROLS = {
     "still": "the true first frame, in place of all",
+    "held": "each step's true first frame twice, as where its two frames are not told apart",
     "shuffled": "the true frames in a random order",
     "lag": "the true clip, one frame late",
     "oracle": "the true clip through the VAE alone",
@@ -214,7 +215,7 @@ class ClipScorer:
 
     @torch.no_grad()
     def controls(self, seed: int = 0) -> dict[str, ClipScores]:
-        """Scores of clips that are wrong in time alone: "still", "shuffled" and "lag" of CONTROLS."""
+        """Scores of clips that are wrong in time alone: all of CONTROLS but "oracle"."""
         return {
             name: self._score(self._measured[order]) for name, order in control_orders(len(self.original), seed).items()
         }
@@ -311,7 +312,12 @@ def control_orders(count: int, seed: int = 0) -> dict[str, list[int]]:
     shuffled = torch.randperm(count, generator=draw).tolist()
     if count > 1 and shuffled == list(range(count)):
         shuffled = shuffled[::-1]
-    return {"still": [0] * count, "shuffled": shuffled, "lag": [max(0, k - 1) for k in range(count)]}
+    return {
+        "still": [0] * count,
+        "held": [k - k % STEP_FRAMES for k in range(count)],
+        "shuffled": shuffled,
+        "lag": [max(0, k - 1) for k in range(count)],
+    }
 
 
 def _walk(velocities: Tensor) -> Tensor:

@@ -41,9 +41,8 @@ def test_reconstruct(clip, options, tmp_path, capsys):
     assert still["image"] == str(picture)
     assert (line["clip"], line["frames"], line["fps"], line["notice"]) == (str(clip), 7, 8.0, None)
     assert set(TRUST) < set(line) and len(line["by_frame"]["lpips"]) == 7 and len(line["by_pair"]["tlpips"]) == 6
-    assert list(line["controls"]) == ["still", "shuffled", "lag", "oracle"] and set(line["controls"]["still"]) == set(
-        TRUST
-    )
+    assert list(line["controls"]) == ["still", "held", "shuffled", "lag", "oracle"]
+    assert set(line["controls"]["still"]) == set(TRUST)
     assert load_clip(line["reconstruction"], fps=None).frames.shape == (7, 3, 196, 280)
     assert main(["reconstruct", str(clip), *options, "--out", str(tmp_path), "--frames", "3", "--start", "0.2"]) == 0
     output = capsys.readouterr().out

@@ -72,6 +72,13 @@ def test_a_still_copy_has_the_true_speed_as_its_error(scorer):
     torch.testing.assert_close(still.pairs["tlpips"], steps.abs())
 
 
+def test_who_holds_a_steps_first_frame_is_off_by_the_true_speed_in_every_pair_of_frames(scorer):
+    held = scorer.controls()["held"]
+    assert held.centroid_error[:, 0].tolist() == pytest.approx([0, STEP] * (FRAMES // 2), abs=0.01)
+    assert held.pairs["velocity_error"].tolist() == pytest.approx([STEP] * (FRAMES - 1), abs=0.01)
+    assert held.means()["change_within"] == 0 and held.means()["direction_right"] == 1
+
+
 def test_one_frame_late_is_one_step_off_and_the_right_way(scorer):
     lag = scorer.controls()["lag"]
     assert lag.centroid_error[:, 0].tolist() == pytest.approx([0] + [STEP] * (FRAMES - 1), abs=0.01)

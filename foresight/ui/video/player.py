@@ -34,7 +34,13 @@ TITLES = {  # of each score: its name, which way is better, its unit
 }
 _DECIMALS = {"psnr": 1, "centroid_error": 2, "velocity_error": 2}  # of others 3
 _SHARES = ("change_within", "change_between", "direction_right")
-CONTROL_TITLES = {"oracle": "VAE alone", "still": "Still copy", "shuffled": "Shuffled", "lag": "One frame late"}
+CONTROL_TITLES = {
+    "oracle": "VAE alone",
+    "still": "Still copy",
+    "held": "One frame a step",
+    "shuffled": "Shuffled",
+    "lag": "One frame late",
+}
 LINES = ("reconstruction", "oracle", "still")  # of a curve, in this order of its legend
 _ONE_IMAGE, _APART = 0.1, 0.5  # of the VAE's own change within steps: below, two frames look alike; are hardly told
 _MOST_DB = 50.0  # of a drawn PSNR: beyond it a curve tells nothing, and equal frames have 100

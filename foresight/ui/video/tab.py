@@ -86,7 +86,7 @@ class VideoTab:
         pixels: how large the model sees frames, such as 448² or native; without it, as the adapter was fitted.
         Yields {"done", "of"} after each step, so that it ends soon after the client cancels or goes away; then the
         reconstruction as mp4; and the means of its scores, every frame's, the worst frame, and the same means of the
-        controls: the VAE alone, a still copy, shuffled frames, a lag of one frame.
+        controls: the VAE alone, a still copy, one frame a step, shuffled frames, a lag of one frame.
         """
         source = UploadedClip(clip or "", fps, frames, start)
         record = pick_adapter(clip_records(self.inspector), self.inspector.vlm.point(point), adapter or None)
