@@ -51,15 +51,13 @@ def controls(run: Run) -> Answer:
     }
     rows = [[what, f"{a} minus {b}", text(paired(tables[shorter][a]["lpips"], tables[shorter][b]["lpips"]), 4),
              between(a, b)] for what, those in pairs.items() for a, b in those if a in scores]  # fmt: skip
-    named = {"trained": own} | {
-        name: {p: scores[f"{p}, {name}"] for p in own if f"{p}, {name}" in scores}
-        for name in (TRAINED, RANDOM, PERMUTED)
-    }
-    named |= {name: {after: scores[name]} for name in PROJECTED}
+    endings = {"trained": ""} | {name: f", {name}" for name in (TRAINED, RANDOM, PERMUTED)}
+    by_point = {name: {p: scores[p + end] for p in own if p + end in scores} for name, end in endings.items()}
+    by_point |= {name: {after: scores[name]} for name in PROJECTED}
     bars = [
-        series(name, list(own), [at_points[p]["lpips"] if p in at_points else None for p in own], list(own))
-        for name, at_points in named.items()
-        if at_points
+        series(name, list(own), [samples[p]["lpips"] if p in samples else None for p in own], list(own))
+        for name, samples in by_point.items()
+        if samples
     ]
     count, others = run.measurement.values["trained VLMs"], ""
     if count > 1:
@@ -80,14 +78,7 @@ def controls(run: Run) -> Answer:
             score_table(f"Controls, linear probes, {RIDGE}", linear),
             table("Paired LPIPS", ["question", "difference", shorter, f"{run.steps} steps"], rows),
         ],
-        [
-            chart(
-                "LPIPS of the controls",
-                "bar",
-                ("point", "LPIPS"),
-                bars,
-            )
-        ],
+        [chart("LPIPS of the controls", "bar", ("point", "LPIPS"), bars)],
         [
             score_key(f"{what}, {at}, {share}", "lpips", samples, scores["blank"], scores["oracle"])
             for what, samples in (("trained VLM", own[at]), ("random weights", scores[f"{at}, {RANDOM}"]))
