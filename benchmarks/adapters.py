@@ -6,10 +6,10 @@ Evaluation goes from scenes in memory at 224² to all scores and intervals: the 
 adapter of 20M parameters, the bundled VAE. The plain way takes picture after picture through transformers' whole
 forward, diffusers' decoder, the lpips package and scikit-image. The limit is the latents' arithmetic alone.
 Training reads random latents that lie on the device, and once more in files, and decodes no pictures; on a GPU its
-adapter is compiled, as for the bundle. The plain way is
-PyTorch's usual loop: a DataLoader over latents in the machine's memory, AdamW as it comes, the loss read after each
-step. The limit is the arithmetic of the adapter's products, forward and backward. Both limits are at the rate of a
-product of two 8192 × 8192 matrices in bfloat16 in the same run.
+adapter is compiled, as for the bundle. The plain way is PyTorch's usual loop: a DataLoader over latents in the
+machine's memory, AdamW as it comes, the loss read after each step. The limit is the arithmetic of the adapter's
+products, forward and backward. Both limits are at the rate of a product of two 8192 × 8192 matrices in bfloat16 in the
+same run.
 """
 
 import argparse

@@ -408,8 +408,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _save_adapters(task: Fit, config: dict[str, Any], folder: Path, eight_bits: bool) -> None:
     """Scores the adapters, writes that on their cards, and saves them."""
-    for adapter in task.adapters.values() if eight_bits else ():
-        round_to_eight_bits(adapter)
+    if eight_bits:
+        for adapter in task.adapters.values():
+            round_to_eight_bits(adapter)
     scores = judge(task.adapters, task.held_out, task.vae)
     config["data"] = str(task.config.data.public())  # a card may be published: no path of this machine
     for name, adapter in task.adapters.items():

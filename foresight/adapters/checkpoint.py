@@ -46,9 +46,10 @@ def save_adapter(adapter: Adapter, folder: str | Path, eight_bits: bool = False)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(adapter).cpu().half()
-    tensors = {key: value.clone() for key, value in half.state_dict().items()}
-    for key, matrix in matrices(adapter).items() if eight_bits else ():
-        tensors[key], tensors[key + SCALE] = (part.cpu() for part in to_eight_bits(matrix))
+    tensors = half.state_dict()
+    if eight_bits:
+        for key, matrix in matrices(adapter).items():
+            tensors[key], tensors[key + SCALE] = (part.cpu() for part in to_eight_bits(matrix))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as name:
         stage = Path(name)
         # What PyTorchModelHubMixin recorded of the constructor's arguments; the card may have grown since.
