@@ -126,11 +126,13 @@ def browser():
 
 
 @pytest.fixture
-def visit(request, browser, url):
-    """Opens the page of the test file's `url`, and waits for its READY."""
+def visit(request, browser, url, capsys):
+    """Opens the page of the test file's `url`, and waits for its READY; at the end no handler has failed unseen."""
     import browsing
 
     yield from browsing.visits(browser, url, request.module.READY)
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed, printed
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from foresight.ui.findings import parts
 from foresight.ui.findings.tab import FindingsTab
 
 READY = "#tiles img"
+OPENED = "#findings-why"  # for a page that opens here: it leaves Inspect, maybe before its first picture
 LISTED: list[object] = []  # an entry each time that studies are listed
 
 pytestmark = needs_chromium
@@ -56,7 +57,7 @@ def choose(page, label, name):
         field.click()
         with suppress(TooLate):  # the list of studies may come anew just then, which closes it
             return page.get_by_role("option", name=name).click(timeout=PATIENCE // 20)
-    raise AssertionError(f"{name!r} cannot be chosen")
+    raise AssertionError(f"{name!r} cannot be chosen of {page.get_by_role('option').all_inner_texts()}")
 
 
 def hit(page, mark):
@@ -98,7 +99,7 @@ def test_other_studies_a_broken_one_and_a_point_without_a_kind(page):
 
 
 def test_an_experiment_is_chosen_in_the_overview_linked_and_taken_away(visit):
-    page = visit(asked="tab=findings&study=runs/two&experiment=e9")
+    page = visit(asked="tab=findings&study=runs/two&experiment=e9", ready=OPENED)
     expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
     page.get_by_role("button", name="E1.2").click()
     expect(page.locator("#findings-text h3")).to_contain_text("E1.2")
@@ -107,7 +108,7 @@ def test_an_experiment_is_chosen_in_the_overview_linked_and_taken_away(visit):
         page.locator("#findings-file").click()
     assert download.value.suggested_filename == "results.yaml"
     for query, sentence in (("study=runs/none", "There is no study"), ("experiment=e7", "The study has no experiment")):
-        page = visit(asked="tab=findings&" + query)
+        page = visit(asked="tab=findings&" + query, ready=OPENED)
         expect(page.locator("#findings-error")).to_contain_text(sentence)
     choose(page, "Study", "runs/other")
     expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
@@ -116,7 +117,7 @@ def test_an_experiment_is_chosen_in_the_overview_linked_and_taken_away(visit):
 @pytest.mark.parametrize("asked", ["", "tab=findings", "tab=findings&study=runs/two&experiment=e1_2"])
 def test_studies_are_listed_once_when_the_tab_is_opened(visit, asked):
     LISTED.clear()
-    page = visit(asked=asked)
+    page = visit(asked=asked, ready=OPENED if asked else READY)
     if asked:
         expect(page.locator("#findings-text h3")).to_be_visible()
     else:
@@ -130,7 +131,7 @@ def test_studies_are_listed_once_when_the_tab_is_opened(visit, asked):
 
 
 def test_what_was_asked_last_is_shown_though_an_answer_before_is_late(visit, monkeypatch):
-    page = visit(asked="tab=findings&study=runs/two&experiment=e9")
+    page = visit(asked="tab=findings&study=runs/two&experiment=e9", ready=OPENED)
     expect(page.locator("#findings-text h3")).to_have_text("E9 Another")
     page.get_by_role("button", name="E1.2").click()
     expect(page.locator("#findings-text h3")).to_contain_text("E1.2")

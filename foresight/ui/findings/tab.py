@@ -90,13 +90,14 @@ class FindingsTab:
         asked = [self.chosen, self.error]
         # A tab that is opened by a request lists the studies for that alone.
         self.summary.opened(lambda request: request is None, requested, self.unasked, **QUIET)
-        gr.on(
+        listed = gr.on(
             [self.unasked.change, requested.change],
             in_place(self.list_studies),
             [self.study, requested],
             [self.study, *asked],
             **in_order,
         )
+        listed.failure(lambda: gr.Dropdown(list(self._files()), value=None), None, self.study, **QUIET)
         self.study.input(in_place(self.choose_study), self.study, asked, **in_order)
         self.summary.click(in_place(self.choose_clicked), self.study, asked, **in_order)
         self.experiment.input(in_place(self.choose_experiment), [self.study, self.experiment], asked, **in_order)
@@ -121,22 +122,20 @@ class FindingsTab:
         left_out = dict.fromkeys(("key", "tables", "charts", "pictures", "figures", "seconds"), True)
         return self.load(study).model_dump(exclude={"settings": True, "experiments": {"__all__": left_out}})
 
-    def list_studies(self, name: str | None, request: dict[str, str] | None) -> Iterator[dict[Component, Any]]:
+    def list_studies(self, name: str | None, request: dict[str, str] | None) -> dict[Component, Any]:
         """The studies to choose from; the one of a link, or else that is chosen, stays so while it is there.
 
-        Raises InputError for a link to a study or an experiment that is not there, and leaves the choice open.
+        Raises InputError for a link to a study or an experiment that is not there; the choice is open then.
         """
         names, request = list(self._files()), request or {}
         name = request.get("study", name)
-        if "study" in request and name not in names:
-            yield {self.study: gr.Dropdown(names, value=None)}
+        if "study" in request:
             self._file(name)
         name = name if name in names else names[0] if names else None
         key = request.get("experiment")
         if name and key and key not in (known := self.load(name).experiments):
-            yield {self.study: gr.Dropdown(names, value=None)}
             raise InputError(f"the study has no experiment {key!r}: choose from {', '.join(known)}.")
-        yield {self.study: gr.Dropdown(names, value=name), **self.choose_experiment(name, key)}
+        return {self.study: gr.Dropdown(names, value=name), **self.choose_experiment(name, key)}
 
     def choose_study(self, name: str | None) -> dict[Component, Any]:
         """A study, at its first experiment."""
@@ -153,14 +152,16 @@ class FindingsTab:
         return {self.chosen: {"study": name, "experiment": key, "at": time.time()}}  # new, also when it is the same
 
     @show_errors
-    def show(self, chosen: dict[str, Any], name: str | None, key: str | None) -> list[Any]:
+    def show(self, chosen: dict[str, Any] | None, name: str | None, key: str | None) -> list[Any]:
         """The chosen study and one experiment of it, the first where none is named.
 
         Args:
-            chosen: What is to be shown.
+            chosen: What is to be shown; None, of which Gradio tells too, while nothing was chosen.
             name: What the study's control holds; it is left alone where that is the chosen one already.
             key: What the experiment's control holds, which is left alone likewise.
         """
+        if chosen is None:
+            return [gr.skip()] * 7
         study_control = gr.skip() if name == chosen["study"] else gr.Dropdown(value=chosen["study"])
         if chosen["study"] is None:
             nothing = [parts.NONE, gr.DownloadButton(visible=False), "", "", ""]
