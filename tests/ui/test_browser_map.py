@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from dataclasses import replace
+from threading import Event
 
 import gradio as gr
 import pytest
@@ -16,6 +17,7 @@ from house import build_house
 from PIL import Image
 
 from foresight.data.resolution import DEFAULT
+from foresight.maps import worker
 from foresight.settings import Settings
 from foresight.ui import examples, view_link
 from foresight.ui.latent_map.tab import LatentMapTab
@@ -100,6 +102,18 @@ def test_before_a_map_it_says_what_to_do(visit):
     expect(page.locator("#map-save")).to_be_disabled()
     page.locator("#map-score").click()
     expect(page.locator("#map-status")).to_contain_text("Draw a map first. Nothing else has changed.")
+
+
+def test_umap_is_compiled_from_the_opening_of_the_tab_on(visit, monkeypatch):
+    begun = Event()
+    monkeypatch.setattr(worker, "_idle", [])
+    monkeypatch.setattr(worker, "Worker", lambda compiled: begun.set() or compiled)
+    page = visit()
+    page.get_by_role("tab", name="Elsewhere").click()
+    assert not begun.is_set()
+    page.get_by_role("tab", name="Map", exact=True).click()
+    assert begun.wait(PATIENCE / 1000)
+    assert worker._idle == [True]
 
 
 def test_what_the_map_is_doing_stands_in_the_first_view(visit):

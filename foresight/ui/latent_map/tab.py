@@ -21,6 +21,7 @@ from foresight.maps.data import MapSpec, in_depth_order
 from foresight.maps.fit import KEPT_SETS, LatentMap, Maps, Projected
 from foresight.maps.pictures import FilePictures, in_folder
 from foresight.maps.scores import MapScores
+from foresight.maps.worker import warm
 from foresight.models.points import ExtractionPoint
 from foresight.recent import Recent
 from foresight.schemas import Choice, default_of, limits_of
@@ -282,6 +283,7 @@ class LatentMapTab:
         reconstructed, detail = [*looked_at, self.adapter], [self.detail, self.inspect_button]
         turned, selection = [self.layer, self.adapter], self._selection_outputs()
         on_open(self.turn_to, turned, turned)
+        on_open(warm, None, None)  # UMAP takes seconds to compile: beside the choice of what to draw
         self.board.input(self.turn, self.adapter, turned, **CLICKS)
         clicked = self.board.click(self.click, self.spec, self.selected, **CLICKS)
         explained = clicked.success(show_errors(self.explain), looked_at, detail, **QUIET, trigger_mode="always_last")
