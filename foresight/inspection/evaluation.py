@@ -68,9 +68,9 @@ class ImageScores:
     "mean" and "nearest". mask_reason: why the adapter's image has no mask IoU: the original's reason, or
     `masks.NOT_MEASURABLE`. seconds: its share of the batch's time. distance: of its latents to the adapter's training
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
-    (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it. notice: that
-    the adapter was fitted at another one. photo: of an image
-    that is no scene, where it is read worst and what it is like. latents: (D,) float16, the mean over its tokens.
+    (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it. notice: that the adapter was
+    fitted at another one. photo: of an image that is no scene, where it is read worst and what it is like. latents: (D,)
+    bfloat16, the mean over its tokens.
     """
 
     name: str
@@ -288,7 +288,7 @@ def _evaluate_batch(
         if training is not None:
             mean, nearest = training.mean[None].to(device), training.nearest(images).to(device)
             beside += [readout.score("mean", mean, pixels=False), readout.score("nearest", nearest, pixels=False)]
-        masks, latents, distances = readout.masks.cpu(), decoded.means.half().cpu(), decoded.distances.tolist()
+        masks, latents, distances = readout.masks.cpu(), decoded.means.bfloat16().cpu(), decoded.distances.tolist()
     share = (time.perf_counter() - start) / len(samples)
     for i, (sample, parts, own, *others) in enumerate(zip(samples, objects, reconstructions, *beside, strict=True)):
         start = time.perf_counter()

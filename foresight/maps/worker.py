@@ -159,6 +159,7 @@ class _NoLock:
 def _serve(line: Connection, compiled: bool) -> None:
     """A process's life: one task after another, until nobody is left to ask; compiled: whether UMAP is, first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app's Ctrl-C is the app's
+    os.nice(5)  # a click elsewhere goes first
     tqdm.monitor_interval = 0
     tqdm.set_lock(_NoLock())  # type: ignore[arg-type]
     if compiled:
