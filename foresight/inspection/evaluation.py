@@ -69,8 +69,8 @@ class ImageScores:
     `masks.NOT_MEASURABLE`. seconds: its share of the batch's time. distance: of its latents to the adapter's training
     latents; beyond `far` its scores speak of the adapter. objects: of a scene, each object's scores. plane:
     (2, CELLS, CELLS), as from `matching.plane`. size: (H, W) at which the VLM saw it. notice: that the adapter was
-    fitted at another one. photo: of an image that is no scene, where it is read worst and what it is like. latents: (D,)
-    bfloat16, the mean over its tokens.
+    fitted at another one. photo: of an image that is no scene, where it is read worst and what it is like. latents:
+    (D,) bfloat16, the mean over its tokens.
     """
 
     name: str
