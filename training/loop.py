@@ -155,11 +155,10 @@ def train(
             losses, micro_batches = _backward(task, rows, generator, seed, step / recipe.steps, micro_batches)
             if world > 1:
                 losses = _add_up(trained, losses, len(rows) / recipe.batch)
-            bad = [
-                _clip([p.grad for p in module.parameters() if p.grad is not None], recipe.clip)
-                for module in task.modules.values()
+            gradients = [
+                [p.grad for p in module.parameters() if p.grad is not None] for module in task.modules.values()
             ]
-            skip = torch.stack(bad).amax()
+            skip = _clip(gradients, recipe.clip)
             optimizer.found_inf = skip  # type: ignore[attr-defined]  # 1: the kernel leaves weights and moments alone
             spoiled += skip
             optimizer.step()
@@ -188,25 +187,30 @@ def _backward(
     task: Task, rows: Tensor, generator: torch.Generator, seed: int, done: float, micro_batches: int
 ) -> tuple[dict[str, Tensor], int]:
     """Gradients of a batch, in as few micro-batches as fit into memory: (mean losses, their number)."""
-    device = generator.device.type
     while True:
-        total: dict[str, Tensor] = {}
         generator.manual_seed(seed)  # a pass that did not fit has drawn already
         try:
-            for part in rows.chunk(micro_batches):
-                with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                    losses = task.loss(part, generator, done)
-                share = len(part) / len(rows)
-                (torch.stack(list(losses.values())).sum() * share).backward()
-                total = {name: total.get(name, 0) + loss.detach() * share for name, loss in losses.items()}
-            return total, micro_batches
+            parts = [_pass(task, part, len(part) / len(rows), generator, done) for part in rows.chunk(micro_batches)]
+            names, losses = zip(*parts, strict=True)
+            return dict(zip(names[0], torch.stack(losses).sum(0).unbind(), strict=True)), micro_batches
         except torch.OutOfMemoryError:
             if micro_batches >= len(rows):
                 raise
-        losses = {}  # only here, where the error and its frames are gone too, is what the pass kept set free
-        task.modules.zero_grad(set_to_none=True)
+        task.modules.zero_grad(set_to_none=True)  # only here, where the error and its frames are gone, is memory free
         torch.cuda.empty_cache()
         micro_batches *= 2
+
+
+def _pass(
+    task: Task, rows: Tensor, share: float, generator: torch.Generator, done: float
+) -> tuple[tuple[str, ...], Tensor]:
+    """Adds the gradients of a batch's share; returns the modules' names, and as much of their losses (modules,)."""
+    device = generator.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        losses = task.loss(rows, generator, done)
+    values = torch.stack(list(losses.values())) * share
+    values.sum().backward()
+    return tuple(losses), values.detach()
 
 
 def _begin_alike(modules: nn.Module) -> None:
@@ -228,11 +232,23 @@ def _add_up(trained: list[Tensor], losses: dict[str, Tensor], share: float) -> d
     return dict(zip(losses, values.unbind(), strict=True))
 
 
-def _clip(gradients: list[Tensor], most: float) -> Tensor:
-    """Scales gradients to a norm of `most` at the most; returns 1 where one is not finite."""
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (most / norm).clamp(max=1))
-    return (~norm.isfinite()).float()
+@lru_cache(maxsize=2)
+def _membership(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """(modules, gradients): 1 where a gradient is a module's, which has so many, one module's after another's."""
+    return torch.block_diag(*(torch.ones(1, count, dtype=torch.float64) for count in counts)).to(device)
+
+
+def _clip(gradients: list[list[Tensor]], most: float) -> Tensor:
+    """Scales the gradients of each module to a norm of `most` at the most; returns 1 where one is not finite.
+
+    All norms are taken at once: sixty small modules, one by one, are hundreds of kernels to start.
+    """
+    every = [gradient for own in gradients for gradient in own]
+    squares = torch.stack(torch._foreach_norm(every)).double().square()
+    norms = (_membership(tuple(map(len, gradients)), squares.device) @ squares).sqrt().float()
+    for own, scale in zip(gradients, (most / norms).clamp(max=1).unbind(), strict=True):
+        torch._foreach_mul_(own, scale)
+    return (~norms.isfinite()).any().float()
 
 
 def _save(

@@ -42,12 +42,12 @@ def bench(house, tmp_path_factory):
     ],
 )
 def test_adapters_computed_as_one_have_the_losses_and_gradients_of_each_alone(make, width, fold):
-    learners, targets = [], torch.randn(3, 4, 4, 8, 8)
-    for seed in range(3):
+    learners, latents, targets = [], torch.randn(2, 4, 1, 2 * fold, 2 * fold, width), torch.randn(2, 4, 4, 8, 8)
+    for seed, (x, target) in enumerate([(latents[0], targets[0])] * 2 + [(latents[1], targets[1])]):  # two learn alike
         torch.manual_seed(seed)
-        adapter, x = make(width, fold), torch.randn(4, 1, 2 * fold, 2 * fold, width)
-        adapter.fit_statistics(x + seed, targets[seed] * (seed + 1))
-        learners.append(Learner(adapter, torch.arange(4), [x], targets[seed], LatentError(adapter), seed))
+        adapter = make(width, fold)
+        adapter.fit_statistics(x + seed, target * (seed + 1))
+        learners.append(Learner(adapter, torch.arange(4), [x], target, LatentError(adapter), seed))
     _computed_as_one(learners)
 
 

@@ -10,11 +10,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from foresight.adapters.modules import Adapter
@@ -55,7 +57,7 @@ class Learner:
     seed: int
 
     def latents(self, where: Tensor) -> Tensor:
-        """What the module takes of some rows."""
+        """What the module takes of rows (…)."""
         return torch.cat([x[where] for x in self.inputs], -1)
 
     def loss(self, where: Tensor) -> Tensor:
@@ -68,8 +70,8 @@ class Learner:
         return type(self.error), type(self.module), *shapes, tuple(self.inputs[0].shape[1:])
 
 
-def stacked_losses(learners: Sequence[Learner], rows: Sequence[Tensor]) -> Tensor:
-    """The losses (K,) of learners of one form, each on its own rows (B,), computed as one.
+def stacked_losses(learners: Sequence[Learner], rows: Tensor) -> Tensor:
+    """The losses (K,) of learners of one form, each on its own rows, of (K, B), computed as one.
 
     Parameters are stacked anew, not by `torch.func.stack_module_state`, which would cut them off from the modules:
     each keeps its own weights, gradients and clipping.
@@ -77,8 +79,13 @@ def stacked_losses(learners: Sequence[Learner], rows: Sequence[Tensor]) -> Tenso
     errors = [learner.error for learner in learners]
     states = [dict(e.named_parameters()) | dict(e.named_buffers()) for e in errors]
     state = {name: torch.stack([own_state[name] for own_state in states]) for name in states[0]}
-    pairs = [(learner.latents(where), learner.targets[where]) for learner, where in zip(learners, rows, strict=True)]
-    x, targets = (torch.stack(column) for column in zip(*pairs, strict=True))  # x: (K, B, T, H, W, D)
+    for stacked in state.values():
+        if stacked.requires_grad:  # in order at once, or each module's part is copied by itself
+            stacked.register_hook(Tensor.contiguous)
+    alike = [list(same) for _, same in groupby(learners, lambda one: (*map(id, one.inputs), id(one.targets)))]
+    parts = list(zip(alike, rows.split([len(same) for same in alike]), strict=True))
+    x = torch.cat([same[0].latents(where) for same, where in parts])  # (K, B, T, H, W, D)
+    targets = torch.cat([same[0].targets[where] for same, where in parts])
     return vmap(lambda own_state, x, target: functional_call(errors[0], own_state, (x, target)))(state, x, targets)
 
 
@@ -94,23 +101,24 @@ class ParallelTask:
         self.learners, self.device = learners, device
         self.modules = nn.ModuleDict({str(k): learner.module for k, learner in enumerate(learners)})
         self.rows = max(len(learner.rows) for learner in learners)
-        self._own_rows = [learner.rows.to(device) for learner in learners]
+        self._available = pad_sequence([learner.rows for learner in learners], batch_first=True).to(device)
+        self._counts = torch.tensor([[len(learner.rows)] for learner in learners], device=device)
+        self._begin = torch.tensor([[STRIDE * learner.seed] for learner in learners], device=device)
         groups: dict[tuple, list[int]] = {}
         for k, learner in enumerate(learners):
             form = learner.form if stacked else (k,)
             groups.setdefault(form, []).append(k)
         self.groups = list(groups.values())
+        self._indices = [torch.tensor(group, device=device) for group in self.groups]
 
     def loss(self, rows: Tensor, generator: torch.Generator, done: float) -> dict[str, Tensor]:
-        where = rows.to(self.device)
-        pairs = zip(self._own_rows, self.learners, strict=True)
-        own_rows = [available[(where + STRIDE * learner.seed) % len(available)] for available, learner in pairs]
+        own_rows = self._available.gather(1, (rows.to(self.device) + self._begin) % self._counts)  # (K, B)
         losses: dict[str, Tensor] = {}
-        for group in self.groups:
+        for group, indices in zip(self.groups, self._indices, strict=True):
             if len(group) == 1:
                 values = [self.learners[group[0]].loss(own_rows[group[0]])]
             else:
-                values = list(stacked_losses([self.learners[k] for k in group], [own_rows[k] for k in group]))
+                values = list(stacked_losses([self.learners[k] for k in group], own_rows[indices]))
             losses |= dict(zip(map(str, group), values, strict=True))
         return losses
 
