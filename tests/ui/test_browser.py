@@ -490,10 +490,13 @@ def test_pictures_are_wiped_and_enlarged_by_keyboard(visit):
 @pytest.mark.parametrize("dark", [False, True])
 def test_no_tab_has_a_serious_fault_of_access(visit, dark):
     page = visit(dark=dark)
-    expect(page.locator("#answer textarea")).not_to_have_value("")  # the last to come; until then what waits is pale
+    expect(page.locator("#answer textarea")).not_to_have_value("")  # the last to come; what waits is pale
     for tab in page.locator("[role=tab][id^='tab-']").all():
         tab.click()
         expect(tab).to_have_attribute("aria-selected", "true")
+        if tab.inner_text() == "Video":
+            expect(page.locator("#video-head")).to_contain_text("Worst")  # a first clip is read and scored
+        expect(page.locator(".pending:visible")).to_have_count(0)
         assert (tab.inner_text(), serious_faults(page)) == (tab.inner_text(), [])
         assert not page.evaluate(SMALL)
 
