@@ -405,9 +405,8 @@ def test_pictures_alike_in_latents_come_first(inspector, rows):
     assert alike[0].number == 2 and "cosine 1.000" in galleries.gallery(alike, "lpips", 3, like=alike[0])
     means = inspector.vlm.latents(rows[0].original[None], ["post-merge/1"])["post-merge/1"].mean((1, 2, 3))[0]
     torch.testing.assert_close(rows[0].latents.float(), means, atol=2e-3, rtol=1 / 256)
-    assert (
-        torch.tensor(1e5).to(rows[0].latents.dtype).isfinite()
-    )  # large models' last vision blocks pass float16's range
+    large = torch.tensor(1e5)  # beyond float16, which a large model's last vision blocks pass
+    assert large.to(rows[0].latents.dtype).isfinite()
 
 
 def test_strangers_evaluate_a_few_pictures_at_a_time(tmp_path, monkeypatch):
