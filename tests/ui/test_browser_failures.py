@@ -86,6 +86,7 @@ def evaluate(page, count=8):
 def evaluated(page, count=8):
     expect(page.locator("#failures-status")).to_contain_text(f"All {count} of {count} pictures in")
     expect(page.locator("#failures-means")).to_contain_text(f"Means of {count} of {count} pictures")
+    expect(page.locator("#failures-go")).to_be_enabled()  # the choices, too, are those of this run by now
 
 
 def test_worst_first_sort_filter_and_open_in_inspect(visit, monkeypatch):
