@@ -31,7 +31,11 @@ FreeSlider: type[gr.Slider] = subclass(gr.Slider, preprocess=_as_typed)
 """Gives its handler what is typed, also beyond its ends, which Gradio's own refuses with a traceback."""
 
 FreeDropdown: type[gr.Dropdown] = subclass(gr.Dropdown, preprocess=_as_typed)
-"""Gives its handler what the page shows, also where the list has changed since, which Gradio's own refuses so too."""
+"""For choices that change: gives its handler what the page shows, which may be of the choices before, and which
+Gradio's own refuses so too."""
 
 FreeRadio: type[gr.Radio] = subclass(gr.Radio, preprocess=_as_typed)
 """As FreeDropdown: while a layer is typed, what the page shows may be of the layer before."""
+
+FreeCheckboxGroup: type[gr.CheckboxGroup] = subclass(gr.CheckboxGroup, preprocess=_as_typed)
+"""As FreeDropdown."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 import yaml
 from house import build_house, save_tiny_adapter
@@ -29,6 +30,8 @@ from foresight.ui.findings.study import (
     places,
     studies,
 )
+from foresight.ui.findings.tab import FindingsTab
+from foresight.ui.navigation import Navigation
 
 EVIL = '<img src=x onerror="alert(1)">'
 POINT = "post-merge/1"
@@ -222,6 +225,15 @@ def test_what_is_no_yaml_is_one_sentence(tmp_path: Path) -> None:
             load_study(path)
     with pytest.raises(InputError, match="cannot be read"):
         load_study(tmp_path / "none.yaml")
+
+
+def test_an_experiment_of_the_study_before_gives_way_to_the_first(tiny, tmp_path: Path) -> None:
+    inspector = build_house(tiny.folder, tmp_path)
+    with gr.Blocks():
+        tab = FindingsTab(inspector, Navigation(gr.State(), gr.State()), write(tmp_path, study()))
+        tab.build()
+        shown = tab.show({"study": "bundled", "experiment": "e1_6", "at": 0.0}, "bundled", "e1_2")
+    assert shown[1].value == "e1_2" and "E1.2" in shown[4]
 
 
 def test_own_adapters_are_shown_side_by_side_too(tiny, tmp_path: Path) -> None:

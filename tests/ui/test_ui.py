@@ -21,7 +21,7 @@ from foresight.ui import cards, generate
 from foresight.ui import view_link as link
 from foresight.ui.gradio_internals import ImageData
 from foresight.ui.image_maps import heat, masks_over, sheet, tile_grid, tiles
-from foresight.ui.inputs import FreeDropdown, FreeRadio, FreeSlider, RawImage
+from foresight.ui.inputs import FreeCheckboxGroup, FreeDropdown, FreeRadio, FreeSlider, RawImage
 from foresight.ui.inspect.diagram import diagram
 from foresight.ui.inspect.words import colour_difference, in_words
 from foresight.ui.train.charts import curves
@@ -377,12 +377,11 @@ def test_an_impossible_scene_is_one_sentence(place: int, value: Any) -> None:
 
 def test_inputs_keep_our_rules_in_the_copies_that_gradio_makes_for_a_session() -> None:
     with gr.Blocks():
-        ours = [RawImage(), FreeSlider(), FreeDropdown(), FreeRadio()]
-        image, slider, dropdown, radio = copies = [
-            component.__class__(**component.constructor_args) for component in ours
-        ]
-        assert [copy.get_config()["name"] for copy in copies] == ["image", "slider", "dropdown", "radio"]
-        assert [choice.preprocess("gone since") for choice in (dropdown, radio)] == ["gone since"] * 2
+        ours = [RawImage(), FreeSlider(), FreeDropdown(), FreeRadio(), FreeCheckboxGroup()]
+        image, slider, *choices = copies = [component.__class__(**component.constructor_args) for component in ours]
+        names = ["image", "slider", "dropdown", "radio", "checkboxgroup"]
+        assert [copy.get_config()["name"] for copy in copies] == names
+        assert [choice.preprocess("gone since") for choice in choices] == ["gone since"] * 3
         assert image.preprocess(ImageData(path="no picture.txt")) == "no picture.txt" and slider.preprocess(999) == 999
 
 

@@ -28,7 +28,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.gradio_internals import cached_file
 from foresight.ui.image_input import ImagePicker, file_image
 from foresight.ui.image_maps import png
-from foresight.ui.inputs import FreeDropdown, FreeSlider
+from foresight.ui.inputs import FreeCheckboxGroup, FreeDropdown, FreeSlider
 from foresight.ui.navigation import Navigation, on_open, open_view, updated_choices
 from foresight.ui.pictures import WIPE
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels, pixels_dropdown
@@ -77,7 +77,7 @@ class CompareTab:
         self.taken = gr.State(self.picker.source.value)  # the source that stands here while nobody has chosen one here
         self.origin = plain_html("" if alone else grids.FROM_INSPECT, "compare-origin")
         names = self.adapter_names()
-        self.adapters = gr.CheckboxGroup(
+        self.adapters = FreeCheckboxGroup(
             names,
             value=names[:1],
             label="Adapters",
@@ -108,8 +108,8 @@ class CompareTab:
         self.stale = plain_html("", "compare-stale")
         self.grid = plain_html(grids.EMPTY, "compare-grid", js_on_load=grids.PICK)
         with gr.Row(visible=False, elem_id="compare-sides") as self.sides:
-            self.left = gr.Dropdown([], label="Left", min_width=150, elem_id="compare-left")
-            self.right = gr.Dropdown([], label="Right", min_width=150, elem_id="compare-right")
+            self.left = FreeDropdown([], label="Left", min_width=150, elem_id="compare-left")
+            self.right = FreeDropdown([], label="Right", min_width=150, elem_id="compare-right")
         self.pair = plain_html("", "compare-pair", js_on_load=WIPE)
         self.chart = gr.Plot(
             label="Scores against depth", visible=False, elem_id="compare-chart", elem_classes="fs-plot"

@@ -14,6 +14,7 @@ from foresight.inspection.tables import Filter
 from foresight.metrics.matching import SIZES
 from foresight.metrics.scores import SCORES
 from foresight.ui.cards import NAMES
+from foresight.ui.inputs import FreeDropdown
 from foresight.ui.services import QUIET, plain_html
 
 SCORE_CHOICES = [(NAMES[name], name) for name in SCORES]
@@ -67,7 +68,7 @@ class FilterForm:
 
     def __init__(self) -> None:
         with gr.Row():
-            self.score = gr.Dropdown(
+            self.score = FreeDropdown(
                 SCORE_CHOICES, value=FILTERS["sort"], label="Sort by", min_width=110, elem_id="failures-sort"
             )
             self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", min_width=270, elem_id="failures-order")
@@ -82,7 +83,7 @@ class FilterForm:
                 for (name, levels), label in zip(LEVELS.items(), _LABELS, strict=True)
             ]
         with gr.Row(visible=False, elem_classes="fs-failures-filters") as self.more:
-            self.beside = gr.Dropdown(
+            self.beside = FreeDropdown(
                 [NO_OTHER],
                 value="",
                 label="Where is it worse than",
@@ -137,7 +138,7 @@ def range_labels(score: str) -> tuple[str, str]:
 
 def several(values: Sequence[str], label: str, elem_id: str | None = None) -> gr.Dropdown:
     """A choice of several values, or of none, which means any: style.css says so in the empty field."""
-    return gr.Dropdown(
+    return FreeDropdown(
         list(values), value=[], multiselect=True, label=label, min_width=130, elem_id=elem_id, elem_classes="fs-several"
     )
 

@@ -13,7 +13,7 @@ from foresight.data.factors import ANY, MAX_SCENES, POSITIONS, RADII, Evaluation
 from foresight.data.scenes import BACKGROUNDS, COLOR_NAMES, MAX_OBJECTS, SHAPES
 from foresight.inspection.inspector import Inspector
 from foresight.ui.failures.filters import several
-from foresight.ui.inputs import FreeNumber, FreeSlider
+from foresight.ui.inputs import FreeDropdown, FreeNumber, FreeSlider
 from foresight.ui.navigation import on_open, updated_choices
 from foresight.ui.pixels import pixels_dropdown
 from foresight.ui.services import QUIET
@@ -129,10 +129,10 @@ class AdapterForm:
         self.inspector = inspector
         points, point, names, name = self._offer(str(inspector.default_point), None)
         with gr.Row():
-            self.point = gr.Dropdown(
+            self.point = FreeDropdown(
                 points, value=point, label="Extraction point", min_width=120, elem_id="failures-point"
             )
-            self.name = gr.Dropdown(names, value=name, label="Adapter", min_width=120, elem_id="failures-adapter")
+            self.name = FreeDropdown(names, value=name, label="Adapter", min_width=120, elem_id="failures-adapter")
         self.pixels = pixels_dropdown(inspector.vlm, "failures-pixels")
         offered: list[Any] = [self.point, self.name]
         self.inputs: list[Any] = [*offered, self.pixels]

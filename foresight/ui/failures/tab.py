@@ -27,7 +27,7 @@ from foresight.ui.failures import filters, form, galleries, runs
 from foresight.ui.failures.filters import SCORE_CHOICES, FilterForm
 from foresight.ui.failures.form import FOLDER, SCENES, SOURCES, UPLOAD, AdapterForm, ImageForm
 from foresight.ui.failures.runs import ImageSet, KeptRuns, Row, Run
-from foresight.ui.inputs import FreeNumber
+from foresight.ui.inputs import FreeDropdown, FreeNumber
 from foresight.ui.navigation import Navigation, Selection, on_open, open_view
 from foresight.ui.notes import Notes
 from foresight.ui.pixels import API_LABEL, FITTED, chosen_pixels
@@ -112,7 +112,7 @@ class FailuresTab:
                     elem_id="failures-table",
                 )
             with gr.Tab("What fails", elem_id="failures-of-factors"):
-                self.factor_score = gr.Dropdown(
+                self.factor_score = FreeDropdown(
                     _OBJECT_CHOICES + _PICTURE_CHOICES,
                     value="object_iou",
                     label="Score",

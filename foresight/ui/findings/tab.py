@@ -23,6 +23,7 @@ from foresight.ui.error_handling import error_place, show_errors, show_errors_in
 from foresight.ui.findings import parts
 from foresight.ui.findings.study import BUNDLED, adapter_pairs, load_study, openable_adapters, studies
 from foresight.ui.gradio_internals import cached_file, plotly_file
+from foresight.ui.inputs import FreeDropdown
 from foresight.ui.navigation import Navigation, open_view, updated_choices
 from foresight.ui.services import BATCH_QUEUE, QUIET, plain_html
 
@@ -63,8 +64,8 @@ class FindingsTab:
         self.chosen = gr.State()  # {"study", "experiment", "at"}: what is to be shown
         self.unasked = gr.State(False)  # whether the tab was opened, and by no request of another tab or an address
         with gr.Row():
-            self.study = gr.Dropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
-            self.experiment = gr.Dropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
+            self.study = FreeDropdown([], label="Study", info="Your own runs/**/results.yaml are listed too.", scale=1)
+            self.experiment = FreeDropdown([], label="Experiment", info="Question, tables and charts of one.", scale=2)
         self.error = error_place("findings-error")
         self.summary = plain_html("", "findings-summary", js_on_load=_CHOOSE)
         self.file = gr.DownloadButton("Download the study (YAML)", size="sm", elem_id="findings-file")
@@ -167,7 +168,9 @@ class FindingsTab:
             nothing = [parts.NONE, gr.DownloadButton(visible=False), "", "", ""]
             return [study_control, gr.Dropdown([], value=None), *nothing]
         path, study = self._file(chosen["study"]), self.load(chosen["study"])
-        chosen_key = chosen["experiment"] or next(iter(study.experiments), None)
+        chosen_key = chosen["experiment"]
+        if chosen_key not in study.experiments:  # none is named, or one of the study before
+            chosen_key = next(iter(study.experiments), None)
         choices = [(experiment.title, key) for key, experiment in study.experiments.items()]
         fitted_to = study.settings.get("model_revision")
         other_weights = fitted_to is not None and fitted_to != revision(self.inspector.vlm.folder)

@@ -30,7 +30,7 @@ from foresight.ui import generate
 from foresight.ui import view_link as link
 from foresight.ui.error_handling import show_errors
 from foresight.ui.gradio_internals import cached_file, current_page, plotly_file
-from foresight.ui.inputs import FreeDropdown, FreeNumber
+from foresight.ui.inputs import FreeDropdown, FreeNumber, FreeRadio
 from foresight.ui.latent_map import address, panels, tiles
 from foresight.ui.latent_map.form import DRAWN, FOLDER, SOURCES, UPLOAD, MapForm, presets, spec_of, values_of
 from foresight.ui.latent_map.limits import MapLimits
@@ -93,7 +93,7 @@ class LatentMapTab:
             with gr.Column(scale=4, min_width=320):
                 self.form = MapForm(self.inspector.vlm, point, self.examples, self.limits.points, self.local)
                 with gr.Group():
-                    self.adapter = gr.Radio(**self._adapter_choice(str(point), None), elem_id="map-reader")
+                    self.adapter = FreeRadio(**self._adapter_choice(str(point), None), elem_id="map-reader")
                     self.score_button = gr.Button("Score the pictures at this layer", size="sm", elem_id="map-score")
             with gr.Column(scale=7, min_width=320):
                 self.status = plain_html(status_line(EMPTY), "map-status", js_on_load=link.ADDRESS)
