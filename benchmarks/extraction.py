@@ -2,6 +2,8 @@
 
     python -m benchmarks.extraction [--tiny] [--json] [--shapes 224x1,224x64,448x1,448x16,448x64] [--no-peer]
 
+Then a clip of 16 frames at 224², beside transformers' own forward and the same limit.
+
 The model has Qwen2.5-VL-7B's sizes and random weights. The obvious way: the processor, then the whole model with
 output_hidden_states, one picture at a time and in batches. Both ways start from decoded pictures in memory, and
 every batch is waited for. The limit is the arithmetic that the latents need, at the rate of a product of two
@@ -21,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.video_utils import VideoMetadata
 
 from benchmarks.random_vlm import random_vlm
 from foresight.data.images import to_pil
@@ -43,19 +46,40 @@ def obvious(vlm: VLM, processor: Any, layer: int, pictures: Tensor) -> Tensor:
     return states[seen.to(vlm.device)].view(len(pictures), -1, states.shape[-1])
 
 
-def operations(vlm: VLM, side: int, layer: int) -> float:
-    """Floating-point operations that the latents of one picture at post-merge/`layer` need."""
+@torch.inference_mode()
+def obvious_clip(vlm: VLM, processor: Any, layer: int, clip: Tensor) -> Tensor:
+    """As `obvious`, of one clip (F, 3, H, W) uint8 of two frames a second: (tokens, D)."""
+    content = [{"type": "video"}, {"type": "text", "text": "Describe the clip."}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    frames = len(clip)
+    inputs = processor(
+        text=[text],
+        videos=[clip],
+        video_metadata=[VideoMetadata(total_num_frames=frames, fps=2.0, frames_indices=[*range(frames)])],
+        do_sample_frames=False,
+        size={"shortest_edge": 28 * 28, "longest_edge": 10**8},  # the class default would enlarge the frames
+        return_tensors="pt",
+    )
+    seen = inputs["input_ids"][0] == vlm.config.video_token_id
+    inputs = {name: value.to(vlm.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(vlm.dtype)
+    states = vlm.model(**inputs, output_hidden_states=True, use_cache=False).hidden_states[layer]
+    return states[0][seen.to(vlm.device)]
+
+
+def operations(vlm: VLM, side: int, layer: int, steps: int = 1) -> float:
+    """Floating-point operations that the latents at post-merge/`layer` need of one picture, or of a clip's steps."""
     vision, text = vlm.config.vision_config, vlm.config.text_config
     n, d = (side // vision.patch_size) ** 2, vision.hidden_size
     full = len(vision.fullatt_block_indexes)
     window = min(n, (vision.window_size // vision.patch_size) ** 2)
     tower = n * (2 * 1176 * d + vision.depth * 2 * (4 * d * d + 3 * d * vision.intermediate_size))
     tower += 4 * n * d * (full * n + (vision.depth - full) * window)
-    t, e = n // 4, text.hidden_size
+    t, e = steps * n // 4, text.hidden_size
     kv = e * text.num_key_value_heads // text.num_attention_heads
     merger = 2 * t * (16 * d * d + 4 * d * e)
     flops = 2 * t * (2 * e * e + 2 * e * kv + 3 * e * text.intermediate_size) + 2 * t * t * e  # causal: half of 4·t·t·e
-    return tower + merger + layer * flops
+    return steps * tower + merger + layer * flops
 
 
 def seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
@@ -162,6 +186,22 @@ def mixed_sizes(vlm: VLM, batch: int, repeats: int) -> dict[str, Any]:
     return {"batch": batch, "mixed_patches_per_s": rates[1], "beside_equal": rates[1] / rates[0]}
 
 
+def one_clip(vlm: VLM, processor: Any, rates: tuple[float, float], frames: int, peer: bool, repeats: int) -> dict:
+    """A row of a clip at 224²; rates: as from `matmul_rates`."""
+    layer, side = vlm.config.text_config.num_hidden_layers // 2, 224
+    point = f"post-merge/{layer}"
+    clip = render(sample(range(frames), 0, SceneSpec(size=(side, side)))).images  # each frame another scene
+    taken = seconds(lambda: vlm.latents(clip[None], [point]), vlm.device, repeats)
+    needed = operations(vlm, side, layer, frames // 2)
+    row = {"frames": frames, "side": side, "point": point, "ms": 1000 * taken}
+    row |= {"share": needed / taken / rates[0], "share_of_sustained": needed / taken / rates[1]}
+    if peer:
+        row["ratio"] = seconds(partial(obvious_clip, vlm, processor, layer, clip), vlm.device, 3) / taken
+        ours = vlm.latents(clip[None], [point])[point].flatten(0, 3)
+        row["apart"] = distance(ours, obvious_clip(vlm, processor, layer, clip).float())
+    return row
+
+
 def distance(a: Tensor, b: Tensor) -> float:
     """Of a from b, beside b's norm."""
     return ((a.float() - b).norm() / b.norm()).item()
@@ -200,20 +240,23 @@ def main() -> None:
         rows = measure(vlm, processor, shapes, not args.no_peer, args.repeats)
         every = [all_points(vlm, *shape, args.repeats) for shape in shapes if shape[1] > 1]
         mixed = mixed_sizes(vlm, max(batch for _, batch in shapes) // 4 or 1, args.repeats)
+        rates = rows[0]["matmul_tflops"] * 1e12, rows[0]["sustained_tflops"] * 1e12
+        clip = one_clip(vlm, processor, rates, 16, not args.no_peer, args.repeats)
     if args.json:
-        print(*map(json.dumps, [*rows, *every, mixed]), sep="\n")
+        print(*map(json.dumps, [*rows, *every, mixed, clip]), sep="\n")
         return
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    rates = f"{rows[0]['matmul_tflops']:.0f} TFLOP/s at once, {rows[0]['sustained_tflops']:.0f} kept up"
-    print(
-        f"{name}, torch {torch.__version__}; products of matrices {rates}; copies {rows[0]['copy_tb_per_s']:.2f} TB/s"
-    )
+    peak = f"{rows[0]['matmul_tflops']:.0f} TFLOP/s at once, {rows[0]['sustained_tflops']:.0f} kept up"
+    print(f"{name}, torch {torch.__version__}; products of matrices {peak}; copies {rows[0]['copy_tb_per_s']:.2f} TB/s")
     print(f"reading the weights once {rows[0]['weights_ms']:.2f} ms; the very first call {rows[0]['first_s']:.1f} s\n")
     print(table(rows))
     for row in every:
         shape = f"{row['points']} points, {row['side']}², batch {row['batch']}"
         print(f"\nall {shape}: × {row['beside_deepest']:.2f} of the deepest alone")
     print(f"\nfour sizes in turn, batch {mixed['batch']}: × {mixed['beside_equal']:.2f} of the rate of one size")
+    share = f"{100 * clip['share']:.1f} % of the limit ({100 * clip['share_of_sustained']:.1f} %)"
+    ratio = f"; {clip['ratio']:.1f} times as fast as transformers" if "ratio" in clip else ""
+    print(f"\na clip of {clip['frames']} frames, {clip['side']}²: {clip['ms']:.2f} ms, {share}{ratio}")
 
 
 if __name__ == "__main__":
