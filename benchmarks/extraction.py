@@ -2,12 +2,11 @@
 
     python -m benchmarks.extraction [--tiny] [--json] [--shapes 224x1,224x64,448x1,448x16,448x64] [--no-peer]
 
-Then a clip of 16 frames at 224², beside transformers' own forward and the same limit.
-
 The model has Qwen2.5-VL-7B's sizes and random weights. The obvious way: the processor, then the whole model with
 output_hidden_states, one picture at a time and in batches. Both ways start from decoded pictures in memory, and
 every batch is waited for. The limit is the arithmetic that the latents need, at the rate of a product of two
 8192 × 8192 matrices in the same run; the share in brackets is of that rate as it is after a second of products.
+At the end a clip of 16 frames at 224², beside the same.
 """
 
 import argparse
@@ -46,20 +45,25 @@ def obvious(vlm: VLM, processor: Any, layer: int, pictures: Tensor) -> Tensor:
     return states[seen.to(vlm.device)].view(len(pictures), -1, states.shape[-1])
 
 
-@torch.inference_mode()
-def obvious_clip(vlm: VLM, processor: Any, layer: int, clip: Tensor) -> Tensor:
-    """As `obvious`, of one clip (F, 3, H, W) uint8 of two frames a second: (tokens, D)."""
-    content = [{"type": "video"}, {"type": "text", "text": "Describe the clip."}]
+def clip_inputs(processor: Any, clip: Tensor, fps: float) -> Any:
+    """What transformers' model takes of a question about a clip (F, 3, H, W) uint8, all of whose frames are kept."""
+    content = [{"type": "video"}, {"type": "text", "text": "What moves?"}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    frames = len(clip)
-    inputs = processor(
+    metadata = VideoMetadata(total_num_frames=len(clip), fps=fps, frames_indices=list(range(len(clip))))
+    return processor(
         text=[text],
         videos=[clip],
-        video_metadata=[VideoMetadata(total_num_frames=frames, fps=2.0, frames_indices=[*range(frames)])],
+        video_metadata=[metadata],
         do_sample_frames=False,
         size={"shortest_edge": 28 * 28, "longest_edge": 10**8},  # the class default would enlarge the frames
         return_tensors="pt",
     )
+
+
+@torch.inference_mode()
+def obvious_clip(vlm: VLM, processor: Any, layer: int, clip: Tensor) -> Tensor:
+    """As `obvious`, of one clip (F, 3, H, W) uint8 of two frames a second: (tokens, D)."""
+    inputs = clip_inputs(processor, clip, 2.0)
     seen = inputs["input_ids"][0] == vlm.config.video_token_id
     inputs = {name: value.to(vlm.device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(vlm.dtype)

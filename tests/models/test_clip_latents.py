@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from test_vlm import H, W, close, to_raster
-from transformers.video_utils import VideoMetadata
 
+from benchmarks.extraction import clip_inputs
 from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.vlm import load_vlm
@@ -21,24 +21,10 @@ def pixels(clip):
     return torch.from_numpy(clip).permute(0, 3, 1, 2)[None].float() / 255
 
 
-def prepare(tiny, clip, fps):
-    content = [{"type": "video"}, {"type": "text", "text": "What moves?"}]
-    text = tiny.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    metadata = VideoMetadata(total_num_frames=len(clip), fps=fps, frames_indices=list(range(len(clip))))
-    return tiny.processor(
-        text=[text],
-        videos=[torch.from_numpy(clip).permute(0, 3, 1, 2)],
-        video_metadata=[metadata],
-        do_sample_frames=False,
-        size={"shortest_edge": 28 * 28, "longest_edge": 10**8},  # the class default would enlarge the frames
-        return_tensors="pt",
-    )
-
-
 @torch.no_grad()
 def reference(tiny, clip, fps):
     """transformers' states at every point, {point: (T, H, W, D)}, and its positions of the video's tokens."""
-    inputs, raw = prepare(tiny, clip, fps), []
+    inputs, raw = clip_inputs(tiny.processor, torch.from_numpy(clip).permute(0, 3, 1, 2), fps), []
     steps = -(-len(clip) // 2)
     assert inputs["video_grid_thw"].tolist() == [[steps, H, W]]
     hook = tiny.model.model.language_model.layers[-1].register_forward_hook(lambda *a: raw.append(a[2]))

@@ -232,8 +232,9 @@ def test_an_experiment_of_the_study_before_gives_way_to_the_first(tiny, tmp_path
     with gr.Blocks():
         tab = FindingsTab(inspector, Navigation(gr.State(), gr.State()), write(tmp_path, study()))
         tab.build()
-        shown = tab.show({"study": "bundled", "experiment": "e1_6", "at": 0.0}, "bundled", "e1_2")
-    assert shown[1].value == "e1_2" and "E1.2" in shown[4]
+        asked = {"study": "bundled", "experiment": "e1_6", "at": 0.0}
+        _, control, _, _, text, *_ = tab.show(asked, "bundled", "e1_2")
+    assert control.value == "e1_2" and "E1.2" in text
 
 
 def test_own_adapters_are_shown_side_by_side_too(tiny, tmp_path: Path) -> None:
