@@ -126,7 +126,9 @@ def _parser(study: bool) -> argparse.ArgumentParser:
     bundle = commands.add_parser("bundle", help="build or check what assets/ holds", epilog=BUNDLE_EXAMPLES, **style)
     bundle.add_argument("what", choices=("vlm", "vae", "adapters", "stamp", "table", "check"))
     bundle.add_argument("--out", type=Path, default=RUNS / "bundle")
-    bundle.add_argument("--start", type=Path, help="weights to start from")
+    bundle.add_argument(
+        "--start", type=Path, help="weights to start from; adapters that it lacks begin from the nearest"
+    )
     bundle.add_argument(
         "--photos", type=Path, help="folder of JPEG photos: for vlm and vae to learn from, for the others to measure"
     )

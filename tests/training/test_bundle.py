@@ -8,13 +8,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foresight.adapters.checkpoint import load_adapter
+from foresight.adapters.checkpoint import load_adapter, save_adapter
+from foresight.adapters.modules import LinearProbe, TokenAdapter
+from foresight.errors import InputError
 from foresight.models import qwen2_5_vl as qwen
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
 from foresight.paths import ASSETS
 from training.bundle import clip_lessons
 from training.bundle import vlm as lessons
+from training.bundle.build import begin_from
 from training.bundle.check import check_changes, check_vae
 from training.bundle.observations import observe
 from training.bundle.table import table
@@ -84,6 +87,27 @@ def test_what_changes_within_a_step_is_read_back_but_not_by_who_gives_both_frame
     assert (first, second) == ("pre-merge/3", "post-merge/0")
     assert 0.4 < seen.low <= seen.mean <= seen.high < 1
     assert unseen == (0, 0, 0)
+
+
+def test_an_adapter_begins_from_its_own_or_the_nearest_of_its_stage(tmp_path):
+    def adapter(point: str) -> TokenAdapter:
+        made = TokenAdapter(8, 4, 1, 2, hidden=8, card={"point": point})
+        torch.nn.init.normal_(made.mean)  # as if taken from latents
+        return made
+
+    saved = {point: adapter(point) for point in ("post-merge/3", "post-merge/9", "pre-merge/4")}
+    for point, one in saved.items():
+        save_adapter(one, tmp_path / f"{point.replace('/', '-')}-tokens")
+    for point, source in (("post-merge/5", "post-merge/3"), ("pre-merge/0", "pre-merge/4"), ("post-merge/9",) * 2):
+        new = adapter(point)
+        mean = new.mean.clone()
+        begin_from(new, f"{point}-tokens", tmp_path)
+        assert torch.equal(new.stem.weight, saved[source].stem.weight.half().float())
+        assert torch.equal(new.mean, saved[source].mean.half().float() if point == source else mean)
+    with pytest.raises(InputError, match="whose widths are others"):
+        begin_from(TokenAdapter(8, 4, 1, 2, card={"point": "pre-merge/1"}), "pre-merge/1-tokens", tmp_path)
+    with pytest.raises(InputError, match="has no linear adapter of pre-merge to start pre-merge/1-linear from"):
+        begin_from(LinearProbe(8, 4, 1, 2, {"point": "pre-merge/1"}), "pre-merge/1-linear", tmp_path)
 
 
 def test_a_vae_is_checked_by_the_scores_that_scenes_have():

@@ -12,7 +12,9 @@ from accelerate.utils import broadcast_object_list
 
 from foresight.adapters.checkpoint import list_adapters, load_adapter, save_adapter
 from foresight.adapters.identity import KEY, identity_of
+from foresight.adapters.modules import Adapter
 from foresight.data.sources import DataSpec, open_photos
+from foresight.errors import InputError
 from foresight.metrics.intervals import Interval
 from foresight.models.vae import load_vae
 from foresight.models.vlm import load_vlm
@@ -151,8 +153,8 @@ def build_adapters(
         task.compile()
     pictures = PICTURES
     if start:
-        for name, adapter in task.modules.items():  # but not linear probes, which are solved anew
-            adapter.load_state_dict(load_adapter(start / name.replace("/", "-")).state_dict())
+        for name in task.modules:  # but not linear probes, which are solved anew
+            begin_from(task.adapters[name], name, start)
         pictures = replace(PICTURES, lr=PICTURES.lr * 0.7)
     else:
         first = Length(length.steps and length.steps // 4, length.seconds and length.seconds * LATENTS_SHARE)
@@ -167,6 +169,23 @@ def build_adapters(
     for name, adapter in task.adapters.items():
         for title, scores in adapter.card.get("scores", {}).items():  # the first process's alone
             print(f"{name:20} {title:32} {scores}")
+
+
+def begin_from(adapter: Adapter, name: str, start: Path) -> None:
+    """Gives it what the adapter of that name in `start` has learned, or else the nearest of its kind and stage there.
+
+    Layers of a stage add to one stream, so what reads one of them is near to what reads the next; means and spreads
+    stay the adapter's own then. Raises InputError where there is neither, and where its widths are others.
+    """
+    learned = [other for other in map(load_adapter, list_adapters(start)) if other.kind == adapter.kind]
+    learned = [other for other in learned if other.point.stage == adapter.point.stage]
+    if not learned:
+        raise InputError(f"{start} has no {adapter.kind} adapter of {adapter.point.stage} to start {name} from.")
+    nearest = min(learned, key=lambda other: abs(other.point.layer - adapter.point.layer))
+    if [p.shape for p in nearest.parameters()] != [p.shape for p in adapter.parameters()]:
+        raise InputError(f"{name} cannot start from {nearest.point} in {start}, whose widths are others (--hidden).")
+    same = nearest.point == adapter.point
+    adapter.load_state_dict(nearest.state_dict() if same else dict(nearest.named_parameters()), strict=same)
 
 
 def stamp(folder: Path, vlm: Path | None, vae: Path | None) -> list[Path]:
