@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
 
 import torch
 
@@ -20,13 +20,15 @@ from training.experiments.bench import Bench
 from training.experiments.controls import CONTROLS
 from training.experiments.experiment import Experiment
 from training.experiments.held_out import KNOWN
-from training.experiments.parallel import train_parallel, usual_recipe
+from training.experiments.parallel import ParallelTask, usual_recipe
 from training.experiments.seed_protocol import BATCH
 from training.experiments.trials import Trial, decode_all, learner, score_all, untrained
 from training.latents import MIXTURE
+from training.loop import train
 
 DECODED = 10  # times what a picture costs an adapter, where it is decoded and compared as well
 UMAP = 2.0  # seconds a map
+TIMED = 5  # steps of which the time is taken, behind as many that are not
 
 
 @dataclass(frozen=True)
@@ -232,11 +234,14 @@ def rates(bench: Bench) -> tuple[float, float, float]:
     extracted = (clock() - start) / count
     trials = [Trial(str(p), "tokens", (p,), latents, latents) for p in points]
     learners = [learner(few, t, untrained(few, t, seed), seed) for t, seed in product(trials, range(bench.scale.seeds))]
-    warm, steps = usual_recipe(few, 2), usual_recipe(few, 5)
-    train_parallel(few, learners, warm, "warm-up")
+    recipe = usual_recipe(few, 2 * TIMED)
+    steps = train(ParallelTask(learners, few.device, few.device.type == "cuda"), recipe, few.device)
+    for _ in islice(steps, TIMED):  # sets an optimizer up, and on a GPU records a step
+        pass
     start = clock()
-    train_parallel(few, learners, steps, "how long a step takes")
-    learned = (clock() - start) / (steps.steps * steps.batch * len(learners))
+    for _ in steps:
+        pass
+    learned = (clock() - start) / (TIMED * recipe.batch * len(learners))
     trial, adapter = trials[-1], learners[-1].module
     start = clock()
     score_all(few, decode_all(few, [adapter], trial, latents), latents)
