@@ -236,7 +236,7 @@ def rates(bench: Bench) -> tuple[float, float, float]:
     learners = [learner(few, t, untrained(few, t, seed), seed) for t, seed in product(trials, range(bench.scale.seeds))]
     recipe = usual_recipe(few, 2 * TIMED)
     steps = train(ParallelTask(learners, few.device, few.device.type == "cuda"), recipe, few.device)
-    for _ in islice(steps, TIMED):  # sets an optimizer up, and on a GPU records a step
+    for _ in islice(steps, TIMED):  # sets an optimizer up
         pass
     start = clock()
     for _ in steps:
