@@ -91,9 +91,9 @@ def test_what_changes_within_a_step_is_read_back_but_not_by_who_gives_both_frame
 
 def test_an_adapter_begins_from_its_own_or_the_nearest_of_its_stage(tmp_path):
     def adapter(point: str) -> TokenAdapter:
-        made = TokenAdapter(8, 4, 1, 2, hidden=8, card={"point": point})
-        torch.nn.init.normal_(made.mean)  # as if taken from latents
-        return made
+        untrained = TokenAdapter(8, 4, 1, 2, hidden=8, card={"point": point})
+        torch.nn.init.normal_(untrained.mean)  # as if taken from latents
+        return untrained
 
     saved = {point: adapter(point) for point in ("post-merge/3", "post-merge/9", "pre-merge/4")}
     for point, one in saved.items():
@@ -101,13 +101,13 @@ def test_an_adapter_begins_from_its_own_or_the_nearest_of_its_stage(tmp_path):
     for point, source in (("post-merge/5", "post-merge/3"), ("pre-merge/0", "pre-merge/4"), ("post-merge/9",) * 2):
         new = adapter(point)
         mean = new.mean.clone()
-        begin_from(new, f"{point}-tokens", tmp_path)
+        begin_from(new, tmp_path)
         assert torch.equal(new.stem.weight, saved[source].stem.weight.half().float())
         assert torch.equal(new.mean, saved[source].mean.half().float() if point == source else mean)
     with pytest.raises(InputError, match="whose widths are others"):
-        begin_from(TokenAdapter(8, 4, 1, 2, card={"point": "pre-merge/1"}), "pre-merge/1-tokens", tmp_path)
+        begin_from(TokenAdapter(8, 4, 1, 2, card={"point": "pre-merge/1"}), tmp_path)
     with pytest.raises(InputError, match="has no linear adapter of pre-merge to start pre-merge/1-linear from"):
-        begin_from(LinearProbe(8, 4, 1, 2, {"point": "pre-merge/1"}), "pre-merge/1-linear", tmp_path)
+        begin_from(LinearProbe(8, 4, 1, 2, {"point": "pre-merge/1"}), tmp_path)
 
 
 def test_a_vae_is_checked_by_the_scores_that_scenes_have():

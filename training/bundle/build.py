@@ -154,7 +154,7 @@ def build_adapters(
     pictures = PICTURES
     if start:
         for name in task.modules:  # but not linear probes, which are solved anew
-            begin_from(task.adapters[name], name, start)
+            begin_from(task.adapters[name], start)
         pictures = replace(PICTURES, lr=PICTURES.lr * 0.7)
     else:
         first = Length(length.steps and length.steps // 4, length.seconds and length.seconds * LATENTS_SHARE)
@@ -171,12 +171,13 @@ def build_adapters(
             print(f"{name:20} {title:32} {scores}")
 
 
-def begin_from(adapter: Adapter, name: str, start: Path) -> None:
-    """Gives it what the adapter of that name in `start` has learned, or else the nearest of its kind and stage there.
+def begin_from(adapter: Adapter, start: Path) -> None:
+    """Gives it what the adapter of its kind and point in `start` has learned, or else the nearest of its stage.
 
     Layers of a stage add to one stream, so what reads one of them is near to what reads the next; means and spreads
     stay the adapter's own then. Raises InputError where there is neither, and where its widths are others.
     """
+    name = f"{adapter.point}-{adapter.kind}"
     learned = [other for other in map(load_adapter, list_adapters(start)) if other.kind == adapter.kind]
     learned = [other for other in learned if other.point.stage == adapter.point.stage]
     if not learned:

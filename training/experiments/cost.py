@@ -235,7 +235,7 @@ def rates(bench: Bench) -> tuple[float, float, float]:
     trials = [Trial(str(p), "tokens", (p,), latents, latents) for p in points]
     learners = [learner(few, t, untrained(few, t, seed), seed) for t, seed in product(trials, range(bench.scale.seeds))]
     recipe = usual_recipe(few, 2 * TIMED)
-    steps = train(ParallelTask(learners, few.device, few.device.type == "cuda"), recipe, few.device)
+    steps = train(ParallelTask(learners, few.device), recipe, few.device)
     for _ in islice(steps, TIMED):  # sets an optimizer up
         pass
     start = clock()

@@ -94,11 +94,12 @@ class ParallelTask:
 
     So what a learner learns depends on its seed, and not on those beside it.
 
-    stacked: learners of one form are computed as one, which pays on a GPU and costs on a CPU.
+    stacked: learners of one form are computed as one; None: on a GPU, where it pays. On a CPU it costs.
     """
 
-    def __init__(self, learners: Sequence[Learner], device: torch.device, stacked: bool):
+    def __init__(self, learners: Sequence[Learner], device: torch.device, stacked: bool | None = None):
         self.learners, self.device = learners, device
+        stacked = device.type == "cuda" if stacked is None else stacked
         self.modules = nn.ModuleDict({str(k): learner.module for k, learner in enumerate(learners)})
         self.rows = max(len(learner.rows) for learner in learners)
         self._available = pad_sequence([learner.rows for learner in learners], batch_first=True).to(device)
@@ -142,7 +143,7 @@ def train_parallel(bench: Bench, learners: Sequence[Learner], recipe: Recipe, ti
             folder = bench.unfinished / re.sub(r"[^A-Za-z0-9.-]+", "-", f"{title}-{number}")
         if folder and _restore(folder / TRAINED, part, facts):
             continue
-        task = ParallelTask(part, bench.device, bench.device.type == "cuda")
+        task = ParallelTask(part, bench.device)
         for _ in tqdm(train(task, recipe, bench.device, folder, facts), title, recipe.steps, leave=False, unit="step"):
             pass
         if folder:
